@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// The whole operating-system interface: file mapping, files that replace themselves safely, clock, threads.
+#ifndef GRAFT_PLATFORM_PLAT_H
+#define GRAFT_PLATFORM_PLAT_H
+
+#include "platform/ctx.h"
+
+// A read-only private mapping of a whole regular file.
+struct graft_map {
+    const uint8_t *data; // NULL if the file is empty
+    uint64_t size;       // bytes
+    void *handle;        // platform detail
+};
+
+// Map `path`. Directories, FIFOs, devices and missing files are refused without blocking: GRAFT_E_IO. Mapped pages are
+// not counted in the ledger (the kernel can drop them at any time). On failure *map is zeroed.
+GRAFT_MUST_CHECK enum graft_status graft_map_open(struct graft_map *map, const char *path);
+// Unmap; accepts a zeroed map.
+void graft_map_close(struct graft_map *map);
+
+enum graft_advice { GRAFT_ADVICE_SEQUENTIAL, GRAFT_ADVICE_WILL_NEED, GRAFT_ADVICE_DONT_NEED };
+// Tell the kernel what is coming for bytes [offset, offset + bytes) of the mapping. A hint: never fails.
+void graft_map_advise(const struct graft_map *map, uint64_t offset, uint64_t bytes, enum graft_advice advice);
+
+// Read a whole regular file of at most `max_bytes` into memory from graft_alloc, NUL added behind (not counted in *size).
+// Errors: GRAFT_E_IO, GRAFT_E_LIMIT (larger than max_bytes), GRAFT_E_MEMORY, GRAFT_E_BUDGET.
+GRAFT_MUST_CHECK enum graft_status graft_file_read(struct graft_ctx *ctx, const char *path, uint64_t max_bytes, char **out,
+                                                   uint64_t *size);
+// Write a file so that `path` holds either its old or its new content at any moment: temporary file in the same
+// directory, fsync, rename, fsync of the directory. Creates missing parent directories (0700). Errors: GRAFT_E_IO; no
+// temporary file is left then.
+GRAFT_MUST_CHECK enum graft_status graft_file_replace(const char *path, const void *data, uint64_t size);
+
+// Monotonic time in nanoseconds.
+uint64_t graft_clock_ns(void);
+// Number of processors this process may use, at least 1.
+uint32_t graft_cpu_count(void);
+
+struct graft_thread;
+// Run `run(user)` on a new thread. Errors: GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (the system refused).
+GRAFT_MUST_CHECK enum graft_status graft_thread_start(struct graft_ctx *ctx, struct graft_thread **out, void (*run)(void *user),
+                                                      void *user);
+// Wait for the thread to end and free it; *thread becomes NULL.
+void graft_thread_join(struct graft_thread **thread);
+
+struct graft_mutex;
+GRAFT_MUST_CHECK enum graft_status graft_mutex_create(struct graft_ctx *ctx, struct graft_mutex **out);
+void graft_mutex_destroy(struct graft_mutex **mutex);
+void graft_mutex_lock(struct graft_mutex *mutex);
+void graft_mutex_unlock(struct graft_mutex *mutex);
+
+struct graft_cond;
+GRAFT_MUST_CHECK enum graft_status graft_cond_create(struct graft_ctx *ctx, struct graft_cond **out);
+void graft_cond_destroy(struct graft_cond **cond);
+void graft_cond_wait(struct graft_cond *cond, struct graft_mutex *mutex);
+void graft_cond_broadcast(struct graft_cond *cond);
+
+#endif

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+// The operating-system interface of plat.h on POSIX systems.
+#define _GNU_SOURCE
+#include "platform/plat.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "platform/bytes.h"
+
+// Open a regular file for reading; anything else is refused without blocking.
+static enum graft_status open_regular(const char *path, int *fd, uint64_t *size)
+{
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0) {
+        return graft_fail(GRAFT_E_IO, "%s: %s", path, strerror(errno));
+    }
+    struct stat st;
+    if (fstat(*fd, &st) != 0) {
+        int error = errno;
+        close(*fd);
+        return graft_fail(GRAFT_E_IO, "%s: %s", path, strerror(error));
+    }
+    if (!S_ISREG(st.st_mode)) {
+        close(*fd);
+        return graft_fail(GRAFT_E_IO, "%s: is %s, not a regular file", path,
+                          S_ISDIR(st.st_mode) ? "a directory" : S_ISFIFO(st.st_mode) ? "a FIFO" : "a device or socket");
+    }
+    *size = (uint64_t)st.st_size;
+    return GRAFT_OK;
+}
+
+enum graft_status graft_map_open(struct graft_map *map, const char *path)
+{
+    memset(map, 0, sizeof *map);
+    int fd;
+    uint64_t size;
+    GRAFT_TRY(open_regular(path, &fd, &size));
+    if (size > SIZE_MAX) {
+        close(fd);
+        return graft_fail(GRAFT_E_IO, "%s: %" PRIu64 " bytes are more than this system can map", path, size);
+    }
+    if (size > 0) {
+        void *data = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED) {
+            int error = errno;
+            close(fd);
+            return graft_fail(GRAFT_E_IO, "%s: cannot be mapped: %s", path, strerror(error));
+        }
+        map->data = data;
+        map->size = size;
+    }
+    close(fd);
+    return GRAFT_OK;
+}
+
+void graft_map_close(struct graft_map *map)
+{
+    if (map->data) {
+        munmap((void *)(uintptr_t)map->data, (size_t)map->size);
+    }
+    memset(map, 0, sizeof *map);
+}
+
+void graft_map_advise(const struct graft_map *map, uint64_t offset, uint64_t bytes, enum graft_advice advice)
+{
+    if (!map->data || offset >= map->size) {
+        return;
+    }
+    if (bytes > map->size - offset) {
+        bytes = map->size - offset;
+    }
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t begin = offset & ~(page - 1), end = offset + bytes;
+    if (advice == GRAFT_ADVICE_DONT_NEED) { // whole pages inside the range only
+        begin = (offset + page - 1) & ~(page - 1);
+        end &= ~(page - 1);
+        if (end <= begin) {
+            return;
+        }
+    }
+    int flag = advice == GRAFT_ADVICE_SEQUENTIAL ? MADV_SEQUENTIAL : advice == GRAFT_ADVICE_WILL_NEED ? MADV_WILLNEED : MADV_DONTNEED;
+    (void)madvise((void *)(uintptr_t)(map->data + begin), (size_t)(end - begin), flag);
+}
+
+enum graft_status graft_file_read(struct graft_ctx *ctx, const char *path, uint64_t max_bytes, char **out, uint64_t *size)
+{
+    int fd;
+    uint64_t bytes;
+    GRAFT_TRY(open_regular(path, &fd, &bytes));
+    enum graft_status status = GRAFT_OK;
+    char *text = NULL;
+    if (bytes > max_bytes) {
+        status = graft_fail(GRAFT_E_LIMIT, "%s: has %" PRIu64 " bytes, at most %" PRIu64 " are read", path, bytes, max_bytes);
+        goto out;
+    }
+    GRAFT_TRY_OUT(graft_alloc(ctx, GRAFT_MEM_HOST, (void **)&text, bytes + 1, 1, "a file's content"), status, out);
+    for (uint64_t done = 0; done < bytes;) {
+        ssize_t got = read(fd, text + done, (size_t)(bytes - done));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            status = graft_fail(GRAFT_E_IO, "%s: %s", path, got < 0 ? strerror(errno) : "shrank while it was read");
+            goto out;
+        }
+        done += (uint64_t)got;
+    }
+    *out = text;
+    *size = bytes;
+    text = NULL;
+out:
+    graft_free(ctx, (void **)&text);
+    close(fd);
+    return status;
+}
+
+static enum graft_status make_parents(char *path)
+{
+    for (char *p = path + 1; *p; p++) {
+        if (*p != '/') {
+            continue;
+        }
+        *p = 0;
+        int failed = mkdir(path, 0700) != 0 && errno != EEXIST;
+        int error = errno;
+        if (failed) {
+            enum graft_status status = graft_fail(GRAFT_E_IO, "%s: %s", path, strerror(error));
+            *p = '/';
+            return status;
+        }
+        *p = '/';
+    }
+    return GRAFT_OK;
+}
+
+enum graft_status graft_file_replace(const char *path, const void *data, uint64_t size)
+{
+    char temporary[PATH_MAX], directory[PATH_MAX];
+    int length = snprintf(temporary, sizeof temporary, "%s.%ld.tmp", path, (long)getpid());
+    if (length < 0 || (size_t)length >= sizeof temporary) {
+        return graft_fail(GRAFT_E_IO, "%s: the path is too long", path);
+    }
+    GRAFT_TRY(make_parents(temporary));
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return graft_fail(GRAFT_E_IO, "%s: %s", temporary, strerror(errno));
+    }
+    const char *p = data;
+    bool good = true;
+    int error = 0;
+    for (uint64_t done = 0; good && done < size;) {
+        ssize_t put = write(fd, p + done, (size_t)(size - done));
+        if (put > 0) {
+            done += (uint64_t)put;
+        } else if (put == 0 || errno != EINTR) {
+            good = false;
+            error = put == 0 ? EIO : errno;
+        }
+    }
+    if (good && fsync(fd) != 0) {
+        good = false;
+        error = errno;
+    }
+    if (close(fd) != 0 && good) {
+        good = false;
+        error = errno;
+    }
+    if (good && rename(temporary, path) != 0) {
+        good = false;
+        error = errno;
+    }
+    if (!good) {
+        unlink(temporary);
+        return graft_fail(GRAFT_E_IO, "%s: cannot be written: %s", path, strerror(error));
+    }
+    const char *slash = strrchr(path, '/');
+    size_t dir_length = slash ? (size_t)(slash - path) : 0;
+    snprintf(directory, sizeof directory, "%.*s", dir_length ? (int)dir_length : 1, dir_length ? path : slash ? "/" : ".");
+    int dir = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir >= 0) {
+        (void)fsync(dir);
+        close(dir);
+    }
+    return GRAFT_OK;
+}
+
+uint64_t graft_clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint32_t graft_cpu_count(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) {
+        return (uint32_t)CPU_COUNT(&set);
+    }
+    return 1;
+}
+
+struct graft_thread {
+    struct graft_ctx *ctx;
+    pthread_t id;
+    void (*run)(void *user);
+    void *user;
+};
+
+static void *thread_main(void *thread)
+{
+    struct graft_thread *self = thread;
+    self->run(self->user);
+    return NULL;
+}
+
+enum graft_status graft_thread_start(struct graft_ctx *ctx, struct graft_thread **out, void (*run)(void *user), void *user)
+{
+    struct graft_thread *thread;
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &thread, 1, "a thread"));
+    thread->ctx = ctx;
+    thread->run = run;
+    thread->user = user;
+    int error = pthread_create(&thread->id, NULL, thread_main, thread);
+    if (error) {
+        GRAFT_FREE(ctx, &thread);
+        return graft_fail(GRAFT_E_INTERNAL, "a thread could not be started: %s", strerror(error));
+    }
+    *out = thread;
+    return GRAFT_OK;
+}
+
+void graft_thread_join(struct graft_thread **thread)
+{
+    if (!thread || !*thread) {
+        return;
+    }
+    pthread_join((*thread)->id, NULL);
+    GRAFT_FREE((*thread)->ctx, thread);
+}
+
+struct graft_mutex {
+    struct graft_ctx *ctx;
+    pthread_mutex_t native;
+};
+
+enum graft_status graft_mutex_create(struct graft_ctx *ctx, struct graft_mutex **out)
+{
+    struct graft_mutex *mutex;
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &mutex, 1, "a mutex"));
+    mutex->ctx = ctx;
+    pthread_mutex_init(&mutex->native, NULL);
+    *out = mutex;
+    return GRAFT_OK;
+}
+
+void graft_mutex_destroy(struct graft_mutex **mutex)
+{
+    if (!mutex || !*mutex) {
+        return;
+    }
+    pthread_mutex_destroy(&(*mutex)->native);
+    GRAFT_FREE((*mutex)->ctx, mutex);
+}
+
+void graft_mutex_lock(struct graft_mutex *mutex)
+{
+    pthread_mutex_lock(&mutex->native);
+}
+
+void graft_mutex_unlock(struct graft_mutex *mutex)
+{
+    pthread_mutex_unlock(&mutex->native);
+}
+
+struct graft_cond {
+    struct graft_ctx *ctx;
+    pthread_cond_t native;
+};
+
+enum graft_status graft_cond_create(struct graft_ctx *ctx, struct graft_cond **out)
+{
+    struct graft_cond *cond;
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &cond, 1, "a condition"));
+    cond->ctx = ctx;
+    pthread_cond_init(&cond->native, NULL);
+    *out = cond;
+    return GRAFT_OK;
+}
+
+void graft_cond_destroy(struct graft_cond **cond)
+{
+    if (!cond || !*cond) {
+        return;
+    }
+    pthread_cond_destroy(&(*cond)->native);
+    GRAFT_FREE((*cond)->ctx, cond);
+}
+
+void graft_cond_wait(struct graft_cond *cond, struct graft_mutex *mutex)
+{
+    pthread_cond_wait(&cond->native, &mutex->native);
+}
+
+void graft_cond_broadcast(struct graft_cond *cond)
+{
+    pthread_cond_broadcast(&cond->native);
+}
