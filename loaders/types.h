@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one table of tensor types: GGUF type id -> name, block shape. Formats outside it are refused by name or number.
+#ifndef GRAFT_LOADERS_TYPES_H
+#define GRAFT_LOADERS_TYPES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+// Numbers are those of the GGUF specification.
+enum graft_type {
+    GRAFT_TYPE_F32 = 0,
+    GRAFT_TYPE_F16 = 1,
+    GRAFT_TYPE_Q4_0 = 2,
+    GRAFT_TYPE_Q4_1 = 3,
+    GRAFT_TYPE_Q8_0 = 8,
+    GRAFT_TYPE_Q4_K = 12,
+    GRAFT_TYPE_Q6_K = 14,
+    GRAFT_TYPE_BF16 = 30
+};
+
+struct graft_type_info {
+    enum graft_type type;
+    const char *name;      // "Q4_0"
+    uint32_t block_values; // weights in a block; a row is a whole number of blocks
+    uint32_t block_bytes;
+};
+
+// Facts of a type by its GGUF number; NULL if it is not supported.
+const struct graft_type_info *graft_type_info(uint32_t gguf_number);
+// Name of any number the GGUF specification knows, supported or not ("Q5_K"); NULL for unknown or removed numbers.
+const char *graft_type_gguf_name(uint32_t gguf_number);
+// Bytes of a row of `values` weights; false if the type is unknown, values is no multiple of the block, or it overflows.
+bool graft_type_row_bytes(uint32_t gguf_number, uint64_t values, uint64_t *out);
+
+#endif
