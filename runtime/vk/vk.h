@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// The device, without Vulkan's types: everything above runtime/vk sees only this header.
+//
+// A device owns one queue. Buffers are whole VkBuffers with their own memory, or windows of an imported mapping. A pipeline is one
+// SPIR-V module with specialization constants. A recording ("graft_vk_commands") is made once and submitted many times.
+// Thread-safety of everything here: one thread at a time per device, unless said otherwise.
+#ifndef GRAFT_RUNTIME_VK_VK_H
+#define GRAFT_RUNTIME_VK_VK_H
+
+#include "platform/plat.h"
+
+enum graft_vk_kind { GRAFT_VK_DISCRETE, GRAFT_VK_INTEGRATED, GRAFT_VK_VIRTUAL, GRAFT_VK_SOFTWARE, GRAFT_VK_OTHER };
+
+// What kernels choose their variants from. Plain numbers, so that tests can make up any device.
+struct graft_vk_caps {
+    enum graft_vk_kind kind;
+    bool unified;              // every device-local heap is host-visible memory of the same RAM
+    uint32_t subgroup_size;    // default size
+    uint32_t subgroup_min, subgroup_max; // equal to subgroup_size without size control
+    bool subgroup_arithmetic;  // subgroupAdd and friends in compute shaders
+    bool subgroup_shuffle;
+    bool subgroup_size_control; // required size and full subgroups can be asked for
+    bool storage_16bit;        // 16-bit values in storage buffers
+    bool storage_8bit;
+    bool shader_f16;           // f16 arithmetic
+    bool shader_i16, shader_i8;
+    bool dot8_accelerated;     // integer dot product 4x8 packed signed, reported as accelerated
+    bool coopmat_khr, coopmat_nv2;
+    bool buffer_array_indexing; // shaderStorageBufferArrayDynamicIndexing
+    bool host_import;          // VK_EXT_external_memory_host
+    bool timestamps;
+    uint32_t max_shared_bytes;
+    uint32_t max_invocations;  // in a workgroup
+    uint32_t max_group_count[3];
+    uint32_t max_texel_elements;
+    uint64_t max_uniform_bytes;
+    uint64_t max_storage_bytes;   // maxStorageBufferRange
+    uint64_t max_allocation_bytes;
+    uint64_t storage_alignment;   // minStorageBufferOffsetAlignment
+    uint64_t texel_alignment;     // minTexelBufferOffsetAlignment (single texel if VK_EXT_texel_buffer_alignment / 1.3 says so)
+    uint64_t import_alignment;    // minImportedHostPointerAlignment
+    uint64_t heap_bytes;          // of the largest device-local heap
+    uint32_t vendor_id, device_id, driver_version;
+    uint8_t device_uuid[16], driver_uuid[16];
+    uint8_t pipeline_cache_uuid[16];
+    char name[256];
+    char driver[256];             // driver name and info
+    char api_version[16];
+};
+
+// One entry of the list: a device found, and why it cannot be used, if so.
+struct graft_vk_found {
+    struct graft_vk_caps caps;
+    bool usable;
+    char reason[256]; // why not, or what is special; "" if nothing
+};
+
+// All devices in the order they would be chosen: usable first; discrete, integrated, virtual, software; larger memory first. *out from
+// graft_alloc, *count entries. No loader or no driver: GRAFT_E_DEVICE with a sentence that says what to install.
+GRAFT_MUST_CHECK enum graft_status graft_vk_list(struct graft_ctx *ctx, struct graft_vk_found **out, uint32_t *count);
+
+struct graft_vk;
+
+struct graft_vk_options {
+    const char *select;    // NULL or "auto": first usable; a number: index in graft_vk_list; otherwise part of the name, without case
+    const char *cache_key; // build id mixed into the pipeline cache's key
+    // Capabilities to switch off, for tests and fallbacks: fields set true here are treated as absent.
+    bool no_subgroups, no_f16, no_storage_16bit, no_import, no_dot8, no_coopmat, no_texel;
+    uint32_t max_shared_bytes, max_invocations; // 0 = as the device says; otherwise a lower limit
+    bool validation;       // enable VK_LAYER_KHRONOS_validation with synchronization validation; messages are counted and logged
+    uint64_t timeout_ns;   // of one submission; 0 = 60 s
+};
+
+// Open a device. Errors: GRAFT_E_DEVICE (none usable: the reasons of all), GRAFT_E_MEMORY, GRAFT_E_BUDGET. On failure *out is NULL.
+GRAFT_MUST_CHECK enum graft_status graft_vk_open(struct graft_ctx *ctx, struct graft_vk **out, const struct graft_vk_options *options);
+// Saves the pipeline cache, waits for the device, frees everything. All buffers, pipelines, recordings must be destroyed before.
+void graft_vk_close(struct graft_vk **vk);
+const struct graft_vk_caps *graft_vk_caps(const struct graft_vk *vk);
+// Validation messages (warnings and errors) seen so far.
+uint64_t graft_vk_validation_messages(const struct graft_vk *vk);
+
+enum graft_vk_memory {
+    GRAFT_VK_DEVICE,   // device-local; filled with graft_vk_upload
+    GRAFT_VK_HOST_SEEN,// device-local and mapped if there is such a type, else host memory, mapped: small, written by the host each token
+    GRAFT_VK_READBACK  // host-cached, mapped: written by the device, read by the host
+};
+
+struct graft_vk_buffer {
+    struct graft_vk *vk;
+    void *native;      // private
+    uint64_t bytes;
+    void *mapped;      // NULL if not host-visible
+    bool imported;
+    enum graft_mem_class mem_class;
+};
+
+// Make a storage buffer (also uniform, texel and transfer usage) of `bytes`, ledgered under mem_class, zeroed. Errors: GRAFT_E_BUDGET, GRAFT_E_MEMORY
+// (the device's own refusal: heap and bytes named), GRAFT_E_DEVICE_LOST. On failure *out is NULL.
+GRAFT_MUST_CHECK enum graft_status graft_vk_buffer_create(struct graft_vk *vk, struct graft_vk_buffer **out, uint64_t bytes,
+                                                          enum graft_vk_memory where, enum graft_mem_class mem_class, const char *what);
+// Import host memory [data, data + bytes) read-only, zero-copy; data need not be aligned: the import is widened to import_alignment inside the
+// mapping's pages and *skip gets the distance from the buffer's start to `data`. Imported bytes are file pages: not counted in the ledger.
+// Returns GRAFT_E_UNSUPPORTED when the device or driver refuses (the caller then copies).
+GRAFT_MUST_CHECK enum graft_status graft_vk_buffer_import(struct graft_vk *vk, struct graft_vk_buffer **out, const void *data, uint64_t bytes,
+                                                          uint64_t *skip);
+void graft_vk_buffer_destroy(struct graft_vk_buffer **buffer);
+// Copy host bytes to the device, through the staging ring (GRAFT_MEM_STAGING, at most 64 MiB, freed by graft_vk_upload_end) or directly if mapped.
+// Synchronous as seen by the caller once graft_vk_upload_end has returned.
+GRAFT_MUST_CHECK enum graft_status graft_vk_upload(struct graft_vk *vk, struct graft_vk_buffer *to, uint64_t offset, const void *data, uint64_t bytes);
+GRAFT_MUST_CHECK enum graft_status graft_vk_upload_end(struct graft_vk *vk);
+// Synchronous copy back for tests and rare reads.
+GRAFT_MUST_CHECK enum graft_status graft_vk_download(struct graft_vk *vk, const struct graft_vk_buffer *from, uint64_t offset, void *data, uint64_t bytes);
+
+enum graft_vk_access { GRAFT_VK_READ = 1, GRAFT_VK_WRITE = 2, GRAFT_VK_READ_WRITE = 3 };
+enum graft_vk_bind_kind {
+    GRAFT_VK_STORAGE,
+    GRAFT_VK_UNIFORM,     // uniform buffer: at most max_uniform_bytes
+    GRAFT_VK_TEXEL_U32X4, // uniform texel buffer, R32G32B32A32_UINT
+    GRAFT_VK_TEXEL_U32,   // R32_UINT
+    GRAFT_VK_TEXEL_F32X4  // R32G32B32A32_SFLOAT
+};
+enum { GRAFT_VK_MAX_BINDINGS = 16, GRAFT_VK_MAX_CONSTANTS = 32, GRAFT_VK_MAX_PUSH_BYTES = 128 };
+
+struct graft_vk_pipeline_params {
+    const char *name;                // for debug names and errors
+    const uint32_t *spirv;
+    uint64_t spirv_bytes;
+    uint32_t n_bindings;             // set 0, bindings 0 .. n-1
+    enum graft_vk_bind_kind kinds[GRAFT_VK_MAX_BINDINGS];
+    enum graft_vk_access access[GRAFT_VK_MAX_BINDINGS];
+    uint32_t push_bytes;
+    uint32_t n_constants;            // specialization constants with ids 0 .. n-1
+    uint32_t constants[GRAFT_VK_MAX_CONSTANTS];
+    uint32_t required_subgroup_size; // 0 = the driver's choice
+    bool full_subgroups;
+};
+struct graft_vk_pipeline;
+// Make a compute pipeline through the on-disk cache. The same parameters give the same object (reference counted).
+GRAFT_MUST_CHECK enum graft_status graft_vk_pipeline_get(struct graft_vk *vk, struct graft_vk_pipeline **out, const struct graft_vk_pipeline_params *params);
+void graft_vk_pipeline_put(struct graft_vk *vk, struct graft_vk_pipeline **pipeline);
+
+struct graft_vk_bind {
+    const struct graft_vk_buffer *buffer;
+    uint64_t offset, bytes; // a range of the buffer; offset aligned as the caps say
+};
+
+struct graft_vk_commands;
+// Begin a recording meant to be submitted many times. max_dispatches bounds its descriptor pool and its timestamps.
+GRAFT_MUST_CHECK enum graft_status graft_vk_commands_create(struct graft_vk *vk, struct graft_vk_commands **out, uint32_t max_dispatches, bool timed);
+// Record one dispatch. Descriptor sets are written now, once. A barrier is put in front exactly when a declared access conflicts (read after
+// write, write after read, write after write, by byte ranges of buffers) with one since the last barrier; it is one global memory barrier.
+GRAFT_MUST_CHECK enum graft_status graft_vk_dispatch(struct graft_vk_commands *commands, struct graft_vk_pipeline *pipeline,
+                                                     const struct graft_vk_bind *binds, const void *push, const uint32_t groups[3]);
+// Record a copy between buffers (barriers derived in the same way).
+GRAFT_MUST_CHECK enum graft_status graft_vk_copy(struct graft_vk_commands *commands, const struct graft_vk_buffer *from, uint64_t from_offset,
+                                                 const struct graft_vk_buffer *to, uint64_t to_offset, uint64_t bytes);
+// End the recording; makes the last writes visible to the host.
+GRAFT_MUST_CHECK enum graft_status graft_vk_commands_end(struct graft_vk_commands *commands);
+void graft_vk_commands_destroy(struct graft_vk_commands **commands);
+
+// Submit recordings in order as ONE queue submission (with a full compute barrier between two of them: their declared hazards are taken as
+// conflicting) and return at once. At most one submission is in flight: a second call waits first.
+GRAFT_MUST_CHECK enum graft_status graft_vk_submit(struct graft_vk *vk, struct graft_vk_commands *const *commands, uint32_t count);
+// Wait for the submission in flight, with the time-out. Errors: GRAFT_E_DEVICE_LOST (also after a time-out). Never spins.
+GRAFT_MUST_CHECK enum graft_status graft_vk_wait(struct graft_vk *vk);
+// Nanoseconds of each dispatch of a timed recording after its last submission; GRAFT_E_UNSUPPORTED without timestamps.
+GRAFT_MUST_CHECK enum graft_status graft_vk_times(struct graft_vk_commands *commands, uint64_t *ns, uint32_t count);
+
+// Running totals, for `bench` and for tests that hold per-token counts.
+struct graft_vk_counters {
+    uint64_t dispatches, barriers, submissions, recordings, descriptor_updates, pipelines, allocations;
+};
+void graft_vk_counters(const struct graft_vk *vk, struct graft_vk_counters *out);
+
+// Fault injection for tests: the n-th Vulkan call of a kind from now fails once (n from 1; 0 = off).
+enum graft_vk_fault { GRAFT_VK_FAULT_ALLOCATE, GRAFT_VK_FAULT_CREATE, GRAFT_VK_FAULT_RECORD, GRAFT_VK_FAULT_SUBMIT, GRAFT_VK_FAULT_WAIT };
+void graft_vk_fault(struct graft_vk *vk, enum graft_vk_fault fault, uint64_t n);
+
+#endif
