@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bytes from the host to device memory and back: directly where the buffer is mapped, else through a ring of two halves.
 //
-// While the device copies one half, the host fills the other. The ring exists from the first staged upload to graft_vk_upload_end;
-// it is halved until it fits into what is left of the budget.
+// While the device copies one half, the host fills the other. The ring exists from the first staged upload to
+// graft_vk_upload_end; it is halved until it fits into what is left of the budget.
 #include "runtime/vk/vk_internal.h"
 
 enum { HALF_BYTES = 16 << 20, MIN_HALF_BYTES = 64 << 10, COPY_ALIGNMENT = 16 };
@@ -59,7 +59,8 @@ static enum graft_status create_half(struct graft_vk *vk, struct half *half)
         .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
         .commandBufferCount = 1,
     };
-    VkResult result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkAllocateCommandBuffers(vk->device, &commands, &half->commands));
+    VkResult result =
+        GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkAllocateCommandBuffers(vk->device, &commands, &half->commands));
     if (result != VK_SUCCESS) {
         half->commands = VK_NULL_HANDLE;
         return graft_vk_fail(vk, result, "the staging ring");
@@ -78,8 +79,8 @@ static enum graft_status create_buffers(struct graft_vk *vk, uint64_t bytes)
 {
     struct graft_vk_ring *ring = vk->ring;
     for (int i = 0; i < 2; i++) {
-        enum graft_status status = graft_vk_buffer_create(vk, &ring->halves[i].buffer, bytes, GRAFT_VK_STAGING,
-                                                          GRAFT_MEM_STAGING, "the staging ring");
+        enum graft_status status =
+            graft_vk_buffer_create(vk, &ring->halves[i].buffer, bytes, GRAFT_VK_STAGING, GRAFT_MEM_STAGING, "the staging ring");
         if (status != GRAFT_OK) {
             graft_vk_buffer_destroy(&ring->halves[0].buffer);
             return status;
@@ -135,7 +136,8 @@ static enum graft_status begin_half(struct graft_vk *vk)
     half->recording = true;
     half->used = 0;
     graft_vk_hazards_reset(&vk->ring->hazards);
-    graft_vk_hazards_record(vk, half->commands, GRAFT_VK_BARRIER_FULL); // the destination may be in use by what was submitted before
+    graft_vk_hazards_record(vk, half->commands,
+                            GRAFT_VK_BARRIER_FULL); // the destination may be in use by what was submitted before
     return GRAFT_OK;
 }
 
@@ -161,13 +163,15 @@ static enum graft_status check_range(const struct graft_vk_buffer *buffer, uint6
 {
     uint64_t end;
     if (!graft_add_u64(offset, bytes, &end) || end > buffer->bytes) {
-        return graft_fail(GRAFT_E_ARGUMENT, "%s of bytes %" PRIu64 " to %" PRIu64 " + %" PRIu64 " of a buffer of %" PRIu64 " bytes",
-                          what, offset, offset, bytes, buffer->bytes);
+        return graft_fail(GRAFT_E_ARGUMENT,
+                          "%s of bytes %" PRIu64 " to %" PRIu64 " + %" PRIu64 " of a buffer of %" PRIu64 " bytes", what, offset,
+                          offset, bytes, buffer->bytes);
     }
     return GRAFT_OK;
 }
 
-static enum graft_status stage(struct graft_vk *vk, struct graft_vk_buffer *to, uint64_t offset, const uint8_t *data, uint64_t bytes)
+static enum graft_status stage(struct graft_vk *vk, struct graft_vk_buffer *to, uint64_t offset, const uint8_t *data,
+                               uint64_t bytes)
 {
     GRAFT_TRY(need_ring(vk, bytes));
     struct graft_vk_ring *ring = vk->ring;
@@ -184,7 +188,8 @@ static enum graft_status stage(struct graft_vk *vk, struct graft_vk_buffer *to, 
         VkBufferCopy region = {.srcOffset = half->used, .dstOffset = offset, .size = part};
         vk->fn.vkCmdCopyBuffer(half->commands, graft_vk_impl(half->buffer)->handle, graft_vk_impl(to)->handle, 1, &region);
         uint64_t used;
-        half->used = graft_align_u64(half->used + part, COPY_ALIGNMENT, &used) && used < ring->half_bytes ? used : ring->half_bytes;
+        half->used =
+            graft_align_u64(half->used + part, COPY_ALIGNMENT, &used) && used < ring->half_bytes ? used : ring->half_bytes;
         offset += part;
         data += part;
         bytes -= part;
@@ -195,7 +200,8 @@ static enum graft_status stage(struct graft_vk *vk, struct graft_vk_buffer *to, 
     return GRAFT_OK;
 }
 
-enum graft_status graft_vk_upload(struct graft_vk *vk, struct graft_vk_buffer *to, uint64_t offset, const void *data, uint64_t bytes)
+enum graft_status graft_vk_upload(struct graft_vk *vk, struct graft_vk_buffer *to, uint64_t offset, const void *data,
+                                  uint64_t bytes)
 {
     GRAFT_TRY(graft_vk_alive(vk));
     GRAFT_TRY(check_range(to, offset, bytes, "an upload"));
