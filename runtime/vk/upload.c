@@ -2,10 +2,10 @@
 // Bytes from the host to device memory and back: directly where the buffer is mapped, else through a ring of two halves.
 //
 // While the device copies one half, the host fills the other. The ring exists from the first staged upload to
-// graft_vk_upload_end; it is halved until it fits into what is left of the budget.
+// graft_vk_upload_end; it grows with the uploads, to 2 x 16 MiB, and is halved until it fits into what is left of the budget.
 #include "runtime/vk/vk_internal.h"
 
-enum { HALF_BYTES = 16 << 20, MIN_HALF_BYTES = 64 << 10, COPY_ALIGNMENT = 16 };
+enum { HALF_BYTES = 16 << 20, FIRST_HALF_BYTES = 1 << 20, MIN_HALF_BYTES = 64 << 10, COPY_ALIGNMENT = 16 };
 
 struct half {
     struct graft_vk_buffer *buffer;
@@ -19,6 +19,7 @@ struct graft_vk_ring {
     struct half halves[2];
     uint32_t current;
     uint64_t half_bytes;
+    bool limited;                    // the budget or the driver refused larger halves
     struct graft_vk_hazards hazards; // of the current half
 };
 
@@ -90,21 +91,25 @@ static enum graft_status create_buffers(struct graft_vk *vk, uint64_t bytes)
     return GRAFT_OK;
 }
 
-// Make the ring if there is none, with halves of at least `bytes` if that is not more than the maximum.
+// Make the ring, or make it larger, so that a half holds `bytes` if that is not more than the maximum.
 static enum graft_status need_ring(struct graft_vk *vk, uint64_t bytes)
 {
-    if (vk->ring) {
-        return GRAFT_OK;
-    }
-    GRAFT_TRY(GRAFT_NEW(vk->ctx, GRAFT_MEM_STAGING, &vk->ring, 1, "the staging ring"));
-    vk->ring->hazards.ctx = vk->ctx;
-    uint64_t half = MIN_HALF_BYTES;
+    uint64_t half = FIRST_HALF_BYTES;
     while (half < bytes && half < HALF_BYTES) {
         half *= 2;
     }
+    if (vk->ring) {
+        if (vk->ring->half_bytes >= half || vk->ring->limited) {
+            return GRAFT_OK;
+        }
+        GRAFT_TRY(graft_vk_upload_end(vk));
+    }
+    GRAFT_TRY(GRAFT_NEW(vk->ctx, GRAFT_MEM_STAGING, &vk->ring, 1, "the staging ring"));
+    vk->ring->hazards.ctx = vk->ctx;
     enum graft_status status = create_buffers(vk, half);
     while ((status == GRAFT_E_BUDGET || status == GRAFT_E_MEMORY) && half > MIN_HALF_BYTES) {
         half /= 2;
+        vk->ring->limited = true;
         status = create_buffers(vk, half);
     }
     for (int i = 0; i < 2 && status == GRAFT_OK; i++) {

@@ -245,7 +245,7 @@ START_TEST(uploads_larger_than_the_staging_ring_arrive_whole)
     ck_assert_ok(graft_vk_upload(vk, buffer, 20, data + 20, bytes - 20));
     struct graft_memory_use use;
     graft_ctx_memory(ctx, &use);
-    ck_assert_uint_gt(use.class_bytes[GRAFT_MEM_STAGING], 0);
+    ck_assert_uint_ge(use.class_bytes[GRAFT_MEM_STAGING], 32u << 20); // grown to its full size
     ck_assert_uint_le(use.class_bytes[GRAFT_MEM_STAGING], 64u << 20);
     ck_assert_ok(graft_vk_upload_end(vk));
     graft_ctx_memory(ctx, &use);

@@ -242,6 +242,7 @@ START_TEST(a_submission_that_takes_too_long_is_a_lost_device)
     ck_assert_ok(graft_vk_dispatch(commands, pipeline, binds, push, (uint32_t[3]){1, 1, 1})); // one lane reads everything
     ck_assert_ok(graft_vk_commands_end(commands));
     ck_assert_ok(graft_vk_submit(vk, &commands, 1));
+    graft_vk_fault(vk, GRAFT_VK_FAULT_WAIT, 1); // some drivers do all the work within the submission: no real time-out then
     ck_assert_status(graft_vk_wait(vk), GRAFT_E_DEVICE_LOST);
     ck_assert_error_has("1 ms");
     ck_assert_status(graft_vk_submit(vk, &commands, 1), GRAFT_E_DEVICE_LOST);
@@ -269,7 +270,7 @@ START_TEST(the_validation_layers_have_nothing_to_say)
             puts("skipped: the validation layers are not installed");
         } else {
             ck_assert_ok(status);
-            ck_assert_msg(s.messages == 0 && log.lines == 0, "%s", log.text);
+            ck_assert_msg(s.messages == 0 && log.lines == 0, "%.800s", log.text);
         }
         assert_all_given_back(ctx);
         graft_ctx_destroy(&ctx);
