@@ -170,25 +170,28 @@ START_TEST(each_vulkan_call_may_fail_once)
         graft_ctx_destroy(&ctx);
     }
     ck_assert_uint_gt(n, 5);
-    ck_assert_uint_le(passed, 12);
+    ck_assert_uint_le(passed, 24); // three rings of two buffers with up to three calls, and an import with four
 }
 END_TEST
 
 START_TEST(each_host_allocation_may_fail_once)
 {
+    uint32_t passed = 0;         // a smaller staging ring was tried and granted
     for (uint64_t n = 2;; n++) { // the first one is the context
         struct graft_test_alloc alloc = {.fail_at = n};
         struct graft_ctx *ctx = graft_test_ctx(&alloc, 0);
         struct scenario s;
         enum graft_status status = play(ctx, &(struct graft_vk_options){.no_mapped_device = true}, &s);
         bool struck = alloc.requests >= n;
-        ck_assert_msg(status == (struck ? GRAFT_E_MEMORY : GRAFT_OK), "allocation %u: %s (%s)", (unsigned)n,
+        passed += struck && status == GRAFT_OK;
+        ck_assert_msg(status == GRAFT_OK || (struck && status == GRAFT_E_MEMORY), "allocation %u: %s (%s)", (unsigned)n,
                       graft_status_name(status), graft_last_error());
         assert_all_given_back(ctx);
         graft_ctx_destroy(&ctx);
         ck_assert_uint_eq(alloc.live, 0);
         if (!struck) {
             ck_assert_uint_gt(n, 10);
+            ck_assert_uint_le(passed, 6);
             break;
         }
     }
