@@ -15,6 +15,9 @@ static void die(const char *why)
 
 static void add(struct graft_test_bytes *bytes, const void *data, size_t count)
 {
+    if (count == 0) {
+        return;
+    }
     if (bytes->size + count > bytes->room) {
         bytes->room = 2 * (bytes->size + count) + 256;
         bytes->data = realloc(bytes->data, bytes->room);
@@ -211,7 +214,8 @@ static const char *walk_key(const struct graft_gguf *gguf, const struct graft_gg
     if (graft_gguf_find(gguf, name) != key) {
         return "a key is not found by its name";
     }
-    if (key->data != gguf->map.data + key->offset || key->offset > gguf->map.size || key->bytes > gguf->map.size - key->offset) {
+    if (key->data != gguf->map.data + key->offset || key->offset > gguf->map.size ||
+        key->bytes > gguf->map.size - key->offset) {
         return "a value outside the file";
     }
     volatile uint8_t sum = 0; // touch every byte: a sanitizer would speak
