@@ -53,6 +53,8 @@ def inputs_of(rng, kind, values):
     x[6] = (np.arange(values) % 16 - 8) / 2
     x[7] *= np.float32(1e7)  # the scale overflows f16
     x[8] = x[8] * np.float32(1e-30)  # the scale underflows f16
+    x[9] = np.arange(values) % 32 - 15.5  # with a scale of 1 in Q8_0: halves, rounded away from zero
+    x[9, 5] = 127
     return x
 
 
