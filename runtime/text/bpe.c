@@ -12,7 +12,7 @@ enum graft_status graft_tokenizing_reserve(struct graft_tokenizing *work, uint64
         return GRAFT_OK;
     }
     struct graft_ctx *ctx = work->vocab->ctx;
-    uint64_t room = count < 256 ? 256 : count + count / 4;
+    uint64_t room = count < 256 ? 256 : count < 65536 ? 2 * count : count;
     GRAFT_FREE(ctx, &work->symbols);
     GRAFT_FREE(ctx, &work->joins);
     work->room = 0;
@@ -22,34 +22,39 @@ enum graft_status graft_tokenizing_reserve(struct graft_tokenizing *work, uint64
     return GRAFT_OK;
 }
 
-// Binary heap, smallest key on top: move the join at `hole` down or up to where it belongs.
-static void heap_down(struct graft_join *heap, uint64_t count, uint64_t hole, struct graft_join join)
+// Heap with four children a node (half the cache misses of two), smallest key on top: put `key` into the hole at `hole`,
+// moving others up or down.
+static void heap_down(uint64_t *heap, uint64_t count, uint64_t hole, uint64_t key)
 {
     for (;;) {
-        uint64_t child = 2 * hole + 1;
+        uint64_t child = 4 * hole + 1, end = child + 4 < count ? child + 4 : count;
         if (child >= count) {
             break;
         }
-        child += child + 1 < count && heap[child + 1].key < heap[child].key;
-        if (heap[child].key >= join.key) {
+        uint64_t least = child;
+        for (child++; child < end; child++) {
+            least = heap[child] < heap[least] ? child : least;
+        }
+        if (heap[least] >= key) {
             break;
         }
-        heap[hole] = heap[child];
-        hole = child;
+        heap[hole] = heap[least];
+        hole = least;
     }
-    heap[hole] = join;
+    heap[hole] = key;
 }
 
-static void heap_up(struct graft_join *heap, uint64_t hole, struct graft_join join)
+static void heap_up(uint64_t *heap, uint64_t hole, uint64_t key)
 {
-    while (hole > 0 && heap[(hole - 1) / 2].key > join.key) {
-        heap[hole] = heap[(hole - 1) / 2];
-        hole = (hole - 1) / 2;
+    while (hole > 0 && heap[(hole - 1) / 4] > key) {
+        heap[hole] = heap[(hole - 1) / 4];
+        hole = (hole - 1) / 4;
     }
-    heap[hole] = join;
+    heap[hole] = key;
 }
 
-static bool join_of(const struct graft_tokenizing *work, const char *text, uint32_t left, struct graft_join *out)
+// The heap key of joining symbol `left` with its right neighbour, and the token they become.
+static bool join_of(const struct graft_tokenizing *work, const char *text, uint32_t left, uint64_t *key, int32_t *id)
 {
     const struct graft_symbol *a = &work->symbols[left];
     if (a->next == UINT32_MAX) {
@@ -57,57 +62,58 @@ static bool join_of(const struct graft_tokenizing *work, const char *text, uint3
     }
     const struct graft_symbol *b = &work->symbols[a->next];
     uint32_t priority;
-    bool found = work->vocab->model == GRAFT_VOCAB_BPE ? graft_bpe_pair(work->vocab, a, b, &priority, &out->id)
-                                                       : graft_spm_pair(work->vocab, text, a, b, &priority, &out->id);
-    if (!found) {
-        return false;
-    }
-    out->key = (uint64_t)priority << 32 | left;
-    out->bytes = a->bytes + b->bytes;
-    return true;
+    bool found = work->vocab->model == GRAFT_VOCAB_BPE ? graft_bpe_pair(work->vocab, a, b, &priority, id)
+                                                       : graft_spm_pair(work->vocab, text, a, b, &priority, id);
+    *key = found ? (uint64_t)priority << 32 | left : UINT64_MAX;
+    return found;
 }
 
 void graft_symbols_join(struct graft_tokenizing *work, uint64_t count, const char *text)
 {
     struct graft_symbol *symbols = work->symbols;
-    struct graft_join *heap = work->joins;
-    uint64_t n = 0;
+    uint64_t *heap = work->joins;
+    uint64_t n = 0, key;
+    int32_t id;
     for (uint64_t i = 0; i < count; i++) {
         symbols[i].previous = i == 0 ? UINT32_MAX : (uint32_t)(i - 1);
         symbols[i].next = i + 1 == count ? UINT32_MAX : (uint32_t)(i + 1);
     }
     for (uint64_t i = 0; i < count; i++) {
-        n += join_of(work, text, (uint32_t)i, &heap[n]);
+        if (join_of(work, text, (uint32_t)i, &key, &id)) {
+            heap[n++] = key;
+        }
     }
-    for (uint64_t i = n / 2; i-- > 0;) {
-        heap_down(heap, n, i, heap[i]);
+    for (uint64_t i = n / 4 + 1; i-- > 0;) {
+        if (i < n) {
+            heap_down(heap, n, i, heap[i]);
+        }
     }
     // At most count - 1 joins happen; each takes one entry and adds two at most, so 2 * count entries are enough.
     while (n > 0) {
-        struct graft_join best = heap[0];
+        uint64_t best = heap[0];
         n--;
         if (n > 0) {
             heap_down(heap, n, 0, heap[n]);
         }
-        uint32_t left = (uint32_t)best.key;
+        // An entry is out of date when its symbols have changed since: then the same place gives another key, or none.
+        uint32_t left = (uint32_t)best;
         struct graft_symbol *a = &symbols[left];
-        if (a->bytes == 0 || a->next == UINT32_MAX || a->bytes + symbols[a->next].bytes != best.bytes) {
+        if (a->bytes == 0 || !join_of(work, text, left, &key, &id) || key != best) {
             continue;
         }
         struct graft_symbol *b = &symbols[a->next];
-        a->bytes = best.bytes;
-        a->id = best.id;
+        a->bytes += b->bytes;
+        a->id = id;
         a->next = b->next;
         b->bytes = 0;
         if (a->next != UINT32_MAX) {
             symbols[a->next].previous = left;
         }
-        struct graft_join next;
-        if (a->previous != UINT32_MAX && join_of(work, text, a->previous, &next)) {
-            heap_up(heap, n++, next);
+        if (a->previous != UINT32_MAX && join_of(work, text, a->previous, &key, &id)) {
+            heap_up(heap, n++, key);
         }
-        if (join_of(work, text, left, &next)) {
-            heap_up(heap, n++, next);
+        if (join_of(work, text, left, &key, &id)) {
+            heap_up(heap, n++, key);
         }
     }
 }

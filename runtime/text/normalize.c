@@ -104,7 +104,7 @@ enum graft_status graft_normalize_c(struct graft_ctx *ctx, const char *text, uin
         utf8proc_ssize_t left =
             utf8proc_normalize_utf32(characters, (utf8proc_ssize_t)count, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
         count = left < 0 ? 0 : (uint64_t)left;
-        status = left < 0 ? graft_fail(GRAFT_E_INTERNAL, "utf8proc cannot normalize a text: error %zd", (ssize_t)left)
+        status = left < 0 ? graft_fail(GRAFT_E_INTERNAL, "utf8proc cannot normalize a text: error %" PRId64, (int64_t)left)
                           : graft_alloc(ctx, GRAFT_MEM_HOST, (void **)out, count + 1, 4, "a normalized text");
     }
     if (status == GRAFT_OK) {

@@ -102,22 +102,16 @@ struct graft_symbol {
     uint32_t previous, next; // indices; UINT32_MAX at the ends
     int32_t id;              // GRAFT_NO_TOKEN: no token has this text
 };
-// A possible join of a symbol with its right neighbour. Valid as long as the two still span `bytes` together: spans only grow.
-struct graft_join {
-    uint64_t key; // priority (lower first), then position (left first)
-    uint32_t bytes;
-    int32_t id;
-};
-
 // Room and output of one call to graft_vocab_tokenize.
 struct graft_tokenizing {
     const struct graft_vocab *vocab;
     int32_t *ids;
     uint64_t capacity, count;
     struct graft_symbol *symbols;
-    struct graft_join *joins; // binary heap
-    uint64_t room, n_joins;   // room: symbols; there is room for twice as many joins
-    char *scratch;            // text as SentencePiece sees it
+    // Possible joins of a symbol with its right neighbour, a heap: priority (lower first) << 32 | index of the symbol.
+    uint64_t *joins;
+    uint64_t room;        // symbols; there is room for twice as many joins
+    char *scratch;        // text as SentencePiece sees it
     uint64_t scratch_room;
 };
 
