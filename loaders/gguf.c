@@ -73,8 +73,8 @@ static enum graft_status take(struct parser *p, uint64_t bytes, const uint8_t **
     struct graft_reader *reader = &p->reader;
     uint64_t left = reader->size - reader->position;
     if (bytes > left) {
-        return bad(p, GRAFT_E_FORMAT, reader->position, "%s needs %" PRIu64 " bytes, the file has %" PRIu64 " left", what, bytes,
-                   left);
+        return bad(p, GRAFT_E_FORMAT, reader->position, "%s needs %" PRIu64 " bytes, the file has %" PRIu64 " left", what,
+                   bytes, left);
     }
     if (bytes > GRAFT_GGUF_MAX_HEADER_BYTES - reader->position) {
         return bad(p, GRAFT_E_LIMIT, reader->position, "%s ends behind the first %d bytes, the most allowed for a header", what,
@@ -163,26 +163,14 @@ static enum graft_status enter(struct parser *p, bool tensor)
     return GRAFT_OK;
 }
 
-const char *graft_gguf_value_name(enum graft_gguf_value_type type)
-{
-    static const char *const names[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
-                                        "bool", "string", "array", "u64", "i64", "f64"};
-    return (uint32_t)type < sizeof names / sizeof *names ? names[type] : "?";
-}
-
-uint32_t graft_gguf_value_bytes(enum graft_gguf_value_type type)
-{
-    static const uint8_t bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-    return (uint32_t)type < sizeof bytes ? bytes[type] : 0;
-}
-
 static enum graft_status skip_string(struct parser *p, const char *what)
 {
     uint64_t offset = p->reader.position, length;
     const uint8_t *data;
     GRAFT_TRY(take_u64(p, &length, what));
     if (length > GRAFT_GGUF_MAX_STRING_BYTES && length <= p->reader.size - p->reader.position) {
-        return bad(p, GRAFT_E_LIMIT, offset, "%s has %" PRIu64 " bytes, allowed are %d", what, length, GRAFT_GGUF_MAX_STRING_BYTES);
+        return bad(p, GRAFT_E_LIMIT, offset, "%s has %" PRIu64 " bytes, allowed are %d", what, length,
+                   GRAFT_GGUF_MAX_STRING_BYTES);
     }
     return take(p, length, &data, what);
 }
@@ -231,7 +219,8 @@ static enum graft_status read_key(struct parser *p, struct graft_gguf_key *key)
     for (uint64_t i = 0; i < name.length; i++) {
         uint8_t c = (uint8_t)name.data[i];
         if (c < 0x20 || c == 0x7f) {
-            return bad(p, GRAFT_E_FORMAT, p->entry_offset, "byte %" PRIu64 " of the name is the control character 0x%02x", i, c);
+            return bad(p, GRAFT_E_FORMAT, p->entry_offset, "byte %" PRIu64 " of the name is the control character 0x%02x", i,
+                       c);
         }
     }
     if (!graft_utf8_valid((const uint8_t *)name.data, name.length)) {
@@ -305,7 +294,8 @@ static enum graft_status read_tensor(struct parser *p, struct graft_gguf_tensor 
     for (uint64_t i = 0; i < name.length; i++) {
         uint8_t c = (uint8_t)name.data[i];
         if (c < 0x20 || c > 0x7e) {
-            return bad(p, GRAFT_E_FORMAT, p->entry_offset, "byte %" PRIu64 " of the name is 0x%02x, allowed is printable ASCII", i, c);
+            return bad(p, GRAFT_E_FORMAT, p->entry_offset, "byte %" PRIu64 " of the name is 0x%02x, allowed is printable ASCII",
+                       i, c);
         }
     }
     p->name = tensor->name = name;
@@ -322,7 +312,8 @@ static enum graft_status read_tensor(struct parser *p, struct graft_gguf_tensor 
             offset = p->reader.position;
             GRAFT_TRY(take_u64(p, &tensor->dims[k], "a dimension"));
             if (tensor->dims[k] == 0 || tensor->dims[k] > INT64_MAX) {
-                return bad(p, GRAFT_E_FORMAT, offset, "dimension %u is %" PRIu64 ", allowed are 1 to 2^63 - 1", k, tensor->dims[k]);
+                return bad(p, GRAFT_E_FORMAT, offset, "dimension %u is %" PRIu64 ", allowed are 1 to 2^63 - 1", k,
+                           tensor->dims[k]);
             }
         }
     }
@@ -348,8 +339,8 @@ static enum graft_status read_tensor(struct parser *p, struct graft_gguf_tensor 
     return take_u64(p, &tensor->offset, "the data offset"); // still relative to the data section
 }
 
-// Tensor data must lie one after the other in table order, each at the next multiple of the alignment: then nothing overlaps and
-// nothing is hidden between them. Makes the offsets absolute.
+// Tensor data must lie one after the other in table order, each at the next multiple of the alignment: then nothing overlaps
+// and nothing is hidden between them. Makes the offsets absolute.
 static enum graft_status place_tensors(struct parser *p)
 {
     struct graft_gguf *gguf = p->gguf;
@@ -361,17 +352,18 @@ static enum graft_status place_tensors(struct parser *p)
         p->number = i;
         p->name = tensor->name;
         if (tensor->offset % gguf->alignment) {
-            return bad(p, GRAFT_E_FORMAT, tensor->offset, "the offset in the data section is no multiple of the alignment %" PRIu64,
-                       gguf->alignment);
+            return bad(p, GRAFT_E_FORMAT, tensor->offset,
+                       "the offset in the data section is no multiple of the alignment %" PRIu64, gguf->alignment);
         }
-        if (!graft_add_u64(gguf->data_offset, tensor->offset, &begin) || !graft_add_u64(begin, tensor->bytes, &end) || end > size) {
+        if (!graft_add_u64(gguf->data_offset, tensor->offset, &begin) || !graft_add_u64(begin, tensor->bytes, &end) ||
+            end > size) {
             return bad(p, GRAFT_E_FORMAT, tensor->offset, "%" PRIu64 " bytes in the data section (which starts at %" PRIu64
                        ") end behind the file's %" PRIu64 " bytes: the file is cut short or damaged",
                        tensor->bytes, gguf->data_offset, size);
         }
         if (tensor->offset < expected) {
-            return bad(p, GRAFT_E_FORMAT, tensor->offset, "overlaps the tensor before it in the data section, expected offset %" PRIu64,
-                       expected);
+            return bad(p, GRAFT_E_FORMAT, tensor->offset,
+                       "overlaps the tensor before it in the data section, expected offset %" PRIu64, expected);
         }
         if (tensor->offset > expected) {
             return bad(p, GRAFT_E_FORMAT, tensor->offset, "leaves a hole of %" PRIu64
@@ -386,7 +378,8 @@ static enum graft_status place_tensors(struct parser *p)
     uint64_t file_end = gguf->data_offset + expected;
     if (size > file_end) {
         p->index->trailing_bytes = size - file_end;
-        graft_log(gguf->ctx, GRAFT_LOG_WARN, "%s: %" PRIu64 " bytes behind the last tensor are ignored", p->reader.file, size - file_end);
+        graft_log(gguf->ctx, GRAFT_LOG_WARN, "%s: %" PRIu64 " bytes behind the last tensor are ignored", p->reader.file,
+                  size - file_end);
     }
     return GRAFT_OK;
 }
@@ -404,21 +397,24 @@ static enum graft_status read_fixed(struct parser *p)
             return graft_fail(GRAFT_E_FORMAT, "%s: is not a GGUF file, it looks like %s", file, guess);
         }
         if (size < FIXED_BYTES) {
-            return graft_fail(GRAFT_E_FORMAT, "%s: is not a GGUF file: too short, %" PRIu64 " bytes, at least %d are needed", file, size,
-                              FIXED_BYTES);
+            return graft_fail(GRAFT_E_FORMAT, "%s: is not a GGUF file: too short, %" PRIu64 " bytes, at least %d are needed",
+                              file, size, FIXED_BYTES);
         }
-        return graft_fail(GRAFT_E_FORMAT, "%s: is not a GGUF file: it starts with %02x %02x %02x %02x at offset 0, not with \"GGUF\"",
-                          file, data[0], data[1], data[2], data[3]);
+        return graft_fail(GRAFT_E_FORMAT,
+                          "%s: is not a GGUF file: it starts with %02x %02x %02x %02x at offset 0, not with \"GGUF\"", file,
+                          data[0], data[1], data[2], data[3]);
     }
     if (size < FIXED_BYTES) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: is too short for a GGUF file: %" PRIu64 " bytes, at least %d are needed", file, size,
-                          FIXED_BYTES);
+        return graft_fail(GRAFT_E_FORMAT, "%s: is too short for a GGUF file: %" PRIu64 " bytes, at least %d are needed", file,
+                          size, FIXED_BYTES);
     }
     gguf->version = graft_load_u32(data + 4);
     if (gguf->version != 2 && gguf->version != 3) {
         if ((gguf->version & 0xffff) == 0 && gguf->version != 0) {
-            return graft_fail(GRAFT_E_UNSUPPORTED, "%s: is a big-endian GGUF file (version 0x%08x at offset 4), only little-endian ones "
-                              "are supported", file, gguf->version);
+            return graft_fail(GRAFT_E_UNSUPPORTED,
+                              "%s: is a big-endian GGUF file (version 0x%08x at offset 4), only little-endian ones "
+                              "are supported",
+                              file, gguf->version);
         }
         return graft_fail(GRAFT_E_UNSUPPORTED, "%s: GGUF version %u at offset 4, supported are 2 and 3", file, gguf->version);
     }
@@ -437,7 +433,8 @@ static enum graft_status read_fixed(struct parser *p)
                           (left - key_bytes) / MIN_TENSOR_BYTES);
     }
     if (gguf->n_keys > GRAFT_GGUF_MAX_KEYS) {
-        return graft_fail(GRAFT_E_LIMIT, "%s: %" PRIu64 " keys at offset 16, allowed are %d", file, gguf->n_keys, GRAFT_GGUF_MAX_KEYS);
+        return graft_fail(GRAFT_E_LIMIT, "%s: %" PRIu64 " keys at offset 16, allowed are %d", file, gguf->n_keys,
+                          GRAFT_GGUF_MAX_KEYS);
     }
     if (gguf->n_tensors > GRAFT_GGUF_MAX_TENSORS) {
         return graft_fail(GRAFT_E_LIMIT, "%s: %" PRIu64 " tensors at offset 8, allowed are %d", file, gguf->n_tensors,
@@ -466,8 +463,10 @@ static enum graft_status read_container_keys(struct parser *p)
     uint32_t parts;
     GRAFT_TRY(graft_gguf_u32_or(gguf, "split.count", 0, &parts));
     if (parts > 1) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: split.count is %u: this is one part of a split model, which is not supported; join "
-                          "the parts with llama.cpp's llama-gguf-split --merge", p->reader.file, parts);
+        return graft_fail(GRAFT_E_UNSUPPORTED,
+                          "%s: split.count is %u: this is one part of a split model, which is not supported; join "
+                          "the parts with llama.cpp's llama-gguf-split --merge",
+                          p->reader.file, parts);
     }
     return GRAFT_OK;
 }

@@ -6,6 +6,19 @@
 #include "loaders/gguf.h"
 #include "platform/bytes.h"
 
+const char *graft_gguf_value_name(enum graft_gguf_value_type type)
+{
+    static const char *const names[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+                                        "bool", "string", "array", "u64", "i64", "f64"};
+    return (uint32_t)type < sizeof names / sizeof *names ? names[type] : "?";
+}
+
+uint32_t graft_gguf_value_bytes(enum graft_gguf_value_type type)
+{
+    static const uint8_t bytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
+    return (uint32_t)type < sizeof bytes ? bytes[type] : 0;
+}
+
 // An integer of any GGUF type: magnitude and sign.
 struct integer {
     uint64_t magnitude;
@@ -89,7 +102,8 @@ static enum graft_status find_required(const struct graft_gguf *gguf, const char
 
 static enum graft_status wrong_type(const struct graft_gguf *gguf, const struct graft_gguf_key *key, const char *wanted)
 {
-    return graft_fail(GRAFT_E_FORMAT, KEY_FORMAT ": the type is %s, it must be %s", KEY_ARGS(gguf, key), type_text(key), wanted);
+    return graft_fail(GRAFT_E_FORMAT, KEY_FORMAT ": the type is %s, it must be %s", KEY_ARGS(gguf, key), type_text(key),
+                      wanted);
 }
 
 static enum graft_status u32_of(const struct graft_gguf *gguf, const struct graft_gguf_key *key, uint32_t *out)
@@ -99,8 +113,8 @@ static enum graft_status u32_of(const struct graft_gguf *gguf, const struct graf
     }
     struct integer value = load_integer(key->data, key->type);
     if (value.negative || value.magnitude > UINT32_MAX) {
-        return graft_fail(GRAFT_E_FORMAT, KEY_FORMAT ": the value is %s%" PRIu64 ", allowed are 0 to 4294967295", KEY_ARGS(gguf, key),
-                          value.negative ? "-" : "", value.magnitude);
+        return graft_fail(GRAFT_E_FORMAT, KEY_FORMAT ": the value is %s%" PRIu64 ", allowed are 0 to 4294967295",
+                          KEY_ARGS(gguf, key), value.negative ? "-" : "", value.magnitude);
     }
     *out = (uint32_t)value.magnitude;
     return GRAFT_OK;
@@ -130,8 +144,8 @@ static enum graft_status f32_of(const struct graft_gguf *gguf, const struct graf
         return wrong_type(gguf, key, "a number");
     }
     if (isfinite(value) && fabs(value) > (double)FLT_MAX) {
-        return graft_fail(GRAFT_E_FORMAT, KEY_FORMAT ": the value is %g, the largest allowed magnitude is %g", KEY_ARGS(gguf, key), value,
-                          (double)FLT_MAX);
+        return graft_fail(GRAFT_E_FORMAT, KEY_FORMAT ": the value is %g, the largest allowed magnitude is %g",
+                          KEY_ARGS(gguf, key), value, (double)FLT_MAX);
     }
     *out = (float)value;
     return GRAFT_OK;
@@ -165,11 +179,13 @@ enum graft_status graft_gguf_bool_or(const struct graft_gguf *gguf, const char *
 }
 
 // The string at `at` of the value's bytes.
-static enum graft_status text_at(const struct graft_gguf *gguf, const struct graft_gguf_key *key, uint64_t at, struct graft_text *out)
+static enum graft_status text_at(const struct graft_gguf *gguf, const struct graft_gguf_key *key, uint64_t at,
+                                 struct graft_text *out)
 {
     uint64_t left = key->bytes - at, length = left < 8 ? 0 : graft_load_u64(key->data + at);
     if (left < 8 || length > left - 8) {
-        return graft_fail(GRAFT_E_ARGUMENT, KEY_FORMAT ": no string starts %" PRIu64 " bytes into the value", KEY_ARGS(gguf, key), at);
+        return graft_fail(GRAFT_E_ARGUMENT, KEY_FORMAT ": no string starts %" PRIu64 " bytes into the value",
+                          KEY_ARGS(gguf, key), at);
     }
     const uint8_t *data = key->data + at + 8;
     if (!graft_utf8_valid(data, length)) {
@@ -209,7 +225,8 @@ enum graft_status graft_gguf_next_text(const struct graft_gguf *gguf, const stru
                           graft_gguf_value_name(key->item_type));
     }
     if (*cursor >= key->bytes) {
-        return graft_fail(GRAFT_E_ARGUMENT, KEY_FORMAT ": read behind the last of %" PRIu64 " strings", KEY_ARGS(gguf, key), key->count);
+        return graft_fail(GRAFT_E_ARGUMENT, KEY_FORMAT ": read behind the last of %" PRIu64 " strings", KEY_ARGS(gguf, key),
+                          key->count);
     }
     GRAFT_TRY(text_at(gguf, key, *cursor, out));
     *cursor += 8 + out->length;

@@ -14,8 +14,9 @@ static const struct {
     enum graft_type type;
     bool reference_quantizes;
 } formats[] = {
-    {"f32", GRAFT_TYPE_F32, true},   {"f16", GRAFT_TYPE_F16, true},   {"bf16", GRAFT_TYPE_BF16, true},  {"q4_0", GRAFT_TYPE_Q4_0, true},
-    {"q4_1", GRAFT_TYPE_Q4_1, true}, {"q8_0", GRAFT_TYPE_Q8_0, true}, {"q4_k", GRAFT_TYPE_Q4_K, false}, {"q6_k", GRAFT_TYPE_Q6_K, false},
+    {"f32", GRAFT_TYPE_F32, true},    {"f16", GRAFT_TYPE_F16, true},    {"bf16", GRAFT_TYPE_BF16, true},
+    {"q4_0", GRAFT_TYPE_Q4_0, true},  {"q4_1", GRAFT_TYPE_Q4_1, true},  {"q8_0", GRAFT_TYPE_Q8_0, true},
+    {"q4_k", GRAFT_TYPE_Q4_K, false}, {"q6_k", GRAFT_TYPE_Q6_K, false},
 };
 enum { FORMATS = sizeof formats / sizeof *formats };
 
@@ -81,8 +82,8 @@ START_TEST(quantizing_is_bit_exact_where_the_reference_quantizes)
         graft_quant_find(formats[_i].type)->quantize_row(x, out, g.info->block_values);
         for (uint32_t k = 0; k < g.info->block_bytes; k++) {
             uint8_t want = g.packed[(uint64_t)b * g.info->block_bytes + k];
-            ck_assert_msg(out[k] == want, "%s input block %u byte %u: %02x, expected %02x (x[0] %a)", formats[_i].name, b, k, out[k],
-                          want, (double)x[0]);
+            ck_assert_msg(out[k] == want, "%s input block %u byte %u: %02x, expected %02x (x[0] %a)", formats[_i].name, b, k,
+                          out[k], want, (double)x[0]);
         }
     }
     graft_map_close(&g.map);
@@ -179,7 +180,8 @@ START_TEST(quantizers_accept_any_input)
 {
     const struct graft_quant *quant = graft_quant_find(formats[_i].type);
     struct graft_test_random random = {99};
-    static const float special[] = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 1e-45f, -1e-45f, 3.4e38f, -3.4e38f, 1e-38f, 65504.0f, 1.0f};
+    static const float special[] = {0.0f,    -0.0f,   INFINITY, -INFINITY, NAN,      1e-45f,
+                                    -1e-45f, 3.4e38f, -3.4e38f, 1e-38f,    65504.0f, 1.0f};
     for (int round = 0; round < 300; round++) {
         float x[256], y[256];
         uint8_t packed[1024 + 1];
