@@ -6,8 +6,8 @@
 //   [rows .. + n_rows * ROW_WORDS)   per row: the GRAFT_ROW_* words below
 //   [out .. + n_out)                 rows whose logits are wanted
 //   [rope .. + n_rows * rope_dim)    per row: cos, sin of each rotary pair (f32)
-//   [tables .. + n_seq * n_pages)    page table of each sequence: KV page numbers
-// Rows beyond n_rows (a recorded plan has a fixed row count) point at the spare page 0 and compute without effect.
+//   [tables .. + (n_seq + 1) * table_pages)  page table of each sequence: KV page numbers; then a spare table of zeros
+// Rows beyond n_rows (a recorded plan has a fixed row count) use the spare table, write to the spare page 0 and compute without effect.
 #ifndef GRAFT_SHADERS_PARAMS_H
 #define GRAFT_SHADERS_PARAMS_H
 
