@@ -126,10 +126,10 @@ GRAFT_MUST_CHECK enum graft_status graft_vk_buffer_create(struct graft_vk *vk, s
 GRAFT_MUST_CHECK enum graft_status graft_vk_buffer_import(struct graft_vk *vk, struct graft_vk_buffer **out, const void *data,
                                                           uint64_t bytes, uint64_t *skip);
 void graft_vk_buffer_destroy(struct graft_vk_buffer **buffer);
-// Copy host bytes to the device. A mapped buffer is written at once: no submission in flight may use the range. Others go through
-// the staging ring (GRAFT_MEM_STAGING, at most 32 MiB, less if the budget is short, freed by graft_vk_upload_end), ordered behind
-// what was submitted before. Synchronous as seen by the caller once graft_vk_upload_end has returned. After a failure all that was
-// staged since the last graft_vk_upload_end is in an unknown state.
+// Copy host bytes to the device. A mapped buffer is written at once: no submission in flight may use the range. Others go
+// through the staging ring (GRAFT_MEM_STAGING, at most 32 MiB, less if the budget is short, freed by graft_vk_upload_end),
+// ordered behind what was submitted before. Synchronous as seen by the caller once graft_vk_upload_end has returned. After a
+// failure all that was staged since the last graft_vk_upload_end is in an unknown state.
 GRAFT_MUST_CHECK enum graft_status graft_vk_upload(struct graft_vk *vk, struct graft_vk_buffer *to, uint64_t offset,
                                                    const void *data, uint64_t bytes);
 GRAFT_MUST_CHECK enum graft_status graft_vk_upload_end(struct graft_vk *vk);

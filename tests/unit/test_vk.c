@@ -484,6 +484,37 @@ START_TEST(several_recordings_run_in_order_in_one_submission_and_are_timed)
 }
 END_TEST
 
+START_TEST(two_devices_are_open_at_once)
+{
+    struct graft_vk *second;
+    open_device(NULL);
+    ck_assert_ok(graft_vk_open(ctx, &second, NULL));
+    struct graft_vk *first = vk;
+    struct graft_vk *both[2] = {first, second};
+    struct graft_vk_buffer *buffers[2];
+    uint32_t words[4] = {1, 2, 3, 4};
+    for (int i = 0; i < 2; i++) {
+        ck_assert_ok(graft_vk_buffer_create(both[i], &buffers[i], 16, GRAFT_VK_DEVICE, GRAFT_MEM_SCRATCH, "words"));
+        ck_assert_ok(graft_vk_upload(both[i], buffers[i], 0, words, 16));
+        ck_assert_ok(graft_vk_upload_end(both[i]));
+    }
+    ck_assert_uint_eq(device_sum(buffers[0], 0, 16), 10);
+    struct graft_vk_pipeline *pipeline = get_scale();
+    struct graft_vk_commands *commands;
+    ck_assert_ok(graft_vk_commands_create(vk, &commands, 1, false));
+    struct graft_vk_bind binds[2] = {{buffers[0], 0, 16}, {buffers[1], 0, 16}}; // the other device's buffer
+    ck_assert_status(graft_vk_dispatch(commands, pipeline, binds, words, (uint32_t[3]){1, 1, 1}), GRAFT_E_ARGUMENT);
+    graft_vk_commands_destroy(&commands);
+    graft_vk_pipeline_put(vk, &pipeline);
+    graft_vk_buffer_destroy(&buffers[0]);
+    graft_vk_close(&first);
+    vk = second;
+    ck_assert_uint_eq(device_sum(buffers[1], 0, 16), 10);
+    graft_vk_buffer_destroy(&buffers[1]);
+    close_device();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("vk");
@@ -499,6 +530,7 @@ int main(void)
     tcase_add_test(tcase, texel_and_uniform_bindings_read_their_ranges);
     tcase_add_test(tcase, a_recording_is_resubmitted_without_any_further_work_on_the_host);
     tcase_add_test(tcase, several_recordings_run_in_order_in_one_submission_and_are_timed);
+    tcase_add_test(tcase, two_devices_are_open_at_once);
     suite_add_tcase(suite, tcase);
     return graft_test_main(suite);
 }
