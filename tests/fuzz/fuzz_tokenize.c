@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "platform/bytes.h"
-#include "support/support.h"
+#include "platform/plat.h"
 #include "support/vocab_fixture.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static const char *const families[] = {"gpt-2", "smollm", "llama-bpe", "qwen2", "deepseek-r1-qwen", "falcon", "deepseek-llm", NULL};
 enum { FAMILIES = sizeof families / sizeof *families };
 
-static void fail(const char *what)
+static void stop_with(const char *what)
 {
     fprintf(stderr, "%s (%s)\n", what, graft_last_error());
     abort();
@@ -42,7 +42,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct graft_ctx *ctx;
     static struct graft_vocab *vocabs[FAMILIES];
     if (!ctx) {
-        ctx = graft_test_ctx(NULL, 0);
+        if (graft_ctx_create(&ctx, NULL) != GRAFT_OK) {
+            stop_with("no context");
+        }
         for (size_t f = 0; f < FAMILIES; f++) {
             vocabs[f] = graft_test_vocab(ctx, families[f] ? "bpe" : "spm", (struct graft_test_vocab_options){.pre = families[f]});
         }
@@ -63,15 +65,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (graft_vocab_tokenize(vocab, (const char *)data, size, (struct graft_tokenize_options){.special = special}, ids, capacity, &count) !=
         GRAFT_OK) {
-        fail("not tokenized");
+        stop_with("not tokenized");
     }
     for (uint64_t i = 0; i < count; i++) {
         if (ids[i] < 0 || (uint32_t)ids[i] >= graft_vocab_size(vocab) || (!special && graft_vocab_is_control(vocab, ids[i]))) {
-            fail("an id that plain text must not have");
+            stop_with("an id that plain text must not have");
         }
     }
     if (graft_vocab_detokenize(vocab, ids, count, true, text, capacity, &length) != GRAFT_OK) {
-        fail("not detokenized");
+        stop_with("not detokenized");
     }
     // Qwen2 normalizes; SentencePiece writes spaces as U+2581 and puts one behind each special or user-defined token.
     bool exact = graft_utf8_valid(data, size) && family != 3;
@@ -79,7 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         exact = exact && !special && !has(data, size, "\xe2\x96\x81") && !has(data, size, "<tool>");
     }
     if (exact && (length != size || memcmp(text, data, size) != 0)) {
-        fail("the text does not come back");
+        stop_with("the text does not come back");
     }
     free(ids);
     free(text);
@@ -90,7 +92,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 // Each file is tried whole with every first byte that matters, then in slices.
 static int replay(const char *path)
 {
-    struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
+    struct graft_ctx *ctx;
+    if (graft_ctx_create(&ctx, NULL) != GRAFT_OK) {
+        stop_with("no context");
+    }
     char *content;
     uint64_t size;
     if (graft_file_read(ctx, path, 1 << 24, &content, &size) != GRAFT_OK) {

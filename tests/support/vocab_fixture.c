@@ -5,7 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "support/support.h"
+#include "platform/bytes.h"
+
+// Not Check's own macros: the fuzz target uses these functions outside a test.
+static void require(bool holds, const char *what)
+{
+    if (!holds) {
+        fprintf(stderr, "vocabulary fixture: %s (%s)\n", what, graft_last_error());
+        abort();
+    }
+}
 
 json_t *graft_test_golden(const char *name)
 {
@@ -13,7 +22,7 @@ json_t *graft_test_golden(const char *name)
     snprintf(path, sizeof path, "%s/golden/%s", GRAFT_TEST_SOURCE_DIR, name);
     json_error_t error;
     json_t *json = json_load_file(path, JSON_ALLOW_NUL, &error);
-    ck_assert_msg(json != NULL, "%s: %s", path, error.text);
+    require(json != NULL, path);
     return json;
 }
 
@@ -21,7 +30,7 @@ static void put_texts(struct graft_test_gguf *b, const char *name, const json_t 
 {
     size_t count = json_array_size(list);
     const char **items = calloc(count + 1, sizeof *items);
-    ck_assert_ptr_nonnull(items);
+    require(items != NULL, "no memory");
     for (size_t i = 0; i < count; i++) {
         items[i] = json_string_value(json_array_get(list, i));
     }
@@ -36,7 +45,7 @@ static uint32_t token_of(const json_t *tokens, const char *text)
             return (uint32_t)i;
         }
     }
-    ck_abort_msg("the golden vocabulary has no token %s", text);
+    require(false, text);
     return 0;
 }
 
@@ -54,6 +63,7 @@ void graft_test_vocab_keys(struct graft_test_gguf *b, const json_t *golden, cons
     put_texts(b, "tokenizer.ggml.tokens", tokens);
     if (!options.no_types) {
         int32_t *types = calloc(count, sizeof *types);
+        require(types != NULL, "no memory");
         for (size_t i = 0; i < count; i++) {
             types[i] = (int32_t)json_integer_value(json_array_get(json_object_get(vocab, "types"), i));
         }
@@ -62,6 +72,7 @@ void graft_test_vocab_keys(struct graft_test_gguf *b, const json_t *golden, cons
     }
     if (!bpe && !options.no_scores) {
         float *scores = calloc(count, sizeof *scores);
+        require(scores != NULL, "no memory");
         for (size_t i = 0; i < count; i++) {
             scores[i] = (float)json_number_value(json_array_get(json_object_get(vocab, "scores"), i));
         }
@@ -107,6 +118,6 @@ struct graft_vocab *graft_test_vocab(struct graft_ctx *ctx, const char *kind, st
     graft_test_vocab_keys(&b, golden, kind, options);
     json_decref(golden);
     struct graft_vocab *vocab;
-    ck_assert_ok(graft_test_vocab_open(ctx, &b, &vocab));
+    require(graft_test_vocab_open(ctx, &b, &vocab) == GRAFT_OK, "a golden vocabulary is refused");
     return vocab;
 }

@@ -8,7 +8,7 @@
 #include "runtime/text/vocab.h"
 #include "support/gguf_builder.h"
 
-// A JSON file of tests/golden; stops the test if it is missing or damaged. Free with json_decref.
+// A JSON file of tests/golden; stops the program if it is missing or damaged. Free with json_decref.
 json_t *graft_test_golden(const char *name);
 
 // What to leave out or add when a vocabulary file is built; zero = a whole file with BOS and EOS of the golden vocabulary.
