@@ -394,14 +394,18 @@ END_TEST
 
 START_TEST(a_file_cut_anywhere_is_refused)
 {
-    struct graft_test_gguf b = base_file();
+    struct graft_test_gguf files[2] = {base_file()};
+    graft_test_gguf_text(&files[1], "k", "the file ends with this string");
+    graft_test_gguf_finish(&files[1]);
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
-    for (size_t size = 0; size < b.file_size; size++) {
-        ck_assert_msg(open_copy(ctx, b.file, size, false, "cut") != GRAFT_OK, "cut to %zu bytes it opens", size);
+    for (int i = 0; i < 2; i++) {
+        for (size_t size = 0; size < files[i].file_size; size++) {
+            ck_assert_msg(open_copy(ctx, files[i].file, size, false, "cut") != GRAFT_OK, "cut to %zu bytes it opens", size);
+        }
+        ck_assert_ok(open_copy(ctx, files[i].file, files[i].file_size, false, "whole"));
+        graft_test_gguf_free(&files[i]);
     }
-    ck_assert_ok(open_copy(ctx, b.file, b.file_size, false, "whole"));
     graft_ctx_destroy(&ctx);
-    graft_test_gguf_free(&b);
 }
 END_TEST
 

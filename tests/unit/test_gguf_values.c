@@ -122,8 +122,7 @@ START_TEST(typed_reads_give_the_written_values)
 
     const struct graft_gguf_key *key = graft_gguf_find(g, "tokenizer.ggml.tokens");
     static const char *const tokens[] = {"<s>", "",
-                                         "\xc4\xa0"
-                                         "a",
+                                         "\xc4\xa0\x61",
                                          "\xf0\x9f\x9a\x80", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"};
     uint64_t cursor = 0;
     for (size_t i = 0; i < 5; i++) {

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// graft/chat.h: sampling, and conversations: messages in, text out.
+#ifndef GRAFT_CHAT_H
+#define GRAFT_CHAT_H
+
+#include "graft/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Zero means default in every field; what the default is stands beside it. Greedy when temperature < 0.
+struct graft_sampling {
+    size_t size;             // sizeof(struct graft_sampling)
+    float temperature;       // 0 = 0.8; negative = greedy: always the most likely token
+    uint32_t top_k;          // 0 = 40; UINT32_MAX = off
+    float top_p;             // 0 = 0.95; 1 = off. Nucleus sampling (Holtzman 2020)
+    float min_p;             // 0 = 0.05; negative = off
+    float repeat_penalty;    // 0 = 1 (off). Logits of recent tokens: divided if positive, multiplied if negative (Keskar 2019)
+    float presence_penalty;  // subtracted once from recent tokens; 0 = off
+    float frequency_penalty; // subtracted per occurrence; 0 = off
+    uint32_t penalty_window; // how many recent tokens count; 0 = 64
+    uint64_t seed;           // 0 = a new one each time
+};
+
+struct graft_sampler;
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_sampler_create(struct graft_ctx *ctx, struct graft_sampler **out,
+                                                                  const struct graft_sampling *sampling, uint32_t n_vocab);
+GRAFT_API void graft_sampler_destroy(struct graft_sampler **sampler);
+// True if the settings need the whole logit row instead of candidates.
+GRAFT_API bool graft_sampler_wants_logits(const struct graft_sampler *sampler);
+// Choose from candidates sorted by logit downwards (all of the vocabulary's when graft_sampler_wants_logits). Order: penalties, top-k, top-p,
+// min-p, temperature, draw. The array is used as scratch. Deterministic for a seed. Errors: GRAFT_E_ARGUMENT (none, or NaN).
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_sampler_choose(struct graft_sampler *sampler, struct graft_candidate *candidates, uint32_t count,
+                                                                  int32_t *out);
+// Tell the sampler a token was taken (or is part of the prompt), for the penalties.
+GRAFT_API void graft_sampler_accept(struct graft_sampler *sampler, int32_t token);
+// The seed in use.
+GRAFT_API uint64_t graft_sampler_seed(const struct graft_sampler *sampler);
+
+struct graft_chat_params {
+    size_t size;                    // sizeof(struct graft_chat_params)
+    const char *system;             // system prompt; NULL = what the template does without one
+    const char *template_text;      // another chat template than the file's; NULL = the file's
+    struct graft_sampling sampling; // sampling.size may stay 0 for all defaults
+    uint32_t max_tokens;            // of one answer; 0 = until the context is full
+    bool raw;                       // no template: text goes in as it is, special tokens in it are tokens
+};
+
+struct graft_chat;
+// A conversation on a sequence of its own. Errors: GRAFT_E_LIMIT, GRAFT_E_MEMORY, GRAFT_E_UNSUPPORTED (no chat template and not raw).
+// Thread-safety: one thread at a time, except graft_chat_cancel.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_create(struct graft_model *model, struct graft_chat **out,
+                                                               const struct graft_chat_params *params);
+GRAFT_API void graft_chat_destroy(struct graft_chat **chat);
+
+// Add a user's message and compute its prompt (what is already in the KV cache is reused). Errors: GRAFT_E_CONTEXT_FULL (the message is not
+// kept), GRAFT_E_CANCELLED, those of graft_decode.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_send(struct graft_chat *chat, const char *text, size_t length);
+// The next piece of the answer: whole UTF-8 characters, no NUL inside; *length 0 with *done true at the end. The piece is valid until the next call.
+// Errors: GRAFT_E_CONTEXT_FULL (the answer so far is kept), GRAFT_E_CANCELLED, those of graft_decode. Allocates nothing.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_next(struct graft_chat *chat, const char **piece, size_t *length, bool *done);
+// Stop the answer within one token (from any thread, also from a signal handler).
+GRAFT_API void graft_chat_cancel(struct graft_chat *chat);
+// Forget all messages; the system prompt stays.
+GRAFT_API void graft_chat_clear(struct graft_chat *chat);
+// Take back the last answer and its question / only the answer, so that graft_chat_retry can make another.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_undo(struct graft_chat *chat);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_retry(struct graft_chat *chat);
+// Change sampling from the next answer on.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_set_sampling(struct graft_chat *chat, const struct graft_sampling *sampling);
+// All messages as a JSON array of {role, content}, NUL-terminated; valid until the next call with this chat.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_history(struct graft_chat *chat, const char **json);
+
+struct graft_chat_stats {
+    uint32_t prompt_tokens;   // computed for the last message
+    uint32_t reused_tokens;   // of its prompt that were in the KV cache already
+    uint32_t answer_tokens;   // of the last answer so far
+    uint64_t prompt_ns;       // time of prompt computation
+    uint64_t answer_ns;       // time of generation
+    uint64_t first_token_ns;  // from graft_chat_send to the first token
+    uint32_t context_used, context_size;
+    uint64_t seed;
+};
+GRAFT_API void graft_chat_last_stats(const struct graft_chat *chat, struct graft_chat_stats *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// graft.h: the whole public API. See common.h (context, errors, budget), device.h, model.h (files, batches, text), chat.h.
+//
+// A complete program is examples/chat.c.
+#ifndef GRAFT_H
+#define GRAFT_H
+
+#include "graft/chat.h"
+#include "graft/common.h"
+#include "graft/device.h"
+#include "graft/model.h"
+
+#endif

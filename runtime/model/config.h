@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model's shape and weights as read from a file: metadata -> numbers, tensor names -> slots. One file per architecture.
+#ifndef GRAFT_RUNTIME_MODEL_CONFIG_H
+#define GRAFT_RUNTIME_MODEL_CONFIG_H
+
+#include "loaders/gguf.h"
+
+enum { GRAFT_MAX_LAYERS = 512, GRAFT_MAX_ROPE_PAIRS = 512 };
+
+enum graft_rope_pairs {
+    GRAFT_ROPE_ADJACENT, // (2i, 2i + 1): llama files, whose q and k rows are permuted for it
+    GRAFT_ROPE_HALVES    // (i, i + dim / 2): NeoX
+};
+
+struct graft_config {
+    char architecture[32];
+    char name[128];
+    uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ctx_train;
+    float rms_eps;
+    enum graft_rope_pairs rope_pairs;
+    uint32_t rope_dim;                               // rotated values of a head, <= head_dim, even
+    float rope_inv_freq[GRAFT_MAX_ROPE_PAIRS];       // rope_dim / 2 values: angle = position * inv_freq (factors and scaling applied)
+    float rope_magnitude;                            // factor on cos and sin; 1 for plain rope
+    float attention_scale;                           // 1 / sqrt(head_dim)
+};
+
+// A matrix y = W x: n_out rows of n_in weights; or a vector (n_out = 1). data points into the file's mapping (or synthetic memory).
+struct graft_weight {
+    const char *label;   // "blk.0.attn_q.weight", for errors and stages
+    const uint8_t *data; // row-major in the type's blocks
+    uint32_t type;       // enum graft_type
+    uint32_t n_in, n_out;
+    uint64_t row_bytes;
+    uint64_t offset;     // from the start of the file
+};
+
+struct graft_layer {
+    struct graft_weight attn_norm, q, k, v, o, ffn_norm, gate, up, down;
+};
+
+// A model in memory on the host: shape and weights, device-independent.
+struct graft_source {
+    struct graft_ctx *ctx;
+    struct graft_config config;
+    struct graft_weight embd;        // token embeddings [n_vocab rows][n_embd]
+    struct graft_weight output_norm;
+    struct graft_weight output;      // = embd when tied
+    bool tied;
+    struct graft_layer *layers;      // [n_layer]
+    const uint8_t *base;             // start of the mapping, size below: what could be imported
+    uint64_t base_bytes;
+    char *labels;                    // private: backing of the labels
+    uint8_t *memory;                 // private: weights of a synthetic model; NULL when they lie in a file
+};
+
+// Read shape and weights. All missing keys and tensors are listed at once; every shape is checked against the hyperparameters; every value
+// range of reliability.md's list is an error with both values. Errors: GRAFT_E_UNSUPPORTED (architecture, with the list of those supported;
+// tensor type), GRAFT_E_FORMAT, GRAFT_E_LIMIT. The gguf must stay open while the source lives. On failure *out is NULL.
+GRAFT_MUST_CHECK enum graft_status graft_source_open(struct graft_ctx *ctx, struct graft_source **out, const struct graft_gguf *gguf);
+void graft_source_close(struct graft_source **source);
+
+// A model of a real shape with random weights, made in place: "NAME:TYPE", NAME one of llama-8b, llama-1b, llama-135m, TYPE any supported
+// format, in any case. Matrices have that type (135m: type Q4_K and Q6_K do not divide its rows and are refused), vectors are F32.
+// Memory: class WEIGHTS. Errors: GRAFT_E_ARGUMENT (name or type, with what is offered), GRAFT_E_MEMORY, GRAFT_E_BUDGET.
+GRAFT_MUST_CHECK enum graft_status graft_source_synthetic(struct graft_ctx *ctx, struct graft_source **out, const char *shape);
+
+// An architecture: name in general.architecture and the function that fills config and weights.
+struct graft_arch {
+    const char *name;
+    enum graft_status (*read)(struct graft_source *source, const struct graft_gguf *gguf);
+};
+extern const struct graft_arch graft_arch_llama;
+
+#endif

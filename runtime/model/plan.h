@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// The plan: the fixed list of steps that compute a batch of rows, independent of the device. Both executors run it: exec_ref in scalar C
+// (the definition), exec_vk by recording each step's dispatches once.
+//
+// Buffers (f32 unless said), n = rows of the plan:
+//   X      [n][n_embd]            residual stream
+//   XN     [n][n_embd]            X * gain of the next norm, not yet divided by the root mean square
+//   SS     [n][parts]             sums of squares of X, in parts; their sum / n_embd + eps = the mean square
+//   Q      [n][n_head][head_dim]  rotated queries, already times attention_scale
+//   KV     per layer: K then V, f16, [page][n_head_kv][GRAFT_PAGE_TOKENS][head_dim]
+//   AO     [n][n_head][head_dim]  attention output
+//   H      [n][n_ff]              silu(gate) * up
+//   LOGITS [n_out][n_vocab]
+//   TOP    [n_out][chunks][GRAFT_TOP_K] candidates (id, logit bits)
+#ifndef GRAFT_RUNTIME_MODEL_PLAN_H
+#define GRAFT_RUNTIME_MODEL_PLAN_H
+
+#include "runtime/model/config.h"
+#include "shaders/params.h"
+
+enum graft_step_kind {
+    GRAFT_STEP_EMBED,    // X = E[token]; XN = X * gain; SS
+    GRAFT_STEP_QKV,      // y = W XN / rms; rope on q and k; Q, K page, V page
+    GRAFT_STEP_ATTENTION,// AO = softmax(Q K^T) V, causal, over the row's pages
+    GRAFT_STEP_RESIDUAL, // X += W in (in = AO or H); XN = X * gain; SS
+    GRAFT_STEP_GATE_UP,  // H = silu(Wg XN / rms) * (Wu XN / rms)
+    GRAFT_STEP_HEAD,     // LOGITS[o] = W XN[row out[o]] / rms
+    GRAFT_STEP_TOP       // TOP
+};
+
+struct graft_step {
+    enum graft_step_kind kind;
+    const char *name;                    // "blk.3.qkv"
+    uint32_t layer;                      // of KV
+    const struct graft_weight *weight[3];// QKV: q k v; GATE_UP: gate up; others: one; ATTENTION, TOP: none
+    const struct graft_weight *gain;     // EMBED, RESIDUAL: of the norm that reads X next
+    bool from_ff;                        // RESIDUAL: reads H instead of AO
+};
+
+struct graft_plan {
+    struct graft_ctx *ctx;
+    const struct graft_source *source;
+    uint32_t n_body;           // steps up to the last layer
+    struct graft_step *body;   // EMBED, then per layer QKV ATTENTION RESIDUAL GATE_UP RESIDUAL
+    struct graft_step head[2]; // HEAD, TOP
+    char *names;               // private
+};
+
+GRAFT_MUST_CHECK enum graft_status graft_plan_create(struct graft_ctx *ctx, struct graft_plan **out, const struct graft_source *source);
+void graft_plan_destroy(struct graft_plan **plan);
+
+// Limits of one opened model; the same for every bucket.
+struct graft_limits {
+    uint32_t n_batch;  // most rows in a step
+    uint32_t n_seq;    // most sequences
+    uint32_t n_out;    // most rows of a batch whose logits are wanted
+    uint32_t n_pages;  // KV pages incl. spare page 0; each holds GRAFT_PAGE_TOKENS tokens
+    uint32_t table_pages; // most pages of one sequence
+};
+
+// Words of a state buffer for `rows` rows and where its parts start.
+uint32_t graft_state_words(const struct graft_config *config, const struct graft_limits *limits, uint32_t rows,
+                           struct graft_state_layout *out);
+// Write the state of a batch into an image of graft_state_words words; rows >= batch->n_rows, the rows behind the batch's are spare ones.
+// n_out <= rows. Allocates nothing. Thread-safety: safe on different images.
+struct graft_exec_batch;
+void graft_state_fill(const struct graft_config *config, const struct graft_limits *limits, const struct graft_state_layout *layout,
+                      uint32_t rows, const struct graft_exec_batch *batch, uint32_t *image);
+
+#endif
