@@ -17,7 +17,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char *const families[] = {"gpt-2", "smollm", "llama-bpe", "qwen2", "deepseek-r1-qwen", "falcon", "deepseek-llm", NULL};
+static const char *const families[] = {"gpt-2",  "smollm",       "llama-bpe", "qwen2", "deepseek-r1-qwen",
+                                       "falcon", "deepseek-llm", NULL};
 enum { FAMILIES = sizeof families / sizeof *families };
 
 static void stop_with(const char *what)
@@ -46,7 +47,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             stop_with("no context");
         }
         for (size_t f = 0; f < FAMILIES; f++) {
-            vocabs[f] = graft_test_vocab(ctx, families[f] ? "bpe" : "spm", (struct graft_test_vocab_options){.pre = families[f]});
+            vocabs[f] =
+                graft_test_vocab(ctx, families[f] ? "bpe" : "spm", (struct graft_test_vocab_options){.pre = families[f]});
         }
     }
     if (size == 0) {
@@ -63,8 +65,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!ids || !text) {
         abort();
     }
-    if (graft_vocab_tokenize(vocab, (const char *)data, size, (struct graft_tokenize_options){.special = special}, ids, capacity, &count) !=
-        GRAFT_OK) {
+    if (graft_vocab_tokenize(vocab, (const char *)data, size, (struct graft_tokenize_options){.special = special}, ids,
+                             capacity, &count) != GRAFT_OK) {
         stop_with("not tokenized");
     }
     for (uint64_t i = 0; i < count; i++) {

@@ -49,7 +49,8 @@ static uint32_t token_of(const json_t *tokens, const char *text)
     return 0;
 }
 
-void graft_test_vocab_keys(struct graft_test_gguf *b, const json_t *golden, const char *kind, struct graft_test_vocab_options options)
+void graft_test_vocab_keys(struct graft_test_gguf *b, const json_t *golden, const char *kind,
+                           struct graft_test_vocab_options options)
 {
     const json_t *vocab = json_object_get(golden, kind), *tokens = json_object_get(vocab, "tokens");
     bool bpe = strcmp(kind, "bpe") == 0;

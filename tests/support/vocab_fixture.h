@@ -19,7 +19,8 @@ struct graft_test_vocab_options {
     bool no_types, no_scores, no_merges, no_ids; // leave these keys out
 };
 // Keys of the golden BPE ("bpe") or SentencePiece ("spm") vocabulary into a builder that is not finished yet.
-void graft_test_vocab_keys(struct graft_test_gguf *b, const json_t *golden, const char *kind, struct graft_test_vocab_options options);
+void graft_test_vocab_keys(struct graft_test_gguf *b, const json_t *golden, const char *kind,
+                           struct graft_test_vocab_options options);
 // Finish the file and read it. The status is handed out; *out is NULL on failure.
 enum graft_status graft_test_vocab_open(struct graft_ctx *ctx, struct graft_test_gguf *b, struct graft_vocab **out);
 // Both in one, for files that must be accepted.

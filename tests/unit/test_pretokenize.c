@@ -18,8 +18,8 @@ static enum graft_status compare_piece(void *user, const char *piece, uint64_t l
     struct expected *expected = user;
     const json_t *want = json_array_get(expected->pieces, expected->next++);
     ck_assert_msg(want && json_string_length(want) == length && memcmp(json_string_value(want), piece, length) == 0,
-                  "%s, text %zu, piece %zu: got \"%.*s\", expected \"%s\"", expected->family, expected->text, expected->next - 1,
-                  (int)length, piece, want ? json_string_value(want) : "nothing");
+                  "%s, text %zu, piece %zu: got \"%.*s\", expected \"%s\"", expected->family, expected->text,
+                  expected->next - 1, (int)length, piece, want ? json_string_value(want) : "nothing");
     return GRAFT_OK;
 }
 
@@ -31,13 +31,15 @@ START_TEST(pieces_are_those_of_the_published_expressions)
     const char *family;
     json_t *lists;
     size_t families = 0;
-    json_object_foreach(json_object_get(golden, "families"), family, lists) {
+    json_object_foreach(json_object_get(golden, "families"), family, lists)
+    {
         struct graft_pretokenizer *pretokenizer;
         ck_assert_ok(graft_pretokenizer_create(ctx, &pretokenizer, family, strlen(family)));
         for (size_t t = 0; t < json_array_size(texts); t++) {
             const json_t *text = json_array_get(texts, t);
             struct expected expected = {.pieces = json_array_get(lists, t), .family = family, .text = t};
-            ck_assert_ok(graft_pretokenize(pretokenizer, json_string_value(text), json_string_length(text), compare_piece, &expected));
+            ck_assert_ok(
+                graft_pretokenize(pretokenizer, json_string_value(text), json_string_length(text), compare_piece, &expected));
             ck_assert_uint_eq(expected.next, json_array_size(expected.pieces));
         }
         graft_pretokenizer_destroy(&pretokenizer);
@@ -102,14 +104,19 @@ END_TEST
 // Rows of Unicode's NormalizationTest.txt and its corner cases: composition, ordering, exclusions, Hangul.
 START_TEST(normalization_form_c_composes_and_orders)
 {
-    static const struct { const char *text, *normal; } cases[] = {
-        {"e\xcc\x81", "\xc3\xa9"},                                      // e + acute
-        {"\xe1\xb8\x8a\xcc\xa3", "\xe1\xb8\x8c\xcc\x87"},               // D-dot-above + dot-below
-        {"D\xcc\x87\xcc\xa3", "\xe1\xb8\x8c\xcc\x87"},                  // D + above + below
-        {"\xe2\x84\xab", "\xc3\x85"},                                   // angstrom sign
-        {"\xe0\xa5\x98", "\xe0\xa4\x95\xe0\xa4\xbc"},                   // excluded from composition
-        {"\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab", "\xed\x95\x9c"},       // Hangul
-        {"a\xcc\x95\xcc\x80\xd6\xae\xcc\x80" "b", "\xc3\xa0\xd6\xae\xcc\x80\xcc\x95" "b"}, // classes 232, 230, 228, 230
+    static const struct {
+        const char *text, *normal;
+    } cases[] = {
+        {"e\xcc\x81", "\xc3\xa9"},                                // e + acute
+        {"\xe1\xb8\x8a\xcc\xa3", "\xe1\xb8\x8c\xcc\x87"},         // D-dot-above + dot-below
+        {"D\xcc\x87\xcc\xa3", "\xe1\xb8\x8c\xcc\x87"},            // D + above + below
+        {"\xe2\x84\xab", "\xc3\x85"},                             // angstrom sign
+        {"\xe0\xa5\x98", "\xe0\xa4\x95\xe0\xa4\xbc"},             // excluded from composition
+        {"\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab", "\xed\x95\x9c"}, // Hangul
+        {"a\xcc\x95\xcc\x80\xd6\xae\xcc\x80"
+         "b",
+         "\xc3\xa0\xd6\xae\xcc\x80\xcc\x95"
+         "b"}, // classes 232, 230, 228, 230
         {"\xe4\xb8\xad\xf0\x9f\x9a\x80", "\xe4\xb8\xad\xf0\x9f\x9a\x80"},
     };
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
@@ -118,8 +125,8 @@ START_TEST(normalization_form_c_composes_and_orders)
         uint64_t length;
         ck_assert_ok(graft_normalize_c(ctx, cases[i].text, strlen(cases[i].text), &out, &length));
         const char *got = out ? out : cases[i].text;
-        ck_assert_msg(length == strlen(cases[i].normal) && memcmp(got, cases[i].normal, length) == 0, "case %zu: \"%.*s\"", i, (int)length,
-                      got);
+        ck_assert_msg(length == strlen(cases[i].normal) && memcmp(got, cases[i].normal, length) == 0, "case %zu: \"%.*s\"", i,
+                      (int)length, got);
         GRAFT_FREE(ctx, &out);
     }
     char *out;

@@ -10,11 +10,13 @@
 enum { IDS = 4096 };
 
 // Tokenize and compare with a JSON list of ids.
-static void expect_ids(const struct graft_vocab *vocab, const char *what, const char *text, uint64_t length, bool special, const json_t *want)
+static void expect_ids(const struct graft_vocab *vocab, const char *what, const char *text, uint64_t length, bool special,
+                       const json_t *want)
 {
     static int32_t ids[IDS];
     uint64_t count;
-    ck_assert_ok(graft_vocab_tokenize(vocab, text, length, (struct graft_tokenize_options){.special = special}, ids, IDS, &count));
+    ck_assert_ok(
+        graft_vocab_tokenize(vocab, text, length, (struct graft_tokenize_options){.special = special}, ids, IDS, &count));
     bool same = count == json_array_size(want);
     for (uint64_t i = 0; same && i < count; i++) {
         same = ids[i] == json_integer_value(json_array_get(want, i));
@@ -35,9 +37,11 @@ static void expect_round_trip(const struct graft_vocab *vocab, const char *text,
     char *back = malloc(length + 64);
     ck_assert(ids && back);
     uint64_t count, bytes;
-    ck_assert_ok(graft_vocab_tokenize(vocab, text, length, (struct graft_tokenize_options){.special = special}, ids, (length + 2) * 3, &count));
+    ck_assert_ok(graft_vocab_tokenize(vocab, text, length, (struct graft_tokenize_options){.special = special}, ids,
+                                      (length + 2) * 3, &count));
     ck_assert_ok(graft_vocab_detokenize(vocab, ids, count, special, back, length + 64, &bytes));
-    ck_assert_msg(bytes == length && memcmp(back, text, length) == 0, "\"%.*s\" came back as \"%.*s\"", (int)length, text, (int)bytes, back);
+    ck_assert_msg(bytes == length && memcmp(back, text, length) == 0, "\"%.*s\" came back as \"%.*s\"", (int)length, text,
+                  (int)bytes, back);
     free(ids);
     free(back);
 }
@@ -48,10 +52,12 @@ START_TEST(byte_level_ids_are_those_of_the_reference_tokenizer)
     json_t *golden = graft_test_golden("tokenize.json");
     const char *pre;
     json_t *cases, *item;
-    json_object_foreach(json_object_get(json_object_get(golden, "bpe"), "cases"), pre, cases) {
+    json_object_foreach(json_object_get(json_object_get(golden, "bpe"), "cases"), pre, cases)
+    {
         struct graft_vocab *vocab = graft_test_vocab(ctx, "bpe", (struct graft_test_vocab_options){.pre = pre});
         size_t i;
-        json_array_foreach(cases, i, item) {
+        json_array_foreach(cases, i, item)
+        {
             const json_t *text = json_array_get(item, 0);
             expect_ids(vocab, pre, json_string_value(text), json_string_length(text), false, json_array_get(item, 1));
             expect_ids(vocab, pre, json_string_value(text), json_string_length(text), true, json_array_get(item, 2));
@@ -70,7 +76,8 @@ START_TEST(sentencepiece_ids_are_those_of_the_reference_tokenizer)
     for (int prefix = 0; prefix < 2; prefix++) {
         struct graft_vocab *vocab = graft_test_vocab(ctx, "spm", (struct graft_test_vocab_options){.no_prefix = !prefix});
         size_t i;
-        json_array_foreach(json_object_get(json_object_get(golden, "spm"), prefix ? "cases" : "cases_without_prefix"), i, item) {
+        json_array_foreach(json_object_get(json_object_get(golden, "spm"), prefix ? "cases" : "cases_without_prefix"), i, item)
+        {
             const json_t *text = json_array_get(item, 0);
             expect_ids(vocab, "spm", json_string_value(text), json_string_length(text), false, json_array_get(item, 1));
             expect_round_trip(vocab, json_string_value(text), json_string_length(text), false);
@@ -85,7 +92,9 @@ END_TEST
 // Any of the characters that the small vocabularies must carry through: all bytes of ASCII, two to four byte characters.
 static uint64_t random_text(struct graft_test_random *random, char *out, uint64_t most)
 {
-    static const char *const parts[] = {"the", " harbour", "  ", "\n", "\xc3\xa9", "\xe4\xb8\xad", "\xf0\x9f\x9a\x80", "'s", "12", "\xcc\x81", "<|im_start|>", "</s>"};
+    static const char *const parts[] = {
+        "the", " harbour", "  ",       "\n",           "\xc3\xa9", "\xe4\xb8\xad", "\xf0\x9f\x9a\x80",
+        "'s",  "12",       "\xcc\x81", "<|im_start|>", "</s>"};
     uint64_t length = 0, words = graft_test_random_u64(random) % 12;
     for (uint64_t i = 0; i < words; i++) {
         uint64_t pick = graft_test_random_u64(random) % 16;
@@ -106,7 +115,8 @@ START_TEST(text_comes_back_from_its_tokens)
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
     static const char *const families[] = {"gpt-2", "smollm", "llama-bpe", "deepseek-r1-qwen", "falcon", "deepseek-llm", NULL};
     for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
-        struct graft_vocab *vocab = graft_test_vocab(ctx, families[f] ? "bpe" : "spm", (struct graft_test_vocab_options){.pre = families[f]});
+        struct graft_vocab *vocab =
+            graft_test_vocab(ctx, families[f] ? "bpe" : "spm", (struct graft_test_vocab_options){.pre = families[f]});
         struct graft_test_random random = {.state = f + 1};
         for (int i = 0; i < 500; i++) {
             char text[256];
@@ -126,21 +136,25 @@ END_TEST
 START_TEST(special_text_stays_plain_unless_asked_for)
 {
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
-    static const struct { const char *kind, *text; } cases[] = {
-        {"bpe", "<|im_start|>"}, {"bpe", "a<|im_end|>b"}, {"bpe", "<|im_end|>x"}, {"spm", "<s>"}, {"spm", "a</s>b"}, {"spm", "<unk>"},
+    static const struct {
+        const char *kind, *text;
+    } cases[] = {
+        {"bpe", "<|im_start|>"}, {"bpe", "a<|im_end|>b"}, {"bpe", "<|im_end|>x"},
+        {"spm", "<s>"},          {"spm", "a</s>b"},       {"spm", "<unk>"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct graft_vocab *vocab = graft_test_vocab(ctx, cases[i].kind, (struct graft_test_vocab_options){.pre = "llama-bpe"});
         int32_t ids[64];
         uint64_t count;
         for (int special = 0; special < 2; special++) {
-            ck_assert_ok(graft_vocab_tokenize(vocab, cases[i].text, strlen(cases[i].text), (struct graft_tokenize_options){.special = special},
-                                              ids, 64, &count));
+            ck_assert_ok(graft_vocab_tokenize(vocab, cases[i].text, strlen(cases[i].text),
+                                              (struct graft_tokenize_options){.special = special}, ids, 64, &count));
             uint64_t controls = 0;
             for (uint64_t k = 0; k < count; k++) {
                 controls += graft_vocab_is_control(vocab, ids[k]);
             }
-            ck_assert_msg(controls == (uint64_t)special, "%s with special %d: %d control tokens", cases[i].text, special, (int)controls);
+            ck_assert_msg(controls == (uint64_t)special, "%s with special %d: %d control tokens", cases[i].text, special,
+                          (int)controls);
         }
         graft_vocab_destroy(&vocab);
     }
@@ -148,15 +162,43 @@ START_TEST(special_text_stays_plain_unless_asked_for)
 }
 END_TEST
 
+// The GGUF convention: every stretch of text between special or user-defined tokens begins with the space.
+START_TEST(sentencepiece_puts_its_space_behind_every_special_token)
+{
+    struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
+    struct graft_vocab *vocab = graft_test_vocab(ctx, "spm", (struct graft_test_vocab_options){0});
+    int32_t one[16], two[40];
+    uint64_t n, count;
+    struct graft_tokenize_options special = {.special = true};
+    ck_assert_ok(graft_vocab_tokenize(vocab, "the boats", 9, special, one, 16, &n));
+    ck_assert_uint_ge(n, 2);
+    ck_assert_ok(graft_vocab_tokenize(vocab, "the boats<tool>the boats</s>the boats", 37, special, two, 40, &count));
+    ck_assert_uint_eq(count, 3 * n + 2);
+    for (uint64_t i = 0; i < 3; i++) {
+        ck_assert_mem_eq(two + i * (n + 1), one, n * sizeof *one);
+    }
+    ck_assert_int_eq(two[n], graft_vocab_find(vocab, "<tool>", 6));
+    ck_assert_int_eq(two[2 * n + 1], graft_vocab_eos(vocab));
+    graft_vocab_destroy(&vocab);
+    graft_ctx_destroy(&ctx);
+}
+END_TEST
+
 START_TEST(bos_is_put_in_front_as_the_file_or_the_family_says)
 {
-    static const struct { const char *kind, *pre; bool no_key, expected; } cases[] = {
-        {"bpe", "gpt-2", false, true}, {"bpe", "gpt-2", true, false}, {"bpe", "llama-bpe", true, true}, {"spm", NULL, true, true},
+    static const struct {
+        const char *kind, *pre;
+        bool no_key, expected;
+    } cases[] = {
+        {"bpe", "gpt-2", false, true},
+        {"bpe", "gpt-2", true, false},
+        {"bpe", "llama-bpe", true, true},
+        {"spm", NULL, true, true},
     };
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct graft_vocab *vocab =
-            graft_test_vocab(ctx, cases[i].kind, (struct graft_test_vocab_options){.pre = cases[i].pre, .no_bos_key = cases[i].no_key});
+        struct graft_vocab *vocab = graft_test_vocab(
+            ctx, cases[i].kind, (struct graft_test_vocab_options){.pre = cases[i].pre, .no_bos_key = cases[i].no_key});
         int32_t ids[8];
         uint64_t count;
         ck_assert_ok(graft_vocab_tokenize(vocab, "", 0, (struct graft_tokenize_options){.bos = true}, ids, 8, &count));
@@ -217,8 +259,9 @@ START_TEST(too_little_room_is_said_with_the_whole_count)
     ck_assert_status(graft_vocab_tokenize(vocab, "a b c d e", 9, plain, NULL, 0, &count), GRAFT_E_LIMIT);
     ck_assert_uint_eq(count, 5);
     char text[4] = "....";
-    ck_assert_status(graft_vocab_detokenize(vocab, ids, 2, false, text, 2, &length), GRAFT_E_LIMIT);
-    ck_assert_uint_eq(length, 3);
+    ck_assert_status(graft_vocab_tokenize(vocab, "a b c d e", 9, plain, ids, 4, &count), GRAFT_E_LIMIT);
+    ck_assert_status(graft_vocab_detokenize(vocab, ids, 4, false, text, 2, &length), GRAFT_E_LIMIT);
+    ck_assert_uint_eq(length, 7);
     ck_assert(memcmp(text, "a ..", 4) == 0);
     ck_assert_status(graft_vocab_detokenize(vocab, (int32_t[]){1 << 30}, 1, false, text, 4, &length), GRAFT_E_ARGUMENT);
     graft_vocab_destroy(&vocab);
@@ -229,8 +272,16 @@ END_TEST
 // Expected: Python's bytes.decode("utf-8", errors="replace").
 START_TEST(invalid_utf8_becomes_replacement_characters)
 {
-    static const struct { const char *text; uint64_t length; const char *repaired; } cases[] = {
-        {"a\xff" "b", 3, "a\xef\xbf\xbd" "b"},
+    static const struct {
+        const char *text;
+        uint64_t length;
+        const char *repaired;
+    } cases[] = {
+        {"a\xff"
+         "b",
+         3,
+         "a\xef\xbf\xbd"
+         "b"},
         {"\xe4\xb8", 2, "\xef\xbf\xbd"},
         {"\xe4\xb8x", 3, "\xef\xbf\xbdx"},
         {"\xed\xa0\x80", 3, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
@@ -245,9 +296,11 @@ START_TEST(invalid_utf8_becomes_replacement_characters)
             int32_t ids[64];
             uint64_t count, length;
             char text[64];
-            ck_assert_ok(graft_vocab_tokenize(vocab, cases[i].text, cases[i].length, (struct graft_tokenize_options){0}, ids, 64, &count));
+            ck_assert_ok(graft_vocab_tokenize(vocab, cases[i].text, cases[i].length, (struct graft_tokenize_options){0}, ids,
+                                              64, &count));
             ck_assert_ok(graft_vocab_detokenize(vocab, ids, count, false, text, sizeof text, &length));
-            ck_assert_msg(length == strlen(cases[i].repaired) && memcmp(text, cases[i].repaired, length) == 0, "case %zu of kind %d", i, kind);
+            ck_assert_msg(length == strlen(cases[i].repaired) && memcmp(text, cases[i].repaired, length) == 0,
+                          "case %zu of kind %d", i, kind);
         }
         graft_vocab_destroy(&vocab);
     }
@@ -266,7 +319,8 @@ START_TEST(a_mebibyte_of_anything_takes_linear_time)
     int32_t *ids = malloc((size_t)SIZE * 4 * sizeof *ids);
     ck_assert(text && ids);
     for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
-        struct graft_vocab *vocab = graft_test_vocab(ctx, families[f] ? "bpe" : "spm", (struct graft_test_vocab_options){.pre = families[f]});
+        struct graft_vocab *vocab =
+            graft_test_vocab(ctx, families[f] ? "bpe" : "spm", (struct graft_test_vocab_options){.pre = families[f]});
         for (size_t k = 0; k < sizeof fills / sizeof *fills; k++) {
             size_t n = strlen(fills[k]);
             for (size_t i = 0; i < SIZE; i++) {
@@ -274,7 +328,8 @@ START_TEST(a_mebibyte_of_anything_takes_linear_time)
             }
             text[SIZE - 1] = '1'; // behind a run of spaces: an expression that wants the end of the text fails here
             uint64_t count, start = graft_clock_ns();
-            ck_assert_ok(graft_vocab_tokenize(vocab, text, SIZE, (struct graft_tokenize_options){.special = true}, ids, SIZE * 4u, &count));
+            ck_assert_ok(graft_vocab_tokenize(vocab, text, SIZE, (struct graft_tokenize_options){.special = true}, ids,
+                                              SIZE * 4u, &count));
             uint64_t ms = (graft_clock_ns() - start) / 1000000;
             ck_assert_msg(ms < 8000, "%s, fill %zu: %d ms", families[f] ? families[f] : "spm", k, (int)ms);
         }
@@ -376,7 +431,8 @@ START_TEST(ids_of_the_golden_prompts_are_those_of_transformers)
     struct graft_vocab *vocab = vocab_of_file(ctx, model);
     const char *name;
     json_t *prompt;
-    json_object_foreach(json_object_get(golden, "prompts"), name, prompt) {
+    json_object_foreach(json_object_get(golden, "prompts"), name, prompt)
+    {
         const json_t *text = json_object_get(prompt, "text");
         expect_ids(vocab, name, json_string_value(text), json_string_length(text), true, json_object_get(prompt, "ids"));
         expect_round_trip(vocab, json_string_value(text), json_string_length(text), true);
@@ -396,6 +452,7 @@ int main(void)
     tcase_add_test(tests, sentencepiece_ids_are_those_of_the_reference_tokenizer);
     tcase_add_test(tests, text_comes_back_from_its_tokens);
     tcase_add_test(tests, special_text_stays_plain_unless_asked_for);
+    tcase_add_test(tests, sentencepiece_puts_its_space_behind_every_special_token);
     tcase_add_test(tests, bos_is_put_in_front_as_the_file_or_the_family_says);
     tcase_add_test(tests, pieces_find_and_ends);
     tcase_add_test(tests, too_little_room_is_said_with_the_whole_count);

@@ -26,7 +26,8 @@ static const char *const plain_merges[] = {"a b"};
 
 static struct small small_of(const char *model)
 {
-    return (struct small){.model = model, .pre = "gpt-2", .tokens = plain_tokens, .n_tokens = 5, .merges = plain_merges, .n_merges = 1};
+    return (struct small){
+        .model = model, .pre = "gpt-2", .tokens = plain_tokens, .n_tokens = 5, .merges = plain_merges, .n_merges = 1};
 }
 
 static enum graft_status open_small(struct graft_ctx *ctx, const struct small *s, struct graft_vocab **out)
@@ -93,10 +94,110 @@ START_TEST(a_small_vocabulary_is_read_as_written)
 }
 END_TEST
 
+// Open a small vocabulary and compare the ids of a text, given as digits: token 10 would be 'a'.
+static void expect_small(const struct small *s, const char *text, bool special, const char *want)
+{
+    struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
+    struct graft_vocab *vocab;
+    ck_assert_ok(open_small(ctx, s, &vocab));
+    int32_t ids[32];
+    uint64_t count;
+    ck_assert_ok(
+        graft_vocab_tokenize(vocab, text, strlen(text), (struct graft_tokenize_options){.special = special}, ids, 32, &count));
+    char got[33] = "";
+    for (uint64_t i = 0; i < count; i++) {
+        got[i] = "0123456789abcdef"[ids[i] & 15];
+    }
+    ck_assert_str_eq(got, want);
+    graft_vocab_destroy(&vocab);
+    graft_ctx_destroy(&ctx);
+}
+
+START_TEST(merges_go_by_rank_also_after_neighbours_have_changed)
+{
+    // "abcd": bc first (rank 0); the pair a b is gone then, and bc d (rank 2) goes before a bc (rank 3).
+    static const char *const tokens[] = {"a", "b", "c", "d", "ab", "bc", "bcd", "abc"};
+    static const char *const merges[] = {"b c", "a b", "bc d", "a bc"};
+    struct small s = small_of("gpt2");
+    s.tokens = tokens;
+    s.n_tokens = 8;
+    s.merges = merges;
+    s.n_merges = 4;
+    expect_small(&s, "abcd", false, "06");
+    expect_small(&s, "abc", false, "7");
+    expect_small(&s, "abab", false, "44");
+    static const char *const twice[] = {"b c", "a b", "bc d", "a bc", "a b"};
+    s.merges = twice; // the first rank of a pair counts
+    s.n_merges = 5;
+    expect_small(&s, "abcd", false, "06");
+    expect_small(&s, "abd", false, "43");
+}
+END_TEST
+
+START_TEST(scores_go_before_positions_and_ties_go_left)
+{
+    static const char *const tokens[] = {"<unk>", "a", "b", "c", "ab", "bc", "\xe2\x96\x81"};
+    static const int32_t types[] = {2, 1, 1, 1, 1, 1, 1};
+    static const float scores[] = {0, -1, -1, -1, -3, 2, 0}, negative_zero[] = {0, -1, -1, -1, 0, -0.0f, 0};
+    struct small s = {.model = "llama",
+                      .tokens = tokens,
+                      .n_tokens = 7,
+                      .types = types,
+                      .n_types = 7,
+                      .scores = scores,
+                      .n_scores = 7,
+                      .id_key = "tokenizer.ggml.unknown_token_id"};
+    expect_small(&s, "abc", false, "615");
+    s.scores = negative_zero;
+    expect_small(&s, "abc", false, "643");
+    expect_small(&s,
+                 "a\xc3\xa9"
+                 "b",
+                 false, "6102"); // no byte tokens: one unknown token for the character
+}
+END_TEST
+
+START_TEST(text_never_becomes_control_tokens_by_scores_or_as_unknown)
+{
+    static const char *const tokens[] = {"<c>", "a", "b", "ab", "\xe2\x96\x81"};
+    static const int32_t types[] = {3, 1, 1, 3, 1};
+    static const float scores[5] = {0};
+    struct small s = {.model = "llama",
+                      .tokens = tokens,
+                      .n_tokens = 5,
+                      .types = types,
+                      .n_types = 5,
+                      .scores = scores,
+                      .n_scores = 5,
+                      .id_key = "tokenizer.ggml.unknown_token_id",
+                      .id = 0};
+    expect_small(&s, "ab?", false, "412"); // "?" has no token, and the unknown one named by the file is a control token
+    expect_small(&s, "ab", true, "3");
+}
+END_TEST
+
+START_TEST(tokens_written_like_control_tokens_are_control_tokens)
+{
+    static const char *const tokens[] = {"<", "|", "x", ">", "<|x|>", "<x>", "<y>", "y"};
+    static const int32_t types[] = {1, 1, 1, 1, 4, 4, 3, 1};
+    struct small s = small_of("gpt2");
+    s.tokens = tokens;
+    s.n_tokens = 8;
+    s.n_merges = 0;
+    s.types = types;
+    s.n_types = 8;
+    expect_small(&s, "<|x|>", false, "01213");
+    expect_small(&s, "<|x|>", true, "4");
+    expect_small(&s, "<x><y>", false, "5073"); // user-defined always, control only when asked for
+    expect_small(&s, "<x><y>", true, "56");
+}
+END_TEST
+
 START_TEST(unknown_models_and_families_are_refused_by_name)
 {
     struct small s = small_of("t5");
-    expect_refusal(&s, GRAFT_E_UNSUPPORTED, "tokenizer.ggml.model is \"t5\"; supported are gpt2 (byte-level BPE) and llama (SentencePiece BPE)");
+    expect_refusal(&s, GRAFT_E_UNSUPPORTED,
+                   "tokenizer.ggml.model is \"t5\"; supported are gpt2 (byte-level BPE) and llama (SentencePiece BPE)");
     s = small_of("gpt2");
     s.pre = "default";
     expect_refusal(&s, GRAFT_E_UNSUPPORTED, "tokenizer.ggml.pre is \"default\"; supported are gpt-2");
@@ -171,7 +272,8 @@ END_TEST
 
 START_TEST(types_and_scores_must_cover_the_tokens)
 {
-    static const int32_t types[] = {1, 1, 1, 3, 1}, negative[] = {1, 1, -1, 3, 1}, large[] = {1, 1, 1, 7, 1}, bytes[] = {1, 6, 1, 3, 1};
+    static const int32_t types[] = {1, 1, 1, 3, 1}, negative[] = {1, 1, -1, 3, 1}, large[] = {1, 1, 1, 7, 1},
+                         bytes[] = {1, 6, 1, 3, 1};
     static const float scores[] = {0, -1, -2, 0, 0}, nan_scores[] = {0, -1, NAN, 0, 0};
     struct small s = small_of("gpt2");
     s.types = types;
@@ -198,8 +300,9 @@ END_TEST
 
 START_TEST(special_ids_must_be_tokens)
 {
-    static const char *const keys[] = {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.unknown_token_id",
-                                       "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+    static const char *const keys[] = {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id",
+                                       "tokenizer.ggml.unknown_token_id", "tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         struct small s = small_of("gpt2");
         s.id_key = keys[i];
@@ -229,7 +332,8 @@ END_TEST
 START_TEST(wrongly_typed_keys_are_refused)
 {
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
-    static const char *const keys[] = {"tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.token_type", "tokenizer.ggml.scores"};
+    static const char *const keys[] = {"tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.token_type",
+                                       "tokenizer.ggml.scores"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         for (int array = 0; array < 2; array++) {
             struct graft_test_gguf b = {0};
@@ -260,8 +364,11 @@ END_TEST
 // Every allocation of loading and of tokenizing fails, alone or with all after it: a clear error, nothing leaked.
 START_TEST(every_failing_allocation_is_an_error_and_leaks_nothing)
 {
-    static const struct { const char *kind, *pre, *text; } cases[] = {
-        {"bpe", "qwen2", "Cafe\xcc\x81 <|im_start|> \xff 12 the harbour"}, {"bpe", "deepseek-llm", "a b\n"}, {"spm", NULL, "the \xff harbour"}};
+    static const struct {
+        const char *kind, *pre, *text;
+    } cases[] = {{"bpe", "qwen2", "Cafe\xcc\x81 <|im_start|> \xff 12 the harbour"},
+                 {"bpe", "deepseek-llm", "a b\n"},
+                 {"spm", NULL, "the \xff harbour"}};
     json_t *golden = graft_test_golden("tokenize.json");
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         struct graft_test_gguf b = {0};
@@ -318,7 +425,8 @@ START_TEST(texts_over_the_bound_are_refused_unread)
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
     struct graft_vocab *vocab = graft_test_vocab(ctx, "bpe", (struct graft_test_vocab_options){0});
     uint64_t count = 1;
-    ck_assert_status(graft_vocab_tokenize(vocab, "a", (64u << 20) + 1, (struct graft_tokenize_options){0}, NULL, 0, &count), GRAFT_E_LIMIT);
+    ck_assert_status(graft_vocab_tokenize(vocab, "a", (64u << 20) + 1, (struct graft_tokenize_options){0}, NULL, 0, &count),
+                     GRAFT_E_LIMIT);
     ck_assert_error_has("at most 67108864 bytes");
     ck_assert_uint_eq(count, 0);
     graft_vocab_destroy(&vocab);
@@ -331,6 +439,10 @@ int main(void)
     Suite *suite = suite_create("vocab refusals");
     TCase *tests = tcase_create("vocab refusals");
     tcase_add_test(tests, a_small_vocabulary_is_read_as_written);
+    tcase_add_test(tests, merges_go_by_rank_also_after_neighbours_have_changed);
+    tcase_add_test(tests, scores_go_before_positions_and_ties_go_left);
+    tcase_add_test(tests, text_never_becomes_control_tokens_by_scores_or_as_unknown);
+    tcase_add_test(tests, tokens_written_like_control_tokens_are_control_tokens);
     tcase_add_test(tests, unknown_models_and_families_are_refused_by_name);
     tcase_add_test(tests, missing_and_empty_tables_are_refused);
     tcase_add_test(tests, merges_must_name_tokens);
