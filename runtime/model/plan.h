@@ -53,6 +53,7 @@ void graft_plan_destroy(struct graft_plan **plan);
 struct graft_limits {
     uint32_t n_batch;  // most rows in a step
     uint32_t n_seq;    // most sequences
+    uint32_t n_out;    // most rows of a batch whose logits are wanted
     uint32_t n_pages;  // KV pages incl. spare page 0; each holds GRAFT_PAGE_TOKENS tokens
     uint32_t table_pages; // most pages of one sequence
 };

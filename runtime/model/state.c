@@ -9,8 +9,8 @@ uint32_t graft_state_words(const struct graft_config *config, const struct graft
                            struct graft_state_layout *out)
 {
     out->rows = GRAFT_STATE_HEADER;
-    out->out = out->rows + rows * GRAFT_ROW_WORDS;
-    out->rope = out->out + rows;
+    out->outs = out->rows + rows * GRAFT_ROW_WORDS;
+    out->rope = out->outs + rows;
     out->tables = out->rope + rows * config->rope_dim;
     return out->tables + (limits->n_seq + 1) * limits->table_pages;
 }
@@ -52,7 +52,7 @@ void graft_state_fill(const struct graft_config *config, const struct graft_limi
         fill_rope(config, row->pos, image + layout->rope + r * config->rope_dim);
     }
     if (batch->n_out) {
-        memcpy(image + layout->out, batch->out, batch->n_out * sizeof *image);
+        memcpy(image + layout->outs, batch->out, batch->n_out * sizeof *image);
     }
     uint32_t table_words = limits->n_seq * limits->table_pages;
     memcpy(image + layout->tables, batch->tables, table_words * sizeof *image);

@@ -7,7 +7,7 @@ void graft_ref_head(const struct graft_ref_matrix *w, const struct graft_ref_sta
                     float *logits, uint32_t first, uint32_t last, float *scratch)
 {
     const struct graft_quant *quant = graft_quant_find(w->type);
-    const uint32_t *out = state->words + state->layout.out;
+    const uint32_t *out = state->words + state->layout.outs;
     uint32_t n_out = state->words[GRAFT_STATE_N_OUT];
     for (uint32_t o = first; o < last; o++) {
         quant->dequantize_row(w->data + o * w->row_bytes, scratch, w->n_in);
