@@ -69,8 +69,17 @@ struct graft_gguf {
 // Tensor types that are not supported are an error only when `allow_unknown_types` is false. Thread-safety: safe.
 GRAFT_MUST_CHECK enum graft_status graft_gguf_open(struct graft_ctx *ctx, struct graft_gguf **out, const char *path,
                                                    bool allow_unknown_types);
+// The same for a file that is in memory already (`data` is borrowed until graft_gguf_close; `name` stands for the path in errors).
+GRAFT_MUST_CHECK enum graft_status graft_gguf_open_memory(struct graft_ctx *ctx, struct graft_gguf **out, const uint8_t *data,
+                                                          uint64_t size, const char *name, bool allow_unknown_types);
 // Close; *gguf becomes NULL. All views become invalid.
 void graft_gguf_close(struct graft_gguf **gguf);
+
+// Name of a value type ("u32", "string"), "?" outside the enum; bytes of one value, 0 for strings and arrays.
+const char *graft_gguf_value_name(enum graft_gguf_value_type type);
+uint32_t graft_gguf_value_bytes(enum graft_gguf_value_type type);
+// Bytes of the file behind the last tensor's padding: 0 in a file as it should be. Base models may have some (a warning is logged).
+uint64_t graft_gguf_trailing_bytes(const struct graft_gguf *gguf);
 
 // Find by exact name; NULL if absent. O(1).
 const struct graft_gguf_key *graft_gguf_find(const struct graft_gguf *gguf, const char *name);

@@ -29,6 +29,8 @@ struct graft_type_info {
 const struct graft_type_info *graft_type_info(uint32_t gguf_number);
 // Name of any number the GGUF specification knows, supported or not ("Q5_K"); NULL for unknown or removed numbers.
 const char *graft_type_gguf_name(uint32_t gguf_number);
+// Block shape of any type the specification knows and files may hold, supported or not; false for others.
+bool graft_type_gguf_block(uint32_t gguf_number, uint32_t *block_values, uint32_t *block_bytes);
 // Bytes of a row of `values` weights; false if the type is unknown, values is no multiple of the block, or it overflows.
 bool graft_type_row_bytes(uint32_t gguf_number, uint64_t values, uint64_t *out);
 

@@ -36,6 +36,9 @@ uint64_t graft_clock_ns(void);
 // Number of processors this process may use, at least 1.
 uint32_t graft_cpu_count(void);
 
+// Size of a memory page in bytes.
+uint64_t graft_page_bytes(void);
+
 struct graft_thread;
 // Run `run(user)` on a new thread. Errors: GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (the system refused).
 GRAFT_MUST_CHECK enum graft_status graft_thread_start(struct graft_ctx *ctx, struct graft_thread **out, void (*run)(void *user),

@@ -211,6 +211,12 @@ uint32_t graft_cpu_count(void)
     return 1;
 }
 
+uint64_t graft_page_bytes(void)
+{
+    long bytes = sysconf(_SC_PAGESIZE);
+    return bytes > 0 ? (uint64_t)bytes : 4096;
+}
+
 struct graft_thread {
     struct graft_ctx *ctx;
     pthread_t id;

@@ -6,17 +6,17 @@
 //   [rows .. + n_rows * ROW_WORDS)   per row: the GRAFT_ROW_* words below
 //   [out .. + n_out)                 rows whose logits are wanted
 //   [rope .. + n_rows * rope_dim)    per row: cos, sin of each rotary pair (f32)
-//   [tables .. + n_seq * n_pages)    page table of each sequence: KV page numbers
-// Rows beyond n_rows (a recorded plan has a fixed row count) point at the spare page 0 and compute without effect.
+//   [tables .. + (n_seq + 1) * table_pages)  page table of each sequence: KV page numbers; then a spare table of zeros
+// Rows beyond n_rows (a recorded plan has a fixed row count) use the spare table, write to the spare page 0 and compute without effect.
 #ifndef GRAFT_SHADERS_PARAMS_H
 #define GRAFT_SHADERS_PARAMS_H
 
-#ifndef GL_core_profile
-#include <stdint.h>
-#define GRAFT_UINT uint32_t
+#ifdef GRAFT_GLSL
+#define GRAFT_UINT uint
 #define GRAFT_FLOAT float
 #else
-#define GRAFT_UINT uint
+#include <stdint.h>
+#define GRAFT_UINT uint32_t
 #define GRAFT_FLOAT float
 #endif
 
@@ -39,7 +39,54 @@
 
 // Word offsets into the state buffer.
 struct graft_state_layout {
-    GRAFT_UINT rows, out, rope, tables;
+    GRAFT_UINT rows, outs, rope, tables;
+};
+
+// Push constants of the matrix kernels (qkv, residual, gate_up, head). Weights are seen through one or two bindings; a segment is a
+// matrix inside a binding.
+struct graft_matmul_push {
+    GRAFT_UINT subs;         // n_in / 32
+    GRAFT_UINT row_bytes;    // of a weight row, a multiple of 2
+    GRAFT_UINT rows[3];      // output rows of each segment
+    GRAFT_UINT base[3];      // byte offset of each segment in its binding
+    GRAFT_UINT groups[2];    // workgroups before segment 1 and before segment 2
+    GRAFT_UINT first[3];     // output index of each segment's first row
+    GRAFT_UINT out_stride;   // output values of one batch row
+    GRAFT_UINT parts_in;     // parts of SS to add up
+    GRAFT_UINT parts_out;    // parts of SS this kernel's output has in all
+    GRAFT_UINT part_first;   // part of workgroup 0
+    GRAFT_FLOAT inv_n;       // 1 / n_embd
+    GRAFT_FLOAT eps;
+    GRAFT_FLOAT scale;       // qkv: attention_scale, on queries
+    GRAFT_UINT kinds;        // qkv: what segment i is, 2 bits each: 0 query, 1 key, 2 value
+    GRAFT_UINT head_dim;     // qkv
+    GRAFT_UINT rope_dim;     // qkv
+    GRAFT_UINT n_head_kv;    // qkv
+    GRAFT_UINT v_words;      // qkv: word offset of the value half of the layer's KV binding
+    GRAFT_UINT state_rows, state_out, state_rope;
+};
+
+// Push constants of embed.
+struct graft_embed_push {
+    GRAFT_UINT subs;      // n_embd / 32
+    GRAFT_UINT row_bytes;
+    GRAFT_UINT base;      // byte offset of the table's row `first` in its binding
+    GRAFT_UINT first, count; // token ids in this binding
+    GRAFT_UINT parts_out; // parts of SS in all = workgroups in x
+    GRAFT_UINT state_rows;
+};
+
+// Push constants of attention.
+struct graft_attention_push {
+    GRAFT_UINT n_head, n_head_kv, head_dim;
+    GRAFT_UINT head_groups; // workgroups that share a KV head, each with up to 4 query heads
+    GRAFT_UINT v_quads;     // uvec4 offset of the value half
+    GRAFT_UINT state_rows, state_tables;
+};
+
+// Push constants of top.
+struct graft_top_push {
+    GRAFT_UINT n_vocab;
 };
 
 #endif

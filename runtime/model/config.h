@@ -50,6 +50,7 @@ struct graft_source {
     const uint8_t *base;             // start of the mapping, size below: what could be imported
     uint64_t base_bytes;
     char *labels;                    // private: backing of the labels
+    uint8_t *memory;                 // private: weights of a synthetic model; NULL when they lie in a file
 };
 
 // Read shape and weights. All missing keys and tensors are listed at once; every shape is checked against the hyperparameters; every value
@@ -57,6 +58,11 @@ struct graft_source {
 // tensor type), GRAFT_E_FORMAT, GRAFT_E_LIMIT. The gguf must stay open while the source lives. On failure *out is NULL.
 GRAFT_MUST_CHECK enum graft_status graft_source_open(struct graft_ctx *ctx, struct graft_source **out, const struct graft_gguf *gguf);
 void graft_source_close(struct graft_source **source);
+
+// A model of a real shape with random weights, made in place: "NAME:TYPE", NAME one of llama-8b, llama-1b, llama-135m, TYPE any supported
+// format, in any case. Matrices have that type (135m: type Q4_K and Q6_K do not divide its rows and are refused), vectors are F32.
+// Memory: class WEIGHTS. Errors: GRAFT_E_ARGUMENT (name or type, with what is offered), GRAFT_E_MEMORY, GRAFT_E_BUDGET.
+GRAFT_MUST_CHECK enum graft_status graft_source_synthetic(struct graft_ctx *ctx, struct graft_source **out, const char *shape);
 
 // An architecture: name in general.architecture and the function that fills config and weights.
 struct graft_arch {

@@ -53,6 +53,7 @@ void graft_plan_destroy(struct graft_plan **plan);
 struct graft_limits {
     uint32_t n_batch;  // most rows in a step
     uint32_t n_seq;    // most sequences
+    uint32_t n_out;    // most rows of a batch whose logits are wanted
     uint32_t n_pages;  // KV pages incl. spare page 0; each holds GRAFT_PAGE_TOKENS tokens
     uint32_t table_pages; // most pages of one sequence
 };
@@ -60,5 +61,10 @@ struct graft_limits {
 // Words of a state buffer for `rows` rows and where its parts start.
 uint32_t graft_state_words(const struct graft_config *config, const struct graft_limits *limits, uint32_t rows,
                            struct graft_state_layout *out);
+// Write the state of a batch into an image of graft_state_words words; rows >= batch->n_rows, the rows behind the batch's are spare ones.
+// n_out <= rows. Allocates nothing. Thread-safety: safe on different images.
+struct graft_exec_batch;
+void graft_state_fill(const struct graft_config *config, const struct graft_limits *limits, const struct graft_state_layout *layout,
+                      uint32_t rows, const struct graft_exec_batch *batch, uint32_t *image);
 
 #endif

@@ -37,7 +37,8 @@ struct graft_vk_caps {
     uint64_t max_storage_bytes;   // maxStorageBufferRange
     uint64_t max_allocation_bytes;
     uint64_t storage_alignment;   // minStorageBufferOffsetAlignment
-    uint64_t texel_alignment;     // minTexelBufferOffsetAlignment (single texel if VK_EXT_texel_buffer_alignment / 1.3 says so)
+    uint64_t uniform_alignment;   // minUniformBufferOffsetAlignment
+    uint64_t texel_alignment;     // offsets of all texel bindings (16 or less where VK_EXT_texel_buffer_alignment allows one texel)
     uint64_t import_alignment;    // minImportedHostPointerAlignment
     uint64_t heap_bytes;          // of the largest device-local heap
     uint32_t vendor_id, device_id, driver_version;
@@ -55,6 +56,10 @@ struct graft_vk_found {
     char reason[256]; // why not, or what is special; "" if nothing
 };
 
+// Fault injection for tests: the n-th Vulkan call of a kind fails once. ALLOCATE: device memory; CREATE: every other object;
+// RECORD: begin and end of a command buffer, descriptor sets; SUBMIT: device lost; WAIT: a time-out.
+enum graft_vk_fault { GRAFT_VK_FAULT_ALLOCATE, GRAFT_VK_FAULT_CREATE, GRAFT_VK_FAULT_RECORD, GRAFT_VK_FAULT_SUBMIT, GRAFT_VK_FAULT_WAIT };
+
 // All devices in the order they would be chosen: usable first; discrete, integrated, virtual, software; larger memory first. *out from
 // graft_alloc, *count entries. No loader or no driver: GRAFT_E_DEVICE with a sentence that says what to install.
 GRAFT_MUST_CHECK enum graft_status graft_vk_list(struct graft_ctx *ctx, struct graft_vk_found **out, uint32_t *count);
@@ -66,9 +71,12 @@ struct graft_vk_options {
     const char *cache_key; // build id mixed into the pipeline cache's key
     // Capabilities to switch off, for tests and fallbacks: fields set true here are treated as absent.
     bool no_subgroups, no_f16, no_storage_16bit, no_import, no_dot8, no_coopmat, no_texel;
+    bool no_mapped_device; // GRAFT_VK_DEVICE buffers are never mapped: everything is staged, as on a discrete device
     uint32_t max_shared_bytes, max_invocations; // 0 = as the device says; otherwise a lower limit
     bool validation;       // enable VK_LAYER_KHRONOS_validation with synchronization validation; messages are counted and logged
     uint64_t timeout_ns;   // of one submission; 0 = 60 s
+    enum graft_vk_fault fault; // armed before the first Vulkan call, as by graft_vk_fault
+    uint64_t fault_at;     // 0 = none
 };
 
 // Open a device. Errors: GRAFT_E_DEVICE (none usable: the reasons of all), GRAFT_E_MEMORY, GRAFT_E_BUDGET. On failure *out is NULL.
@@ -138,6 +146,8 @@ struct graft_vk_pipeline;
 // Make a compute pipeline through the on-disk cache. The same parameters give the same object (reference counted).
 GRAFT_MUST_CHECK enum graft_status graft_vk_pipeline_get(struct graft_vk *vk, struct graft_vk_pipeline **out, const struct graft_vk_pipeline_params *params);
 void graft_vk_pipeline_put(struct graft_vk *vk, struct graft_vk_pipeline **pipeline);
+// Store the pipeline cache now, if it changed (graft_vk_close does it, too). A failure is only logged.
+void graft_vk_cache_save(struct graft_vk *vk);
 
 struct graft_vk_bind {
     const struct graft_vk_buffer *buffer;
@@ -145,7 +155,8 @@ struct graft_vk_bind {
 };
 
 struct graft_vk_commands;
-// Begin a recording meant to be submitted many times. max_dispatches bounds its descriptor pool and its timestamps.
+// Begin a recording meant to be submitted many times, of at most max_dispatches dispatches and copies. The buffers it uses must
+// outlive it (its pipelines are kept alive by it).
 GRAFT_MUST_CHECK enum graft_status graft_vk_commands_create(struct graft_vk *vk, struct graft_vk_commands **out, uint32_t max_dispatches, bool timed);
 // Record one dispatch. Descriptor sets are written now, once. A barrier is put in front exactly when a declared access conflicts (read after
 // write, write after read, write after write, by byte ranges of buffers) with one since the last barrier; it is one global memory barrier.
@@ -163,17 +174,21 @@ void graft_vk_commands_destroy(struct graft_vk_commands **commands);
 GRAFT_MUST_CHECK enum graft_status graft_vk_submit(struct graft_vk *vk, struct graft_vk_commands *const *commands, uint32_t count);
 // Wait for the submission in flight, with the time-out. Errors: GRAFT_E_DEVICE_LOST (also after a time-out). Never spins.
 GRAFT_MUST_CHECK enum graft_status graft_vk_wait(struct graft_vk *vk);
-// Nanoseconds of each dispatch of a timed recording after its last submission; GRAFT_E_UNSUPPORTED without timestamps.
+// Nanoseconds of each dispatch of a timed recording in its last submission (waits for it), in the order of recording: from the end
+// of the operation before it to its own end. count: at most the number of dispatches. GRAFT_E_UNSUPPORTED without timestamps.
 GRAFT_MUST_CHECK enum graft_status graft_vk_times(struct graft_vk_commands *commands, uint64_t *ns, uint32_t count);
 
 // Running totals, for `bench` and for tests that hold per-token counts.
 struct graft_vk_counters {
-    uint64_t dispatches, barriers, submissions, recordings, descriptor_updates, pipelines, allocations;
+    uint64_t dispatches, barriers;     // executed: added up at each submission
+    uint64_t submissions;              // vkQueueSubmit calls, uploads included
+    uint64_t recordings;               // command buffers begun
+    uint64_t descriptor_updates, pipelines, allocations; // made so far
+    uint64_t cache_bytes;              // taken from the pipeline cache's file when the device was opened
 };
 void graft_vk_counters(const struct graft_vk *vk, struct graft_vk_counters *out);
 
-// Fault injection for tests: the n-th Vulkan call of a kind from now fails once (n from 1; 0 = off).
-enum graft_vk_fault { GRAFT_VK_FAULT_ALLOCATE, GRAFT_VK_FAULT_CREATE, GRAFT_VK_FAULT_RECORD, GRAFT_VK_FAULT_SUBMIT, GRAFT_VK_FAULT_WAIT };
+// From now on, the n-th call of this kind fails once (n from 1; 0 = off).
 void graft_vk_fault(struct graft_vk *vk, enum graft_vk_fault fault, uint64_t n);
 
 #endif

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// embed: token rows of the embedding table, and what the first norm needs. Shader: shaders/embed.comp.
+#include "runtime/kernels/kernel.h"
+
+enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t type, uint32_t n_embd,
+                                     uint32_t batch_rows)
+{
+    *out = (struct graft_kernel){0};
+    const char *format = graft_kernel_format(type);
+    if (!format) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "weight type %u has no kernel", type);
+    }
+    struct graft_variant variant = graft_variant_choose(caps, 1);
+    GRAFT_TRY(graft_kernel_name(out, "embed", format, variant.kind, sizeof out->push.embed));
+    struct graft_vk_pipeline_params *p = &out->pipeline;
+    uint32_t workgroup = variant.kind == GRAFT_VARIANT_SUBGROUP ? caps->subgroup_size : variant.kind == GRAFT_VARIANT_TEAM ? 32 : variant.workgroup;
+    p->n_bindings = 6;
+    p->kinds[0] = variant.kind == GRAFT_VARIANT_LANE ? GRAFT_VK_TEXEL_U32 : GRAFT_VK_STORAGE;
+    for (uint32_t i = 0; i < 6; i++) {
+        p->access[i] = i < 3 ? GRAFT_VK_READ : GRAFT_VK_WRITE;
+    }
+    p->n_constants = 1;
+    p->constants[0] = workgroup;
+    p->required_subgroup_size = variant.subgroup;
+    p->full_subgroups = variant.subgroup != 0;
+    uint32_t subs = n_embd / 32;
+    out->push.embed.subs = subs;
+    out->groups[0] = subs / workgroup + (subs % workgroup != 0);
+    out->groups[1] = batch_rows;
+    out->groups[2] = 1;
+    out->push.embed.parts_out = out->groups[0];
+    return GRAFT_OK;
+}

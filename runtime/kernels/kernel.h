@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kernels as seen by the executor: from a device's capabilities and a shape to a pipeline, its grid and its push constants. Pure functions:
+// nothing here touches a device, so every choice can be tested for any device without having one.
+#ifndef GRAFT_RUNTIME_KERNELS_KERNEL_H
+#define GRAFT_RUNTIME_KERNELS_KERNEL_H
+
+#include "runtime/vk/vk.h"
+#include "shaders/params.h"
+
+enum graft_variant_kind { GRAFT_VARIANT_LANE, GRAFT_VARIANT_TEAM, GRAFT_VARIANT_SUBGROUP };
+
+// How a matrix kernel is cut: see shaders/lib/matmul.glsl.
+struct graft_variant {
+    enum graft_variant_kind kind;
+    uint32_t workgroup; // invocations
+    uint32_t owners;    // tiles a workgroup computes
+    uint32_t rows;      // R: weight rows of a tile (even)
+    uint32_t cols;      // C: batch rows of a tile
+    uint32_t subgroup;  // required subgroup size, 0 = the driver's choice
+};
+
+// One recorded dispatch, without its buffers.
+struct graft_kernel {
+    struct graft_vk_pipeline_params pipeline;
+    char name[48]; // "qkv.q4_1.lane": pipeline.name points here after graft_kernel_name
+    uint32_t groups[3];
+    union {
+        struct graft_matmul_push matmul;
+        struct graft_embed_push embed;
+        struct graft_attention_push attention;
+        struct graft_top_push top;
+        uint32_t n_quads;
+    } push;
+};
+
+// The variant for a device and a number of batch rows. Rule: processors that pretend to be GPUs get `lane` (needs subgroup arithmetic and
+// texel buffers); GPUs with subgroup arithmetic get `subgroup`; everything else `team`.
+struct graft_variant graft_variant_choose(const struct graft_vk_caps *caps, uint32_t batch_rows);
+
+// Weight rows one workgroup of the variant covers (gate_up: half of it).
+static inline uint32_t graft_variant_rows(const struct graft_variant *variant)
+{
+    return variant->owners * variant->rows;
+}
+
+// Matrix kernels. type: enum graft_type of the weights. Bindings, in order:
+//   qkv       weights, xn, ss, state, q, kv         residual  weights, in, X, gain, xn, ss
+//   gate_up   weights, xn, ss, h, weights           head      weights, xn, ss, state, logits
+// push is filled by the caller except groups[] of the segments and part counts; grid: n_groups workgroups in x.
+// Errors: GRAFT_E_UNSUPPORTED (no such format), GRAFT_E_LIMIT (grid larger than the device allows).
+enum graft_matmul_kind { GRAFT_MATMUL_QKV, GRAFT_MATMUL_RESIDUAL, GRAFT_MATMUL_GATE_UP, GRAFT_MATMUL_HEAD };
+GRAFT_MUST_CHECK enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmul_kind kind, const struct graft_vk_caps *caps,
+                                                       const struct graft_variant *variant, uint32_t type, uint32_t n_segments,
+                                                       const uint32_t *segment_rows, uint32_t batch_rows);
+// embed: weights, state, gain, X, xn, ss.  parts of SS it writes: out->groups[0].
+GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t type,
+                                                      uint32_t n_embd, uint32_t batch_rows);
+// attention: q, kv, kv, state, ao, part, counter.
+struct graft_attention_shape {
+    uint32_t n_head, n_head_kv, head_dim, n_ctx; // n_ctx: longest sequence
+};
+GRAFT_MUST_CHECK enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct graft_vk_caps *caps,
+                                                          const struct graft_attention_shape *shape, uint32_t batch_rows);
+// Splits of the positions, and query-head groups per KV head, that attention uses: sizes of its part and counter buffers.
+uint32_t graft_attention_splits(const struct graft_vk_caps *caps, const struct graft_attention_shape *shape, uint32_t batch_rows);
+uint32_t graft_attention_head_groups(const struct graft_attention_shape *shape);
+// top: logits, top.  Chunks of a row: out->groups[0].
+GRAFT_MUST_CHECK enum graft_status graft_kernel_top(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t n_vocab, uint32_t n_out);
+// read: data, sums.  quads: 16-byte groups to read.
+GRAFT_MUST_CHECK enum graft_status graft_kernel_read(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t quads);
+
+// Fill name, module and bindings of out->pipeline from "<kernel>[.<format>].<variant>". format NULL: none.
+GRAFT_MUST_CHECK enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel, const char *format,
+                                                     enum graft_variant_kind kind, uint32_t push_bytes);
+// Lower-case name of a weight format ("q4_1"); NULL if it has no shader.
+const char *graft_kernel_format(uint32_t type);
+
+#endif

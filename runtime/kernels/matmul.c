@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// The matrix kernels: qkv, residual, gate_up, head. Shaders of the same names; shared core in shaders/lib/matmul.glsl.
+#include "platform/bytes.h"
+#include "runtime/kernels/kernel.h"
+
+// Bindings of each kernel: w = weights, v = input vectors, r = read, o = written, x = read and written.
+static const struct {
+    const char *name;
+    const char *bindings;
+} kinds[] = {
+    [GRAFT_MATMUL_QKV] = {"qkv", "wvrroo"},
+    [GRAFT_MATMUL_RESIDUAL] = {"residual", "wvxroo"},
+    [GRAFT_MATMUL_GATE_UP] = {"gate_up", "wvrow"},
+    [GRAFT_MATMUL_HEAD] = {"head", "wvrro"},
+};
+
+enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmul_kind kind, const struct graft_vk_caps *caps,
+                                      const struct graft_variant *variant, uint32_t type, uint32_t n_segments,
+                                      const uint32_t *segment_rows, uint32_t batch_rows)
+{
+    *out = (struct graft_kernel){0};
+    const char *format = graft_kernel_format(type);
+    if (!format) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "weight type %u has no kernel", type);
+    }
+    GRAFT_TRY(graft_kernel_name(out, kinds[kind].name, format, variant->kind, sizeof out->push.matmul));
+    struct graft_vk_pipeline_params *p = &out->pipeline;
+    bool texel = variant->kind == GRAFT_VARIANT_LANE;
+    for (const char *b = kinds[kind].bindings; *b; b++) {
+        uint32_t i = p->n_bindings++;
+        p->kinds[i] = *b == 'w' && texel ? GRAFT_VK_TEXEL_U32 : *b == 'v' && texel ? GRAFT_VK_TEXEL_F32X4 : GRAFT_VK_STORAGE;
+        p->access[i] = *b == 'o' ? GRAFT_VK_WRITE : *b == 'x' ? GRAFT_VK_READ_WRITE : GRAFT_VK_READ;
+    }
+    p->n_constants = 3;
+    p->constants[0] = variant->workgroup;
+    p->constants[1] = variant->rows;
+    p->constants[2] = variant->cols;
+    p->required_subgroup_size = variant->subgroup;
+    p->full_subgroups = variant->subgroup != 0;
+
+    uint32_t covered = graft_variant_rows(variant) / (kind == GRAFT_MATMUL_GATE_UP ? 2 : 1);
+    uint32_t total = 0, before[3] = {0};
+    for (uint32_t i = 0; i < 3; i++) {
+        before[i] = total;
+        uint32_t rows = i < n_segments ? segment_rows[i] : 0;
+        out->push.matmul.rows[i] = rows;
+        total += rows / covered + (rows % covered != 0);
+    }
+    out->push.matmul.groups[0] = n_segments > 1 ? before[1] : UINT32_MAX;
+    out->push.matmul.groups[1] = n_segments > 2 ? before[2] : UINT32_MAX;
+    out->groups[0] = total;
+    out->groups[1] = batch_rows / variant->cols + (batch_rows % variant->cols != 0);
+    out->groups[2] = 1;
+    if (total > caps->max_group_count[0] || out->groups[1] > caps->max_group_count[1]) {
+        return graft_fail(GRAFT_E_LIMIT, "kernel %s needs %u x %u workgroups, the device allows %u x %u", out->name, total, out->groups[1],
+                          caps->max_group_count[0], caps->max_group_count[1]);
+    }
+    return GRAFT_OK;
+}

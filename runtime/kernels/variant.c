@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Choice of variants, and the table look-up of their modules.
+#include <stdio.h>
+#include <string.h>
+
+#include "loaders/types.h"
+#include "runtime/kernels/kernel.h"
+#include "runtime/kernels/shader.h"
+
+struct graft_variant graft_variant_choose(const struct graft_vk_caps *caps, uint32_t batch_rows)
+{
+    struct graft_variant v = {0};
+    bool subgroups = caps->subgroup_arithmetic && caps->subgroup_shuffle;
+    if (caps->kind == GRAFT_VK_SOFTWARE && subgroups && caps->max_texel_elements > 0) {
+        // One subgroup is one vector of the processor: no barrier, no reduction. 4 x 4 tiles fit its registers.
+        v.kind = GRAFT_VARIANT_LANE;
+        v.workgroup = caps->subgroup_size;
+        v.owners = v.workgroup;
+        v.rows = 4;
+        v.cols = batch_rows < 4 ? batch_rows : 4;
+    } else if (subgroups) {
+        // Four subgroups a workgroup: enough loads in flight, few enough parts for the sums of squares.
+        v.kind = GRAFT_VARIANT_SUBGROUP;
+        uint32_t owners = 4;
+        while (owners > 1 && (owners * caps->subgroup_size > caps->max_invocations || owners * caps->subgroup_size > 256)) {
+            owners /= 2;
+        }
+        v.owners = owners;
+        v.workgroup = owners * caps->subgroup_size;
+        v.rows = 4;
+        v.cols = batch_rows < 4 ? batch_rows : 4;
+        v.subgroup = caps->subgroup_size_control ? caps->subgroup_size : 0;
+    } else {
+        v.kind = GRAFT_VARIANT_TEAM;
+        v.workgroup = 64;
+        v.owners = 1;
+        v.rows = 4;
+        v.cols = batch_rows < 4 ? batch_rows : 4;
+    }
+    return v;
+}
+
+const char *graft_kernel_format(uint32_t type)
+{
+    switch (type) {
+    case GRAFT_TYPE_F32: return "f32";
+    case GRAFT_TYPE_F16: return "f16";
+    case GRAFT_TYPE_BF16: return "bf16";
+    case GRAFT_TYPE_Q4_0: return "q4_0";
+    case GRAFT_TYPE_Q4_1: return "q4_1";
+    case GRAFT_TYPE_Q8_0: return "q8_0";
+    case GRAFT_TYPE_Q4_K: return "q4_k";
+    case GRAFT_TYPE_Q6_K: return "q6_k";
+    default: return NULL;
+    }
+}
+
+enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel, const char *format, enum graft_variant_kind kind,
+                                    uint32_t push_bytes)
+{
+    static const char *const variants[] = {"lane", "team", "subgroup"};
+    snprintf(out->name, sizeof out->name, "%s%s%s.%s", kernel, format ? "." : "", format ? format : "", variants[kind]);
+    for (uint32_t i = 0; i < graft_shader_count; i++) {
+        if (strcmp(graft_shaders[i].name, out->name) == 0) {
+            out->pipeline.name = out->name;
+            out->pipeline.spirv = graft_shaders[i].spirv;
+            out->pipeline.spirv_bytes = graft_shaders[i].bytes;
+            out->pipeline.push_bytes = push_bytes;
+            return GRAFT_OK;
+        }
+    }
+    return graft_fail(GRAFT_E_UNSUPPORTED, "there is no kernel %s", out->name);
+}

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+// The plan in scalar C: the definition of what a model computes. Weights are read in place, steps run one after the other, the outputs of
+// a step are divided between a few threads.
+#include <string.h>
+
+#include "platform/bytes.h"
+#include "runtime/model/exec.h"
+#include "runtime/model/workers.h"
+#include "runtime/ref/ref.h"
+
+enum {
+    MAX_THREADS = 4,
+    SERIAL_WORK = 1 << 17 // multiplications below which waking a thread costs more than it saves
+};
+
+// Counts of f32 values (KV: f16) of every buffer.
+struct sizes {
+    uint64_t x, q, h, ss, logits, scratch, state, kv;
+};
+
+struct exec_ref {
+    struct graft_exec exec; // first
+    struct graft_ctx *ctx;
+    const struct graft_plan *plan;
+    struct graft_limits limits;
+    struct graft_ref_heads heads;
+    struct sizes sizes;
+    struct graft_workers *workers;
+    float *x, *xn, *ss, *inv_rms, *q, *ao, *h, *logits, *values;
+    float *scratch;  // [threads][sizes.scratch]
+    int32_t *ids;    // [GRAFT_MAX_CANDIDATES]
+    uint32_t *image; // state
+    uint16_t *kv;    // per layer: K pages, V pages
+    // the batch being computed
+    struct graft_ref_state state;
+    uint32_t n_out;
+};
+
+static struct exec_ref *self_of(struct graft_exec *exec)
+{
+    return (struct exec_ref *)exec;
+}
+
+static bool mul3(uint64_t a, uint64_t b, uint64_t c, uint64_t *out)
+{
+    uint64_t ab;
+    return graft_mul_u64(a, b, &ab) && graft_mul_u64(ab, c, out);
+}
+
+// False on overflow.
+static bool measure(const struct graft_config *c, const struct graft_limits *limits, struct sizes *out)
+{
+    uint64_t heads = (uint64_t)c->n_head * c->head_dim, n = limits->n_batch;
+    uint64_t widest = c->n_embd > c->n_ff ? c->n_embd : c->n_ff;
+    widest = heads > widest ? heads : widest;
+    uint64_t tokens = (uint64_t)limits->table_pages * GRAFT_PAGE_TOKENS + c->head_dim;
+    uint64_t per_row = n * (c->head_dim > 2 ? c->head_dim : 2);
+    struct graft_state_layout layout;
+    out->x = n * c->n_embd;
+    out->q = n * heads;
+    out->h = n * c->n_ff;
+    out->ss = n;
+    out->logits = n * c->n_vocab;
+    out->scratch = widest + (tokens > per_row ? tokens : per_row);
+    out->scratch = (out->scratch + 15) & ~UINT64_C(15); // threads do not share cache lines
+    out->state = graft_state_words(c, limits, limits->n_batch, &layout);
+    uint64_t per_page = (uint64_t)c->n_head_kv * GRAFT_PAGE_TOKENS * c->head_dim;
+    return mul3(per_page, limits->n_pages, 2 * (uint64_t)c->n_layer, &out->kv);
+}
+
+static uint32_t thread_count(void)
+{
+    uint32_t n = graft_cpu_count();
+    return n < MAX_THREADS ? n : MAX_THREADS;
+}
+
+void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_limits *limits, uint64_t bytes[GRAFT_MEM_CLASSES])
+{
+    enum { BLOCKS = 12, PER_BLOCK = 128, WORKERS_BYTES = 4096 }; // allocations and what the ledger counts beside their contents
+    struct sizes s;
+    if (!measure(&plan->source->config, limits, &s) || s.kv > UINT64_MAX / 4) {
+        bytes[GRAFT_MEM_KV] = UINT64_MAX / 2; // more than any budget
+        return;
+    }
+    uint64_t floats = 2 * s.x + 2 * s.q + s.h + 2 * s.ss + s.logits + thread_count() * s.scratch + s.state;
+    bytes[GRAFT_MEM_SCRATCH] += 4 * (floats + 2 * GRAFT_MAX_CANDIDATES) + BLOCKS * PER_BLOCK;
+    bytes[GRAFT_MEM_KV] += 2 * s.kv + PER_BLOCK;
+    bytes[GRAFT_MEM_HOST] += sizeof(struct exec_ref) + WORKERS_BYTES;
+}
+
+static struct graft_ref_matrix matrix(const struct graft_weight *w)
+{
+    return (struct graft_ref_matrix){w->data, w->type, w->n_in, w->n_out, w->row_bytes};
+}
+
+// Vectors are F32; tensors are aligned to 8 bytes at least.
+static const float *vector(const struct graft_weight *w)
+{
+    return (const float *)(const void *)w->data;
+}
+
+static uint16_t *kv_pages(const struct exec_ref *e, uint32_t layer, uint32_t which)
+{
+    return e->kv + (2 * (uint64_t)layer + which) * (e->sizes.kv / (2 * (uint64_t)e->plan->source->config.n_layer));
+}
+
+// One step's share of one thread.
+struct work {
+    struct exec_ref *e;
+    const struct graft_step *step;
+};
+
+static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last)
+{
+    const struct work *w = user;
+    struct exec_ref *e = w->e;
+    const struct graft_step *s = w->step;
+    float *scratch = e->scratch + thread * e->sizes.scratch;
+    uint32_t n_rows = e->state.n_rows;
+    struct graft_ref_matrix m[3] = {{0}};
+    for (int i = 0; i < 3 && s->weight[i]; i++) {
+        m[i] = matrix(s->weight[i]);
+    }
+    switch (s->kind) {
+    case GRAFT_STEP_QKV:
+        graft_ref_qkv(&e->heads, &m[0], &m[1], &m[2], &e->state, e->xn, e->inv_rms, e->q, kv_pages(e, s->layer, 0),
+                      kv_pages(e, s->layer, 1), first, last, scratch);
+        break;
+    case GRAFT_STEP_ATTENTION:
+        graft_ref_attention(&e->heads, &e->state, e->q, kv_pages(e, s->layer, 0), kv_pages(e, s->layer, 1), e->ao, first, last,
+                            scratch);
+        break;
+    case GRAFT_STEP_RESIDUAL:
+        graft_ref_residual(&m[0], s->from_ff ? e->h : e->ao, n_rows, e->x, first, last, scratch);
+        break;
+    case GRAFT_STEP_GATE_UP:
+        graft_ref_gate_up(&m[0], &m[1], e->xn, e->inv_rms, n_rows, e->h, first, last, scratch);
+        break;
+    case GRAFT_STEP_HEAD:
+        graft_ref_head(&m[0], &e->state, e->xn, e->inv_rms, e->logits, first, last, scratch);
+        break;
+    case GRAFT_STEP_EMBED:
+    case GRAFT_STEP_TOP:
+        break;
+    }
+}
+
+static void norm(struct exec_ref *e, const struct graft_weight *gain)
+{
+    const struct graft_config *c = &e->plan->source->config;
+    graft_ref_norm(e->x, vector(gain), e->state.n_rows, c->n_embd, e->xn, e->ss);
+    for (uint32_t r = 0; r < e->state.n_rows; r++) {
+        e->inv_rms[r] = graft_ref_inverse_rms(e->ss[r], c->n_embd, c->rms_eps);
+    }
+}
+
+static void run_step(struct exec_ref *e, const struct graft_step *s)
+{
+    const struct graft_config *c = &e->plan->source->config;
+    struct work work = {e, s};
+    uint32_t n = 0;
+    uint64_t cost = 0; // multiplications, roughly
+    switch (s->kind) {
+    case GRAFT_STEP_EMBED: {
+        struct graft_ref_matrix embd = matrix(s->weight[0]);
+        graft_ref_embed(&embd, &e->state, e->x);
+        norm(e, s->gain);
+        return;
+    }
+    case GRAFT_STEP_TOP:
+        return; // candidates are picked when they are asked for
+    case GRAFT_STEP_QKV:
+        n = c->n_head + 2 * c->n_head_kv;
+        cost = (uint64_t)n * c->head_dim * c->n_embd;
+        break;
+    case GRAFT_STEP_ATTENTION:
+        n = c->n_head;
+        cost = (uint64_t)n * c->head_dim * 256;
+        break;
+    case GRAFT_STEP_RESIDUAL:
+    case GRAFT_STEP_GATE_UP:
+    case GRAFT_STEP_HEAD:
+        n = s->weight[0]->n_out;
+        cost = (uint64_t)n * s->weight[0]->n_in;
+        break;
+    }
+    graft_workers_run(e->workers, n, cost * e->state.n_rows < SERIAL_WORK, work_part, &work);
+    if (s->kind == GRAFT_STEP_RESIDUAL) {
+        norm(e, s->gain);
+    }
+}
+
+static void begin(struct exec_ref *e, const struct graft_exec_batch *batch)
+{
+    const struct graft_config *c = &e->plan->source->config;
+    graft_state_words(c, &e->limits, batch->n_rows, &e->state.layout);
+    graft_state_fill(c, &e->limits, &e->state.layout, batch->n_rows, batch, e->image);
+    e->state.words = e->image;
+    e->state.n_rows = batch->n_rows;
+    e->n_out = batch->n_out;
+}
+
+static enum graft_status run(struct graft_exec *exec, const struct graft_exec_batch *batch)
+{
+    struct exec_ref *e = self_of(exec);
+    begin(e, batch);
+    for (uint32_t i = 0; i < e->plan->n_body; i++) {
+        run_step(e, &e->plan->body[i]);
+    }
+    if (batch->n_out) {
+        run_step(e, &e->plan->head[0]);
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status logits(struct graft_exec *exec, uint32_t o, const float **out)
+{
+    struct exec_ref *e = self_of(exec);
+    if (o >= e->n_out) {
+        return graft_fail(GRAFT_E_ARGUMENT, "logits of wanted row %u were asked for, the last batch had %u", o, e->n_out);
+    }
+    *out = e->logits + (uint64_t)o * e->plan->source->config.n_vocab;
+    return GRAFT_OK;
+}
+
+static enum graft_status candidates(struct graft_exec *exec, uint32_t o, struct graft_candidate *out, uint32_t *count)
+{
+    struct exec_ref *e = self_of(exec);
+    const float *row;
+    GRAFT_TRY(logits(exec, o, &row));
+    uint32_t n_vocab = e->plan->source->config.n_vocab;
+    uint32_t k = *count < GRAFT_MAX_CANDIDATES ? *count : GRAFT_MAX_CANDIDATES;
+    k = k < n_vocab ? k : n_vocab;
+    graft_ref_top(row, n_vocab, k, e->ids, e->values);
+    for (uint32_t i = 0; i < k; i++) {
+        out[i] = (struct graft_candidate){e->ids[i], e->values[i]};
+    }
+    *count = k;
+    return GRAFT_OK;
+}
+
+static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_batch *batch, uint32_t n_steps,
+                              enum graft_exec_buffer buffer, float *out, uint64_t capacity)
+{
+    struct exec_ref *e = self_of(exec);
+    const struct graft_config *c = &e->plan->source->config;
+    if (n_steps > e->plan->n_body) {
+        return graft_fail(GRAFT_E_ARGUMENT, "%u steps were asked for, the plan has %u", n_steps, e->plan->n_body);
+    }
+    begin(e, batch);
+    e->n_out = 0; // no logits were computed
+    for (uint32_t i = 0; i < n_steps; i++) {
+        run_step(e, &e->plan->body[i]);
+    }
+    uint64_t heads = (uint64_t)c->n_head * c->head_dim;
+    const struct {
+        const float *data;
+        uint64_t width;
+    } buffers[] = {[GRAFT_BUFFER_X] = {e->x, c->n_embd}, [GRAFT_BUFFER_XN] = {e->xn, c->n_embd}, [GRAFT_BUFFER_SS] = {e->ss, 1},
+                   [GRAFT_BUFFER_Q] = {e->q, heads},     [GRAFT_BUFFER_AO] = {e->ao, heads},     [GRAFT_BUFFER_H] = {e->h, c->n_ff}};
+    uint64_t count = buffers[buffer].width * batch->n_rows;
+    if (count > capacity) {
+        return graft_fail(GRAFT_E_ARGUMENT, "the buffer has %" PRIu64 " values, there is room for %" PRIu64, count, capacity);
+    }
+    memcpy(out, buffers[buffer].data, count * sizeof *out);
+    return GRAFT_OK;
+}
+
+static void destroy(struct graft_exec **exec)
+{
+    if (!exec || !*exec) {
+        return;
+    }
+    struct exec_ref *e = self_of(*exec);
+    struct graft_ctx *ctx = e->ctx;
+    graft_workers_destroy(&e->workers);
+    float **floats[] = {&e->x, &e->xn, &e->ss, &e->inv_rms, &e->q, &e->ao, &e->h, &e->logits, &e->values, &e->scratch};
+    for (size_t i = 0; i < sizeof floats / sizeof *floats; i++) {
+        GRAFT_FREE(ctx, floats[i]);
+    }
+    GRAFT_FREE(ctx, &e->ids);
+    GRAFT_FREE(ctx, &e->image);
+    GRAFT_FREE(ctx, &e->kv);
+    GRAFT_FREE(ctx, exec);
+}
+
+static const struct graft_exec_functions functions = {
+    .run = run, .candidates = candidates, .logits = logits, .stages = NULL, .peek = peek, .destroy = destroy};
+
+static enum graft_status take_memory(struct exec_ref *e)
+{
+    const struct sizes *s = &e->sizes;
+    uint32_t threads = thread_count();
+    const struct {
+        float **out;
+        uint64_t count;
+        const char *what;
+    } floats[] = {{&e->x, s->x, "the residual stream"},
+                  {&e->xn, s->x, "the scaled residual stream"},
+                  {&e->ss, s->ss, "sums of squares"},
+                  {&e->inv_rms, s->ss, "root mean squares"},
+                  {&e->q, s->q, "queries"},
+                  {&e->ao, s->q, "attention outputs"},
+                  {&e->h, s->h, "feed-forward values"},
+                  {&e->logits, s->logits, "logits"},
+                  {&e->values, GRAFT_MAX_CANDIDATES, "candidates"},
+                  {&e->scratch, threads * s->scratch, "scratch memory of the threads"}};
+    for (size_t i = 0; i < sizeof floats / sizeof *floats; i++) {
+        GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_SCRATCH, floats[i].out, floats[i].count, floats[i].what));
+    }
+    GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_SCRATCH, &e->ids, GRAFT_MAX_CANDIDATES, "candidates"));
+    GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_SCRATCH, &e->image, s->state, "the state buffer"));
+    GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_KV, &e->kv, s->kv, "the KV cache"));
+    return graft_workers_create(e->ctx, &e->workers, threads);
+}
+
+enum graft_status graft_exec_ref_create(struct graft_exec **out, const struct graft_exec_params *params)
+{
+    *out = NULL;
+    const struct graft_config *c = &params->plan->source->config;
+    struct sizes sizes;
+    if (!measure(c, &params->limits, &sizes)) {
+        return graft_fail(GRAFT_E_LIMIT, "the KV cache of %u pages is larger than any memory", params->limits.n_pages);
+    }
+    struct exec_ref *e;
+    GRAFT_TRY(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &e, 1, "the reference executor"));
+    e->exec.functions = &functions;
+    e->ctx = params->ctx;
+    e->plan = params->plan;
+    e->limits = params->limits;
+    e->sizes = sizes;
+    e->heads = (struct graft_ref_heads){.n_head = c->n_head,
+                                        .n_head_kv = c->n_head_kv,
+                                        .head_dim = c->head_dim,
+                                        .rope_dim = c->rope_dim,
+                                        .rope_halves = c->rope_pairs == GRAFT_ROPE_HALVES,
+                                        .attention_scale = c->attention_scale};
+    enum graft_status status = take_memory(e);
+    struct graft_exec *exec = &e->exec;
+    if (status != GRAFT_OK) {
+        destroy(&exec);
+        return status;
+    }
+    *out = exec;
+    return GRAFT_OK;
+}

@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: Apache-2.0
+// The plan on a Vulkan device. Every row bucket is recorded once per state buffer; a batch writes one state buffer, submits the body's
+// recording and (if logits are wanted) the head's as one submission, and waits.
+#include <string.h>
+
+#include "platform/bytes.h"
+#include "runtime/model/exec.h"
+#include "runtime/model/lower.h"
+
+enum { MAX_BUCKETS = 16, STATES = 2 };
+
+struct bucket {
+    uint32_t rows;
+    struct graft_vk_commands *commands[STATES];
+    struct graft_stage_vk *stages; // of the body's recording, then of one head
+    uint32_t n_stages;
+};
+
+struct exec_vk {
+    struct graft_exec exec; // first
+    struct graft_ctx *ctx;
+    struct graft_vk *vk;
+    const struct graft_plan *plan;
+    struct graft_limits limits;
+    bool timed;
+    struct graft_state_layout layout; // for n_batch rows, the same in every bucket
+    struct graft_weights_vk weights;
+    struct graft_buffers_vk buffers;
+    struct graft_vk_buffer *readback; // of logits, where they are not mapped
+    struct graft_vk_commands *copy[MAX_BUCKETS];
+    struct bucket body[MAX_BUCKETS], head[MAX_BUCKETS];
+    uint32_t n_body, n_head;
+    struct graft_vk_pipeline **pipelines;
+    uint32_t n_pipelines, pipelines_capacity, max_dispatches;
+    uint32_t chunks;  // of TOP
+    uint32_t state;   // to be written next
+    uint32_t n_out;   // of the last batch
+    bool has_logits;  // of the last batch
+};
+
+static struct exec_vk *self_of(struct graft_exec *exec)
+{
+    return (struct exec_vk *)exec;
+}
+
+// Powers of two up to `most`, and `most` itself.
+static uint32_t buckets(uint32_t most, uint32_t rows[MAX_BUCKETS])
+{
+    uint32_t n = 0;
+    for (uint32_t r = 1; r < most && n < MAX_BUCKETS - 1; r *= 2) {
+        rows[n++] = r;
+    }
+    rows[n++] = most;
+    return n;
+}
+
+static uint32_t bucket_of(const struct bucket *list, uint32_t n, uint32_t rows)
+{
+    uint32_t i = 0;
+    while (i + 1 < n && list[i].rows < rows) {
+        i++;
+    }
+    return i;
+}
+
+// Bytes of every buffer that depends on shape and limits.
+struct buffer_bytes {
+    uint64_t x, ss, q, h, part, counter, logits, top, kv, state;
+    bool overflow;
+};
+
+static struct buffer_bytes measure(const struct graft_plan *plan, const struct graft_limits *limits, const struct graft_vk_caps *caps)
+{
+    const struct graft_config *c = &plan->source->config;
+    struct graft_attention_shape shape = {c->n_head, c->n_head_kv, c->head_dim, limits->table_pages * GRAFT_PAGE_TOKENS};
+    // Column tiles are up to 4 wide: buffers have room for the rows a tile may touch beyond the batch.
+    uint64_t n = (limits->n_batch + 3ull) & ~3ull, out = (limits->n_out + 3ull) & ~3ull;
+    struct graft_state_layout layout;
+    struct buffer_bytes b = {0};
+    b.x = n * c->n_embd * 4;
+    b.ss = n * graft_lower_max_parts(plan, caps) * 4;
+    b.q = n * c->n_head * c->head_dim * 4;
+    b.h = n * c->n_ff * 4;
+    uint32_t rows[MAX_BUCKETS], n_buckets = buckets(limits->n_batch, rows);
+    for (uint32_t i = 0; i < n_buckets; i++) {
+        uint64_t splits = graft_attention_splits(caps, &shape, rows[i]);
+        uint64_t part = splits > 1 ? (uint64_t)rows[i] * c->n_head * splits * (c->head_dim + 2) * 4 : 16;
+        b.part = part > b.part ? part : b.part;
+    }
+    b.counter = n * c->n_head_kv * graft_attention_head_groups(&shape) * 4;
+    b.logits = out * c->n_vocab * 4;
+    b.top = out * graft_lower_top_chunks(plan, caps) * GRAFT_TOP_K * 8;
+    b.state = graft_state_words(c, limits, (uint32_t)n, &layout) * 4ull;
+    uint64_t per_page = 2ull * c->n_head_kv * GRAFT_PAGE_TOKENS * c->head_dim * 2;
+    b.overflow = !graft_mul_u64(per_page, limits->n_pages, &b.kv) || b.kv > UINT32_MAX;
+    return b;
+}
+
+// Whole rows of logits are read through mapped memory: directly where memory is unified, through a copy elsewhere.
+static bool logits_mapped(const struct graft_vk_caps *caps)
+{
+    return caps->unified;
+}
+
+void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_limits *limits, const struct graft_vk_caps *caps,
+                            enum graft_weights_mode weights, uint64_t bytes[GRAFT_MEM_CLASSES], uint64_t *mapped_bytes)
+{
+    static const struct graft_vk_caps unknown = {
+        .kind = GRAFT_VK_DISCRETE, .subgroup_size = 32, .subgroup_arithmetic = true, .subgroup_shuffle = true, .max_invocations = 1024,
+        .max_shared_bytes = 32768, .max_group_count = {UINT32_MAX, 65535, 65535}, .max_storage_bytes = UINT32_MAX,
+        .max_allocation_bytes = UINT32_MAX, .storage_alignment = 256, .texel_alignment = 256,
+    };
+    caps = caps ? caps : &unknown;
+    const struct graft_source *source = plan->source;
+    bool mapped = graft_weights_vk_would_map(caps, weights, source->base_bytes);
+    uint64_t matrices, gains;
+    graft_weights_vk_bytes(source, mapped, &matrices, &gains);
+    struct buffer_bytes b = measure(plan, limits, caps);
+    *mapped_bytes = mapped ? source->base_bytes : 0;
+    bytes[GRAFT_MEM_WEIGHTS] += matrices + gains;
+    bytes[GRAFT_MEM_KV] += b.kv * source->config.n_layer;
+    bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + 2 * b.q + b.h + b.part + b.counter + b.logits * (logits_mapped(caps) ? 1 : 2) + b.top +
+                                STATES * b.state;
+    uint32_t rows[MAX_BUCKETS];
+    uint64_t recordings = STATES * (buckets(limits->n_batch, rows) + buckets(limits->n_out, rows));
+    uint64_t dispatches = graft_lower_max_dispatches(plan, caps);
+    bytes[GRAFT_MEM_HOST] += recordings * dispatches * sizeof(struct graft_vk_pipeline *) + recordings / STATES * dispatches * sizeof(struct graft_stage_vk);
+}
+
+static enum graft_status take_buffers(struct exec_vk *e)
+{
+    const struct graft_vk_caps *caps = graft_vk_caps(e->vk);
+    struct graft_buffers_vk *b = &e->buffers;
+    struct buffer_bytes bytes = measure(e->plan, &e->limits, caps);
+    if (bytes.overflow) {
+        return graft_fail(GRAFT_E_LIMIT, "the KV cache of one layer would exceed 4 GiB: %u pages of %u tokens", e->limits.n_pages, GRAFT_PAGE_TOKENS);
+    }
+    const struct {
+        struct graft_vk_buffer **buffer;
+        uint64_t bytes;
+        enum graft_vk_memory where;
+        const char *what;
+    } list[] = {
+        {&b->x, bytes.x, GRAFT_VK_DEVICE, "residual stream"},
+        {&b->xn, bytes.x, GRAFT_VK_DEVICE, "normed stream"},
+        {&b->ss, bytes.ss, GRAFT_VK_DEVICE, "sums of squares"},
+        {&b->q, bytes.q, GRAFT_VK_DEVICE, "queries"},
+        {&b->ao, bytes.q, GRAFT_VK_DEVICE, "attention output"},
+        {&b->h, bytes.h, GRAFT_VK_DEVICE, "feed-forward"},
+        {&b->part, bytes.part, GRAFT_VK_DEVICE, "attention splits"},
+        {&b->counter, bytes.counter, GRAFT_VK_DEVICE, "attention counters"},
+        {&b->logits, bytes.logits, logits_mapped(caps) ? GRAFT_VK_READBACK : GRAFT_VK_DEVICE, "logits"},
+        {&b->top, bytes.top, GRAFT_VK_READBACK, "candidates"},
+        {&b->state[0], bytes.state, GRAFT_VK_HOST_SEEN, "state"},
+        {&b->state[1], bytes.state, GRAFT_VK_HOST_SEEN, "state"},
+    };
+    for (uint32_t i = 0; i < sizeof list / sizeof *list; i++) {
+        GRAFT_TRY(graft_vk_buffer_create(e->vk, list[i].buffer, list[i].bytes, list[i].where, GRAFT_MEM_SCRATCH, list[i].what));
+    }
+    if (!logits_mapped(caps)) {
+        GRAFT_TRY(graft_vk_buffer_create(e->vk, &e->readback, bytes.logits, GRAFT_VK_READBACK, GRAFT_MEM_SCRATCH, "logits on the host"));
+    }
+    uint32_t n_layer = e->plan->source->config.n_layer;
+    GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &b->kv, n_layer, "KV buffers"));
+    for (uint32_t l = 0; l < n_layer; l++) {
+        GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->kv[l], bytes.kv, GRAFT_VK_DEVICE, GRAFT_MEM_KV, "a layer's keys and values"));
+    }
+    return GRAFT_OK;
+}
+
+static struct graft_lowering lowering(struct exec_vk *e, uint32_t rows, uint32_t state)
+{
+    return (struct graft_lowering){
+        .vk = e->vk, .caps = graft_vk_caps(e->vk), .plan = e->plan, .limits = &e->limits, .weights = &e->weights, .buffers = &e->buffers,
+        .rows = rows, .state = state, .layout = e->layout, .pipelines = e->pipelines, .n_pipelines = e->n_pipelines,
+        .pipelines_capacity = e->pipelines_capacity, .ss_parts = graft_lower_residual_parts(e->plan, graft_vk_caps(e->vk)),
+        .stages_capacity = e->max_dispatches,
+    };
+}
+
+// Record steps into *out. stages may be NULL.
+static enum graft_status record(struct exec_vk *e, const struct graft_step *steps, uint32_t n_steps, uint32_t rows, uint32_t state,
+                                struct graft_stage_vk *stages, uint32_t *n_stages, struct graft_vk_commands **out)
+{
+    struct graft_lowering lo = lowering(e, rows, state);
+    lo.stages = stages;
+    GRAFT_TRY(graft_vk_commands_create(e->vk, out, e->max_dispatches, e->timed));
+    lo.commands = *out;
+    enum graft_status status = GRAFT_OK;
+    for (uint32_t i = 0; i < n_steps && status == GRAFT_OK; i++) {
+        status = graft_lower_step(&lo, &steps[i]);
+    }
+    e->n_pipelines = lo.n_pipelines; // what was taken is put back at the end, whatever happened
+    if (n_stages) {
+        *n_stages = lo.n_stages;
+    }
+    GRAFT_TRY(status);
+    return graft_vk_commands_end(*out);
+}
+
+static enum graft_status record_buckets(struct exec_vk *e)
+{
+    uint32_t rows[MAX_BUCKETS];
+    e->n_body = buckets(e->limits.n_batch, rows);
+    for (uint32_t i = 0; i < e->n_body; i++) {
+        e->body[i].rows = rows[i];
+    }
+    e->n_head = buckets(e->limits.n_out, rows);
+    for (uint32_t i = 0; i < e->n_head; i++) {
+        e->head[i].rows = rows[i];
+    }
+    e->max_dispatches = graft_lower_max_dispatches(e->plan, graft_vk_caps(e->vk));
+    e->pipelines_capacity = (e->n_body + e->n_head) * STATES * e->max_dispatches + e->max_dispatches; // the last for peek
+    GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &e->pipelines, e->pipelines_capacity, "pipelines of recordings"));
+    for (uint32_t i = 0; i < e->n_body + e->n_head; i++) {
+        bool head = i >= e->n_body;
+        struct bucket *bucket = head ? &e->head[i - e->n_body] : &e->body[i];
+        GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &bucket->stages, e->max_dispatches, "stages of a recording"));
+        for (uint32_t state = 0; state < STATES; state++) {
+            GRAFT_TRY(record(e, head ? e->plan->head : e->plan->body, head ? 2 : e->plan->n_body, bucket->rows, state,
+                             state == 0 ? bucket->stages : NULL, state == 0 ? &bucket->n_stages : NULL, &bucket->commands[state]));
+        }
+        if (head && e->readback) {
+            struct graft_vk_commands **copy = &e->copy[i - e->n_body];
+            uint64_t bytes = (uint64_t)bucket->rows * e->plan->source->config.n_vocab * 4;
+            GRAFT_TRY(graft_vk_commands_create(e->vk, copy, 1, false));
+            GRAFT_TRY(graft_vk_copy(*copy, e->buffers.logits, 0, e->readback, 0, bytes));
+            GRAFT_TRY(graft_vk_commands_end(*copy));
+        }
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status run(struct graft_exec *exec, const struct graft_exec_batch *batch)
+{
+    struct exec_vk *e = self_of(exec);
+    struct bucket *body = &e->body[bucket_of(e->body, e->n_body, batch->n_rows)];
+    uint32_t state = e->state, n = 0;
+    struct graft_vk_commands *list[3];
+    graft_state_fill(&e->plan->source->config, &e->limits, &e->layout, body->rows, batch, e->buffers.state[state]->mapped);
+    list[n++] = body->commands[state];
+    if (batch->n_out) {
+        uint32_t head = bucket_of(e->head, e->n_head, batch->n_out);
+        list[n++] = e->head[head].commands[state];
+        if (batch->logits && e->readback) {
+            list[n++] = e->copy[head];
+        }
+    }
+    GRAFT_TRY(graft_vk_submit(e->vk, list, n));
+    GRAFT_TRY(graft_vk_wait(e->vk));
+    e->state = (state + 1) % STATES;
+    e->n_out = batch->n_out;
+    e->has_logits = batch->logits;
+    return GRAFT_OK;
+}
+
+static bool before(const struct graft_candidate *a, const struct graft_candidate *b)
+{
+    return a->logit > b->logit || (a->logit == b->logit && a->id < b->id);
+}
+
+static enum graft_status candidates(struct graft_exec *exec, uint32_t o, struct graft_candidate *out, uint32_t *count)
+{
+    struct exec_vk *e = self_of(exec);
+    if (o >= e->n_out) {
+        return graft_fail(GRAFT_E_ARGUMENT, "candidates of answer %u, the batch had %u", o, e->n_out);
+    }
+    // The best `capacity` by insertion into a sorted list; most entries fail the first comparison.
+    const uint32_t(*top)[2] = (const uint32_t(*)[2])e->buffers.top->mapped;
+    uint64_t entries = (uint64_t)e->chunks * GRAFT_TOP_K, first = o * entries;
+    uint32_t capacity = *count < GRAFT_TOP_K ? *count : GRAFT_TOP_K, n = 0; // beyond GRAFT_TOP_K a chunk may have lost one
+    for (uint64_t i = first; i < first + entries && capacity; i++) {
+        if (top[i][0] == UINT32_MAX) {
+            continue;
+        }
+        struct graft_candidate candidate = {.id = (int32_t)top[i][0]};
+        memcpy(&candidate.logit, &top[i][1], sizeof candidate.logit);
+        if (n == capacity && !before(&candidate, &out[n - 1])) {
+            continue;
+        }
+        uint32_t at = n < capacity ? n++ : n - 1;
+        while (at > 0 && before(&candidate, &out[at - 1])) {
+            out[at] = out[at - 1];
+            at--;
+        }
+        out[at] = candidate;
+    }
+    *count = n;
+    return GRAFT_OK;
+}
+
+static enum graft_status logits(struct graft_exec *exec, uint32_t o, const float **out)
+{
+    struct exec_vk *e = self_of(exec);
+    if (o >= e->n_out || !e->has_logits) {
+        return graft_fail(GRAFT_E_ARGUMENT, "logits of answer %u, the batch had %u%s", o, e->n_out, e->has_logits ? "" : " without logits");
+    }
+    const struct graft_vk_buffer *buffer = e->readback ? e->readback : e->buffers.logits;
+    *out = (const float *)buffer->mapped + (uint64_t)o * e->plan->source->config.n_vocab;
+    return GRAFT_OK;
+}
+
+static enum graft_status stages(struct graft_exec *exec, uint32_t n_rows, struct graft_stage *out, uint32_t *count)
+{
+    enum { MOST = 4096 };
+    struct exec_vk *e = self_of(exec);
+    const struct bucket *parts[2] = {&e->body[bucket_of(e->body, e->n_body, n_rows)], &e->head[0]};
+    uint32_t n = 0, capacity = *count;
+    uint32_t last = (e->state + STATES - 1) % STATES; // the recording that ran last
+    for (uint32_t p = 0; p < 2; p++) {
+        uint64_t *ns = NULL;
+        GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &ns, parts[p]->n_stages, "stage times"));
+        enum graft_status status = e->timed ? graft_vk_times(parts[p]->commands[last], ns, parts[p]->n_stages) : GRAFT_OK;
+        for (uint32_t i = 0; status == GRAFT_OK && i < parts[p]->n_stages; i++, n++) {
+            if (n < capacity) {
+                const struct graft_stage_vk *stage = &parts[p]->stages[i];
+                out[n] = (struct graft_stage){stage->step, stage->kernel, ns[i], stage->workgroups, stage->weight_bytes};
+            }
+        }
+        GRAFT_FREE(e->ctx, &ns);
+        GRAFT_TRY(status);
+    }
+    *count = n;
+    return n > capacity ? graft_fail(GRAFT_E_LIMIT, "%u stages, room for %u", n, capacity) : GRAFT_OK;
+}
+
+static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_batch *batch, uint32_t n_steps, enum graft_exec_buffer buffer,
+                              float *out, uint64_t capacity)
+{
+    struct exec_vk *e = self_of(exec);
+    const struct graft_config *c = &e->plan->source->config;
+    const struct graft_buffers_vk *b = &e->buffers;
+    const struct {
+        const struct graft_vk_buffer *buffer;
+        uint64_t width;
+    } views[] = {
+        [GRAFT_BUFFER_X] = {b->x, c->n_embd}, [GRAFT_BUFFER_XN] = {b->xn, c->n_embd},
+        [GRAFT_BUFFER_SS] = {b->ss, 0},       [GRAFT_BUFFER_Q] = {b->q, (uint64_t)c->n_head * c->head_dim},
+        [GRAFT_BUFFER_AO] = {b->ao, (uint64_t)c->n_head * c->head_dim}, [GRAFT_BUFFER_H] = {b->h, c->n_ff},
+    };
+    struct graft_vk_commands *commands = NULL;
+    float *parts = NULL;
+    uint32_t rows = e->body[bucket_of(e->body, e->n_body, batch->n_rows)].rows, taken = e->n_pipelines;
+    enum graft_status status;
+    graft_state_fill(c, &e->limits, &e->layout, rows, batch, b->state[0]->mapped);
+    GRAFT_TRY_OUT(record(e, e->plan->body, n_steps, rows, 0, NULL, NULL, &commands), status, out);
+    GRAFT_TRY_OUT(graft_vk_submit(e->vk, &commands, 1), status, out);
+    GRAFT_TRY_OUT(graft_vk_wait(e->vk), status, out);
+    if (buffer != GRAFT_BUFFER_SS) {
+        uint64_t bytes = batch->n_rows * views[buffer].width * 4;
+        if (bytes / 4 > capacity) {
+            status = graft_fail(GRAFT_E_LIMIT, "%" PRIu64 " values, room for %" PRIu64, bytes / 4, capacity);
+            goto out;
+        }
+        status = graft_vk_download(e->vk, views[buffer].buffer, 0, out, bytes);
+        goto out;
+    }
+    struct graft_kernel embed;
+    GRAFT_TRY_OUT(graft_kernel_embed(&embed, graft_vk_caps(e->vk), e->plan->source->embd.type, c->n_embd, 1), status, out);
+    bool residual = false;
+    for (uint32_t i = 0; i < n_steps; i++) {
+        residual = residual || e->plan->body[i].kind == GRAFT_STEP_RESIDUAL;
+    }
+    uint64_t n_parts = residual ? graft_lower_residual_parts(e->plan, graft_vk_caps(e->vk)) : embed.push.embed.parts_out;
+    GRAFT_TRY_OUT(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &parts, n_parts * batch->n_rows, "sums of squares"), status, out);
+    GRAFT_TRY_OUT(graft_vk_download(e->vk, b->ss, 0, parts, n_parts * batch->n_rows * 4), status, out);
+    for (uint32_t r = 0; r < batch->n_rows && r < capacity; r++) {
+        out[r] = 0;
+        for (uint64_t i = 0; i < n_parts; i++) {
+            out[r] += parts[r * n_parts + i];
+        }
+    }
+out:
+    GRAFT_FREE(e->ctx, &parts);
+    graft_vk_commands_destroy(&commands);
+    while (e->n_pipelines > taken) {
+        graft_vk_pipeline_put(e->vk, &e->pipelines[--e->n_pipelines]);
+    }
+    return status;
+}
+
+static void destroy(struct graft_exec **exec)
+{
+    if (!exec || !*exec) {
+        return;
+    }
+    struct exec_vk *e = self_of(*exec);
+    struct graft_ctx *ctx = e->ctx;
+    for (uint32_t i = 0; i < MAX_BUCKETS; i++) {
+        for (uint32_t s = 0; s < STATES; s++) {
+            graft_vk_commands_destroy(&e->body[i].commands[s]);
+            graft_vk_commands_destroy(&e->head[i].commands[s]);
+        }
+        graft_vk_commands_destroy(&e->copy[i]);
+        GRAFT_FREE(ctx, &e->body[i].stages);
+        GRAFT_FREE(ctx, &e->head[i].stages);
+    }
+    while (e->n_pipelines > 0) {
+        graft_vk_pipeline_put(e->vk, &e->pipelines[--e->n_pipelines]);
+    }
+    GRAFT_FREE(ctx, &e->pipelines);
+    struct graft_buffers_vk *b = &e->buffers;
+    struct graft_vk_buffer **list[] = {&b->x,   &b->xn,      &b->ss,     &b->q,   &b->ao,       &b->h,       &b->part,
+                                       &b->counter, &b->logits, &b->top, &b->state[0], &b->state[1], &e->readback};
+    for (uint32_t i = 0; i < sizeof list / sizeof *list; i++) {
+        graft_vk_buffer_destroy(list[i]);
+    }
+    for (uint32_t l = 0; b->kv && l < e->plan->source->config.n_layer; l++) {
+        graft_vk_buffer_destroy(&b->kv[l]);
+    }
+    GRAFT_FREE(ctx, &b->kv);
+    graft_weights_vk_destroy(&e->weights, ctx);
+    GRAFT_FREE(ctx, &e);
+    *exec = NULL;
+}
+
+enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk *vk, const struct graft_exec_params *params)
+{
+    static const struct graft_exec_functions functions = {
+        .run = run, .candidates = candidates, .logits = logits, .stages = stages, .peek = peek, .destroy = destroy,
+    };
+    struct exec_vk *e = NULL;
+    *out = NULL;
+    GRAFT_TRY(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &e, 1, "an executor"));
+    e->exec.functions = &functions;
+    e->ctx = params->ctx;
+    e->vk = vk;
+    e->plan = params->plan;
+    e->limits = params->limits;
+    e->timed = params->timed;
+    e->chunks = graft_lower_top_chunks(params->plan, graft_vk_caps(vk));
+    graft_state_words(&e->plan->source->config, &e->limits, (e->limits.n_batch + 3) & ~3u, &e->layout);
+    struct graft_exec *made = &e->exec;
+    enum graft_status status;
+    GRAFT_TRY_OUT(graft_weights_vk_create(&e->weights, vk, params), status, fail);
+    GRAFT_TRY_OUT(take_buffers(e), status, fail);
+    GRAFT_TRY_OUT(record_buckets(e), status, fail);
+    *out = made;
+    return GRAFT_OK;
+fail:
+    destroy(&made);
+    return status;
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Page allocation by a stack of free pages: constant time, no fragmentation, since any page serves any sequence.
+#include "runtime/model/kv.h"
+
+struct graft_limits graft_kv_limits(uint32_t n_ctx, uint32_t n_batch, uint32_t n_seq)
+{
+    uint32_t table_pages = graft_kv_pages(n_ctx);
+    // Every sequence but one may leave its last page partly empty: sum ceil(a_i) <= ceil(sum a_i) + n_seq - 1.
+    return (struct graft_limits){
+        .n_batch = n_batch, .n_seq = n_seq, .n_pages = 1 + table_pages + (n_seq - 1), .table_pages = table_pages};
+}
+
+enum graft_status graft_kv_create(struct graft_ctx *ctx, struct graft_kv **out, const struct graft_limits *limits)
+{
+    *out = NULL;
+    struct graft_kv *kv;
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv, 1, "the page tables"));
+    kv->ctx = ctx;
+    kv->limits = *limits;
+    enum graft_status status;
+    uint64_t entries = (uint64_t)limits->n_seq * limits->table_pages;
+    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->tables, entries, "the page tables"), status, failed);
+    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->lengths, limits->n_seq, "the sequences' lengths"), status, failed);
+    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->free, limits->n_pages, "the list of free pages"), status, failed);
+    for (uint32_t page = limits->n_pages - 1; page > 0; page--) {
+        kv->free[kv->n_free++] = page; // the lowest numbers are taken first
+    }
+    *out = kv;
+    return GRAFT_OK;
+failed:
+    graft_kv_destroy(&kv);
+    return status;
+}
+
+void graft_kv_destroy(struct graft_kv **kv)
+{
+    if (!kv || !*kv) {
+        return;
+    }
+    struct graft_ctx *ctx = (*kv)->ctx;
+    GRAFT_FREE(ctx, &(*kv)->free);
+    GRAFT_FREE(ctx, &(*kv)->lengths);
+    GRAFT_FREE(ctx, &(*kv)->tables);
+    GRAFT_FREE(ctx, kv);
+}
+
+bool graft_kv_append(struct graft_kv *kv, uint32_t seq, uint32_t *slot)
+{
+    uint32_t *table = kv->tables + (size_t)seq * kv->limits.table_pages;
+    uint32_t at = kv->lengths[seq] / GRAFT_PAGE_TOKENS, offset = kv->lengths[seq] % GRAFT_PAGE_TOKENS;
+    if (offset == 0) {
+        if (at == kv->limits.table_pages || kv->n_free == 0) {
+            return false;
+        }
+        table[at] = kv->free[--kv->n_free];
+    }
+    kv->lengths[seq]++;
+    *slot = table[at] * GRAFT_PAGE_TOKENS + offset;
+    return true;
+}
+
+void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length)
+{
+    if (length >= kv->lengths[seq]) {
+        return;
+    }
+    uint32_t *table = kv->tables + (size_t)seq * kv->limits.table_pages;
+    uint32_t keep = graft_kv_pages(length);
+    for (uint32_t i = graft_kv_pages(kv->lengths[seq]); i > keep; i--) {
+        kv->free[kv->n_free++] = table[i - 1];
+        table[i - 1] = 0;
+    }
+    kv->lengths[seq] = length;
+}

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/model/lower.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "platform/bytes.h"
+
+// Largest range of weights a binding can show, less what alignment may cost.
+static uint64_t window_bytes(const struct graft_vk_caps *caps, bool texel)
+{
+    uint64_t most = texel ? (uint64_t)caps->max_texel_elements * 4 : caps->max_storage_bytes;
+    if (most > UINT32_MAX) {
+        most = UINT32_MAX; // byte offsets in kernels are 32-bit
+    }
+    return most - 4096;
+}
+
+// Bind bytes [offset, offset + bytes) of a buffer: the binding starts at the alignment below; *delta is what it starts too early.
+static struct graft_vk_bind window(const struct graft_lowering *lo, const struct graft_vk_buffer *buffer, uint64_t offset, uint64_t bytes,
+                                   uint32_t *delta)
+{
+    uint64_t alignment = lo->caps->storage_alignment > lo->caps->texel_alignment ? lo->caps->storage_alignment : lo->caps->texel_alignment;
+    uint64_t begin = offset & ~(alignment - 1), end = (offset + bytes + 15) & ~(uint64_t)15;
+    if (end > buffer->bytes) {
+        end = buffer->bytes;
+    }
+    *delta = (uint32_t)(offset - begin);
+    return (struct graft_vk_bind){buffer, begin, end - begin};
+}
+
+static struct graft_vk_bind whole(const struct graft_vk_buffer *buffer)
+{
+    return (struct graft_vk_bind){buffer, 0, buffer->bytes};
+}
+
+static enum graft_status record(struct graft_lowering *lo, struct graft_kernel *kernel, const struct graft_vk_bind *binds, const char *step,
+                                uint64_t weight_bytes)
+{
+    if (lo->n_pipelines == lo->pipelines_capacity || (lo->stages && lo->n_stages == lo->stages_capacity)) {
+        return graft_fail(GRAFT_E_INTERNAL, "more dispatches than planned at %s", step);
+    }
+    kernel->pipeline.name = kernel->name;
+    GRAFT_TRY(graft_vk_pipeline_get(lo->vk, &lo->pipelines[lo->n_pipelines], &kernel->pipeline));
+    struct graft_vk_pipeline *pipeline = lo->pipelines[lo->n_pipelines++];
+    GRAFT_TRY(graft_vk_dispatch(lo->commands, pipeline, binds, &kernel->push, kernel->groups));
+    if (lo->stages) {
+        struct graft_stage_vk *stage = &lo->stages[lo->n_stages++];
+        stage->step = step;
+        memcpy(stage->kernel, kernel->name, sizeof stage->kernel);
+        stage->workgroups = kernel->groups[0] * kernel->groups[1];
+        stage->weight_bytes = weight_bytes;
+    }
+    return GRAFT_OK;
+}
+
+static void fill_common(const struct graft_lowering *lo, struct graft_matmul_push *push, const struct graft_weight *weight)
+{
+    const struct graft_config *config = &lo->plan->source->config;
+    push->subs = weight->n_in / 32;
+    push->row_bytes = (uint32_t)weight->row_bytes;
+    push->parts_in = lo->ss_parts;
+    push->inv_n = 1.0f / (float)config->n_embd;
+    push->eps = config->rms_eps;
+    push->scale = config->attention_scale;
+    push->head_dim = config->head_dim;
+    push->rope_dim = config->rope_dim;
+    push->n_head_kv = config->n_head_kv;
+    push->state_rows = lo->layout.rows;
+    push->state_out = lo->layout.outs;
+    push->state_rope = lo->layout.rope;
+}
+
+// Rows of one window of a matrix: a multiple of what a workgroup covers.
+static uint32_t window_rows(const struct graft_lowering *lo, const struct graft_variant *variant, const struct graft_weight *weight)
+{
+    uint64_t rows = window_bytes(lo->caps, variant->kind == GRAFT_VARIANT_LANE) / weight->row_bytes;
+    rows -= rows % graft_variant_rows(variant);
+    return rows == 0 ? 0 : rows < weight->n_out ? (uint32_t)rows : weight->n_out;
+}
+
+static enum graft_status too_wide(const struct graft_weight *weight)
+{
+    return graft_fail(GRAFT_E_UNSUPPORTED, "tensor %s: rows of %" PRIu64 " bytes exceed what the device can bind", weight->label,
+                      weight->row_bytes);
+}
+
+static enum graft_status lower_embed(struct graft_lowering *lo, const struct graft_step *step)
+{
+    const struct graft_weight *w = step->weight[0];
+    const struct graft_buffers_vk *b = lo->buffers;
+    struct graft_place place = graft_weights_vk_find(lo->weights, w);
+    struct graft_variant variant = graft_variant_choose(lo->caps, 1);
+    uint32_t rows = window_rows(lo, &variant, w);
+    if (!rows) {
+        return too_wide(w);
+    }
+    for (uint32_t first = 0; first < w->n_out; first += rows) {
+        uint32_t count = w->n_out - first < rows ? w->n_out - first : rows;
+        struct graft_kernel kernel;
+        GRAFT_TRY(graft_kernel_embed(&kernel, lo->caps, w->type, w->n_in, lo->rows));
+        struct graft_embed_push *push = &kernel.push.embed;
+        struct graft_vk_bind binds[] = {
+            window(lo, place.buffer, place.offset + first * w->row_bytes, count * w->row_bytes, &push->base),
+            whole(b->state[lo->state]),
+            {lo->weights->gains, 0, lo->weights->gains->bytes},
+            whole(b->x), whole(b->xn), whole(b->ss),
+        };
+        // Layer 0's attention norm is the first gain.
+        push->row_bytes = (uint32_t)w->row_bytes;
+        push->first = first;
+        push->count = count;
+        push->state_rows = lo->layout.rows;
+        lo->ss_parts = push->parts_out;
+        GRAFT_TRY(record(lo, &kernel, binds, step->name, 0));
+    }
+    return GRAFT_OK;
+}
+
+// Segments [from, to) of the step, all of one type, in one dispatch if they can be seen through one binding, else one by one and by windows.
+static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct graft_step *step, uint32_t from, uint32_t to)
+{
+    const struct graft_config *config = &lo->plan->source->config;
+    const struct graft_buffers_vk *b = lo->buffers;
+    struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
+    uint64_t begin = UINT64_MAX, end = 0;
+    struct graft_place places[3];
+    uint32_t segment_rows[3] = {0};
+    bool one_buffer = true;
+    for (uint32_t i = from; i < to; i++) {
+        places[i] = graft_weights_vk_find(lo->weights, step->weight[i]);
+        one_buffer = one_buffer && places[i].buffer == places[from].buffer;
+        uint64_t last = places[i].offset + step->weight[i]->row_bytes * step->weight[i]->n_out;
+        begin = places[i].offset < begin ? places[i].offset : begin;
+        end = last > end ? last : end;
+        segment_rows[i - from] = step->weight[i]->n_out;
+    }
+    uint64_t most = window_bytes(lo->caps, variant.kind == GRAFT_VARIANT_LANE);
+    if (to - from > 1 && (!one_buffer || end - begin > most)) {
+        for (uint32_t i = from; i < to; i++) {
+            GRAFT_TRY(lower_qkv_group(lo, step, i, i + 1));
+        }
+        return GRAFT_OK;
+    }
+    uint32_t rows = to - from > 1 ? UINT32_MAX : window_rows(lo, &variant, step->weight[from]);
+    if (!rows) {
+        return too_wide(step->weight[from]);
+    }
+    for (uint32_t first = 0; first < step->weight[from]->n_out; first += rows) {
+        if (to - from == 1) {
+            uint32_t left = step->weight[from]->n_out - first;
+            segment_rows[0] = left < rows ? left : rows;
+            begin = places[from].offset + first * step->weight[from]->row_bytes;
+            end = begin + segment_rows[0] * step->weight[from]->row_bytes;
+        }
+        struct graft_kernel kernel;
+        GRAFT_TRY(graft_kernel_matmul(&kernel, GRAFT_MATMUL_QKV, lo->caps, &variant, step->weight[from]->type, to - from, segment_rows, lo->rows));
+        struct graft_matmul_push *push = &kernel.push.matmul;
+        fill_common(lo, push, step->weight[from]);
+        uint32_t delta;
+        struct graft_vk_bind binds[] = {
+            window(lo, places[from].buffer, begin, end - begin, &delta), whole(b->xn), whole(b->ss), whole(b->state[lo->state]), whole(b->q),
+            whole(b->kv[step->layer]),
+        };
+        uint64_t bytes = 0;
+        for (uint32_t i = from; i < to; i++) {
+            push->base[i - from] = delta + (to - from > 1 ? (uint32_t)(places[i].offset - begin) : 0);
+            push->kinds |= i << (2 * (i - from));
+            push->first[i - from] = first;
+            bytes += segment_rows[i - from] * step->weight[i]->row_bytes;
+        }
+        push->out_stride = config->n_head * config->head_dim;
+        push->v_words = (uint32_t)(b->kv[step->layer]->bytes / 8);
+        GRAFT_TRY(record(lo, &kernel, binds, step->name, bytes));
+        if (to - from > 1) {
+            break;
+        }
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status lower_qkv(struct graft_lowering *lo, const struct graft_step *step)
+{
+    uint32_t from = 0;
+    while (from < 3) { // neighbours of one type share a dispatch; q, k in one type and v in another is common
+        uint32_t to = from + 1;
+        while (to < 3 && step->weight[to]->type == step->weight[from]->type) {
+            to++;
+        }
+        GRAFT_TRY(lower_qkv_group(lo, step, from, to));
+        from = to;
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status lower_attention(struct graft_lowering *lo, const struct graft_step *step)
+{
+    const struct graft_config *config = &lo->plan->source->config;
+    const struct graft_buffers_vk *b = lo->buffers;
+    struct graft_attention_shape shape = {config->n_head, config->n_head_kv, config->head_dim, lo->limits->table_pages * GRAFT_PAGE_TOKENS};
+    struct graft_kernel kernel;
+    GRAFT_TRY(graft_kernel_attention(&kernel, lo->caps, &shape, lo->rows));
+    kernel.push.attention.v_quads = (uint32_t)(b->kv[step->layer]->bytes / 32);
+    kernel.push.attention.state_rows = lo->layout.rows;
+    kernel.push.attention.state_tables = lo->layout.tables;
+    struct graft_vk_bind binds[] = {whole(b->q), whole(b->kv[step->layer]), whole(b->kv[step->layer]), whole(b->state[lo->state]),
+                                    whole(b->ao), whole(b->part), whole(b->counter)};
+    return record(lo, &kernel, binds, step->name, 0);
+}
+
+// RESIDUAL and HEAD: one matrix, by windows of rows.
+static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struct graft_step *step)
+{
+    const struct graft_weight *w = step->weight[0];
+    const struct graft_buffers_vk *b = lo->buffers;
+    bool head = step->kind == GRAFT_STEP_HEAD;
+    struct graft_place place = graft_weights_vk_find(lo->weights, w);
+    struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
+    uint32_t rows = window_rows(lo, &variant, w), covered = graft_variant_rows(&variant);
+    if (!rows) {
+        return too_wide(w);
+    }
+    for (uint32_t first = 0; first < w->n_out; first += rows) {
+        uint32_t count = w->n_out - first < rows ? w->n_out - first : rows;
+        struct graft_kernel kernel;
+        GRAFT_TRY(graft_kernel_matmul(&kernel, head ? GRAFT_MATMUL_HEAD : GRAFT_MATMUL_RESIDUAL, lo->caps, &variant, w->type, 1, &count, lo->rows));
+        struct graft_matmul_push *push = &kernel.push.matmul;
+        fill_common(lo, push, w);
+        push->first[0] = first;
+        push->out_stride = w->n_out;
+        push->part_first = first / covered;
+        push->parts_out = graft_lower_residual_parts(lo->plan, lo->caps);
+        struct graft_vk_bind matrix = window(lo, place.buffer, place.offset + first * w->row_bytes, count * w->row_bytes, &push->base[0]);
+        struct graft_vk_bind head_binds[] = {matrix, whole(b->xn), whole(b->ss), whole(b->state[lo->state]), whole(b->logits)};
+        struct graft_vk_bind residual_binds[] = {
+            matrix, whole(step->from_ff ? b->h : b->ao), whole(b->x),
+            {lo->weights->gains, head ? 0 : graft_weights_vk_gain(lo->weights, step->gain), lo->plan->source->config.n_embd * sizeof(float)},
+            whole(b->xn), whole(b->ss),
+        };
+        GRAFT_TRY(record(lo, &kernel, head ? head_binds : residual_binds, step->name, count * w->row_bytes));
+    }
+    if (!head) {
+        lo->ss_parts = graft_lower_residual_parts(lo->plan, lo->caps);
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status lower_gate_up(struct graft_lowering *lo, const struct graft_step *step)
+{
+    const struct graft_weight *gate = step->weight[0], *up = step->weight[1];
+    const struct graft_buffers_vk *b = lo->buffers;
+    if (gate->type != up->type) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "tensors %s and %s have different types: not supported yet", gate->label, up->label);
+    }
+    struct graft_place places[2] = {graft_weights_vk_find(lo->weights, gate), graft_weights_vk_find(lo->weights, up)};
+    struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
+    uint32_t rows = window_rows(lo, &variant, gate);
+    if (!rows) {
+        return too_wide(gate);
+    }
+    for (uint32_t first = 0; first < gate->n_out; first += rows) {
+        uint32_t count = gate->n_out - first < rows ? gate->n_out - first : rows;
+        struct graft_kernel kernel;
+        GRAFT_TRY(graft_kernel_matmul(&kernel, GRAFT_MATMUL_GATE_UP, lo->caps, &variant, gate->type, 1, &count, lo->rows));
+        struct graft_matmul_push *push = &kernel.push.matmul;
+        fill_common(lo, push, gate);
+        push->first[0] = first;
+        push->out_stride = gate->n_out;
+        struct graft_vk_bind binds[] = {
+            window(lo, places[0].buffer, places[0].offset + first * gate->row_bytes, count * gate->row_bytes, &push->base[0]),
+            whole(b->xn), whole(b->ss), whole(b->h),
+            window(lo, places[1].buffer, places[1].offset + first * gate->row_bytes, count * gate->row_bytes, &push->base[1]),
+        };
+        GRAFT_TRY(record(lo, &kernel, binds, step->name, 2ull * count * gate->row_bytes));
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status lower_top(struct graft_lowering *lo, const struct graft_step *step)
+{
+    const struct graft_buffers_vk *b = lo->buffers;
+    struct graft_kernel kernel;
+    GRAFT_TRY(graft_kernel_top(&kernel, lo->caps, lo->plan->source->config.n_vocab, lo->rows));
+    struct graft_vk_bind binds[] = {whole(b->logits), whole(b->top)};
+    return record(lo, &kernel, binds, step->name, 0);
+}
+
+enum graft_status graft_lower_step(struct graft_lowering *lo, const struct graft_step *step)
+{
+    switch (step->kind) {
+    case GRAFT_STEP_EMBED: return lower_embed(lo, step);
+    case GRAFT_STEP_QKV: return lower_qkv(lo, step);
+    case GRAFT_STEP_ATTENTION: return lower_attention(lo, step);
+    case GRAFT_STEP_RESIDUAL:
+    case GRAFT_STEP_HEAD: return lower_one_matrix(lo, step);
+    case GRAFT_STEP_GATE_UP: return lower_gate_up(lo, step);
+    case GRAFT_STEP_TOP: return lower_top(lo, step);
+    }
+    return graft_fail(GRAFT_E_INTERNAL, "unknown step %s", step->name);
+}
+
+uint32_t graft_lower_residual_parts(const struct graft_plan *plan, const struct graft_vk_caps *caps)
+{
+    struct graft_variant variant = graft_variant_choose(caps, 1);
+    uint32_t covered = graft_variant_rows(&variant), n_embd = plan->source->config.n_embd;
+    return n_embd / covered + (n_embd % covered != 0);
+}
+
+uint32_t graft_lower_max_parts(const struct graft_plan *plan, const struct graft_vk_caps *caps)
+{
+    uint32_t residual = graft_lower_residual_parts(plan, caps), embed = plan->source->config.n_embd / 32;
+    return residual > embed ? residual : embed;
+}
+
+uint32_t graft_lower_top_chunks(const struct graft_plan *plan, const struct graft_vk_caps *caps)
+{
+    struct graft_kernel kernel;
+    return graft_kernel_top(&kernel, caps, plan->source->config.n_vocab, 1) == GRAFT_OK ? kernel.groups[0] : 0;
+}
+
+uint32_t graft_lower_max_dispatches(const struct graft_plan *plan, const struct graft_vk_caps *caps)
+{
+    uint64_t n = 8, window_size = window_bytes(caps, false) < window_bytes(caps, true) ? window_bytes(caps, false) : window_bytes(caps, true);
+    if (caps->max_texel_elements == 0) {
+        window_size = window_bytes(caps, false);
+    }
+    for (uint32_t i = 0; i < plan->n_body + 2; i++) {
+        const struct graft_step *step = i < plan->n_body ? &plan->body[i] : &plan->head[i - plan->n_body];
+        n += 3;
+        for (uint32_t k = 0; k < 3 && step->weight[k]; k++) {
+            n += step->weight[k]->row_bytes * step->weight[k]->n_out / window_size + 1;
+        }
+    }
+    return (uint32_t)(n > UINT32_MAX ? UINT32_MAX : n);
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// The state buffer: everything that changes from step to step, as words. The layout is described in shaders/params.h.
+#include <math.h>
+#include <string.h>
+
+#include "runtime/model/exec.h"
+
+uint32_t graft_state_words(const struct graft_config *config, const struct graft_limits *limits, uint32_t rows,
+                           struct graft_state_layout *out)
+{
+    out->rows = GRAFT_STATE_HEADER;
+    out->outs = out->rows + rows * GRAFT_ROW_WORDS;
+    out->rope = out->outs + rows;
+    out->tables = out->rope + rows * config->rope_dim;
+    return out->tables + (limits->n_seq + 1) * limits->table_pages;
+}
+
+static uint32_t float_bits(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+// Angles are products of f32 numbers: models are trained with that rounding.
+static void fill_rope(const struct graft_config *config, uint32_t pos, uint32_t *words)
+{
+    for (uint32_t i = 0; i < config->rope_dim / 2; i++) {
+        float angle = (float)pos * config->rope_inv_freq[i];
+        words[2 * i] = float_bits((float)(cos((double)angle) * (double)config->rope_magnitude));
+        words[2 * i + 1] = float_bits((float)(sin((double)angle) * (double)config->rope_magnitude));
+    }
+}
+
+void graft_state_fill(const struct graft_config *config, const struct graft_limits *limits, const struct graft_state_layout *layout,
+                      uint32_t rows, const struct graft_exec_batch *batch, uint32_t *image)
+{
+    memset(image, 0, (size_t)layout->tables * sizeof *image);
+    image[GRAFT_STATE_N_ROWS] = batch->n_rows;
+    image[GRAFT_STATE_N_OUT] = batch->n_out;
+    const struct graft_exec_row spare = {.seq = limits->n_seq};
+    for (uint32_t r = 0; r < rows; r++) {
+        const struct graft_exec_row *row = r < batch->n_rows ? &batch->rows[r] : &spare;
+        uint32_t *words = image + layout->rows + r * GRAFT_ROW_WORDS;
+        words[GRAFT_ROW_TOKEN] = row->token;
+        words[GRAFT_ROW_POS] = row->pos;
+        words[GRAFT_ROW_TABLE] = row->seq * limits->table_pages;
+        words[GRAFT_ROW_SLOT] = row->slot;
+        for (uint32_t k = 0; k < 4; k++) {
+            words[GRAFT_ROW_LORA + 2 * k] = GRAFT_NO_SLOT;
+        }
+        fill_rope(config, row->pos, image + layout->rope + r * config->rope_dim);
+    }
+    if (batch->n_out) {
+        memcpy(image + layout->outs, batch->out, batch->n_out * sizeof *image);
+    }
+    uint32_t table_words = limits->n_seq * limits->table_pages;
+    memcpy(image + layout->tables, batch->tables, table_words * sizeof *image);
+    memset(image + layout->tables + table_words, 0, limits->table_pages * sizeof *image);
+}

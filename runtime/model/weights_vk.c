@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/model/weights_vk.h"
+
+#include <string.h>
+
+#include "platform/bytes.h"
+#include "runtime/kernels/kernel.h"
+#include "runtime/quant/quant.h"
+
+enum { MATRICES = 7, COPY_ALIGNMENT = 256, COPY_TAIL = 16 };
+
+// The matrices of a layer in the order they are copied: those that share a dispatch stand together.
+static const struct graft_weight *layer_matrix(const struct graft_layer *layer, uint32_t i)
+{
+    const struct graft_weight *order[MATRICES] = {&layer->q, &layer->k, &layer->v, &layer->o, &layer->gate, &layer->up, &layer->down};
+    return order[i];
+}
+
+static uint64_t weight_bytes(const struct graft_weight *weight)
+{
+    return weight->row_bytes * weight->n_out;
+}
+
+static uint64_t padded(uint64_t bytes)
+{
+    return (bytes + COPY_TAIL + COPY_ALIGNMENT - 1) & ~(uint64_t)(COPY_ALIGNMENT - 1);
+}
+
+static uint64_t layer_bytes(const struct graft_layer *layer)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < MATRICES; i++) {
+        bytes += padded(weight_bytes(layer_matrix(layer, i)));
+    }
+    return bytes;
+}
+
+static uint32_t place_count(const struct graft_source *source)
+{
+    return source->config.n_layer * MATRICES + 2;
+}
+
+void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint64_t *matrices, uint64_t *gains)
+{
+    *matrices = 0;
+    *gains = (2ull * source->config.n_layer + 1) * source->config.n_embd * sizeof(float);
+    if (mapped) {
+        return;
+    }
+    for (uint32_t l = 0; l < source->config.n_layer; l++) {
+        *matrices += layer_bytes(&source->layers[l]);
+    }
+    *matrices += padded(weight_bytes(&source->embd)) + (source->tied ? 0 : padded(weight_bytes(&source->output)));
+}
+
+bool graft_weights_vk_would_map(const struct graft_vk_caps *caps, enum graft_weights_mode mode, uint64_t base_bytes)
+{
+    if (mode == GRAFT_WEIGHTS_COPY || !caps || !caps->host_import || !base_bytes || base_bytes > caps->max_allocation_bytes) {
+        return false;
+    }
+    return mode == GRAFT_WEIGHTS_MAP || caps->unified;
+}
+
+// Sum of 32-bit words, modulo 2^32, as shaders/read.comp adds them.
+static uint32_t word_sum(const uint8_t *data, uint64_t bytes)
+{
+    uint32_t sum = 0;
+    for (uint64_t i = 0; i + 4 <= bytes; i += 4) {
+        sum += graft_load_u32(data + i);
+    }
+    return sum;
+}
+
+// Does the device see the mapping as the host does? Compares sums over windows spread evenly from the first page to the last.
+static enum graft_status verify_mapping(struct graft_weights_vk *weights)
+{
+    enum { WINDOWS = 16, SUMS = 4096 };
+    const struct graft_source *source = weights->source;
+    const struct graft_vk_caps *caps = graft_vk_caps(weights->vk);
+    struct graft_vk_buffer *sums = NULL;
+    struct graft_vk_commands *commands = NULL;
+    struct graft_vk_pipeline *pipelines[WINDOWS] = {0};
+    uint64_t window = 64 * 1024, step = source->base_bytes / WINDOWS & ~(uint64_t)4095;
+    if (step == 0) {
+        step = 4096;
+    }
+    uint32_t n = 0, groups[WINDOWS];
+    uint64_t starts[WINDOWS], sizes[WINDOWS];
+    enum graft_status status;
+    GRAFT_TRY_OUT(graft_vk_buffer_create(weights->vk, &sums, (uint64_t)WINDOWS * SUMS * 4, GRAFT_VK_READBACK, GRAFT_MEM_STAGING,
+                                         "check of the imported mapping"), status, out);
+    GRAFT_TRY_OUT(graft_vk_commands_create(weights->vk, &commands, WINDOWS, false), status, out);
+    for (uint64_t at = 0; n < WINDOWS && at < source->base_bytes; at += step, n++) {
+        starts[n] = at;
+        sizes[n] = (source->base_bytes - at < window ? source->base_bytes - at : window) & ~(uint64_t)15;
+        struct graft_kernel kernel;
+        GRAFT_TRY_OUT(graft_kernel_read(&kernel, caps, (uint32_t)(sizes[n] / 16)), status, out);
+        groups[n] = kernel.groups[0];
+        if (sizes[n] == 0) {
+            break;
+        }
+        kernel.pipeline.name = kernel.name;
+        GRAFT_TRY_OUT(graft_vk_pipeline_get(weights->vk, &pipelines[n], &kernel.pipeline), status, out);
+        struct graft_vk_bind binds[2] = {{weights->mapping, weights->mapping_skip + at, sizes[n]},
+                                         {sums, (uint64_t)n * SUMS * 4, (uint64_t)SUMS * 4}};
+        GRAFT_TRY_OUT(graft_vk_dispatch(commands, pipelines[n], binds, &kernel.push, kernel.groups), status, out);
+    }
+    GRAFT_TRY_OUT(graft_vk_commands_end(commands), status, out);
+    GRAFT_TRY_OUT(graft_vk_submit(weights->vk, &commands, 1), status, out);
+    GRAFT_TRY_OUT(graft_vk_wait(weights->vk), status, out);
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t *parts = (const uint32_t *)sums->mapped + (uint64_t)i * SUMS;
+        uint32_t sum = 0;
+        for (uint32_t k = 0; k < groups[i]; k++) {
+            sum += parts[k];
+        }
+        if (sum != word_sum(source->base + starts[i], sizes[i])) {
+            status = graft_fail(GRAFT_E_UNSUPPORTED, "the device sees other bytes than the file at offset %" PRIu64, starts[i]);
+            goto out;
+        }
+    }
+out:
+    graft_vk_commands_destroy(&commands);
+    for (uint32_t i = 0; i < WINDOWS; i++) {
+        graft_vk_pipeline_put(weights->vk, &pipelines[i]);
+    }
+    graft_vk_buffer_destroy(&sums);
+    return status;
+}
+
+static enum graft_status map_weights(struct graft_weights_vk *weights)
+{
+    const struct graft_source *source = weights->source;
+    GRAFT_TRY(graft_vk_buffer_import(weights->vk, &weights->mapping, source->base, source->base_bytes, &weights->mapping_skip));
+    enum graft_status status = verify_mapping(weights);
+    if (status != GRAFT_OK) {
+        graft_vk_buffer_destroy(&weights->mapping);
+        return status;
+    }
+    uint32_t n = 0;
+    for (uint32_t l = 0; l < source->config.n_layer; l++) {
+        for (uint32_t i = 0; i < MATRICES; i++) {
+            const struct graft_weight *w = layer_matrix(&source->layers[l], i);
+            weights->places[n++] = (struct graft_place){weights->mapping, weights->mapping_skip + (uint64_t)(w->data - source->base)};
+        }
+    }
+    weights->places[n++] = (struct graft_place){weights->mapping, weights->mapping_skip + (uint64_t)(source->embd.data - source->base)};
+    weights->places[n] = (struct graft_place){weights->mapping, weights->mapping_skip + (uint64_t)(source->output.data - source->base)};
+    return GRAFT_OK;
+}
+
+struct copier {
+    struct graft_weights_vk *weights;
+    const struct graft_exec_params *params;
+    uint64_t done, total;
+};
+
+static enum graft_status copy_one(struct copier *copier, struct graft_vk_buffer *to, uint64_t *offset, const struct graft_weight *weight,
+                                  struct graft_place *place)
+{
+    enum { PIECE = 16 << 20 };
+    uint64_t bytes = weight_bytes(weight);
+    for (uint64_t at = 0; at < bytes; at += PIECE) {
+        uint64_t piece = bytes - at < PIECE ? bytes - at : PIECE;
+        GRAFT_TRY(graft_vk_upload(copier->weights->vk, to, *offset + at, weight->data + at, piece));
+        copier->done += piece;
+        if (copier->params->progress && !copier->params->progress(copier->params->progress_user, copier->done, copier->total)) {
+            return graft_fail(GRAFT_E_CANCELLED, "loading was cancelled");
+        }
+    }
+    *place = (struct graft_place){to, *offset};
+    *offset += padded(bytes);
+    return GRAFT_OK;
+}
+
+static enum graft_status copy_weights(struct graft_weights_vk *weights, const struct graft_exec_params *params)
+{
+    const struct graft_source *source = weights->source;
+    uint32_t n_layer = source->config.n_layer, n = 0;
+    struct copier copier = {.weights = weights, .params = params};
+    uint64_t gains;
+    graft_weights_vk_bytes(source, false, &copier.total, &gains);
+    for (uint32_t l = 0; l < n_layer; l++) {
+        uint64_t offset = 0;
+        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[l], layer_bytes(&source->layers[l]), GRAFT_VK_DEVICE,
+                                         GRAFT_MEM_WEIGHTS, "a layer's weights"));
+        for (uint32_t i = 0; i < MATRICES; i++, n++) {
+            GRAFT_TRY(copy_one(&copier, weights->layers[l], &offset, layer_matrix(&source->layers[l], i), &weights->places[n]));
+        }
+    }
+    uint64_t offset = 0;
+    GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer], padded(weight_bytes(&source->embd)), GRAFT_VK_DEVICE,
+                                     GRAFT_MEM_WEIGHTS, "token embeddings"));
+    GRAFT_TRY(copy_one(&copier, weights->layers[n_layer], &offset, &source->embd, &weights->places[n]));
+    weights->places[n + 1] = weights->places[n];
+    if (!source->tied) {
+        offset = 0;
+        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer + 1], padded(weight_bytes(&source->output)), GRAFT_VK_DEVICE,
+                                         GRAFT_MEM_WEIGHTS, "output head"));
+        GRAFT_TRY(copy_one(&copier, weights->layers[n_layer + 1], &offset, &source->output, &weights->places[n + 1]));
+    }
+    return graft_vk_upload_end(weights->vk);
+}
+
+static enum graft_status copy_gains(struct graft_weights_vk *weights, struct graft_ctx *ctx)
+{
+    const struct graft_source *source = weights->source;
+    uint64_t n_embd = source->config.n_embd, n_layer = source->config.n_layer;
+    float *values = NULL;
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &values, (2 * n_layer + 1) * n_embd, "norm gains"));
+    for (uint64_t i = 0; i < 2 * n_layer + 1; i++) {
+        const struct graft_weight *gain = i == 2 * n_layer ? &source->output_norm
+                                          : i % 2 == 0     ? &source->layers[i / 2].attn_norm
+                                                           : &source->layers[i / 2].ffn_norm;
+        graft_quant_find(gain->type)->dequantize_row(gain->data, values + i * n_embd, n_embd);
+    }
+    uint64_t bytes = (2 * n_layer + 1) * n_embd * sizeof *values;
+    enum graft_status status;
+    GRAFT_TRY_OUT(graft_vk_buffer_create(weights->vk, &weights->gains, bytes, GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "norm gains"), status, out);
+    GRAFT_TRY_OUT(graft_vk_upload(weights->vk, weights->gains, 0, values, bytes), status, out);
+    GRAFT_TRY_OUT(graft_vk_upload_end(weights->vk), status, out);
+out:
+    GRAFT_FREE(ctx, &values);
+    return status;
+}
+
+enum graft_status graft_weights_vk_create(struct graft_weights_vk *out, struct graft_vk *vk, const struct graft_exec_params *params)
+{
+    const struct graft_source *source = params->plan->source;
+    *out = (struct graft_weights_vk){.vk = vk, .source = source};
+    enum graft_status status;
+    GRAFT_TRY_OUT(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &out->places, place_count(source), "places of weights"), status, fail);
+    GRAFT_TRY_OUT(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &out->layers, source->config.n_layer + 2, "weight buffers"), status, fail);
+    bool mapped = false;
+    if (graft_weights_vk_would_map(graft_vk_caps(vk), params->weights, source->base_bytes)) {
+        status = map_weights(out);
+        mapped = status == GRAFT_OK;
+        if (!mapped && (params->weights == GRAFT_WEIGHTS_MAP || status != GRAFT_E_UNSUPPORTED)) {
+            goto fail;
+        }
+        if (!mapped) {
+            graft_log(params->ctx, GRAFT_LOG_INFO, "weights: not used in place (%s), copying", graft_last_error());
+        }
+    } else if (params->weights == GRAFT_WEIGHTS_MAP) {
+        status = graft_fail(GRAFT_E_UNSUPPORTED, "the device cannot use the file's mapping in place (%s)",
+                            graft_vk_caps(vk)->host_import ? "the file is larger than one allocation" : "no VK_EXT_external_memory_host");
+        goto fail;
+    }
+    if (!mapped) {
+        GRAFT_TRY_OUT(copy_weights(out, params), status, fail);
+    }
+    GRAFT_TRY_OUT(copy_gains(out, params->ctx), status, fail);
+    return GRAFT_OK;
+fail:
+    graft_weights_vk_destroy(out, params->ctx);
+    return status;
+}
+
+void graft_weights_vk_destroy(struct graft_weights_vk *weights, struct graft_ctx *ctx)
+{
+    graft_vk_buffer_destroy(&weights->mapping);
+    graft_vk_buffer_destroy(&weights->gains);
+    if (weights->layers) {
+        for (uint32_t l = 0; l < weights->source->config.n_layer + 2; l++) {
+            graft_vk_buffer_destroy(&weights->layers[l]);
+        }
+    }
+    GRAFT_FREE(ctx, &weights->layers);
+    GRAFT_FREE(ctx, &weights->places);
+}
+
+// The layer that holds `weight`, or n_layer if none does.
+static uint32_t layer_of(const struct graft_source *source, const struct graft_weight *weight)
+{
+    uint32_t n_layer = source->config.n_layer;
+    uintptr_t first = (uintptr_t)source->layers, at = (uintptr_t)weight;
+    return at >= first && at < (uintptr_t)(source->layers + n_layer) ? (uint32_t)((at - first) / sizeof *source->layers) : n_layer;
+}
+
+struct graft_place graft_weights_vk_find(const struct graft_weights_vk *weights, const struct graft_weight *weight)
+{
+    const struct graft_source *source = weights->source;
+    uint32_t l = layer_of(source, weight), n = l * MATRICES;
+    if (l == source->config.n_layer) {
+        return weights->places[weight == &source->embd ? n : n + 1];
+    }
+    for (uint32_t i = 0; i < MATRICES; i++) {
+        if (layer_matrix(&source->layers[l], i) == weight) {
+            n += i;
+            break;
+        }
+    }
+    return weights->places[n];
+}
+
+uint64_t graft_weights_vk_gain(const struct graft_weights_vk *weights, const struct graft_weight *gain)
+{
+    const struct graft_source *source = weights->source;
+    uint32_t l = layer_of(source, gain);
+    uint64_t index = 2ull * l + (l < source->config.n_layer && gain == &source->layers[l].ffn_norm);
+    return index * source->config.n_embd * sizeof(float);
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the weights are on a device: used in place (the mapping imported as one buffer) or copied, one buffer a layer.
+#ifndef GRAFT_RUNTIME_MODEL_WEIGHTS_VK_H
+#define GRAFT_RUNTIME_MODEL_WEIGHTS_VK_H
+
+#include "runtime/model/exec.h"
+#include "runtime/vk/vk.h"
+
+struct graft_place {
+    const struct graft_vk_buffer *buffer;
+    uint64_t offset; // of the first row
+};
+
+struct graft_weights_vk {
+    struct graft_vk *vk;
+    const struct graft_source *source;
+    struct graft_vk_buffer *mapping;   // NULL if copied
+    uint64_t mapping_skip;             // from the buffer's start to the mapping's
+    struct graft_vk_buffer **layers;   // copied: per layer, then embeddings, then output unless tied
+    struct graft_vk_buffer *gains;     // all norm gains as f32: attn, ffn of each layer, output
+    struct graft_place *places;        // per matrix: private order
+};
+
+// Import or copy as `mode` says; a failing import, or one whose checksum differs, falls back to copying under GRAFT_WEIGHTS_AUTO and is an
+// error under GRAFT_WEIGHTS_MAP. Errors as graft_model_open. On failure everything is given back.
+GRAFT_MUST_CHECK enum graft_status graft_weights_vk_create(struct graft_weights_vk *out, struct graft_vk *vk,
+                                                           const struct graft_exec_params *params);
+void graft_weights_vk_destroy(struct graft_weights_vk *weights, struct graft_ctx *ctx);
+// Where a matrix of the source is.
+struct graft_place graft_weights_vk_find(const struct graft_weights_vk *weights, const struct graft_weight *weight);
+// Byte offset of a norm's gain in `gains`.
+uint64_t graft_weights_vk_gain(const struct graft_weights_vk *weights, const struct graft_weight *gain);
+// True if the mapping would be imported on such a device.
+bool graft_weights_vk_would_map(const struct graft_vk_caps *caps, enum graft_weights_mode mode, uint64_t base_bytes);
+// Bytes of all copied buffers (0 if mapped) and of the gains.
+void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint64_t *matrices, uint64_t *gains);
+
+#endif

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Causal attention of each row over the pages of its sequence: AO = softmax(Q K^T) V. Vaswani et al. 2017; grouped queries: Ainslie 2023.
+#include <math.h>
+
+#include "runtime/quant/quant.h"
+#include "runtime/ref/ref.h"
+
+// K or V of token t for one KV head, as f32.
+static void load(const struct graft_ref_heads *heads, const uint32_t *table, const uint16_t *pages, uint32_t head_kv, uint32_t t,
+                 float *out)
+{
+    uint32_t page = table[t / GRAFT_PAGE_TOKENS], offset = t % GRAFT_PAGE_TOKENS;
+    const uint16_t *from =
+        pages + (((uint64_t)page * heads->n_head_kv + head_kv) * GRAFT_PAGE_TOKENS + offset) * heads->head_dim;
+    for (uint32_t d = 0; d < heads->head_dim; d++) {
+        out[d] = graft_f16_to_f32(from[d]);
+    }
+}
+
+void graft_ref_attention(const struct graft_ref_heads *heads, const struct graft_ref_state *state, const float *q, const uint16_t *k,
+                         const uint16_t *v, float *ao, uint32_t first, uint32_t last, float *scratch)
+{
+    uint32_t dim = heads->head_dim;
+    float *vector = scratch;       // [dim]
+    float *scores = scratch + dim; // [tokens]
+    for (uint32_t r = 0; r < state->n_rows; r++) {
+        const uint32_t *row = graft_ref_row(state, r);
+        const uint32_t *table = state->words + state->layout.tables + row[GRAFT_ROW_TABLE];
+        uint32_t tokens = row[GRAFT_ROW_POS] + 1; // itself included
+        for (uint32_t h = first; h < last; h++) {
+            uint32_t head_kv = h / (heads->n_head / heads->n_head_kv);
+            const float *query = q + ((uint64_t)r * heads->n_head + h) * dim;
+            float *out = ao + ((uint64_t)r * heads->n_head + h) * dim;
+            float most = -INFINITY, sum = 0.0f;
+            for (uint32_t t = 0; t < tokens; t++) {
+                load(heads, table, k, head_kv, t, vector);
+                scores[t] = graft_ref_dot(query, vector, dim);
+                most = scores[t] > most ? scores[t] : most;
+            }
+            for (uint32_t d = 0; d < dim; d++) {
+                out[d] = 0.0f;
+            }
+            for (uint32_t t = 0; t < tokens; t++) {
+                float weight = expf(scores[t] - most);
+                sum += weight;
+                load(heads, table, v, head_kv, t, vector);
+                for (uint32_t d = 0; d < dim; d++) {
+                    out[d] += weight * vector[d];
+                }
+            }
+            for (uint32_t d = 0; d < dim; d++) {
+                out[d] /= sum;
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// The part of a norm that is computed where X is written; the division by the root mean square is left to the step that reads XN.
+#include "runtime/ref/ref.h"
+
+void graft_ref_norm(const float *x, const float *gain, uint32_t n_rows, uint32_t n, float *xn, float *ss)
+{
+    for (uint32_t r = 0; r < n_rows; r++) {
+        const float *row = x + (uint64_t)r * n;
+        for (uint32_t i = 0; i < n; i++) {
+            xn[(uint64_t)r * n + i] = row[i] * gain[i];
+        }
+        ss[r] = graft_ref_sum_squares(row, n);
+    }
+}

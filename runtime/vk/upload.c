@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bytes from the host to device memory and back: directly where the buffer is mapped, else through a ring of two halves.
+//
+// While the device copies one half, the host fills the other. The ring exists from the first staged upload to graft_vk_upload_end;
+// it is halved until it fits into what is left of the budget.
+#include "runtime/vk/vk_internal.h"
+
+enum { HALF_BYTES = 16 << 20, MIN_HALF_BYTES = 64 << 10, COPY_ALIGNMENT = 16 };
+
+struct half {
+    struct graft_vk_buffer *buffer;
+    VkCommandBuffer commands;
+    struct graft_vk_fence fence;
+    uint64_t used;  // bytes that recorded copies read
+    bool recording; // commands is begun
+};
+
+struct graft_vk_ring {
+    struct half halves[2];
+    uint32_t current;
+    uint64_t half_bytes;
+    struct graft_vk_hazards hazards; // of the current half
+};
+
+struct graft_vk_fence *graft_vk_ring_fence(struct graft_vk *vk, uint32_t half)
+{
+    return vk->ring ? &vk->ring->halves[half].fence : NULL;
+}
+
+void graft_vk_ring_destroy(struct graft_vk *vk)
+{
+    struct graft_vk_ring *ring = vk->ring;
+    if (!ring) {
+        return;
+    }
+    graft_vk_quiesce(vk);
+    for (int i = 0; i < 2; i++) {
+        struct half *half = &ring->halves[i];
+        if (!vk->abandoned) {
+            if (half->fence.handle) {
+                vk->fn.vkDestroyFence(vk->device, half->fence.handle, NULL);
+            }
+            if (half->commands) {
+                vk->fn.vkFreeCommandBuffers(vk->device, vk->pool, 1, &half->commands);
+            }
+        }
+        half->fence.pending = false;
+        graft_vk_buffer_destroy(&half->buffer);
+    }
+    graft_vk_hazards_free(&ring->hazards);
+    GRAFT_FREE(vk->ctx, &vk->ring);
+}
+
+static enum graft_status create_half(struct graft_vk *vk, struct half *half)
+{
+    VkCommandBufferAllocateInfo commands = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+        .commandPool = vk->pool,
+        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+        .commandBufferCount = 1,
+    };
+    VkResult result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkAllocateCommandBuffers(vk->device, &commands, &half->commands));
+    if (result != VK_SUCCESS) {
+        half->commands = VK_NULL_HANDLE;
+        return graft_vk_fail(vk, result, "the staging ring");
+    }
+    VkFenceCreateInfo fence = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
+    result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkCreateFence(vk->device, &fence, NULL, &half->fence.handle));
+    if (result != VK_SUCCESS) {
+        half->fence.handle = VK_NULL_HANDLE;
+        return graft_vk_fail(vk, result, "the staging ring");
+    }
+    return GRAFT_OK;
+}
+
+// Both buffers of `bytes` each; none is left on failure.
+static enum graft_status create_buffers(struct graft_vk *vk, uint64_t bytes)
+{
+    struct graft_vk_ring *ring = vk->ring;
+    for (int i = 0; i < 2; i++) {
+        enum graft_status status = graft_vk_buffer_create(vk, &ring->halves[i].buffer, bytes, GRAFT_VK_STAGING,
+                                                          GRAFT_MEM_STAGING, "the staging ring");
+        if (status != GRAFT_OK) {
+            graft_vk_buffer_destroy(&ring->halves[0].buffer);
+            return status;
+        }
+    }
+    ring->half_bytes = bytes;
+    return GRAFT_OK;
+}
+
+// Make the ring if there is none, with halves of at least `bytes` if that is not more than the maximum.
+static enum graft_status need_ring(struct graft_vk *vk, uint64_t bytes)
+{
+    if (vk->ring) {
+        return GRAFT_OK;
+    }
+    GRAFT_TRY(GRAFT_NEW(vk->ctx, GRAFT_MEM_STAGING, &vk->ring, 1, "the staging ring"));
+    vk->ring->hazards.ctx = vk->ctx;
+    uint64_t half = MIN_HALF_BYTES;
+    while (half < bytes && half < HALF_BYTES) {
+        half *= 2;
+    }
+    enum graft_status status = create_buffers(vk, half);
+    while ((status == GRAFT_E_BUDGET || status == GRAFT_E_MEMORY) && half > MIN_HALF_BYTES) {
+        half /= 2;
+        status = create_buffers(vk, half);
+    }
+    for (int i = 0; i < 2 && status == GRAFT_OK; i++) {
+        status = create_half(vk, &vk->ring->halves[i]);
+    }
+    if (status != GRAFT_OK) {
+        graft_vk_ring_destroy(vk);
+    }
+    return status;
+}
+
+// Begin the current half, waiting until the device has read what it held.
+static enum graft_status begin_half(struct graft_vk *vk)
+{
+    struct half *half = &vk->ring->halves[vk->ring->current];
+    if (half->recording) {
+        return GRAFT_OK;
+    }
+    GRAFT_TRY(graft_vk_fence_wait(vk, &half->fence, "an upload"));
+    VkCommandBufferBeginInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+        .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT,
+    };
+    VkResult result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_RECORD, vk->fn.vkBeginCommandBuffer(half->commands, &info));
+    if (result != VK_SUCCESS) {
+        return graft_vk_fail(vk, result, "recording an upload");
+    }
+    vk->counters.recordings++;
+    half->recording = true;
+    half->used = 0;
+    graft_vk_hazards_reset(&vk->ring->hazards);
+    graft_vk_hazards_record(vk, half->commands, GRAFT_VK_BARRIER_FULL); // the destination may be in use by what was submitted before
+    return GRAFT_OK;
+}
+
+// Submit the current half and go on to the other one.
+static enum graft_status flush_half(struct graft_vk *vk)
+{
+    struct half *half = &vk->ring->halves[vk->ring->current];
+    if (!half->recording) {
+        return GRAFT_OK;
+    }
+    graft_vk_hazards_record(vk, half->commands, GRAFT_VK_BARRIER_FULL);
+    VkResult result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_RECORD, vk->fn.vkEndCommandBuffer(half->commands));
+    if (result != VK_SUCCESS) {
+        return graft_vk_fail(vk, result, "recording an upload");
+    }
+    half->recording = false;
+    GRAFT_TRY(graft_vk_queue_submit(vk, &half->fence, &half->commands, 1));
+    vk->ring->current ^= 1;
+    return GRAFT_OK;
+}
+
+static enum graft_status check_range(const struct graft_vk_buffer *buffer, uint64_t offset, uint64_t bytes, const char *what)
+{
+    uint64_t end;
+    if (!graft_add_u64(offset, bytes, &end) || end > buffer->bytes) {
+        return graft_fail(GRAFT_E_ARGUMENT, "%s of bytes %" PRIu64 " to %" PRIu64 " + %" PRIu64 " of a buffer of %" PRIu64 " bytes",
+                          what, offset, offset, bytes, buffer->bytes);
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status stage(struct graft_vk *vk, struct graft_vk_buffer *to, uint64_t offset, const uint8_t *data, uint64_t bytes)
+{
+    GRAFT_TRY(need_ring(vk, bytes));
+    struct graft_vk_ring *ring = vk->ring;
+    while (bytes > 0) {
+        GRAFT_TRY(begin_half(vk));
+        struct half *half = &ring->halves[ring->current];
+        uint64_t room = ring->half_bytes - half->used;
+        uint64_t part = bytes < room ? bytes : room;
+        struct graft_vk_touch touch = {.buffer = to, .begin = offset, .end = offset + part, .write = true};
+        enum graft_vk_barrier_kind barrier;
+        GRAFT_TRY(graft_vk_hazards_step(&ring->hazards, &touch, 1, true, &barrier));
+        graft_vk_hazards_record(vk, half->commands, barrier);
+        memcpy((uint8_t *)half->buffer->mapped + half->used, data, (size_t)part);
+        VkBufferCopy region = {.srcOffset = half->used, .dstOffset = offset, .size = part};
+        vk->fn.vkCmdCopyBuffer(half->commands, graft_vk_impl(half->buffer)->handle, graft_vk_impl(to)->handle, 1, &region);
+        uint64_t used;
+        half->used = graft_align_u64(half->used + part, COPY_ALIGNMENT, &used) && used < ring->half_bytes ? used : ring->half_bytes;
+        offset += part;
+        data += part;
+        bytes -= part;
+        if (half->used == ring->half_bytes) {
+            GRAFT_TRY(flush_half(vk));
+        }
+    }
+    return GRAFT_OK;
+}
+
+enum graft_status graft_vk_upload(struct graft_vk *vk, struct graft_vk_buffer *to, uint64_t offset, const void *data, uint64_t bytes)
+{
+    GRAFT_TRY(graft_vk_alive(vk));
+    GRAFT_TRY(check_range(to, offset, bytes, "an upload"));
+    if (to->imported) {
+        return graft_fail(GRAFT_E_ARGUMENT, "an upload into an imported mapping, which is read-only");
+    }
+    if (to->mapped && graft_vk_impl(to)->coherent) {
+        memcpy((uint8_t *)to->mapped + offset, data, (size_t)bytes);
+        return GRAFT_OK;
+    }
+    enum graft_status status = stage(vk, to, offset, data, bytes);
+    if (status != GRAFT_OK && vk->ring) { // what was staged is in an unknown state: drop all of it
+        graft_vk_ring_destroy(vk);
+    }
+    return status;
+}
+
+enum graft_status graft_vk_upload_end(struct graft_vk *vk)
+{
+    if (!vk->ring) {
+        return graft_vk_alive(vk);
+    }
+    enum graft_status status = flush_half(vk);
+    for (uint32_t i = 0; i < 2 && status == GRAFT_OK; i++) {
+        status = graft_vk_fence_wait(vk, &vk->ring->halves[i].fence, "an upload");
+    }
+    graft_vk_ring_destroy(vk);
+    return status;
+}
+
+enum graft_status graft_vk_download(struct graft_vk *vk, const struct graft_vk_buffer *from, uint64_t offset, void *data,
+                                    uint64_t bytes)
+{
+    GRAFT_TRY(graft_vk_alive(vk));
+    GRAFT_TRY(check_range(from, offset, bytes, "a download"));
+    GRAFT_TRY(graft_vk_wait(vk));
+    if (vk->ring) { // staged uploads come first
+        GRAFT_TRY(graft_vk_upload_end(vk));
+    }
+    if (from->mapped) {
+        GRAFT_TRY(graft_vk_invalidate(vk));
+        memcpy(data, (const uint8_t *)from->mapped + offset, (size_t)bytes);
+        return GRAFT_OK;
+    }
+    uint64_t step = bytes < HALF_BYTES ? bytes : HALF_BYTES;
+    if (step == 0) {
+        return GRAFT_OK;
+    }
+    struct graft_vk_buffer *window;
+    GRAFT_TRY(graft_vk_buffer_create(vk, &window, step, GRAFT_VK_READBACK, GRAFT_MEM_STAGING, "a download"));
+    enum graft_status status = GRAFT_OK;
+    uint8_t *to = data;
+    while (bytes > 0 && status == GRAFT_OK) {
+        uint64_t part = bytes < step ? bytes : step;
+        GRAFT_TRY_OUT(graft_vk_once_begin(vk), status, out);
+        VkBufferCopy region = {.srcOffset = offset, .size = part};
+        vk->fn.vkCmdCopyBuffer(vk->once, graft_vk_impl(from)->handle, graft_vk_impl(window)->handle, 1, &region);
+        GRAFT_TRY_OUT(graft_vk_once_finish(vk, "a download"), status, out);
+        GRAFT_TRY_OUT(graft_vk_invalidate(vk), status, out);
+        memcpy(to, window->mapped, (size_t)part);
+        offset += part;
+        to += part;
+        bytes -= part;
+    }
+out:
+    graft_vk_buffer_destroy(&window);
+    return status;
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+#version 450
+#extension GL_GOOGLE_include_directive : require
+// Causal attention of one batch row over its sequence's KV pages: AO[h] = sum over t <= pos of softmax(q[h] . k[t]) v[t], in one pass with a
+// running maximum (online softmax: Milakov 2018; flash attention: Dao 2022). Queries are already scaled.
+//   q [n][n_head][head_dim]   kv f16 pages: keys, values from v_quads on   state   ao [n][n_head][head_dim]
+//   part [n][n_head][SPLITS][head_dim + 2] and counter [n][n_head_kv * head_groups]: only with SPLITS > 1
+// Grid: x = (KV head, group of up to HEADS query heads that share it, split of the positions), y = batch row. Positions are taken TILE at a
+// time; for the scores an invocation owns positions, for the values it owns dimensions. The last workgroup of a row and head to finish adds
+// up the splits in order, so the result does not depend on timing.
+// Limits: head_dim a multiple of 8, at most 8 * WORKGROUP * ... (DIMS values an invocation); WORKGROUP <= 64; HEADS <= 8.
+// Reference: runtime/ref/attention.c.
+#include "params.h"
+#include "lib/io.glsl"
+layout(local_size_x_id = 0) in;
+layout(constant_id = 0) const uint WORKGROUP = 8;
+layout(constant_id = 1) const uint HEADS = 1;      // query heads of a workgroup
+layout(constant_id = 2) const uint POSITIONS = 4;  // of an invocation in a tile; TILE = WORKGROUP * POSITIONS
+layout(constant_id = 3) const uint QUADS_OF_K = 8; // head_dim / 8
+layout(constant_id = 4) const uint PAIRS = 4;      // pairs of dimensions an invocation owns for the values: ceil(head_dim / 2 / WORKGROUP)
+layout(constant_id = 5) const uint SPLITS = 1;
+VEC4S(0, q)
+QUADS(1, kv)
+WORDS(2, kv_words)
+layout(binding = 3, std430) readonly restrict buffer state_buffer { uint state[]; };
+layout(binding = 4, std430) writeonly restrict buffer ao_buffer { float ao[]; };
+layout(binding = 5, std430) coherent restrict buffer part_buffer { float part[]; };
+layout(binding = 6, std430) coherent restrict buffer counter_buffer { uint counter[]; };
+layout(push_constant) uniform push_block { graft_attention_push push; };
+#include "lib/reduce.glsl"
+
+const uint TILE = WORKGROUP * POSITIONS;
+#ifndef SUBGROUPS
+shared float weights[HEADS * TILE];
+#endif
+shared uint arrived;
+
+void main()
+{
+    uint n = gl_WorkGroupID.y, lane = gl_LocalInvocationIndex;
+    uint split = gl_WorkGroupID.x % SPLITS, group = gl_WorkGroupID.x / SPLITS;
+    uint kv_head = group / push.head_groups;
+    uint per_kv = push.n_head / push.n_head_kv;
+    uint head0 = kv_head * per_kv + (group % push.head_groups) * HEADS;
+    uint head_end = (kv_head + 1u) * per_kv;
+    uint row = push.state_rows + n * GRAFT_ROW_WORDS;
+    uint length = state[row + GRAFT_ROW_POS] + 1u;
+    uint table = push.state_tables + state[row + GRAFT_ROW_TABLE];
+    uint tiles = (length + TILE - 1u) / TILE, share = (tiles + SPLITS - 1u) / SPLITS;
+    uint first_tile = min(split * share, tiles), end_tile = min(first_tile + share, tiles);
+
+    uint q_at[HEADS];
+    float maximum[HEADS], total[HEADS];
+    vec2 acc[HEADS * PAIRS];
+    for (uint h = 0u; h < HEADS; h++) {
+        q_at[h] = (n * push.n_head + min(head0 + h, head_end - 1u)) * QUADS_OF_K * 2u;
+        maximum[h] = -3.0e38;
+        total[h] = 0.0;
+        for (uint i = 0u; i < PAIRS; i++) {
+            acc[h * PAIRS + i] = vec2(0.0);
+        }
+    }
+    for (uint tile = first_tile; tile < end_tile; tile++) {
+        float score[HEADS * POSITIONS];
+        uint k_at[POSITIONS];
+        for (uint p = 0u; p < POSITIONS; p++) {
+            uint t = min(tile * TILE + p * WORKGROUP + lane, length - 1u);
+            uint page = state[table + t / GRAFT_PAGE_TOKENS];
+            k_at[p] = ((page * push.n_head_kv + kv_head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) * QUADS_OF_K;
+            for (uint h = 0u; h < HEADS; h++) {
+                score[h * POSITIONS + p] = 0.0;
+            }
+        }
+        for (uint i = 0u; i < QUADS_OF_K; i++) {
+            vec4 low[POSITIONS], high[POSITIONS];
+            for (uint p = 0u; p < POSITIONS; p++) {
+                uvec4 k = QUAD(kv, k_at[p] + i);
+                low[p] = vec4(unpackHalf2x16(k.x), unpackHalf2x16(k.y));
+                high[p] = vec4(unpackHalf2x16(k.z), unpackHalf2x16(k.w));
+            }
+            for (uint h = 0u; h < HEADS; h++) {
+                vec4 a = VEC4(q, q_at[h] + i * 2u), b = VEC4(q, q_at[h] + i * 2u + 1u);
+                for (uint p = 0u; p < POSITIONS; p++) {
+                    score[h * POSITIONS + p] += dot(a, low[p]) + dot(b, high[p]);
+                }
+            }
+        }
+        for (uint h = 0u; h < HEADS; h++) {
+            float top = -3.0e38;
+            for (uint p = 0u; p < POSITIONS; p++) {
+                if (tile * TILE + p * WORKGROUP + lane >= length) {
+                    score[h * POSITIONS + p] = -3.0e38;
+                }
+                top = max(top, score[h * POSITIONS + p]);
+            }
+            top = max(maximum[h], workgroup_max(top));
+            float rescale = exp(maximum[h] - top), sum = 0.0;
+            maximum[h] = top;
+            for (uint p = 0u; p < POSITIONS; p++) {
+                bool inside = tile * TILE + p * WORKGROUP + lane < length;
+                float weight = inside ? exp(score[h * POSITIONS + p] - top) : 0.0;
+                score[h * POSITIONS + p] = weight;
+                sum += weight;
+#ifndef SUBGROUPS
+                weights[h * TILE + p * WORKGROUP + lane] = weight;
+#endif
+            }
+            total[h] = fma(total[h], rescale, workgroup_sum(sum));
+            for (uint i = 0u; i < PAIRS; i++) {
+                acc[h * PAIRS + i] *= rescale;
+            }
+        }
+#ifndef SUBGROUPS
+        barrier();
+#endif
+        for (uint p = 0u; p < POSITIONS; p++) {
+            uint count = min(WORKGROUP, length - min(length, tile * TILE + p * WORKGROUP));
+            for (uint j = 0u; j < count; j++) {
+                uint t = tile * TILE + p * WORKGROUP + j;
+                uint page = state[table + t / GRAFT_PAGE_TOKENS];
+                uint v_at = push.v_quads * 4u +
+                            ((page * push.n_head_kv + kv_head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) * QUADS_OF_K * 4u;
+                vec2 v[PAIRS];
+                if (PAIRS % 4u == 0u) {
+                    for (uint i = 0u; i < PAIRS / 4u; i++) {
+                        uvec4 four = QUAD(kv, v_at / 4u + min(lane * (PAIRS / 4u) + i, QUADS_OF_K - 1u));
+                        v[i * 4u] = unpackHalf2x16(four.x);
+                        v[i * 4u + 1u] = unpackHalf2x16(four.y);
+                        v[i * 4u + 2u] = unpackHalf2x16(four.z);
+                        v[i * 4u + 3u] = unpackHalf2x16(four.w);
+                    }
+                } else {
+                    for (uint i = 0u; i < PAIRS; i++) {
+                        v[i] = unpackHalf2x16(WORD(kv_words, v_at + min(lane * PAIRS + i, QUADS_OF_K * 4u - 1u)));
+                    }
+                }
+                for (uint h = 0u; h < HEADS; h++) {
+#ifdef SUBGROUPS
+                    float weight = subgroupShuffle(score[h * POSITIONS + p], j);
+#else
+                    float weight = weights[h * TILE + p * WORKGROUP + j];
+#endif
+                    for (uint i = 0u; i < PAIRS; i++) {
+                        acc[h * PAIRS + i] = fma(vec2(weight), v[i], acc[h * PAIRS + i]);
+                    }
+                }
+            }
+        }
+#ifndef SUBGROUPS
+        barrier();
+#endif
+    }
+
+    uint head_dim = QUADS_OF_K * 8u;
+    if (SPLITS == 1u) {
+        for (uint h = 0u; h < HEADS; h++) {
+            for (uint i = 0u; i < PAIRS; i++) {
+                uint dim = (lane * PAIRS + i) * 2u;
+                if (dim < head_dim && head0 + h < head_end) {
+                    uint at = (n * push.n_head + head0 + h) * head_dim + dim;
+                    ao[at] = acc[h * PAIRS + i].x / total[h];
+                    ao[at + 1u] = acc[h * PAIRS + i].y / total[h];
+                }
+            }
+        }
+        return;
+    }
+    uint stride = head_dim + 2u;
+    for (uint h = 0u; h < HEADS && head0 + h < head_end; h++) {
+        uint at = ((n * push.n_head + head0 + h) * SPLITS + split) * stride;
+        for (uint i = 0u; i < PAIRS; i++) {
+            uint dim = (lane * PAIRS + i) * 2u;
+            if (dim < head_dim) {
+                part[at + dim] = acc[h * PAIRS + i].x;
+                part[at + dim + 1u] = acc[h * PAIRS + i].y;
+            }
+        }
+        if (lane == 0u) {
+            part[at + head_dim] = maximum[h];
+            part[at + head_dim + 1u] = total[h];
+        }
+    }
+    memoryBarrierBuffer();
+    barrier();
+    if (lane == 0u) {
+        arrived = atomicAdd(counter[n * push.n_head_kv * push.head_groups + group], 1u);
+    }
+    barrier();
+    if (arrived != SPLITS - 1u) {
+        return;
+    }
+    memoryBarrierBuffer();
+    if (lane == 0u) {
+        counter[n * push.n_head_kv * push.head_groups + group] = 0u;
+    }
+    for (uint h = 0u; h < HEADS && head0 + h < head_end; h++) {
+        uint at = (n * push.n_head + head0 + h) * SPLITS * stride;
+        float top = -3.0e38, sum = 0.0;
+        for (uint s = 0u; s < SPLITS; s++) {
+            top = max(top, part[at + s * stride + head_dim]);
+        }
+        for (uint s = 0u; s < SPLITS; s++) {
+            sum += part[at + s * stride + head_dim + 1u] * exp(part[at + s * stride + head_dim] - top);
+        }
+        for (uint i = 0u; i < PAIRS * 2u; i++) {
+            uint dim = lane * PAIRS * 2u + i;
+            if (dim < head_dim) {
+                float value = 0.0;
+                for (uint s = 0u; s < SPLITS; s++) {
+                    value += part[at + s * stride + dim] * exp(part[at + s * stride + head_dim] - top);
+                }
+                ao[(n * push.n_head + head0 + h) * head_dim + dim] = value / sum;
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#version 450
+#extension GL_GOOGLE_include_directive : require
+// Token embedding and what the first norm needs: X = E[token]; XN = X * gain; SS = parts of sum of X^2.
+//   weights [n_vocab][n_embd] quantized (a window: ids first .. first + count)   state   gain [n_embd]   X, xn [n][n_embd]   ss_out [n][parts_out]
+// Grid: x over groups of WORKGROUP x 32 values, y over batch rows. Ids outside the window are left to the dispatch that has theirs.
+// Reference: runtime/ref/embed.c.
+#include "params.h"
+#include "lib/io.glsl"
+layout(local_size_x_id = 0) in;
+layout(constant_id = 0) const uint WORKGROUP = 8;
+WORDS(0, weights)
+layout(binding = 1, std430) readonly restrict buffer state_buffer { uint state[]; };
+layout(binding = 2, std430) readonly restrict buffer gain_buffer { float gain[]; };
+layout(binding = 3, std430) writeonly restrict buffer residual_buffer { float residual[]; };
+layout(binding = 4, std430) writeonly restrict buffer xn_buffer { float xn[]; };
+layout(binding = 5, std430) writeonly restrict buffer ss_buffer { float ss_out[]; };
+layout(push_constant) uniform push_block { graft_embed_push push; };
+#include "lib/reduce.glsl"
+#include "quant/common.glsl"
+#define W_WORD(i) WORD(weights, i)
+#define Q_LOAD q_load
+#include "quant/format.glsl"
+
+void main()
+{
+    uint n = gl_WorkGroupID.y, sub = gl_GlobalInvocationID.x;
+    uint id = state[push.state_rows + n * GRAFT_ROW_WORDS + GRAFT_ROW_TOKEN] - push.first;
+    if (id >= push.count) {
+        return;
+    }
+    float squares = 0.0;
+    if (sub < push.subs) {
+        uint raw[Q_RAW];
+        vec2 scale[Q_PARTS];
+        q_load(push.base + id * push.row_bytes, sub, raw, scale);
+        for (uint i = 0u; i < 8u; i++) {
+            vec4 v = q_value(raw, i) * scale[i * Q_PARTS / 8u].x + scale[i * Q_PARTS / 8u].y;
+            for (uint k = 0u; k < 4u; k++) {
+                uint dim = sub * 32u + i * 4u + k;
+                residual[n * push.subs * 32u + dim] = v[k];
+                xn[n * push.subs * 32u + dim] = v[k] * gain[dim];
+                squares = fma(v[k], v[k], squares);
+            }
+        }
+    }
+    squares = workgroup_sum(squares);
+    if (gl_LocalInvocationIndex == 0u) {
+        ss_out[n * push.parts_out + gl_WorkGroupID.x] = squares;
+    }
+}

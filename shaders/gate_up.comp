@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#version 450
+#extension GL_GOOGLE_include_directive : require
+// The gated feed-forward's first half: h = silu(g) * u with g = Wg xn / rms, u = Wu xn / rms (SwiGLU: Shazeer 2020).
+//   weights, weights2 [n_ff][n_embd] quantized, one format   xn [n][n_embd]   ss [n][parts_in]   h [n][n_ff]
+// An owner computes R / 2 values of h: its first R / 2 rows are of Wg, the others the same rows of Wu. Reference: runtime/ref/gate_up.c.
+#include "params.h"
+#include "lib/io.glsl"
+WORDS(0, weights)
+VEC4S(1, x)
+layout(binding = 2, std430) readonly restrict buffer ss_buffer { float ss[]; };
+layout(binding = 3, std430) writeonly restrict buffer h_buffer { float h[]; };
+WORDS(4, weights2)
+layout(push_constant) uniform push_block { graft_matmul_push push; };
+#define SECOND_MATRIX
+#include "lib/matmul.glsl"
+
+void main()
+{
+    uint rows = push.rows[0], half_r = R / 2u, first = (gl_WorkGroupID.x * OWNERS + OWNER) * half_r;
+    for (uint r = 0u; r < half_r; r++) {
+        uint at = min(first + r, rows - 1u) * push.row_bytes;
+        row[r] = push.base[0] + at;
+        row[r + half_r] = push.base[1] + at;
+    }
+    for (uint c = 0u; c < C; c++) {
+        col[c] = (gl_WorkGroupID.y * C + c) * push.subs * 8u;
+    }
+    accumulate(push.subs);
+    if (!LEADER) {
+        return;
+    }
+    for (uint c = 0u; c < C; c++) {
+        uint n = gl_WorkGroupID.y * C + c;
+        float inverse;
+        RMS_INVERSE(ss, n, push, inverse)
+        for (uint r = 0u; r < half_r; r++) {
+            if (first + r < rows) {
+                float g = acc[r * C + c] * inverse, u = acc[(r + half_r) * C + c] * inverse;
+                h[n * push.out_stride + push.first[0] + first + r] = g / (1.0 + exp(-g)) * u;
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#version 450
+#extension GL_GOOGLE_include_directive : require
+// Output head: logits of the batch rows that want them: LOGITS[o] = W XN[out[o]] / rms.
+//   weights [n_vocab][n_embd] quantized (a window of rows: first)   xn [n][n_embd]   ss [n][parts_in]   state (out)   logits [n_out][n_vocab]
+// The column of tile c is row out[c] of the batch; entries beyond n_out repeat row 0 of the list's memory, which is harmless.
+// Reference: runtime/ref/head.c.
+#include "params.h"
+#include "lib/io.glsl"
+WORDS(0, weights)
+VEC4S(1, x)
+layout(binding = 2, std430) readonly restrict buffer ss_buffer { float ss[]; };
+layout(binding = 3, std430) readonly restrict buffer state_buffer { uint state[]; };
+layout(binding = 4, std430) writeonly restrict buffer logits_buffer { float logits[]; };
+layout(push_constant) uniform push_block { graft_matmul_push push; };
+#include "lib/matmul.glsl"
+
+void main()
+{
+    uint rows = push.rows[0], first = (gl_WorkGroupID.x * OWNERS + OWNER) * R;
+    for (uint r = 0u; r < R; r++) {
+        row[r] = push.base[0] + min(first + r, rows - 1u) * push.row_bytes;
+    }
+    for (uint c = 0u; c < C; c++) {
+        col[c] = state[push.state_out + gl_WorkGroupID.y * C + c] * push.subs * 8u;
+    }
+    accumulate(push.subs);
+    if (!LEADER) {
+        return;
+    }
+    for (uint c = 0u; c < C; c++) {
+        uint o = gl_WorkGroupID.y * C + c;
+        float inverse;
+        RMS_INVERSE(ss, state[push.state_out + o], push, inverse)
+        for (uint r = 0u; r < R; r++) {
+            if (first + r < rows) {
+                logits[o * push.out_stride + push.first[0] + first + r] = acc[r * C + c] * inverse;
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// y[c][r] = sum over k of W[r][k] x[c][k], the core that qkv, residual, gate_up and head share.
+//
+// An "owner" computes a tile of R rows x C columns (batch rows) and holds the finished sums in registers:
+//   default   the owner is one invocation; it walks K alone, so nothing is reduced. For devices whose loads are gathers anyway
+//             (software Vulkan): bits do not depend on R or C.
+//   TEAM      the owner is a team that shares K: a subgroup (SUBGROUPS) or the whole workgroup (shared memory); sums are added in a fixed
+//             order, and every invocation of the team ends up with them. For GPUs: neighbours read neighbouring blocks.
+// The including kernel has bound weights (words) and x (vec4s), and calls accumulate().
+layout(local_size_x_id = 0) in;
+layout(constant_id = 0) const uint WORKGROUP = 8;
+layout(constant_id = 1) const uint R = 4;
+layout(constant_id = 2) const uint C = 1;
+
+#include "lib/reduce.glsl"
+#include "quant/common.glsl"
+
+#define W_WORD(i) WORD(weights, i)
+#define Q_LOAD q_load
+#include "quant/format.glsl"
+#undef W_WORD
+#undef Q_LOAD
+#ifdef SECOND_MATRIX
+#define W_WORD(i) WORD(weights2, i)
+#define Q_LOAD q_load2
+#include "quant/format.glsl"
+#undef W_WORD
+#undef Q_LOAD
+#endif
+
+#if defined(TEAM) && defined(SUBGROUPS)
+#define OWNERS gl_NumSubgroups
+#define OWNER gl_SubgroupID
+#define FIRST_SUB gl_SubgroupInvocationID
+#define STEP_SUB gl_SubgroupSize
+#define LEADER (gl_SubgroupInvocationID == 0u)
+#elif defined(TEAM)
+#define OWNERS 1u
+#define OWNER 0u
+#define FIRST_SUB gl_LocalInvocationIndex
+#define STEP_SUB WORKGROUP
+#define LEADER (gl_LocalInvocationIndex == 0u)
+#else
+#define OWNERS WORKGROUP
+#define OWNER gl_LocalInvocationIndex
+#define FIRST_SUB 0u
+#define STEP_SUB 1u
+#define LEADER true
+#endif
+
+// Private to the invocation (not parameters: glslang 12 fails now and then on parameters sized by specialization constants).
+uint row[R];      // in: byte offset of each row's weights; with SECOND_MATRIX the upper half of the rows is read from weights2
+uint col[C];      // in: vec4 index of each column's first value
+float acc[R * C]; // out: acc[r * C + c] gets the sums
+
+void accumulate(uint subs)
+{
+    for (uint i = 0u; i < R * C; i++) {
+        acc[i] = 0.0;
+    }
+    for (uint sub = FIRST_SUB; sub < subs; sub += STEP_SUB) {
+        uint raw[R][Q_RAW];
+        vec2 scale[R][Q_PARTS];
+        for (uint r = 0u; r < R; r++) {
+#ifdef SECOND_MATRIX
+            if (r >= R / 2u) {
+                q_load2(row[r], sub, raw[r], scale[r]);
+                continue;
+            }
+#endif
+            q_load(row[r], sub, raw[r], scale[r]);
+        }
+        for (uint part = 0u; part < Q_PARTS; part++) {
+            float sum[R * C];
+            float x_sum[C];
+            for (uint i = 0u; i < R * C; i++) {
+                sum[i] = 0.0;
+            }
+            for (uint c = 0u; c < C; c++) {
+                x_sum[c] = 0.0;
+            }
+            for (uint j = 0u; j < 8u / Q_PARTS; j++) {
+                uint i = part * (8u / Q_PARTS) + j;
+                vec4 q[R];
+                for (uint r = 0u; r < R; r++) {
+                    q[r] = q_value(raw[r], i);
+                }
+                for (uint c = 0u; c < C; c++) {
+                    vec4 v = VEC4(x, col[c] + sub * 8u + i);
+#if Q_MIN
+                    x_sum[c] += (v.x + v.y) + (v.z + v.w);
+#endif
+                    for (uint r = 0u; r < R; r++) {
+                        float t = sum[r * C + c];
+                        t = fma(q[r].x, v.x, t);
+                        t = fma(q[r].y, v.y, t);
+                        t = fma(q[r].z, v.z, t);
+                        sum[r * C + c] = fma(q[r].w, v.w, t);
+                    }
+                }
+            }
+            for (uint r = 0u; r < R; r++) {
+                for (uint c = 0u; c < C; c++) {
+#if Q_MIN
+                    acc[r * C + c] = fma(scale[r][part].y, x_sum[c], acc[r * C + c]);
+#endif
+                    acc[r * C + c] = fma(scale[r][part].x, sum[r * C + c], acc[r * C + c]);
+                }
+            }
+        }
+    }
+#ifdef TEAM
+    for (uint i = 0u; i < R * C; i++) {
+#ifdef SUBGROUPS
+        acc[i] = subgroupAdd(acc[i]);
+#else
+        acc[i] = workgroup_sum(acc[i]);
+#endif
+    }
+#endif
+}
+
+// 1 / root mean square of X in batch row `row`, from its parts.
+#define RMS_INVERSE(ss, row, push, result)                                   \
+    {                                                                        \
+        float total = 0.0;                                                   \
+        for (uint part = 0u; part < push.parts_in; part++) {                 \
+            total += ss[(row) * push.parts_in + part];                       \
+        }                                                                    \
+        result = inversesqrt(fma(total, push.inv_n, push.eps));              \
+    }

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums and maxima over a workgroup in a fixed order. Every invocation must call them in uniform control flow and gets the result.
+// SUBGROUPS: the workgroup is a whole number of full subgroups. Otherwise a tree in shared memory, no subgroup operations.
+// Needs: WORKGROUP, a specialization constant, at most 256.
+#ifdef SUBGROUPS
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_arithmetic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+#endif
+
+shared float reduce_shared[256];
+
+float workgroup_sum(float v)
+{
+#ifdef SUBGROUPS
+    v = subgroupAdd(v);
+    if (gl_NumSubgroups > 1u) {
+        if (subgroupElect()) {
+            reduce_shared[gl_SubgroupID] = v;
+        }
+        barrier();
+        v = 0.0;
+        for (uint i = 0u; i < gl_NumSubgroups; i++) {
+            v += reduce_shared[i];
+        }
+        barrier();
+    }
+    return v;
+#else
+    uint lane = gl_LocalInvocationIndex;
+    reduce_shared[lane] = v;
+    barrier();
+    for (uint width = WORKGROUP / 2u; width > 0u; width /= 2u) {
+        if (lane < width) {
+            reduce_shared[lane] += reduce_shared[lane + width];
+        }
+        barrier();
+    }
+    v = reduce_shared[0];
+    barrier();
+    return v;
+#endif
+}
+
+float workgroup_max(float v)
+{
+#ifdef SUBGROUPS
+    v = subgroupMax(v);
+    if (gl_NumSubgroups > 1u) {
+        if (subgroupElect()) {
+            reduce_shared[gl_SubgroupID] = v;
+        }
+        barrier();
+        v = reduce_shared[0];
+        for (uint i = 1u; i < gl_NumSubgroups; i++) {
+            v = max(v, reduce_shared[i]);
+        }
+        barrier();
+    }
+    return v;
+#else
+    uint lane = gl_LocalInvocationIndex;
+    reduce_shared[lane] = v;
+    barrier();
+    for (uint width = WORKGROUP / 2u; width > 0u; width /= 2u) {
+        if (lane < width) {
+            reduce_shared[lane] = max(reduce_shared[lane], reduce_shared[lane + width]);
+        }
+        barrier();
+    }
+    v = reduce_shared[0];
+    barrier();
+    return v;
+#endif
+}

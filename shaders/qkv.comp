@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#version 450
+#extension GL_GOOGLE_include_directive : require
+// Queries, keys and values of a layer: y = W xn / rms; rotary embedding on queries and keys (Su 2021; adjacent pairs); queries times
+// attention_scale go to Q, keys and values as f16 into the row's KV slot.
+//   weights [segments][rows][n_in] quantized   xn [n][n_embd]   ss [n][parts_in]   state   q_out [n][n_head][head_dim]   kv f16 pages
+// Segments follow each other in the grid (x); y is the column tile. R is even. Reference: runtime/ref/qkv.c.
+#include "params.h"
+#include "lib/io.glsl"
+WORDS(0, weights)
+VEC4S(1, x)
+layout(binding = 2, std430) readonly restrict buffer ss_buffer { float ss[]; };
+layout(binding = 3, std430) readonly restrict buffer state_buffer { uint state[]; };
+layout(binding = 4, std430) writeonly restrict buffer q_buffer { float q_out[]; };
+layout(binding = 5, std430) writeonly restrict buffer kv_buffer { uint kv[]; };
+layout(push_constant) uniform push_block { graft_matmul_push push; };
+#include "lib/matmul.glsl"
+
+void main()
+{
+    uint group = gl_WorkGroupID.x, segment = 0u;
+    if (group >= push.groups[1]) {
+        segment = 2u;
+        group -= push.groups[1];
+    } else if (group >= push.groups[0]) {
+        segment = 1u;
+        group -= push.groups[0];
+    }
+    uint rows = push.rows[segment], first = (group * OWNERS + OWNER) * R;
+    for (uint r = 0u; r < R; r++) {
+        row[r] = push.base[segment] + min(first + r, rows - 1u) * push.row_bytes;
+    }
+    for (uint c = 0u; c < C; c++) {
+        col[c] = (gl_WorkGroupID.y * C + c) * push.subs * 8u;
+    }
+    accumulate(push.subs);
+    if (!LEADER || first >= rows) {
+        return;
+    }
+    uint kind = (push.kinds >> (segment * 2u)) & 3u;
+    uint out_row = push.first[segment] + first, dim = out_row % push.head_dim;
+    for (uint c = 0u; c < C; c++) {
+        uint n = gl_WorkGroupID.y * C + c;
+        float inverse;
+        RMS_INVERSE(ss, n, push, inverse)
+        uint head = out_row / push.head_dim;
+        uint slot = state[push.state_rows + n * GRAFT_ROW_WORDS + GRAFT_ROW_SLOT];
+        uint page = slot / GRAFT_PAGE_TOKENS, offset = slot % GRAFT_PAGE_TOKENS;
+        uint kv_at = (((page * push.n_head_kv + head) * GRAFT_PAGE_TOKENS + offset) * push.head_dim + dim) / 2u;
+        for (uint r = 0u; r < R; r += 2u) {
+            vec2 y = vec2(acc[r * C + c], acc[(r + 1u) * C + c]) * inverse;
+            if (kind != 2u && dim + r < push.rope_dim) {
+                uint at = push.state_rope + n * push.rope_dim + dim + r;
+                float cosine = uintBitsToFloat(state[at]), sine = uintBitsToFloat(state[at + 1u]);
+                y = vec2(y.x * cosine - y.y * sine, y.x * sine + y.y * cosine);
+            }
+            if (kind == 0u) {
+                q_out[n * push.out_stride + out_row + r] = y.x * push.scale;
+                q_out[n * push.out_stride + out_row + r + 1u] = y.y * push.scale;
+            } else {
+                kv[(kind == 2u ? push.v_words : 0u) + kv_at + r / 2u] = packHalf2x16(y);
+            }
+        }
+    }
+}
