@@ -21,7 +21,10 @@ target_compile_options(graft_test_headers PRIVATE -Werror $<$<COMPILE_LANGUAGE:C
 add_test(NAME layering COMMAND ${CMAKE_COMMAND} -DROOT=${CMAKE_SOURCE_DIR} -P ${CMAKE_CURRENT_SOURCE_DIR}/layering.cmake)
 add_test(NAME symbols COMMAND ${CMAKE_COMMAND} -DNM=${CMAKE_NM} -DSHARED=$<TARGET_FILE:graft_shared>
          -DARCHIVE=$<TARGET_FILE:graft_static> -P ${CMAKE_CURRENT_SOURCE_DIR}/symbols.cmake)
-# Sanitizers add their own names, and installed programs would need their run-time libraries.
+add_test(NAME install COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/install.sh ${CMAKE_BINARY_DIR} ${CMAKE_SOURCE_DIR})
+# Sanitizers add their own names, and programs that use the installed library would need their run-time libraries.
 if(GRAFT_SANITIZE)
-  set_tests_properties(symbols PROPERTIES DISABLED ON)
+  set_tests_properties(symbols install PROPERTIES DISABLED ON)
+elseif(NOT GRAFT_TOOLS)
+  set_tests_properties(install PROPERTIES DISABLED ON)
 endif()
