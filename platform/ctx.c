@@ -219,3 +219,10 @@ const char *graft_ctx_cache_dir(const struct graft_ctx *ctx)
 {
     return ctx->cache_dir;
 }
+
+enum graft_status graft_ctx_create_like(struct graft_ctx *ctx, struct graft_ctx **out)
+{
+    struct graft_ctx_params params = {
+        .size = sizeof params, .alloc = ctx->alloc, .free = ctx->free, .alloc_user = ctx->alloc_user};
+    return graft_ctx_create(out, &params);
+}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 // Causal attention of one batch row over its sequence's KV pages: AO[h] = sum over t <= pos of softmax(q[h] . k[t]) v[t], in one pass with a
 // running maximum (online softmax: Milakov 2018; flash attention: Dao 2022). Queries are already scaled.
 //   q [n][n_head][head_dim]   kv f16 pages: keys, values from v_quads on   state   ao [n][n_head][head_dim]
@@ -33,7 +34,9 @@ const uint TILE = WORKGROUP * POSITIONS;
 #ifndef SUBGROUPS
 shared float weights[HEADS * TILE];
 #endif
-shared uint arrived;
+#ifndef ONE_SUBGROUP
+shared uint arrived_shared;
+#endif
 
 void main()
 {
@@ -52,42 +55,42 @@ void main()
     uint q_at[HEADS];
     float maximum[HEADS], total[HEADS];
     vec2 acc[HEADS * PAIRS];
-    for (uint h = 0u; h < HEADS; h++) {
+    [[unroll]] for (uint h = 0u; h < HEADS; h++) {
         q_at[h] = (n * push.n_head + min(head0 + h, head_end - 1u)) * QUADS_OF_K * 2u;
         maximum[h] = -3.0e38;
         total[h] = 0.0;
-        for (uint i = 0u; i < PAIRS; i++) {
+        [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
             acc[h * PAIRS + i] = vec2(0.0);
         }
     }
     for (uint tile = first_tile; tile < end_tile; tile++) {
         float score[HEADS * POSITIONS];
         uint k_at[POSITIONS];
-        for (uint p = 0u; p < POSITIONS; p++) {
+        [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
             uint t = min(tile * TILE + p * WORKGROUP + lane, length - 1u);
             uint page = state[table + t / GRAFT_PAGE_TOKENS];
             k_at[p] = ((page * push.n_head_kv + kv_head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) * QUADS_OF_K;
-            for (uint h = 0u; h < HEADS; h++) {
+            [[unroll]] for (uint h = 0u; h < HEADS; h++) {
                 score[h * POSITIONS + p] = 0.0;
             }
         }
-        for (uint i = 0u; i < QUADS_OF_K; i++) {
+        [[unroll]] for (uint i = 0u; i < QUADS_OF_K; i++) {
             vec4 low[POSITIONS], high[POSITIONS];
-            for (uint p = 0u; p < POSITIONS; p++) {
+            [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
                 uvec4 k = QUAD(kv, k_at[p] + i);
                 low[p] = vec4(unpackHalf2x16(k.x), unpackHalf2x16(k.y));
                 high[p] = vec4(unpackHalf2x16(k.z), unpackHalf2x16(k.w));
             }
-            for (uint h = 0u; h < HEADS; h++) {
+            [[unroll]] for (uint h = 0u; h < HEADS; h++) {
                 vec4 a = VEC4(q, q_at[h] + i * 2u), b = VEC4(q, q_at[h] + i * 2u + 1u);
-                for (uint p = 0u; p < POSITIONS; p++) {
+                [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
                     score[h * POSITIONS + p] += dot(a, low[p]) + dot(b, high[p]);
                 }
             }
         }
-        for (uint h = 0u; h < HEADS; h++) {
+        [[unroll]] for (uint h = 0u; h < HEADS; h++) {
             float top = -3.0e38;
-            for (uint p = 0u; p < POSITIONS; p++) {
+            [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
                 if (tile * TILE + p * WORKGROUP + lane >= length) {
                     score[h * POSITIONS + p] = -3.0e38;
                 }
@@ -96,7 +99,7 @@ void main()
             top = max(maximum[h], workgroup_max(top));
             float rescale = exp(maximum[h] - top), sum = 0.0;
             maximum[h] = top;
-            for (uint p = 0u; p < POSITIONS; p++) {
+            [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
                 bool inside = tile * TILE + p * WORKGROUP + lane < length;
                 float weight = inside ? exp(score[h * POSITIONS + p] - top) : 0.0;
                 score[h * POSITIONS + p] = weight;
@@ -106,14 +109,14 @@ void main()
 #endif
             }
             total[h] = fma(total[h], rescale, workgroup_sum(sum));
-            for (uint i = 0u; i < PAIRS; i++) {
+            [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
                 acc[h * PAIRS + i] *= rescale;
             }
         }
 #ifndef SUBGROUPS
         barrier();
 #endif
-        for (uint p = 0u; p < POSITIONS; p++) {
+        [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
             uint count = min(WORKGROUP, length - min(length, tile * TILE + p * WORKGROUP));
             for (uint j = 0u; j < count; j++) {
                 uint t = tile * TILE + p * WORKGROUP + j;
@@ -122,7 +125,7 @@ void main()
                             ((page * push.n_head_kv + kv_head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) * QUADS_OF_K * 4u;
                 vec2 v[PAIRS];
                 if (PAIRS % 4u == 0u) {
-                    for (uint i = 0u; i < PAIRS / 4u; i++) {
+                    [[unroll]] for (uint i = 0u; i < PAIRS / 4u; i++) {
                         uvec4 four = QUAD(kv, v_at / 4u + min(lane * (PAIRS / 4u) + i, QUADS_OF_K - 1u));
                         v[i * 4u] = unpackHalf2x16(four.x);
                         v[i * 4u + 1u] = unpackHalf2x16(four.y);
@@ -130,17 +133,17 @@ void main()
                         v[i * 4u + 3u] = unpackHalf2x16(four.w);
                     }
                 } else {
-                    for (uint i = 0u; i < PAIRS; i++) {
+                    [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
                         v[i] = unpackHalf2x16(WORD(kv_words, v_at + min(lane * PAIRS + i, QUADS_OF_K * 4u - 1u)));
                     }
                 }
-                for (uint h = 0u; h < HEADS; h++) {
+                [[unroll]] for (uint h = 0u; h < HEADS; h++) {
 #ifdef SUBGROUPS
                     float weight = subgroupShuffle(score[h * POSITIONS + p], j);
 #else
                     float weight = weights[h * TILE + p * WORKGROUP + j];
 #endif
-                    for (uint i = 0u; i < PAIRS; i++) {
+                    [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
                         acc[h * PAIRS + i] = fma(vec2(weight), v[i], acc[h * PAIRS + i]);
                     }
                 }
@@ -153,8 +156,8 @@ void main()
 
     uint head_dim = QUADS_OF_K * 8u;
     if (SPLITS == 1u) {
-        for (uint h = 0u; h < HEADS; h++) {
-            for (uint i = 0u; i < PAIRS; i++) {
+        [[unroll]] for (uint h = 0u; h < HEADS; h++) {
+            [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
                 uint dim = (lane * PAIRS + i) * 2u;
                 if (dim < head_dim && head0 + h < head_end) {
                     uint at = (n * push.n_head + head0 + h) * head_dim + dim;
@@ -166,9 +169,9 @@ void main()
         return;
     }
     uint stride = head_dim + 2u;
-    for (uint h = 0u; h < HEADS && head0 + h < head_end; h++) {
+    [[unroll]] for (uint h = 0u; h < HEADS && head0 + h < head_end; h++) {
         uint at = ((n * push.n_head + head0 + h) * SPLITS + split) * stride;
-        for (uint i = 0u; i < PAIRS; i++) {
+        [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
             uint dim = (lane * PAIRS + i) * 2u;
             if (dim < head_dim) {
                 part[at + dim] = acc[h * PAIRS + i].x;
@@ -181,11 +184,20 @@ void main()
         }
     }
     memoryBarrierBuffer();
-    barrier();
+    WORKGROUP_BARRIER();
+    uint arrived = 0u;
     if (lane == 0u) {
         arrived = atomicAdd(counter[n * push.n_head_kv * push.head_groups + group], 1u);
     }
+#ifdef ONE_SUBGROUP
+    arrived = subgroupBroadcastFirst(arrived);
+#else
+    if (lane == 0u) {
+        arrived_shared = arrived;
+    }
     barrier();
+    arrived = arrived_shared;
+#endif
     if (arrived != SPLITS - 1u) {
         return;
     }
@@ -193,7 +205,7 @@ void main()
     if (lane == 0u) {
         counter[n * push.n_head_kv * push.head_groups + group] = 0u;
     }
-    for (uint h = 0u; h < HEADS && head0 + h < head_end; h++) {
+    [[unroll]] for (uint h = 0u; h < HEADS && head0 + h < head_end; h++) {
         uint at = (n * push.n_head + head0 + h) * SPLITS * stride;
         float top = -3.0e38, sum = 0.0;
         for (uint s = 0u; s < SPLITS; s++) {
@@ -202,7 +214,7 @@ void main()
         for (uint s = 0u; s < SPLITS; s++) {
             sum += part[at + s * stride + head_dim + 1u] * exp(part[at + s * stride + head_dim] - top);
         }
-        for (uint i = 0u; i < PAIRS * 2u; i++) {
+        [[unroll]] for (uint i = 0u; i < PAIRS * 2u; i++) {
             uint dim = lane * PAIRS * 2u + i;
             if (dim < head_dim) {
                 float value = 0.0;

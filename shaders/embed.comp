@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 // Token embedding and what the first norm needs: X = E[token]; XN = X * gain; SS = parts of sum of X^2.
 //   weights [n_vocab][n_embd] quantized (a window: ids first .. first + count)   state   gain [n_embd]   X, xn [n][n_embd]   ss_out [n][parts_out]
 // Grid: x over groups of WORKGROUP x 32 values, y over batch rows. Ids outside the window are left to the dispatch that has theirs.
@@ -34,7 +35,7 @@ void main()
         uint raw[Q_RAW];
         vec2 scale[Q_PARTS];
         q_load(push.base + id * push.row_bytes, sub, raw, scale);
-        for (uint i = 0u; i < 8u; i++) {
+        [[unroll]] for (uint i = 0u; i < 8u; i++) {
             vec4 v = q_value(raw, i) * scale[i * Q_PARTS / 8u].x + scale[i * Q_PARTS / 8u].y;
             for (uint k = 0u; k < 4u; k++) {
                 uint dim = sub * 32u + i * 4u + k;

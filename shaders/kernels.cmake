@@ -2,13 +2,13 @@
 # THE list of kernels. Every entry is compiled to SPIR-V and embedded under the name <kernel>[.<format>].<variant>.
 #   graft_add_kernel(NAME name [FORMATS ...] VARIANTS ...)
 # Formats are quant/<format>.glsl. Variants are sets of -D that change declarations or extensions:
-#   lane      an invocation per weight row, texel buffers, subgroup sums: software Vulkan
+#   lane      an invocation per weight row, texel buffers, a workgroup is one subgroup: software Vulkan
 #   team      a workgroup shares a row, shared memory, no subgroup operations: the baseline every device must pass
 #   subgroup  a subgroup shares a row: GPUs
 find_program(GLSLANG glslangValidator REQUIRED)
 
 set(GRAFT_FORMATS f32 f16 bf16 q4_0 q4_1 q8_0 q4_k q6_k)
-set(GRAFT_VARIANT_lane -DTEXEL -DHALF_TRICK -DSUBGROUPS)
+set(GRAFT_VARIANT_lane -DTEXEL -DHALF_TRICK -DSUBGROUPS -DONE_SUBGROUP)
 set(GRAFT_VARIANT_team -DTEAM)
 set(GRAFT_VARIANT_subgroup -DTEAM -DSUBGROUPS)
 

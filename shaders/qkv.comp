@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 // Queries, keys and values of a layer: y = W xn / rms; rotary embedding on queries and keys (Su 2021; adjacent pairs); queries times
 // attention_scale go to Q, keys and values as f16 into the row's KV slot.
 //   weights [segments][rows][n_in] quantized   xn [n][n_embd]   ss [n][parts_in]   state   q_out [n][n_head][head_dim]   kv f16 pages

@@ -12,7 +12,10 @@ layout(constant_id = 0) const uint WORKGROUP = 64;
 QUADS(0, data)
 layout(binding = 1, std430) writeonly restrict buffer sums_buffer { uint sums[]; };
 layout(push_constant) uniform push_block { uint n_quads; };
+#include "lib/reduce.glsl"
+#ifndef ONE_SUBGROUP
 shared uint part[WORKGROUP];
+#endif
 
 void main()
 {
@@ -25,13 +28,17 @@ void main()
     for (; i < n_quads; i += step) {
         sum += QUAD(data, i);
     }
-    part[gl_LocalInvocationIndex] = sum.x + sum.y + sum.z + sum.w;
+    uint mine = sum.x + sum.y + sum.z + sum.w, all = 0u;
+#ifdef ONE_SUBGROUP
+    all = subgroupAdd(mine);
+#else
+    part[gl_LocalInvocationIndex] = mine;
     barrier();
+    for (uint k = 0u; k < WORKGROUP; k++) {
+        all += part[k];
+    }
+#endif
     if (gl_LocalInvocationIndex == 0u) {
-        uint all = 0u;
-        for (uint k = 0u; k < WORKGROUP; k++) {
-            all += part[k];
-        }
         sums[gl_WorkGroupID.x] = all;
     }
 }

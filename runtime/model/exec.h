@@ -44,6 +44,7 @@ struct graft_exec_functions {
 // First member of every executor.
 struct graft_exec {
     const struct graft_exec_functions *functions;
+    bool imported; // the weights are used where they are
 };
 
 // Most candidates of one row that `candidates` may return.

@@ -71,7 +71,8 @@ static uint64_t decompose(const char *text, uint64_t length, int32_t *characters
         i += graft_utf8_decode(text + i, &character);
         int32_t parts[8];
         int boundary = 0;
-        utf8proc_ssize_t n = utf8proc_decompose_char((int32_t)character, parts, 8, UTF8PROC_DECOMPOSE | UTF8PROC_STABLE, &boundary);
+        utf8proc_ssize_t n =
+            utf8proc_decompose_char((int32_t)character, parts, 8, UTF8PROC_DECOMPOSE | UTF8PROC_STABLE, &boundary);
         if (n < 1 || n > 8) { // nothing in Unicode decomposes into more than four
             parts[0] = (int32_t)character;
             n = 1;

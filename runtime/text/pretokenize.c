@@ -15,27 +15,28 @@
 #include "platform/bytes.h"
 
 #define SPACE_CHARS "\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-#define SPACE "[" SPACE_CHARS "]"
-#define NO_SPACE "[^" SPACE_CHARS "]"
+#define SPACE       "[" SPACE_CHARS "]"
+#define NO_SPACE    "[^" SPACE_CHARS "]"
 
-#define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE_CHARS "\\p{L}\\p{N}]+|" SPACE "+(?!" NO_SPACE ")|" SPACE "+"
-#define LLAMA3(digits)                                                                                                \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^" SPACE_CHARS "\\p{L}\\p{N}]+[\\r\\n]*|" \
-    SPACE "*[\\r\\n]+|" SPACE "+(?!" NO_SPACE ")|" SPACE "+"
+#define GPT2                                                                                                                   \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE_CHARS "\\p{L}\\p{N}]+|" SPACE "+(?!" NO_SPACE ")|" SPACE "+"
+#define LLAMA3(digits)                                                                                                         \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^" SPACE_CHARS "\\p{L}\\p{N}]+[\\r\\n]*|" SPACE  \
+    "*[\\r\\n]+|" SPACE "+(?!" NO_SPACE ")|" SPACE "+"
 // Cased letters as DeepSeek's tokenizer lists them.
 #define DEEPSEEK_LETTERS                                                                                                       \
-    "A-Za-z\\x{b5}\\x{c0}-\\x{d6}\\x{d8}-\\x{f6}\\x{f8}-\\x{1ba}\\x{1bc}-\\x{1bf}\\x{1c4}-\\x{293}\\x{295}-\\x{2af}"            \
-    "\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37b}-\\x{37d}\\x{37f}\\x{386}\\x{388}-\\x{38a}\\x{38c}\\x{38e}-\\x{3a1}"              \
-    "\\x{3a3}-\\x{3f5}\\x{3f7}-\\x{481}\\x{48a}-\\x{52f}\\x{531}-\\x{556}\\x{10a0}-\\x{10c5}\\x{13a0}-\\x{13f5}"                \
-    "\\x{13f8}-\\x{13fd}\\x{1c90}-\\x{1cba}\\x{1cbd}-\\x{1cbf}\\x{1d00}-\\x{1d2b}\\x{1d6b}-\\x{1d77}\\x{1d79}-\\x{1d9a}"        \
-    "\\x{1e00}-\\x{1f15}\\x{1f18}-\\x{1f1d}\\x{1f20}-\\x{1f45}\\x{1f48}-\\x{1f4d}\\x{1f50}-\\x{1f57}\\x{1f59}\\x{1f5b}"         \
-    "\\x{1f5d}\\x{1f5f}-\\x{1f7d}\\x{1f80}-\\x{1fb4}\\x{1fb6}-\\x{1fbc}\\x{1fbe}\\x{1fc2}-\\x{1fc4}\\x{1fc6}-\\x{1fcc}"         \
-    "\\x{1fd0}-\\x{1fd3}\\x{1fd6}-\\x{1fdb}\\x{1fe0}-\\x{1fec}\\x{1ff2}-\\x{1ff4}\\x{1ff6}-\\x{1ffc}\\x{2102}\\x{2107}"         \
-    "\\x{210a}-\\x{2113}\\x{2115}\\x{2119}-\\x{211d}\\x{2124}\\x{2126}\\x{2128}\\x{212a}-\\x{212d}\\x{212f}-\\x{2134}"          \
-    "\\x{2139}\\x{213c}-\\x{213f}\\x{2145}-\\x{2149}\\x{214e}\\x{2183}\\x{2184}\\x{2c00}-\\x{2c7b}\\x{2c7e}-\\x{2ce4}"          \
-    "\\x{2ceb}-\\x{2cee}\\x{2cf2}\\x{2cf3}\\x{a640}-\\x{a66d}\\x{a680}-\\x{a69b}\\x{a722}-\\x{a76f}\\x{a771}-\\x{a787}"         \
-    "\\x{a78b}-\\x{a78e}\\x{ab70}-\\x{abbf}\\x{fb00}-\\x{fb06}\\x{fb13}-\\x{fb17}\\x{ff21}-\\x{ff3a}\\x{ff41}-\\x{ff5a}"        \
-    "\\x{10400}-\\x{1044f}\\x{104b0}-\\x{104d3}\\x{104d8}-\\x{104fb}\\x{10c80}-\\x{10cb2}\\x{10cc0}-\\x{10cf2}"                 \
+    "A-Za-z\\x{b5}\\x{c0}-\\x{d6}\\x{d8}-\\x{f6}\\x{f8}-\\x{1ba}\\x{1bc}-\\x{1bf}\\x{1c4}-\\x{293}\\x{295}-\\x{2af}"           \
+    "\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37b}-\\x{37d}\\x{37f}\\x{386}\\x{388}-\\x{38a}\\x{38c}\\x{38e}-\\x{3a1}"             \
+    "\\x{3a3}-\\x{3f5}\\x{3f7}-\\x{481}\\x{48a}-\\x{52f}\\x{531}-\\x{556}\\x{10a0}-\\x{10c5}\\x{13a0}-\\x{13f5}"               \
+    "\\x{13f8}-\\x{13fd}\\x{1c90}-\\x{1cba}\\x{1cbd}-\\x{1cbf}\\x{1d00}-\\x{1d2b}\\x{1d6b}-\\x{1d77}\\x{1d79}-\\x{1d9a}"       \
+    "\\x{1e00}-\\x{1f15}\\x{1f18}-\\x{1f1d}\\x{1f20}-\\x{1f45}\\x{1f48}-\\x{1f4d}\\x{1f50}-\\x{1f57}\\x{1f59}\\x{1f5b}"        \
+    "\\x{1f5d}\\x{1f5f}-\\x{1f7d}\\x{1f80}-\\x{1fb4}\\x{1fb6}-\\x{1fbc}\\x{1fbe}\\x{1fc2}-\\x{1fc4}\\x{1fc6}-\\x{1fcc}"        \
+    "\\x{1fd0}-\\x{1fd3}\\x{1fd6}-\\x{1fdb}\\x{1fe0}-\\x{1fec}\\x{1ff2}-\\x{1ff4}\\x{1ff6}-\\x{1ffc}\\x{2102}\\x{2107}"        \
+    "\\x{210a}-\\x{2113}\\x{2115}\\x{2119}-\\x{211d}\\x{2124}\\x{2126}\\x{2128}\\x{212a}-\\x{212d}\\x{212f}-\\x{2134}"         \
+    "\\x{2139}\\x{213c}-\\x{213f}\\x{2145}-\\x{2149}\\x{214e}\\x{2183}\\x{2184}\\x{2c00}-\\x{2c7b}\\x{2c7e}-\\x{2ce4}"         \
+    "\\x{2ceb}-\\x{2cee}\\x{2cf2}\\x{2cf3}\\x{a640}-\\x{a66d}\\x{a680}-\\x{a69b}\\x{a722}-\\x{a76f}\\x{a771}-\\x{a787}"        \
+    "\\x{a78b}-\\x{a78e}\\x{ab70}-\\x{abbf}\\x{fb00}-\\x{fb06}\\x{fb13}-\\x{fb17}\\x{ff21}-\\x{ff3a}\\x{ff41}-\\x{ff5a}"       \
+    "\\x{10400}-\\x{1044f}\\x{104b0}-\\x{104d3}\\x{104d8}-\\x{104fb}\\x{10c80}-\\x{10cb2}\\x{10cc0}-\\x{10cf2}"                \
     "\\x{118a0}-\\x{118df}\\x{1e900}-\\x{1e943}"
 
 enum { MAX_STAGES = 6, MAX_NAMES = 3 };
@@ -112,8 +113,8 @@ static enum graft_status fail_unknown(const char *name, uint64_t length)
             used += wrote > 0 && (size_t)wrote < sizeof list - used ? (size_t)wrote : 0;
         }
     }
-    return graft_fail(GRAFT_E_UNSUPPORTED, "tokenizer.ggml.pre is \"%.*s\"; supported are %s", (int)(length < 64 ? length : 64), name,
-                      list);
+    return graft_fail(GRAFT_E_UNSUPPORTED, "tokenizer.ggml.pre is \"%.*s\"; supported are %s", (int)(length < 64 ? length : 64),
+                      name, list);
 }
 
 static enum graft_status compile(struct graft_pretokenizer *pretokenizer)
@@ -127,7 +128,8 @@ static enum graft_status compile(struct graft_pretokenizer *pretokenizer)
     for (const char *const *source = pretokenizer->family->stages; *source && status == GRAFT_OK; source++) {
         int error;
         PCRE2_SIZE offset;
-        pcre2_code *code = pcre2_compile((PCRE2_SPTR)*source, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &error, &offset, context);
+        pcre2_code *code =
+            pcre2_compile((PCRE2_SPTR)*source, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &error, &offset, context);
         if (!code) {
             status = pretokenizer->memory.status != GRAFT_OK
                          ? pretokenizer->memory.status
@@ -144,7 +146,8 @@ static enum graft_status compile(struct graft_pretokenizer *pretokenizer)
     return status;
 }
 
-enum graft_status graft_pretokenizer_create(struct graft_ctx *ctx, struct graft_pretokenizer **out, const char *name, uint64_t length)
+enum graft_status graft_pretokenizer_create(struct graft_ctx *ctx, struct graft_pretokenizer **out, const char *name,
+                                            uint64_t length)
 {
     *out = NULL;
     const struct family *family = family_find(name, length);
@@ -221,8 +224,8 @@ static enum graft_status split(struct splitting *splitting, uint32_t stage, cons
     const pcre2_code *code = splitting->pretokenizer->stages[stage];
     uint64_t done = 0;
     while (done < length) {
-        int found = pcre2_match(code, (PCRE2_SPTR)text, (PCRE2_SIZE)length, (PCRE2_SIZE)done, PCRE2_NO_UTF_CHECK, splitting->match,
-                                splitting->limits);
+        int found = pcre2_match(code, (PCRE2_SPTR)text, (PCRE2_SIZE)length, (PCRE2_SIZE)done, PCRE2_NO_UTF_CHECK,
+                                splitting->match, splitting->limits);
         if (found == PCRE2_ERROR_JIT_STACKLIMIT) {
             found = pcre2_match(code, (PCRE2_SPTR)text, (PCRE2_SIZE)length, (PCRE2_SIZE)done, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
                                 splitting->match, splitting->limits);
@@ -248,8 +251,10 @@ static enum graft_status split(struct splitting *splitting, uint32_t stage, cons
 enum graft_status graft_pretokenize(const struct graft_pretokenizer *pretokenizer, const char *text, uint64_t length,
                                     enum graft_status (*emit)(void *user, const char *piece, uint64_t length), void *user)
 {
-    struct splitting splitting = {
-        .pretokenizer = pretokenizer, .memory = {.ctx = pretokenizer->memory.ctx, .status = GRAFT_OK}, .emit = emit, .user = user};
+    struct splitting splitting = {.pretokenizer = pretokenizer,
+                                  .memory = {.ctx = pretokenizer->memory.ctx, .status = GRAFT_OK},
+                                  .emit = emit,
+                                  .user = user};
     pcre2_general_context *general = pcre2_general_context_create(memory_take, memory_give, &splitting.memory);
     splitting.limits = general ? pcre2_match_context_create(general) : NULL;
     splitting.match = general ? pcre2_match_data_create(1, general) : NULL;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pre-tokenizers: the regular expressions, one list per family, that cut text into the pieces inside which byte-level BPE merges.
+// Pre-tokenizers: the regular expressions, one list per family, that cut text into the pieces inside which byte-level BPE
+// merges.
 #ifndef GRAFT_RUNTIME_TEXT_PRETOKENIZE_H
 #define GRAFT_RUNTIME_TEXT_PRETOKENIZE_H
 
@@ -10,15 +11,16 @@ struct graft_pretokenizer;
 // Compile the expressions of the family called `name` in tokenizer.ggml.pre. Errors: GRAFT_E_UNSUPPORTED (unknown name; the
 // text lists the known ones), GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (PCRE2 refused an expression). On failure *out
 // is NULL. Thread-safety: safe.
-GRAFT_MUST_CHECK enum graft_status graft_pretokenizer_create(struct graft_ctx *ctx, struct graft_pretokenizer **out, const char *name,
-                                                             uint64_t length);
+GRAFT_MUST_CHECK enum graft_status graft_pretokenizer_create(struct graft_ctx *ctx, struct graft_pretokenizer **out,
+                                                             const char *name, uint64_t length);
 void graft_pretokenizer_destroy(struct graft_pretokenizer **pretokenizer);
 
 // Emit the pieces of text[0..length), valid UTF-8, in order; joined they are the text. Each expression cuts the pieces left by
 // the one before into matches and what stands between them. Stops at the first failure of `emit` and returns it.
 // Time linear in length for every family. Errors: GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_LIMIT (PCRE2's own bounds).
 // Thread-safety: safe, also with one pretokenizer on several threads.
-GRAFT_MUST_CHECK enum graft_status graft_pretokenize(const struct graft_pretokenizer *pretokenizer, const char *text, uint64_t length,
+GRAFT_MUST_CHECK enum graft_status graft_pretokenize(const struct graft_pretokenizer *pretokenizer, const char *text,
+                                                     uint64_t length,
                                                      enum graft_status (*emit)(void *user, const char *piece, uint64_t length),
                                                      void *user);
 

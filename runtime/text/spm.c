@@ -60,7 +60,8 @@ static void put_bytes(struct graft_tokenizing *work, const char *text, uint32_t 
 }
 
 // Text as the vocabulary spells it, into work->scratch.
-static enum graft_status mark_spaces(struct graft_tokenizing *work, const char *text, uint64_t length, bool prefix, uint64_t *bytes)
+static enum graft_status mark_spaces(struct graft_tokenizing *work, const char *text, uint64_t length, bool prefix,
+                                     uint64_t *bytes)
 {
     uint64_t spaces = prefix;
     for (uint64_t i = 0; i < length; i++) {

@@ -267,8 +267,8 @@ enum graft_status graft_vocab_tokenize(const struct graft_vocab *vocab, const ch
 {
     *count = 0;
     if (length > GRAFT_TOKENIZE_MAX_BYTES) {
-        return graft_fail(GRAFT_E_LIMIT, "a text of %" PRIu64 " bytes cannot be tokenized at once, at most %d bytes can", length,
-                          GRAFT_TOKENIZE_MAX_BYTES);
+        return graft_fail(GRAFT_E_LIMIT, "a text of %" PRIu64 " bytes cannot be tokenized at once, at most %d bytes can",
+                          length, GRAFT_TOKENIZE_MAX_BYTES);
     }
     struct graft_tokenizing work = {.vocab = vocab, .ids = ids, .capacity = capacity};
     if (options.bos && vocab->add_bos && vocab->bos != GRAFT_NO_TOKEN) {
@@ -302,7 +302,8 @@ enum graft_status graft_vocab_tokenize(const struct graft_vocab *vocab, const ch
     return GRAFT_OK;
 }
 
-enum graft_status graft_vocab_piece(const struct graft_vocab *vocab, int32_t id, bool special, const char **out, uint64_t *length)
+enum graft_status graft_vocab_piece(const struct graft_vocab *vocab, int32_t id, bool special, const char **out,
+                                    uint64_t *length)
 {
     if (id < 0 || (uint32_t)id >= vocab->n_tokens) {
         return graft_fail(GRAFT_E_ARGUMENT, "token %d is not in the vocabulary of tokens 0 to %u", id, vocab->n_tokens - 1);
@@ -313,8 +314,8 @@ enum graft_status graft_vocab_piece(const struct graft_vocab *vocab, int32_t id,
     return GRAFT_OK;
 }
 
-enum graft_status graft_vocab_detokenize(const struct graft_vocab *vocab, const int32_t *ids, uint64_t count, bool special, char *text,
-                                         uint64_t capacity, uint64_t *length)
+enum graft_status graft_vocab_detokenize(const struct graft_vocab *vocab, const int32_t *ids, uint64_t count, bool special,
+                                         char *text, uint64_t capacity, uint64_t *length)
 {
     *length = 0;
     uint64_t bytes = 0;

@@ -6,10 +6,26 @@
 #include "platform/bytes.h"
 #include "runtime/text/vocab_private.h"
 
+// Texts of control tokens that end a turn in one family or another.
 static const char *const end_names[] = {
-    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>", "<|end_of_turn|>", "<end_of_turn>",
-    "<|return|>", "<|call|>", "</s>", "<eos>", "<EOT>", "_<EOT>", "<|eos|>", "<end_of_utterance>",
-    "<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|end_of_turn|>",
+    "<end_of_turn>",
+    "<|return|>",
+    "<|call|>",
+    "</s>",
+    "<eos>",
+    "<EOT>",
+    "_<EOT>",
+    "<|eos|>",
+    "<end_of_utterance>",
+    "<\xef\xbd\x9c"
+    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
 };
 
 static bool text_is(const char *text, uint64_t length, const char *name)
@@ -38,13 +54,14 @@ static bool looks_like_control(const char *text, uint64_t length)
            text[length - 1] == '>';
 }
 
-static enum graft_status find_array(const struct graft_gguf *gguf, const char *name, bool strings, const struct graft_gguf_key **out)
+static enum graft_status find_array(const struct graft_gguf *gguf, const char *name, bool strings,
+                                    const struct graft_gguf_key **out)
 {
     const struct graft_gguf_key *key = graft_gguf_find(gguf, name);
     *out = key;
     if (key && (key->type != GRAFT_GGUF_ARRAY || (key->item_type == GRAFT_GGUF_STRING) != strings)) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: key %s at offset %" PRIu64 " must be an array of %s", gguf->path, name, key->offset,
-                          strings ? "strings" : "numbers");
+        return graft_fail(GRAFT_E_FORMAT, "%s: key %s at offset %" PRIu64 " must be an array of %s", gguf->path, name,
+                          key->offset, strings ? "strings" : "numbers");
     }
     return GRAFT_OK;
 }
@@ -54,8 +71,8 @@ static enum graft_status find_long_array(const struct graft_gguf *gguf, const ch
 {
     GRAFT_TRY(find_array(gguf, name, false, out));
     if (*out && (*out)->count < tokens) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: key %s has %" PRIu64 " items for %" PRIu64 " tokens", gguf->path, name, (*out)->count,
-                          tokens);
+        return graft_fail(GRAFT_E_FORMAT, "%s: key %s has %" PRIu64 " items for %" PRIu64 " tokens", gguf->path, name,
+                          (*out)->count, tokens);
     }
     return GRAFT_OK;
 }
@@ -70,8 +87,8 @@ static enum graft_status read_texts(struct graft_vocab *vocab, const struct graf
                           key ? "empty" : "missing");
     }
     if (key->count > GRAFT_GGUF_MAX_ARRAY || key->bytes > UINT32_MAX) {
-        return graft_fail(GRAFT_E_LIMIT, "%s: key %s has %" PRIu64 " tokens, at most %d are supported", gguf->path, name, key->count,
-                          GRAFT_GGUF_MAX_ARRAY);
+        return graft_fail(GRAFT_E_LIMIT, "%s: key %s has %" PRIu64 " tokens, at most %d are supported", gguf->path, name,
+                          key->count, GRAFT_GGUF_MAX_ARRAY);
     }
     vocab->n_tokens = (uint32_t)key->count;
     GRAFT_TRY(GRAFT_NEW(vocab->ctx, GRAFT_MEM_HOST, &vocab->tokens, key->count, "the vocabulary's tokens"));
@@ -83,8 +100,8 @@ static enum graft_status read_texts(struct graft_vocab *vocab, const struct graf
         struct graft_text text;
         GRAFT_TRY(graft_gguf_next_text(gguf, key, &cursor, &text));
         if (text.length > GRAFT_VOCAB_MAX_TOKEN_BYTES) {
-            return graft_fail(GRAFT_E_LIMIT, "%s: key %s: token %u has %" PRIu64 " bytes, at most %d are supported", gguf->path, name, i,
-                              text.length, GRAFT_VOCAB_MAX_TOKEN_BYTES);
+            return graft_fail(GRAFT_E_LIMIT, "%s: key %s: token %u has %" PRIu64 " bytes, at most %d are supported", gguf->path,
+                              name, i, text.length, GRAFT_VOCAB_MAX_TOKEN_BYTES);
         }
         if (text.length > key->bytes - at) {
             return graft_fail(GRAFT_E_FORMAT, "%s: key %s: token %u passes the end of the array", gguf->path, name, i);
@@ -124,10 +141,12 @@ static enum graft_status index_texts(struct graft_vocab *vocab, const struct gra
             const struct graft_token *other = &vocab->tokens[vocab->slots[slot] - 1];
             if (other->text_bytes == token->text_bytes && memcmp(vocab->texts + other->text, text, token->text_bytes) == 0) {
                 return graft_fail(GRAFT_E_FORMAT, "%s: key tokenizer.ggml.tokens: tokens %u and %u have the same text \"%.*s\"",
-                                  gguf->path, vocab->slots[slot] - 1, i, (int)(token->text_bytes < 64 ? token->text_bytes : 64), text);
+                                  gguf->path, vocab->slots[slot] - 1, i, (int)(token->text_bytes < 64 ? token->text_bytes : 64),
+                                  text);
             }
             if (++tries > GRAFT_VOCAB_MAX_PROBES) {
-                return graft_fail(GRAFT_E_LIMIT, "%s: key tokenizer.ggml.tokens: too many texts fall on one place of the index (token %u)",
+                return graft_fail(GRAFT_E_LIMIT,
+                                  "%s: key tokenizer.ggml.tokens: too many texts fall on one place of the index (token %u)",
                                   gguf->path, i);
             }
         }
@@ -179,8 +198,9 @@ static enum graft_status read_types(struct graft_vocab *vocab, const struct graf
             int64_t type;
             GRAFT_TRY(graft_gguf_item_i64(gguf, types, i, &type));
             if (type < 0 || type >= GRAFT_TOKEN_TYPES) {
-                return graft_fail(GRAFT_E_FORMAT, "%s: key tokenizer.ggml.token_type: item %u is %" PRId64 ", types are 0 to %d",
-                                  gguf->path, i, type, GRAFT_TOKEN_TYPES - 1);
+                return graft_fail(GRAFT_E_FORMAT,
+                                  "%s: key tokenizer.ggml.token_type: item %u is %" PRId64 ", types are 0 to %d", gguf->path, i,
+                                  type, GRAFT_TOKEN_TYPES - 1);
             }
             token->type = (uint8_t)type;
         } else if (vocab->model == GRAFT_VOCAB_SPM && byte_of_text(text, token->text_bytes) >= 0) {
@@ -196,7 +216,8 @@ static enum graft_status read_types(struct graft_vocab *vocab, const struct graf
         }
         // Converters mark some control tokens as user-defined or normal: user text must never become one.
         bool looks = looks_like_control(text, token->text_bytes);
-        if (looks && (token->type == GRAFT_TOKEN_USER || (token->type == GRAFT_TOKEN_NORMAL && names_an_end(text, token->text_bytes)))) {
+        if (looks &&
+            (token->type == GRAFT_TOKEN_USER || (token->type == GRAFT_TOKEN_NORMAL && names_an_end(text, token->text_bytes)))) {
             token->type = GRAFT_TOKEN_CONTROL;
         }
         token->end = token->type == GRAFT_TOKEN_CONTROL && names_an_end(text, token->text_bytes);
@@ -245,8 +266,8 @@ static enum graft_status read_merges(struct graft_vocab *vocab, const struct gra
         return graft_fail(GRAFT_E_FORMAT, "%s: key %s is missing: model gpt2 merges by rank", gguf->path, name);
     }
     if (key->count > GRAFT_GGUF_MAX_ARRAY) {
-        return graft_fail(GRAFT_E_LIMIT, "%s: key %s has %" PRIu64 " items, at most %d are supported", gguf->path, name, key->count,
-                          GRAFT_GGUF_MAX_ARRAY);
+        return graft_fail(GRAFT_E_LIMIT, "%s: key %s has %" PRIu64 " items, at most %d are supported", gguf->path, name,
+                          key->count, GRAFT_GGUF_MAX_ARRAY);
     }
     uint64_t slots = 16;
     while (slots < 2 * key->count) {
@@ -273,11 +294,12 @@ static enum graft_status read_merges(struct graft_vocab *vocab, const struct gra
             merge.joined = graft_vocab_find(vocab, joined, left + right);
         }
         if (merge.left == GRAFT_NO_TOKEN || merge.right == GRAFT_NO_TOKEN || merge.joined == GRAFT_NO_TOKEN) {
-            return graft_fail(GRAFT_E_FORMAT, "%s: key %s: item %u \"%.*s\" must be two tokens that together are a token", gguf->path,
-                              name, rank, (int)(text.length < 64 ? text.length : 64), text.data);
+            return graft_fail(GRAFT_E_FORMAT, "%s: key %s: item %u \"%.*s\" must be two tokens that together are a token",
+                              gguf->path, name, rank, (int)(text.length < 64 ? text.length : 64), text.data);
         }
         if (!graft_vocab_is_plain(vocab, merge.joined)) {
-            graft_log(vocab->ctx, GRAFT_LOG_WARN, "%s: merge %u makes the control token %d; it is left out", gguf->path, rank, merge.joined);
+            graft_log(vocab->ctx, GRAFT_LOG_WARN, "%s: merge %u makes the control token %d; it is left out", gguf->path, rank,
+                      merge.joined);
             continue;
         }
         uint64_t pair = (uint64_t)(uint32_t)merge.left << 32 | (uint32_t)merge.right;
@@ -286,8 +308,8 @@ static enum graft_status read_merges(struct graft_vocab *vocab, const struct gra
         for (uint32_t tries = 0; vocab->merges[slot].left != GRAFT_NO_TOKEN && !known; slot = (slot + 1) & vocab->merge_mask) {
             known = vocab->merges[slot].left == merge.left && vocab->merges[slot].right == merge.right;
             if (++tries > GRAFT_VOCAB_MAX_PROBES) {
-                return graft_fail(GRAFT_E_LIMIT, "%s: key %s: too many merges fall on one place of the index (item %u)", gguf->path, name,
-                                  rank);
+                return graft_fail(GRAFT_E_LIMIT, "%s: key %s: too many merges fall on one place of the index (item %u)",
+                                  gguf->path, name, rank);
             }
         }
         if (!known) {
@@ -310,8 +332,9 @@ static enum graft_status make_pieces(struct graft_vocab *vocab, const struct gra
         if (token->type == GRAFT_TOKEN_BYTE) {
             int byte = byte_of_text(text, token->text_bytes);
             if (byte < 0) {
-                return graft_fail(GRAFT_E_FORMAT, "%s: key tokenizer.ggml.tokens: byte token %u is \"%.*s\", not like \"<0x0A>\"",
-                                  gguf->path, i, (int)(token->text_bytes < 64 ? token->text_bytes : 64), text);
+                return graft_fail(GRAFT_E_FORMAT,
+                                  "%s: key tokenizer.ggml.tokens: byte token %u is \"%.*s\", not like \"<0x0A>\"", gguf->path,
+                                  i, (int)(token->text_bytes < 64 ? token->text_bytes : 64), text);
             }
             vocab->pieces[at++] = (char)byte;
             vocab->byte_token[byte] = vocab->model == GRAFT_VOCAB_SPM ? (int32_t)i : vocab->byte_token[byte];
@@ -363,16 +386,18 @@ static enum graft_status read_family(struct graft_vocab *vocab, const struct gra
         vocab->model = GRAFT_VOCAB_SPM;
         const struct graft_gguf_key *charsmap = graft_gguf_find(gguf, "tokenizer.ggml.precompiled_charsmap");
         if (charsmap && charsmap->count > 0) {
-            return graft_fail(GRAFT_E_UNSUPPORTED, "%s: key tokenizer.ggml.precompiled_charsmap: model llama with a character map is not supported",
+            return graft_fail(GRAFT_E_UNSUPPORTED,
+                              "%s: key tokenizer.ggml.precompiled_charsmap: model llama with a character map is not supported",
                               gguf->path);
         }
         vocab->add_bos = vocab->add_space_prefix = true;
         return GRAFT_OK;
     }
     if (!text_is(model.data, model.length, "gpt2")) {
-        return graft_fail(GRAFT_E_UNSUPPORTED,
-                          "%s: tokenizer.ggml.model is \"%.*s\"; supported are gpt2 (byte-level BPE) and llama (SentencePiece BPE)",
-                          gguf->path, (int)(model.length < 64 ? model.length : 64), model.data);
+        return graft_fail(
+            GRAFT_E_UNSUPPORTED,
+            "%s: tokenizer.ggml.model is \"%.*s\"; supported are gpt2 (byte-level BPE) and llama (SentencePiece BPE)",
+            gguf->path, (int)(model.length < 64 ? model.length : 64), model.data);
     }
     vocab->model = GRAFT_VOCAB_BPE;
     GRAFT_TRY(graft_gguf_text_or_none(gguf, "tokenizer.ggml.pre", &pre));
@@ -393,7 +418,8 @@ enum graft_status graft_vocab_load(struct graft_vocab *vocab, const struct graft
     GRAFT_TRY(read_family(vocab, gguf));
     GRAFT_TRY(graft_gguf_bool_or(gguf, "tokenizer.ggml.add_bos_token", vocab->add_bos, &vocab->add_bos));
     if (vocab->model == GRAFT_VOCAB_SPM) {
-        GRAFT_TRY(graft_gguf_bool_or(gguf, "tokenizer.ggml.add_space_prefix", vocab->add_space_prefix, &vocab->add_space_prefix));
+        GRAFT_TRY(
+            graft_gguf_bool_or(gguf, "tokenizer.ggml.add_space_prefix", vocab->add_space_prefix, &vocab->add_space_prefix));
     }
     GRAFT_TRY(read_texts(vocab, gguf));
     GRAFT_TRY(index_texts(vocab, gguf));

@@ -7,18 +7,24 @@
 #include "runtime/text/vocab.h"
 
 enum {
-    GRAFT_VOCAB_MAX_TOKEN_BYTES = 16384,     // of one stored token
-    GRAFT_VOCAB_MAX_SPECIAL_BYTES = 255,     // longer special tokens are never looked for in text
-    GRAFT_VOCAB_MAX_PROBES = 512,            // slots tried in a hash table: a file made to collide is refused
-    GRAFT_TOKENIZE_MAX_BYTES = 64 << 20      // of one text
+    GRAFT_VOCAB_MAX_TOKEN_BYTES = 16384, // of one stored token
+    GRAFT_VOCAB_MAX_SPECIAL_BYTES = 255, // longer special tokens are never looked for in text
+    GRAFT_VOCAB_MAX_PROBES = 512,        // slots tried in a hash table: a file made to collide is refused
+    GRAFT_TOKENIZE_MAX_BYTES = 64 << 20  // of one text
 };
 
 enum graft_vocab_model { GRAFT_VOCAB_BPE, GRAFT_VOCAB_SPM };
 
 // Numbers are those of tokenizer.ggml.token_type.
 enum graft_token_type {
-    GRAFT_TOKEN_UNDEFINED, GRAFT_TOKEN_NORMAL, GRAFT_TOKEN_UNKNOWN, GRAFT_TOKEN_CONTROL, GRAFT_TOKEN_USER, GRAFT_TOKEN_UNUSED,
-    GRAFT_TOKEN_BYTE, GRAFT_TOKEN_TYPES
+    GRAFT_TOKEN_UNDEFINED,
+    GRAFT_TOKEN_NORMAL,
+    GRAFT_TOKEN_UNKNOWN,
+    GRAFT_TOKEN_CONTROL,
+    GRAFT_TOKEN_USER,
+    GRAFT_TOKEN_UNUSED,
+    GRAFT_TOKEN_BYTE,
+    GRAFT_TOKEN_TYPES
 };
 
 struct graft_token {
@@ -51,8 +57,8 @@ struct graft_vocab {
     uint64_t slot_mask;
     struct graft_merge *merges; // open addressing by (left, right)
     uint64_t merge_mask;
-    int32_t byte_token[256]; // token of a single byte, or GRAFT_NO_TOKEN
-    uint32_t longest_token;  // bytes
+    int32_t byte_token[256];                       // token of a single byte, or GRAFT_NO_TOKEN
+    uint32_t longest_token;                        // bytes
     struct graft_special_lengths specials[2][256]; // [0] found always (user-defined), [1] found with options.special too
     struct graft_pretokenizer *pretokenizer;       // NULL for SentencePiece
     int32_t bos, eos, unknown;
@@ -110,8 +116,8 @@ struct graft_tokenizing {
     struct graft_symbol *symbols;
     // Possible joins of a symbol with its right neighbour, a heap: priority (lower first) << 32 | index of the symbol.
     uint64_t *joins;
-    uint64_t room;        // symbols; there is room for twice as many joins
-    char *scratch;        // text as SentencePiece sees it
+    uint64_t room; // symbols; there is room for twice as many joins
+    char *scratch; // text as SentencePiece sees it
     uint64_t scratch_room;
 };
 
@@ -135,6 +141,7 @@ bool graft_spm_pair(const struct graft_vocab *vocab, const char *text, const str
 
 // Tokenize text without special tokens. `first`: nothing or a special token stands in front of it.
 GRAFT_MUST_CHECK enum graft_status graft_bpe_tokenize(struct graft_tokenizing *work, const char *text, uint64_t length);
-GRAFT_MUST_CHECK enum graft_status graft_spm_tokenize(struct graft_tokenizing *work, const char *text, uint64_t length, bool first);
+GRAFT_MUST_CHECK enum graft_status graft_spm_tokenize(struct graft_tokenizing *work, const char *text, uint64_t length,
+                                                      bool first);
 
 #endif

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pipeline cache's file: one per device, driver and build.
 //
-// Layout, little-endian: "GRAFTVKC", u32 version, u32 zero, 32 bytes key, u64 payload size, 32 bytes SHA-256 of the payload, payload.
-// The key is the SHA-256 of the device's and the driver's identity and the build's id. Drivers are not made to survive damaged
-// caches, so the payload reaches the driver only when size, key, digest and Vulkan's own header agree; otherwise it is discarded.
+// Layout, little-endian: "GRAFTVKC", u32 version, u32 zero, 32 bytes key, u64 payload size, 32 bytes SHA-256 of the payload,
+// payload. The key is the SHA-256 of the device's and the driver's identity and the build's id. Drivers are not made to survive
+// damaged caches, so the payload reaches the driver only when size, key, digest and Vulkan's own header agree; otherwise it is
+// discarded.
 #include <sodium.h>
 #include <stdio.h>
 
@@ -47,8 +48,8 @@ static const char *find_fault(const struct graft_vk *vk, const uint8_t *file, ui
         return "is damaged";
     }
     if (bytes < VULKAN_HEADER_BYTES || graft_load_u32(payload) < VULKAN_HEADER_BYTES ||
-        graft_load_u32(payload + 4) != VK_PIPELINE_CACHE_HEADER_VERSION_ONE || graft_load_u32(payload + 8) != vk->caps.vendor_id ||
-        graft_load_u32(payload + 12) != vk->caps.device_id ||
+        graft_load_u32(payload + 4) != VK_PIPELINE_CACHE_HEADER_VERSION_ONE ||
+        graft_load_u32(payload + 8) != vk->caps.vendor_id || graft_load_u32(payload + 12) != vk->caps.device_id ||
         memcmp(payload + 16, vk->caps.pipeline_cache_uuid, sizeof vk->caps.pipeline_cache_uuid) != 0) {
         return "has a Vulkan header of another device or driver";
     }
@@ -86,7 +87,8 @@ enum graft_status graft_vk_cache_open(struct graft_vk *vk, const char *cache_key
         .initialDataSize = use ? (size_t)(size - HEAD_BYTES) : 0,
         .pInitialData = use ? file + HEAD_BYTES : NULL,
     };
-    VkResult result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkCreatePipelineCache(vk->device, &info, NULL, &vk->cache));
+    VkResult result =
+        GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkCreatePipelineCache(vk->device, &info, NULL, &vk->cache));
     if (result == VK_SUCCESS && use) {
         memcpy(vk->cache_digest, file + 56, sizeof vk->cache_digest);
         vk->counters.cache_bytes = size - HEAD_BYTES;

@@ -105,11 +105,16 @@ static void chain_features(struct graft_vk_features *f, uint32_t api, const stru
 static enum graft_vk_kind kind_of(VkPhysicalDeviceType type)
 {
     switch (type) {
-    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: return GRAFT_VK_DISCRETE;
-    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: return GRAFT_VK_INTEGRATED;
-    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU: return GRAFT_VK_VIRTUAL;
-    case VK_PHYSICAL_DEVICE_TYPE_CPU: return GRAFT_VK_SOFTWARE;
-    default: return GRAFT_VK_OTHER;
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+        return GRAFT_VK_DISCRETE;
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+        return GRAFT_VK_INTEGRATED;
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
+        return GRAFT_VK_VIRTUAL;
+    case VK_PHYSICAL_DEVICE_TYPE_CPU:
+        return GRAFT_VK_SOFTWARE;
+    default:
+        return GRAFT_VK_OTHER;
     }
 }
 
@@ -153,7 +158,8 @@ static bool pick_family(struct graft_vk_instance *instance, struct graft_vk_phys
 }
 
 // Properties beyond the limits: subgroups, driver, identifiers, alignments.
-static void read_properties(struct graft_vk_instance *instance, struct graft_vk_physical *physical, const struct extensions *ext)
+static void read_properties(struct graft_vk_instance *instance, struct graft_vk_physical *physical,
+                            const struct extensions *ext)
 {
     struct graft_vk_caps *caps = &physical->found.caps;
     VkPhysicalDeviceVulkan11Properties v11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES};
@@ -241,7 +247,8 @@ static void read_features(struct graft_vk_instance *instance, struct graft_vk_ph
 }
 
 // Fill everything about one device; found.usable and found.reason say whether graft can run on it.
-static enum graft_status read_physical(struct graft_vk_instance *instance, VkPhysicalDevice handle, struct graft_vk_physical *out)
+static enum graft_status read_physical(struct graft_vk_instance *instance, VkPhysicalDevice handle,
+                                       struct graft_vk_physical *out)
 {
     struct graft_vk_caps *caps = &out->found.caps;
     out->handle = handle;
@@ -320,8 +327,10 @@ enum graft_status graft_vk_physical_list(struct graft_vk_instance *instance, str
         found = 0;
     }
     if (found == 0) {
-        return graft_fail(GRAFT_E_DEVICE, "no Vulkan device was found (%s); Debian and Ubuntu: apt install mesa-vulkan-drivers "
-                                          "(AMD, Intel, software), or the vendor's driver", graft_vk_result_name(result));
+        return graft_fail(GRAFT_E_DEVICE,
+                          "no Vulkan device was found (%s); Debian and Ubuntu: apt install mesa-vulkan-drivers "
+                          "(AMD, Intel, software), or the vendor's driver",
+                          graft_vk_result_name(result));
     }
     struct graft_vk_physical *list;
     GRAFT_TRY(GRAFT_NEW(instance->ctx, GRAFT_MEM_HOST, &list, found, "the list of devices"));
@@ -384,8 +393,7 @@ void graft_vk_features_wanted(const struct graft_vk_instance *instance, const st
     chain_features(features, physical->api, &ext);
     features->core.features.shaderInt16 = has.core.features.shaderInt16;
     features->core.features.shaderInt64 = has.core.features.shaderInt64;
-    features->core.features.shaderStorageBufferArrayDynamicIndexing =
-        has.core.features.shaderStorageBufferArrayDynamicIndexing;
+    features->core.features.shaderStorageBufferArrayDynamicIndexing = has.core.features.shaderStorageBufferArrayDynamicIndexing;
     features->v11.storageBuffer16BitAccess = has.v11.storageBuffer16BitAccess;
     features->v11.uniformAndStorageBuffer16BitAccess = has.v11.uniformAndStorageBuffer16BitAccess;
     features->v12.storageBuffer8BitAccess = has.v12.storageBuffer8BitAccess;
@@ -445,7 +453,8 @@ static void describe(const struct graft_vk_found *const *found, uint32_t count, 
     }
 }
 
-enum graft_status graft_vk_select(const struct graft_vk_found *const *found, uint32_t count, const char *select, uint32_t *index)
+enum graft_status graft_vk_select(const struct graft_vk_found *const *found, uint32_t count, const char *select,
+                                  uint32_t *index)
 {
     char list[768];
     describe(found, count, list, sizeof list);

@@ -10,11 +10,15 @@ bool graft_vk_faulted(struct graft_vk *vk, enum graft_vk_fault kind)
 VkResult graft_vk_fault_result(enum graft_vk_fault kind)
 {
     switch (kind) {
-    case GRAFT_VK_FAULT_ALLOCATE: return VK_ERROR_OUT_OF_DEVICE_MEMORY;
-    case GRAFT_VK_FAULT_SUBMIT: return VK_ERROR_DEVICE_LOST;
-    case GRAFT_VK_FAULT_WAIT: return VK_TIMEOUT;
+    case GRAFT_VK_FAULT_ALLOCATE:
+        return VK_ERROR_OUT_OF_DEVICE_MEMORY;
+    case GRAFT_VK_FAULT_SUBMIT:
+        return VK_ERROR_DEVICE_LOST;
+    case GRAFT_VK_FAULT_WAIT:
+        return VK_TIMEOUT;
     case GRAFT_VK_FAULT_CREATE:
-    case GRAFT_VK_FAULT_RECORD: break;
+    case GRAFT_VK_FAULT_RECORD:
+        break;
     }
     return VK_ERROR_OUT_OF_HOST_MEMORY;
 }
@@ -46,8 +50,9 @@ enum graft_status graft_vk_fail(struct graft_vk *vk, VkResult result, const char
             vk->lost = true;
             log_fault(vk);
         }
-        return graft_fail(GRAFT_E_DEVICE_LOST, "%s: the device %s was lost (driver reset or removed); close it and open it again",
-                          what, vk->caps.name);
+        return graft_fail(GRAFT_E_DEVICE_LOST,
+                          "%s: the device %s was lost (driver reset or removed); close it and open it again", what,
+                          vk->caps.name);
     }
     bool memory = result == VK_ERROR_OUT_OF_HOST_MEMORY || result == VK_ERROR_OUT_OF_DEVICE_MEMORY ||
                   result == VK_ERROR_OUT_OF_POOL_MEMORY || result == VK_ERROR_FRAGMENTED_POOL;
@@ -162,8 +167,8 @@ static enum graft_status create_device(struct graft_vk *vk)
         .enabledExtensionCount = n_extensions,
         .ppEnabledExtensionNames = extensions,
     };
-    VkResult result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE,
-                                    vk->instance.CreateDevice(vk->physical.handle, &info, NULL, &vk->device));
+    VkResult result =
+        GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->instance.CreateDevice(vk->physical.handle, &info, NULL, &vk->device));
     GRAFT_FREE(vk->ctx, &features);
     if (result != VK_SUCCESS) {
         vk->device = VK_NULL_HANDLE;
@@ -267,7 +272,11 @@ void graft_vk_close(struct graft_vk **device)
             vk->fn.vkDestroyDevice(vk->device, NULL);
         }
     }
-    if (!vk->abandoned) {
+    if (vk->abandoned) { // the instance stays, but must not call back into what is freed below
+        if (vk->instance.messenger) {
+            vk->instance.DestroyMessenger(vk->instance.handle, vk->instance.messenger, NULL);
+        }
+    } else {
         graft_vk_instance_close(&vk->instance);
     }
     GRAFT_FREE(vk->ctx, &vk);

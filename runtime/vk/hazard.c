@@ -3,8 +3,9 @@
 //
 // Two operations conflict if they touch a common byte of one buffer and at least one of them writes it. A barrier is global, so
 // it orders everything before it against everything after it, and the list of touched ranges starts anew. A barrier between
-// dispatches names only the compute stage (wider ones cost GPUs much); what lies before it is still unordered against a copy, so
-// those ranges are kept, behind a mark that dispatches do not look past. Linear in the number of ranges since the last barrier.
+// dispatches names only the compute stage (wider ones cost GPUs much); what lies before it is still unordered against a copy,
+// so those ranges are kept, behind a mark that dispatches do not look past. Linear in the number of ranges since the last
+// barrier.
 #include "runtime/vk/vk_internal.h"
 
 static bool conflicts(const struct graft_vk_touch *a, const struct graft_vk_touch *b)
@@ -61,10 +62,17 @@ uint32_t graft_vk_hazards_record(struct graft_vk *vk, VkCommandBuffer commands, 
 {
     VkPipelineStageFlags compute = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, both = compute | VK_PIPELINE_STAGE_TRANSFER_BIT;
     switch (barrier) {
-    case GRAFT_VK_BARRIER_NONE: return 0;
-    case GRAFT_VK_BARRIER_COMPUTE: graft_vk_barrier(vk, commands, compute, compute); break;
-    case GRAFT_VK_BARRIER_FROM_TRANSFER: graft_vk_barrier(vk, commands, both, compute); break;
-    case GRAFT_VK_BARRIER_FULL: graft_vk_barrier(vk, commands, both, both); break;
+    case GRAFT_VK_BARRIER_NONE:
+        return 0;
+    case GRAFT_VK_BARRIER_COMPUTE:
+        graft_vk_barrier(vk, commands, compute, compute);
+        break;
+    case GRAFT_VK_BARRIER_FROM_TRANSFER:
+        graft_vk_barrier(vk, commands, both, compute);
+        break;
+    case GRAFT_VK_BARRIER_FULL:
+        graft_vk_barrier(vk, commands, both, both);
+        break;
     }
     return 1;
 }

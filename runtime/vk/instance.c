@@ -7,24 +7,42 @@ static const char *const VALIDATION_LAYER = "VK_LAYER_KHRONOS_validation";
 const char *graft_vk_result_name(VkResult result)
 {
     switch (result) {
-    case VK_SUCCESS: return "VK_SUCCESS";
-    case VK_NOT_READY: return "VK_NOT_READY";
-    case VK_TIMEOUT: return "VK_TIMEOUT";
-    case VK_INCOMPLETE: return "VK_INCOMPLETE";
-    case VK_ERROR_OUT_OF_HOST_MEMORY: return "VK_ERROR_OUT_OF_HOST_MEMORY";
-    case VK_ERROR_OUT_OF_DEVICE_MEMORY: return "VK_ERROR_OUT_OF_DEVICE_MEMORY";
-    case VK_ERROR_INITIALIZATION_FAILED: return "VK_ERROR_INITIALIZATION_FAILED";
-    case VK_ERROR_DEVICE_LOST: return "VK_ERROR_DEVICE_LOST";
-    case VK_ERROR_MEMORY_MAP_FAILED: return "VK_ERROR_MEMORY_MAP_FAILED";
-    case VK_ERROR_LAYER_NOT_PRESENT: return "VK_ERROR_LAYER_NOT_PRESENT";
-    case VK_ERROR_EXTENSION_NOT_PRESENT: return "VK_ERROR_EXTENSION_NOT_PRESENT";
-    case VK_ERROR_FEATURE_NOT_PRESENT: return "VK_ERROR_FEATURE_NOT_PRESENT";
-    case VK_ERROR_INCOMPATIBLE_DRIVER: return "VK_ERROR_INCOMPATIBLE_DRIVER";
-    case VK_ERROR_TOO_MANY_OBJECTS: return "VK_ERROR_TOO_MANY_OBJECTS";
-    case VK_ERROR_FRAGMENTED_POOL: return "VK_ERROR_FRAGMENTED_POOL";
-    case VK_ERROR_OUT_OF_POOL_MEMORY: return "VK_ERROR_OUT_OF_POOL_MEMORY";
-    case VK_ERROR_INVALID_EXTERNAL_HANDLE: return "VK_ERROR_INVALID_EXTERNAL_HANDLE";
-    default: return "an unnamed Vulkan error";
+    case VK_SUCCESS:
+        return "VK_SUCCESS";
+    case VK_NOT_READY:
+        return "VK_NOT_READY";
+    case VK_TIMEOUT:
+        return "VK_TIMEOUT";
+    case VK_INCOMPLETE:
+        return "VK_INCOMPLETE";
+    case VK_ERROR_OUT_OF_HOST_MEMORY:
+        return "VK_ERROR_OUT_OF_HOST_MEMORY";
+    case VK_ERROR_OUT_OF_DEVICE_MEMORY:
+        return "VK_ERROR_OUT_OF_DEVICE_MEMORY";
+    case VK_ERROR_INITIALIZATION_FAILED:
+        return "VK_ERROR_INITIALIZATION_FAILED";
+    case VK_ERROR_DEVICE_LOST:
+        return "VK_ERROR_DEVICE_LOST";
+    case VK_ERROR_MEMORY_MAP_FAILED:
+        return "VK_ERROR_MEMORY_MAP_FAILED";
+    case VK_ERROR_LAYER_NOT_PRESENT:
+        return "VK_ERROR_LAYER_NOT_PRESENT";
+    case VK_ERROR_EXTENSION_NOT_PRESENT:
+        return "VK_ERROR_EXTENSION_NOT_PRESENT";
+    case VK_ERROR_FEATURE_NOT_PRESENT:
+        return "VK_ERROR_FEATURE_NOT_PRESENT";
+    case VK_ERROR_INCOMPATIBLE_DRIVER:
+        return "VK_ERROR_INCOMPATIBLE_DRIVER";
+    case VK_ERROR_TOO_MANY_OBJECTS:
+        return "VK_ERROR_TOO_MANY_OBJECTS";
+    case VK_ERROR_FRAGMENTED_POOL:
+        return "VK_ERROR_FRAGMENTED_POOL";
+    case VK_ERROR_OUT_OF_POOL_MEMORY:
+        return "VK_ERROR_OUT_OF_POOL_MEMORY";
+    case VK_ERROR_INVALID_EXTERNAL_HANDLE:
+        return "VK_ERROR_INVALID_EXTERNAL_HANDLE";
+    default:
+        return "an unnamed Vulkan error";
     }
 }
 
@@ -62,8 +80,8 @@ static enum graft_status find_validation(void)
 static bool load_functions(struct graft_vk_instance *instance, bool validation)
 {
     bool good = true;
-#define LOAD(name)                                                                                                     \
-    instance->name = (PFN_vk##name)vkGetInstanceProcAddr(instance->handle, "vk" #name);                                \
+#define LOAD(name)                                                                                                             \
+    instance->name = (PFN_vk##name)vkGetInstanceProcAddr(instance->handle, "vk" #name);                                        \
     good = good && instance->name;
     GRAFT_VK_INSTANCE_FUNCTIONS(LOAD)
 #undef LOAD
@@ -131,13 +149,15 @@ enum graft_status graft_vk_instance_open(struct graft_vk_instance *instance, str
     if (result != VK_SUCCESS) {
         instance->handle = VK_NULL_HANDLE;
         if (result == VK_ERROR_INCOMPATIBLE_DRIVER) {
-            return graft_fail(GRAFT_E_DEVICE, "no Vulkan driver is installed; Debian and Ubuntu: apt install mesa-vulkan-drivers "
-                                              "(AMD, Intel, software), or the vendor's driver");
+            return graft_fail(GRAFT_E_DEVICE,
+                              "no Vulkan driver is installed; Debian and Ubuntu: apt install mesa-vulkan-drivers "
+                              "(AMD, Intel, software), or the vendor's driver");
         }
         return graft_fail(result == VK_ERROR_OUT_OF_HOST_MEMORY ? GRAFT_E_MEMORY : GRAFT_E_DEVICE,
                           "a Vulkan instance could not be created: %s", graft_vk_result_name(result));
     }
-    // volk's own table is global, but holds the loader's trampolines, the same for every instance; only vkGetDeviceProcAddr is used.
+    // volk's own table is global, but holds the loader's trampolines, the same for every instance; only vkGetDeviceProcAddr is
+    // used.
     volkLoadInstanceOnly(instance->handle);
     if (!load_functions(instance, validation)) {
         graft_vk_instance_close(instance);

@@ -21,19 +21,20 @@ struct preference {
     VkMemoryPropertyFlags want, avoid;
 };
 
-uint32_t graft_vk_memory_types(const VkPhysicalDeviceMemoryProperties *memory, uint32_t allowed_bits, enum graft_vk_memory where,
-                               bool prefer_mapped, uint32_t out[32])
+uint32_t graft_vk_memory_types(const VkPhysicalDeviceMemoryProperties *memory, uint32_t allowed_bits,
+                               enum graft_vk_memory where, bool prefer_mapped, uint32_t out[32])
 {
     static const struct preference mapped[] = {{LOCAL | VISIBLE | COHERENT, 0}, {LOCAL, 0}};
     static const struct preference device[] = {{LOCAL, VISIBLE}, {LOCAL, 0}};
     static const struct preference seen[] = {{LOCAL | VISIBLE | COHERENT, 0}, {VISIBLE | COHERENT, 0}};
-    static const struct preference readback[] = {{VISIBLE | COHERENT | CACHED, 0}, {VISIBLE | CACHED, 0}, {VISIBLE | COHERENT, 0}};
+    static const struct preference readback[] = {
+        {VISIBLE | COHERENT | CACHED, 0}, {VISIBLE | CACHED, 0}, {VISIBLE | COHERENT, 0}};
     static const struct preference staging[] = {{VISIBLE | COHERENT, LOCAL}, {VISIBLE | COHERENT, 0}};
     const struct preference *rows = where == GRAFT_VK_STAGING     ? staging
-                                    : where == GRAFT_VK_HOST_SEEN  ? seen
-                                    : where == GRAFT_VK_READBACK ? readback
-                                    : prefer_mapped              ? mapped
-                                                                 : device;
+                                    : where == GRAFT_VK_HOST_SEEN ? seen
+                                    : where == GRAFT_VK_READBACK  ? readback
+                                    : prefer_mapped               ? mapped
+                                                                  : device;
     uint32_t n_rows = where == GRAFT_VK_READBACK ? 3 : 2, count = 0, taken = 0;
     for (uint32_t row = 0; row < n_rows; row++) {
         for (uint32_t i = 0; i < memory->memoryTypeCount && i < 32; i++) {
@@ -100,8 +101,8 @@ static enum graft_status new_buffer(struct graft_vk *vk, struct graft_vk_buffer_
 }
 
 // Take memory of the first type that the driver grants. Only buffers for the host to write may leave device-local memory.
-static enum graft_status take_memory(struct graft_vk *vk, struct graft_vk_buffer_impl *buffer, const VkMemoryRequirements *needs,
-                                     enum graft_vk_memory where, const char *what)
+static enum graft_status take_memory(struct graft_vk *vk, struct graft_vk_buffer_impl *buffer,
+                                     const VkMemoryRequirements *needs, enum graft_vk_memory where, const char *what)
 {
     uint32_t types[32];
     uint32_t count = graft_vk_memory_types(&vk->physical.memory, needs->memoryTypeBits, where, vk->mapped_device, types);
@@ -128,8 +129,9 @@ static enum graft_status take_memory(struct graft_vk *vk, struct graft_vk_buffer
             buffer->coherent = flags & COHERENT;
             bool map = (flags & VISIBLE) && (where != GRAFT_VK_DEVICE || (vk->mapped_device && buffer->coherent));
             if (map) {
-                result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_ALLOCATE,
-                                       vk->fn.vkMapMemory(vk->device, buffer->memory, 0, VK_WHOLE_SIZE, 0, &buffer->pub.mapped));
+                result =
+                    GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_ALLOCATE,
+                                  vk->fn.vkMapMemory(vk->device, buffer->memory, 0, VK_WHOLE_SIZE, 0, &buffer->pub.mapped));
                 if (result != VK_SUCCESS) {
                     buffer->pub.mapped = NULL;
                     return graft_vk_fail(vk, result, what);
@@ -143,8 +145,8 @@ static enum graft_status take_memory(struct graft_vk *vk, struct graft_vk_buffer
         }
     }
     if (result == VK_ERROR_OUT_OF_DEVICE_MEMORY || result == VK_ERROR_OUT_OF_HOST_MEMORY) {
-        return graft_fail(GRAFT_E_MEMORY, "%s: heap %u of %s (%" PRIu64 " bytes in all) has no %" PRIu64 " bytes free (%s)", what,
-                          heap, vk->caps.name, (uint64_t)memory->memoryHeaps[heap].size, (uint64_t)needs->size,
+        return graft_fail(GRAFT_E_MEMORY, "%s: heap %u of %s (%" PRIu64 " bytes in all) has no %" PRIu64 " bytes free (%s)",
+                          what, heap, vk->caps.name, (uint64_t)memory->memoryHeaps[heap].size, (uint64_t)needs->size,
                           graft_vk_result_name(result));
     }
     return graft_vk_fail(vk, result, what);
@@ -173,8 +175,8 @@ enum graft_status graft_vk_buffer_create(struct graft_vk *vk, struct graft_vk_bu
         return graft_fail(GRAFT_E_ARGUMENT, "%s: a buffer of %" PRIu64 " bytes", what, bytes);
     }
     if (whole > vk->caps.max_allocation_bytes) {
-        return graft_fail(GRAFT_E_MEMORY, "%s: needs %" PRIu64 " bytes in one piece, %s allows %" PRIu64, what, bytes, vk->caps.name,
-                          vk->caps.max_allocation_bytes);
+        return graft_fail(GRAFT_E_MEMORY, "%s: needs %" PRIu64 " bytes in one piece, %s allows %" PRIu64, what, bytes,
+                          vk->caps.name, vk->caps.max_allocation_bytes);
     }
     struct graft_vk_buffer_impl *buffer;
     GRAFT_TRY(new_buffer(vk, &buffer, bytes));
@@ -193,8 +195,7 @@ enum graft_status graft_vk_buffer_create(struct graft_vk *vk, struct graft_vk_bu
     GRAFT_TRY_OUT(graft_ledger_reserve(vk->ctx, mem_class, needs.size, what), status, fail);
     buffer->reserved = needs.size;
     GRAFT_TRY_OUT(take_memory(vk, buffer, &needs, where, what), status, fail);
-    result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE,
-                           vk->fn.vkBindBufferMemory(vk->device, buffer->handle, buffer->memory, 0));
+    result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkBindBufferMemory(vk->device, buffer->handle, buffer->memory, 0));
     if (result != VK_SUCCESS) {
         status = graft_vk_fail(vk, result, what);
         goto fail;
@@ -262,8 +263,8 @@ enum graft_status graft_vk_buffer_import(struct graft_vk *vk, struct graft_vk_bu
     }
     VkMemoryHostPointerPropertiesEXT host = {.sType = VK_STRUCTURE_TYPE_MEMORY_HOST_POINTER_PROPERTIES_EXT};
     step = "vkGetMemoryHostPointerPropertiesEXT";
-    result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE,
-                           vk->fn.vkGetMemoryHostPointerPropertiesEXT(vk->device, type, pages, &host));
+    result =
+        GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkGetMemoryHostPointerPropertiesEXT(vk->device, type, pages, &host));
     if (result != VK_SUCCESS) {
         goto fail;
     }
@@ -311,8 +312,8 @@ fail:;
     if (result == VK_ERROR_DEVICE_LOST) {
         return graft_vk_fail(vk, result, "importing a mapping");
     }
-    return graft_fail(GRAFT_E_UNSUPPORTED, "the device %s refused to import %" PRIu64 " mapped bytes (%s: %s)", vk->caps.name, whole,
-                      step, graft_vk_result_name(result));
+    return graft_fail(GRAFT_E_UNSUPPORTED, "the device %s refused to import %" PRIu64 " mapped bytes (%s: %s)", vk->caps.name,
+                      whole, step, graft_vk_result_name(result));
 }
 
 enum graft_status graft_vk_invalidate(struct graft_vk *vk)

@@ -8,11 +8,14 @@
 VkDescriptorType graft_vk_descriptor_type(enum graft_vk_bind_kind kind)
 {
     switch (kind) {
-    case GRAFT_VK_STORAGE: return VK_DESCRIPTOR_TYPE_STORAGE_BUFFER;
-    case GRAFT_VK_UNIFORM: return VK_DESCRIPTOR_TYPE_UNIFORM_BUFFER;
+    case GRAFT_VK_STORAGE:
+        return VK_DESCRIPTOR_TYPE_STORAGE_BUFFER;
+    case GRAFT_VK_UNIFORM:
+        return VK_DESCRIPTOR_TYPE_UNIFORM_BUFFER;
     case GRAFT_VK_TEXEL_U32X4:
     case GRAFT_VK_TEXEL_U32:
-    case GRAFT_VK_TEXEL_F32X4: break;
+    case GRAFT_VK_TEXEL_F32X4:
+        break;
     }
     return VK_DESCRIPTOR_TYPE_UNIFORM_TEXEL_BUFFER;
 }
@@ -20,8 +23,8 @@ VkDescriptorType graft_vk_descriptor_type(enum graft_vk_bind_kind kind)
 // SHA-256 of all that makes a pipeline what it is.
 static void make_key(const struct graft_vk_pipeline_params *p, uint8_t key[32])
 {
-    uint32_t numbers[6 + 2 * GRAFT_VK_MAX_BINDINGS + GRAFT_VK_MAX_CONSTANTS] = {
-        p->n_bindings, p->push_bytes, p->n_constants, p->required_subgroup_size, p->full_subgroups};
+    uint32_t numbers[6 + 2 * GRAFT_VK_MAX_BINDINGS + GRAFT_VK_MAX_CONSTANTS] = {p->n_bindings, p->push_bytes, p->n_constants,
+                                                                                p->required_subgroup_size, p->full_subgroups};
     uint32_t n = 6;
     for (uint32_t i = 0; i < p->n_bindings; i++) {
         numbers[n++] = (uint32_t)p->kinds[i];
@@ -39,7 +42,8 @@ static enum graft_status check_params(const struct graft_vk *vk, const struct gr
 {
     if (p->n_bindings > GRAFT_VK_MAX_BINDINGS || p->n_constants > GRAFT_VK_MAX_CONSTANTS ||
         p->push_bytes > GRAFT_VK_MAX_PUSH_BYTES || p->push_bytes % 4 != 0) {
-        return graft_fail(GRAFT_E_ARGUMENT, "pipeline %s: %u bindings, %u constants, %u push bytes; allowed are %d, %d, %d (a multiple of 4)",
+        return graft_fail(GRAFT_E_ARGUMENT,
+                          "pipeline %s: %u bindings, %u constants, %u push bytes; allowed are %d, %d, %d (a multiple of 4)",
                           p->name, p->n_bindings, p->n_constants, p->push_bytes, GRAFT_VK_MAX_BINDINGS, GRAFT_VK_MAX_CONSTANTS,
                           GRAFT_VK_MAX_PUSH_BYTES);
     }
@@ -50,18 +54,20 @@ static enum graft_status check_params(const struct graft_vk *vk, const struct gr
     uint32_t size = p->required_subgroup_size;
     bool fixed = size == 0 || size == caps->subgroup_size;
     if (!caps->subgroup_size_control && (!fixed || p->full_subgroups)) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "pipeline %s: %s has no subgroup size control (size %u%s was asked for)", p->name,
-                          caps->name, size, p->full_subgroups ? ", full subgroups" : "");
+        return graft_fail(GRAFT_E_UNSUPPORTED, "pipeline %s: %s has no subgroup size control (size %u%s was asked for)",
+                          p->name, caps->name, size, p->full_subgroups ? ", full subgroups" : "");
     }
-    if (caps->subgroup_size_control && size && (size < caps->subgroup_min || size > caps->subgroup_max || (size & (size - 1)))) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "pipeline %s: subgroups of %u, %s has powers of two from %u to %u", p->name, size,
-                          caps->name, caps->subgroup_min, caps->subgroup_max);
+    if (caps->subgroup_size_control && size &&
+        (size < caps->subgroup_min || size > caps->subgroup_max || (size & (size - 1)))) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "pipeline %s: subgroups of %u, %s has powers of two from %u to %u", p->name,
+                          size, caps->name, caps->subgroup_min, caps->subgroup_max);
     }
     for (uint32_t i = 0; i < p->n_bindings; i++) {
         if (p->access[i] < GRAFT_VK_READ || p->access[i] > GRAFT_VK_READ_WRITE ||
             (p->kinds[i] != GRAFT_VK_STORAGE && p->access[i] != GRAFT_VK_READ)) {
-            return graft_fail(GRAFT_E_ARGUMENT, "pipeline %s: binding %u has access %d; uniform and texel buffers are read only", p->name,
-                              i, (int)p->access[i]);
+            return graft_fail(GRAFT_E_ARGUMENT,
+                              "pipeline %s: binding %u has access %d; uniform and texel buffers are read only", p->name, i,
+                              (int)p->access[i]);
         }
     }
     return GRAFT_OK;
@@ -114,22 +120,24 @@ static VkResult create_layouts(struct graft_vk *vk, struct graft_vk_pipeline *pi
         .pushConstantRangeCount = pipeline->push_bytes ? 1 : 0,
         .pPushConstantRanges = &push,
     };
-    result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkCreatePipelineLayout(vk->device, &layout, NULL, &pipeline->layout));
+    result =
+        GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkCreatePipelineLayout(vk->device, &layout, NULL, &pipeline->layout));
     if (result != VK_SUCCESS) {
         pipeline->layout = VK_NULL_HANDLE;
     }
     return result;
 }
 
-static VkResult create_pipeline(struct graft_vk *vk, struct graft_vk_pipeline *pipeline, const struct graft_vk_pipeline_params *p)
+static VkResult create_pipeline(struct graft_vk *vk, struct graft_vk_pipeline *pipeline,
+                                const struct graft_vk_pipeline_params *p)
 {
     VkShaderModuleCreateInfo module = {
         .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
         .codeSize = (size_t)p->spirv_bytes,
         .pCode = p->spirv,
     };
-    VkResult result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE,
-                                    vk->fn.vkCreateShaderModule(vk->device, &module, NULL, &pipeline->module));
+    VkResult result =
+        GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkCreateShaderModule(vk->device, &module, NULL, &pipeline->module));
     if (result != VK_SUCCESS) {
         pipeline->module = VK_NULL_HANDLE;
         return result;
@@ -151,15 +159,16 @@ static VkResult create_pipeline(struct graft_vk *vk, struct graft_vk_pipeline *p
     bool sized = p->required_subgroup_size && vk->caps.subgroup_size_control;
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
-        .stage = {
-            .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
-            .pNext = sized ? &size : NULL,
-            .flags = p->full_subgroups ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0u,
-            .stage = VK_SHADER_STAGE_COMPUTE_BIT,
-            .module = pipeline->module,
-            .pName = "main",
-            .pSpecializationInfo = p->n_constants ? &constants : NULL,
-        },
+        .stage =
+            {
+                .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                .pNext = sized ? &size : NULL,
+                .flags = p->full_subgroups ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0u,
+                .stage = VK_SHADER_STAGE_COMPUTE_BIT,
+                .module = pipeline->module,
+                .pName = "main",
+                .pSpecializationInfo = p->n_constants ? &constants : NULL,
+            },
         .layout = pipeline->layout,
     };
     result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE,

@@ -2,6 +2,9 @@
 // Submitting, waiting with a time-out, and the state after a device was lost.
 #include "runtime/vk/vk_internal.h"
 
+// Before anything is freed that the device may still use, it gets at least this long, however short the time-out is.
+static const uint64_t GRACE_NS = UINT64_C(10000000000);
+
 enum graft_status graft_vk_queue_submit(struct graft_vk *vk, struct graft_vk_fence *fence, const VkCommandBuffer *buffers,
                                         uint32_t count)
 {
@@ -30,12 +33,13 @@ enum graft_status graft_vk_fence_wait(struct graft_vk *vk, struct graft_vk_fence
     if (!fence->pending) {
         return GRAFT_OK;
     }
-    VkResult result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_WAIT,
-                                    vk->fn.vkWaitForFences(vk->device, 1, &fence->handle, VK_TRUE, vk->timeout_ns));
+    VkResult result =
+        GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_WAIT, vk->fn.vkWaitForFences(vk->device, 1, &fence->handle, VK_TRUE, vk->timeout_ns));
     if (result == VK_TIMEOUT) { // still pending: graft_vk_quiesce gives it one more time-out before anything is freed
         vk->lost = true;
-        return graft_fail(GRAFT_E_DEVICE_LOST, "%s: the device %s has not finished after %" PRIu64 " ms and counts as lost; "
-                                               "close it and open it again",
+        return graft_fail(GRAFT_E_DEVICE_LOST,
+                          "%s: the device %s has not finished after %" PRIu64 " ms and counts as lost; "
+                          "close it and open it again",
                           what, vk->caps.name, vk->timeout_ns / 1000000);
     }
     fence->pending = false;
@@ -47,12 +51,13 @@ enum graft_status graft_vk_fence_wait(struct graft_vk *vk, struct graft_vk_fence
 
 void graft_vk_quiesce(struct graft_vk *vk)
 {
+    uint64_t patience = vk->timeout_ns > GRACE_NS ? vk->timeout_ns : GRACE_NS;
     struct graft_vk_fence *fences[] = {&vk->fence, &vk->once_fence, graft_vk_ring_fence(vk, 0), graft_vk_ring_fence(vk, 1)};
     for (int i = 0; i < 4 && !vk->abandoned; i++) {
         if (!fences[i] || !fences[i]->pending) {
             continue;
         }
-        VkResult result = vk->fn.vkWaitForFences(vk->device, 1, &fences[i]->handle, VK_TRUE, vk->timeout_ns);
+        VkResult result = vk->fn.vkWaitForFences(vk->device, 1, &fences[i]->handle, VK_TRUE, patience);
         if (result == VK_TIMEOUT) {
             graft_log(vk->ctx, GRAFT_LOG_ERROR, "device %s does not answer; its objects are left to the driver", vk->caps.name);
             vk->lost = vk->abandoned = true;

@@ -15,11 +15,11 @@ struct graft_vk_commands {
         VkBuffer buffer;
         uint64_t offset, bytes;
         VkFormat format;
-    } *views;
+    } * views;
     uint32_t n_views, view_capacity;
     struct graft_vk_pipeline **pipelines; // one reference each, max_dispatches entries
     struct graft_vk_pipeline *bound;
-    uint32_t *query_of;                   // timed: the query after dispatch i; the one before it is query_of[i] - 1
+    uint32_t *query_of; // timed: the query after dispatch i; the one before it is query_of[i] - 1
     VkQueryPool queries;
     uint32_t n_operations, n_dispatches, max_dispatches;
     uint32_t barriers;
@@ -70,8 +70,8 @@ static enum graft_status create_natives(struct graft_vk *vk, struct graft_vk_com
         .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
         .commandBufferCount = 1,
     };
-    VkResult result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE,
-                                    vk->fn.vkAllocateCommandBuffers(vk->device, &allocate, &commands->native));
+    VkResult result =
+        GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkAllocateCommandBuffers(vk->device, &allocate, &commands->native));
     if (result != VK_SUCCESS) {
         commands->native = VK_NULL_HANDLE;
         return graft_vk_fail(vk, result, "creating a command buffer");
@@ -82,8 +82,8 @@ static enum graft_status create_natives(struct graft_vk *vk, struct graft_vk_com
             .queryType = VK_QUERY_TYPE_TIMESTAMP,
             .queryCount = commands->max_dispatches + 1,
         };
-        result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE,
-                               vk->fn.vkCreateQueryPool(vk->device, &queries, NULL, &commands->queries));
+        result =
+            GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkCreateQueryPool(vk->device, &queries, NULL, &commands->queries));
         if (result != VK_SUCCESS) {
             commands->queries = VK_NULL_HANDLE;
             return graft_vk_fail(vk, result, "creating timestamps");
@@ -97,7 +97,8 @@ static enum graft_status create_natives(struct graft_vk *vk, struct graft_vk_com
     return GRAFT_OK;
 }
 
-enum graft_status graft_vk_commands_create(struct graft_vk *vk, struct graft_vk_commands **out, uint32_t max_dispatches, bool timed)
+enum graft_status graft_vk_commands_create(struct graft_vk *vk, struct graft_vk_commands **out, uint32_t max_dispatches,
+                                           bool timed)
 {
     *out = NULL;
     GRAFT_TRY(graft_vk_alive(vk));
@@ -116,7 +117,8 @@ enum graft_status graft_vk_commands_create(struct graft_vk *vk, struct graft_vk_
     commands->timed = timed;
     enum graft_status status;
     GRAFT_TRY_OUT(GRAFT_NEW(vk->ctx, GRAFT_MEM_HOST, &commands->pipelines, max_dispatches, "a recording"), status, fail);
-    GRAFT_TRY_OUT(GRAFT_NEW(vk->ctx, GRAFT_MEM_HOST, &commands->query_of, timed ? max_dispatches : 0, "a recording"), status, fail);
+    GRAFT_TRY_OUT(GRAFT_NEW(vk->ctx, GRAFT_MEM_HOST, &commands->query_of, timed ? max_dispatches : 0, "a recording"), status,
+                  fail);
     GRAFT_TRY_OUT(create_natives(vk, commands), status, fail);
     vk->counters.recordings++;
     // Everything submitted before this recording, and what it left behind itself the last time, comes first.
@@ -163,8 +165,9 @@ static enum graft_status need_pool(struct graft_vk_commands *commands, const str
             .poolSizeCount = 3,
             .pPoolSizes = sizes,
         };
-        VkResult result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkCreateDescriptorPool(vk->device, &info, NULL,
-                                                                                                  &commands->pools[commands->n_pools]));
+        VkResult result =
+            GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE,
+                          vk->fn.vkCreateDescriptorPool(vk->device, &info, NULL, &commands->pools[commands->n_pools]));
         if (result != VK_SUCCESS) {
             return graft_vk_fail(vk, result, "creating a descriptor pool");
         }
@@ -207,7 +210,8 @@ static enum graft_status need_view(struct graft_vk_commands *commands, const str
         .range = bind->bytes,
     };
     struct view *view = &commands->views[commands->n_views];
-    VkResult result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkCreateBufferView(vk->device, &info, NULL, &view->native));
+    VkResult result =
+        GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkCreateBufferView(vk->device, &info, NULL, &view->native));
     if (result != VK_SUCCESS) {
         return graft_vk_fail(vk, result, "creating a texel view");
     }
@@ -252,8 +256,8 @@ static enum graft_status check_bind(const struct graft_vk *vk, const struct graf
                           pipeline->name, index, bind->offset, bind->bytes, alignment, unit, most);
     }
     if (bind->buffer->imported && (pipeline->access[index] & GRAFT_VK_WRITE)) {
-        return graft_fail(GRAFT_E_ARGUMENT, "pipeline %s, binding %u writes to an imported mapping, which is read-only", pipeline->name,
-                          index);
+        return graft_fail(GRAFT_E_ARGUMENT, "pipeline %s, binding %u writes to an imported mapping, which is read-only",
+                          pipeline->name, index);
     }
     return GRAFT_OK;
 }
@@ -346,7 +350,8 @@ static enum graft_status dispatch(struct graft_vk_commands *commands, struct gra
     }
     vk->fn.vkCmdBindDescriptorSets(commands->native, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline->layout, 0, 1, &set, 0, NULL);
     if (pipeline->push_bytes) {
-        vk->fn.vkCmdPushConstants(commands->native, pipeline->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, pipeline->push_bytes, push);
+        vk->fn.vkCmdPushConstants(commands->native, pipeline->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, pipeline->push_bytes,
+                                  push);
     }
     vk->fn.vkCmdDispatch(commands->native, groups[0], groups[1], groups[2]);
     pipeline->references++;
@@ -366,13 +371,13 @@ enum graft_status graft_vk_dispatch(struct graft_vk_commands *commands, struct g
     const uint32_t *most = commands->vk->caps.max_group_count;
     for (int i = 0; i < 3; i++) {
         if (groups[i] == 0 || groups[i] > most[i]) {
-            return graft_fail(GRAFT_E_ARGUMENT, "pipeline %s: %u x %u x %u workgroups; allowed are 1 to %u x %u x %u", pipeline->name,
-                              groups[0], groups[1], groups[2], most[0], most[1], most[2]);
+            return graft_fail(GRAFT_E_ARGUMENT, "pipeline %s: %u x %u x %u workgroups; allowed are 1 to %u x %u x %u",
+                              pipeline->name, groups[0], groups[1], groups[2], most[0], most[1], most[2]);
         }
     }
     if (!push != (pipeline->push_bytes == 0)) {
-        return graft_fail(GRAFT_E_ARGUMENT, "pipeline %s has %u push bytes, but %s were given", pipeline->name, pipeline->push_bytes,
-                          push ? "some" : "none");
+        return graft_fail(GRAFT_E_ARGUMENT, "pipeline %s has %u push bytes, but %s were given", pipeline->name,
+                          pipeline->push_bytes, push ? "some" : "none");
     }
     enum graft_status status = dispatch(commands, pipeline, binds, push, groups);
     commands->failed = status != GRAFT_OK;
@@ -389,8 +394,8 @@ enum graft_status graft_vk_copy(struct graft_vk_commands *commands, const struct
         !graft_add_u64(to_offset, bytes, &to_end) || to_end > to->bytes || to->imported ||
         (from == to && from_offset < to_end && to_offset < from_end)) {
         return graft_fail(GRAFT_E_ARGUMENT,
-                          "a copy of %" PRIu64 " bytes from %" PRIu64 " of %" PRIu64 " to %" PRIu64 " of %" PRIu64 "%s", bytes, from_offset,
-                          from->bytes, to_offset, to->bytes, to->imported ? ", an imported mapping" : "");
+                          "a copy of %" PRIu64 " bytes from %" PRIu64 " of %" PRIu64 " to %" PRIu64 " of %" PRIu64 "%s", bytes,
+                          from_offset, from->bytes, to_offset, to->bytes, to->imported ? ", an imported mapping" : "");
     }
     struct graft_vk_touch touches[2] = {
         {.buffer = from, .begin = from_offset, .end = from_end},
@@ -440,7 +445,9 @@ enum graft_status graft_vk_submit(struct graft_vk *vk, struct graft_vk_commands 
         }
         if (!commands[i]->ended || commands[i]->vk != vk || twice) {
             return graft_fail(GRAFT_E_ARGUMENT, "recording %u of the submission %s", i,
-                              twice ? "is in it twice" : commands[i]->vk != vk ? "belongs to another device" : "has not ended");
+                              twice                   ? "is in it twice"
+                              : commands[i]->vk != vk ? "belongs to another device"
+                                                      : "has not ended");
         }
         natives[i] = commands[i]->native;
     }
@@ -475,8 +482,8 @@ enum graft_status graft_vk_times(struct graft_vk_commands *commands, uint64_t *n
     uint64_t *stamps;
     uint32_t n = commands->n_operations + 1;
     GRAFT_TRY(GRAFT_NEW(vk->ctx, GRAFT_MEM_HOST, &stamps, n, "timestamps"));
-    VkResult result = vk->fn.vkGetQueryPoolResults(vk->device, commands->queries, 0, n, n * sizeof *stamps, stamps, sizeof *stamps,
-                                                   VK_QUERY_RESULT_64_BIT);
+    VkResult result = vk->fn.vkGetQueryPoolResults(vk->device, commands->queries, 0, n, n * sizeof *stamps, stamps,
+                                                   sizeof *stamps, VK_QUERY_RESULT_64_BIT);
     if (result == VK_SUCCESS) {
         uint32_t bits = vk->physical.timestamp_bits;
         uint64_t mask = bits >= 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bytes from the host to device memory and back: directly where the buffer is mapped, else through a ring of two halves.
 //
-// While the device copies one half, the host fills the other. The ring exists from the first staged upload to graft_vk_upload_end;
-// it is halved until it fits into what is left of the budget.
+// While the device copies one half, the host fills the other. The ring exists from the first staged upload to
+// graft_vk_upload_end; it grows with the uploads, to 2 x 16 MiB, and is halved until it fits into what is left of the budget.
 #include "runtime/vk/vk_internal.h"
 
-enum { HALF_BYTES = 16 << 20, MIN_HALF_BYTES = 64 << 10, COPY_ALIGNMENT = 16 };
+enum { HALF_BYTES = 16 << 20, FIRST_HALF_BYTES = 1 << 20, MIN_HALF_BYTES = 64 << 10, COPY_ALIGNMENT = 16 };
 
 struct half {
     struct graft_vk_buffer *buffer;
@@ -19,6 +19,7 @@ struct graft_vk_ring {
     struct half halves[2];
     uint32_t current;
     uint64_t half_bytes;
+    bool limited;                    // the budget or the driver refused larger halves
     struct graft_vk_hazards hazards; // of the current half
 };
 
@@ -59,7 +60,8 @@ static enum graft_status create_half(struct graft_vk *vk, struct half *half)
         .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
         .commandBufferCount = 1,
     };
-    VkResult result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkAllocateCommandBuffers(vk->device, &commands, &half->commands));
+    VkResult result =
+        GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkAllocateCommandBuffers(vk->device, &commands, &half->commands));
     if (result != VK_SUCCESS) {
         half->commands = VK_NULL_HANDLE;
         return graft_vk_fail(vk, result, "the staging ring");
@@ -78,8 +80,8 @@ static enum graft_status create_buffers(struct graft_vk *vk, uint64_t bytes)
 {
     struct graft_vk_ring *ring = vk->ring;
     for (int i = 0; i < 2; i++) {
-        enum graft_status status = graft_vk_buffer_create(vk, &ring->halves[i].buffer, bytes, GRAFT_VK_STAGING,
-                                                          GRAFT_MEM_STAGING, "the staging ring");
+        enum graft_status status =
+            graft_vk_buffer_create(vk, &ring->halves[i].buffer, bytes, GRAFT_VK_STAGING, GRAFT_MEM_STAGING, "the staging ring");
         if (status != GRAFT_OK) {
             graft_vk_buffer_destroy(&ring->halves[0].buffer);
             return status;
@@ -89,21 +91,25 @@ static enum graft_status create_buffers(struct graft_vk *vk, uint64_t bytes)
     return GRAFT_OK;
 }
 
-// Make the ring if there is none, with halves of at least `bytes` if that is not more than the maximum.
+// Make the ring, or make it larger, so that a half holds `bytes` if that is not more than the maximum.
 static enum graft_status need_ring(struct graft_vk *vk, uint64_t bytes)
 {
-    if (vk->ring) {
-        return GRAFT_OK;
-    }
-    GRAFT_TRY(GRAFT_NEW(vk->ctx, GRAFT_MEM_STAGING, &vk->ring, 1, "the staging ring"));
-    vk->ring->hazards.ctx = vk->ctx;
-    uint64_t half = MIN_HALF_BYTES;
+    uint64_t half = FIRST_HALF_BYTES;
     while (half < bytes && half < HALF_BYTES) {
         half *= 2;
     }
+    if (vk->ring) {
+        if (vk->ring->half_bytes >= half || vk->ring->limited) {
+            return GRAFT_OK;
+        }
+        GRAFT_TRY(graft_vk_upload_end(vk));
+    }
+    GRAFT_TRY(GRAFT_NEW(vk->ctx, GRAFT_MEM_STAGING, &vk->ring, 1, "the staging ring"));
+    vk->ring->hazards.ctx = vk->ctx;
     enum graft_status status = create_buffers(vk, half);
     while ((status == GRAFT_E_BUDGET || status == GRAFT_E_MEMORY) && half > MIN_HALF_BYTES) {
         half /= 2;
+        vk->ring->limited = true;
         status = create_buffers(vk, half);
     }
     for (int i = 0; i < 2 && status == GRAFT_OK; i++) {
@@ -135,7 +141,8 @@ static enum graft_status begin_half(struct graft_vk *vk)
     half->recording = true;
     half->used = 0;
     graft_vk_hazards_reset(&vk->ring->hazards);
-    graft_vk_hazards_record(vk, half->commands, GRAFT_VK_BARRIER_FULL); // the destination may be in use by what was submitted before
+    graft_vk_hazards_record(vk, half->commands,
+                            GRAFT_VK_BARRIER_FULL); // the destination may be in use by what was submitted before
     return GRAFT_OK;
 }
 
@@ -161,13 +168,15 @@ static enum graft_status check_range(const struct graft_vk_buffer *buffer, uint6
 {
     uint64_t end;
     if (!graft_add_u64(offset, bytes, &end) || end > buffer->bytes) {
-        return graft_fail(GRAFT_E_ARGUMENT, "%s of bytes %" PRIu64 " to %" PRIu64 " + %" PRIu64 " of a buffer of %" PRIu64 " bytes",
-                          what, offset, offset, bytes, buffer->bytes);
+        return graft_fail(GRAFT_E_ARGUMENT,
+                          "%s of bytes %" PRIu64 " to %" PRIu64 " + %" PRIu64 " of a buffer of %" PRIu64 " bytes", what, offset,
+                          offset, bytes, buffer->bytes);
     }
     return GRAFT_OK;
 }
 
-static enum graft_status stage(struct graft_vk *vk, struct graft_vk_buffer *to, uint64_t offset, const uint8_t *data, uint64_t bytes)
+static enum graft_status stage(struct graft_vk *vk, struct graft_vk_buffer *to, uint64_t offset, const uint8_t *data,
+                               uint64_t bytes)
 {
     GRAFT_TRY(need_ring(vk, bytes));
     struct graft_vk_ring *ring = vk->ring;
@@ -184,7 +193,8 @@ static enum graft_status stage(struct graft_vk *vk, struct graft_vk_buffer *to, 
         VkBufferCopy region = {.srcOffset = half->used, .dstOffset = offset, .size = part};
         vk->fn.vkCmdCopyBuffer(half->commands, graft_vk_impl(half->buffer)->handle, graft_vk_impl(to)->handle, 1, &region);
         uint64_t used;
-        half->used = graft_align_u64(half->used + part, COPY_ALIGNMENT, &used) && used < ring->half_bytes ? used : ring->half_bytes;
+        half->used =
+            graft_align_u64(half->used + part, COPY_ALIGNMENT, &used) && used < ring->half_bytes ? used : ring->half_bytes;
         offset += part;
         data += part;
         bytes -= part;
@@ -195,7 +205,8 @@ static enum graft_status stage(struct graft_vk *vk, struct graft_vk_buffer *to, 
     return GRAFT_OK;
 }
 
-enum graft_status graft_vk_upload(struct graft_vk *vk, struct graft_vk_buffer *to, uint64_t offset, const void *data, uint64_t bytes)
+enum graft_status graft_vk_upload(struct graft_vk *vk, struct graft_vk_buffer *to, uint64_t offset, const void *data,
+                                  uint64_t bytes)
 {
     GRAFT_TRY(graft_vk_alive(vk));
     GRAFT_TRY(check_range(to, offset, bytes, "an upload"));

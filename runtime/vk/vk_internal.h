@@ -18,7 +18,7 @@ typedef struct VkPhysicalDeviceCooperativeMatrixFeaturesKHR {
     VkBool32 cooperativeMatrixRobustBufferAccess;
 } VkPhysicalDeviceCooperativeMatrixFeaturesKHR;
 #define VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR ((VkStructureType)1000506000)
-#define VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME "VK_KHR_cooperative_matrix"
+#define VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME                          "VK_KHR_cooperative_matrix"
 #endif
 #ifndef VK_NV_cooperative_matrix2
 typedef struct VkPhysicalDeviceCooperativeMatrix2FeaturesNV {
@@ -33,21 +33,21 @@ typedef struct VkPhysicalDeviceCooperativeMatrix2FeaturesNV {
     VkBool32 cooperativeMatrixBlockLoads;
 } VkPhysicalDeviceCooperativeMatrix2FeaturesNV;
 #define VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV ((VkStructureType)1000593000)
-#define VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME "VK_NV_cooperative_matrix2"
+#define VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME                          "VK_NV_cooperative_matrix2"
 #endif
 
 // ---- instance.c ----
 
 // Instance functions are kept per instance, so that two devices with different layers can be open at once.
-#define GRAFT_VK_INSTANCE_FUNCTIONS(X)                                                                                 \
-    X(DestroyInstance)                                                                                                 \
-    X(EnumeratePhysicalDevices)                                                                                        \
-    X(EnumerateDeviceExtensionProperties)                                                                              \
-    X(GetPhysicalDeviceProperties)                                                                                     \
-    X(GetPhysicalDeviceProperties2)                                                                                    \
-    X(GetPhysicalDeviceFeatures2)                                                                                      \
-    X(GetPhysicalDeviceMemoryProperties)                                                                               \
-    X(GetPhysicalDeviceQueueFamilyProperties)                                                                          \
+#define GRAFT_VK_INSTANCE_FUNCTIONS(X)                                                                                         \
+    X(DestroyInstance)                                                                                                         \
+    X(EnumeratePhysicalDevices)                                                                                                \
+    X(EnumerateDeviceExtensionProperties)                                                                                      \
+    X(GetPhysicalDeviceProperties)                                                                                             \
+    X(GetPhysicalDeviceProperties2)                                                                                            \
+    X(GetPhysicalDeviceFeatures2)                                                                                              \
+    X(GetPhysicalDeviceMemoryProperties)                                                                                       \
+    X(GetPhysicalDeviceQueueFamilyProperties)                                                                                  \
     X(CreateDevice)
 struct graft_vk_instance {
     struct graft_ctx *ctx;
@@ -107,8 +107,8 @@ void graft_vk_features_wanted(const struct graft_vk_instance *instance, const st
 // True if a comes before b in the list. A pure function.
 bool graft_vk_found_before(const struct graft_vk_found *a, const struct graft_vk_found *b);
 // Index of the device that `select` means among `count`. A pure function. Errors: GRAFT_E_DEVICE with names or reasons.
-GRAFT_MUST_CHECK enum graft_status graft_vk_select(const struct graft_vk_found *const *found, uint32_t count, const char *select,
-                                                   uint32_t *index);
+GRAFT_MUST_CHECK enum graft_status graft_vk_select(const struct graft_vk_found *const *found, uint32_t count,
+                                                   const char *select, uint32_t *index);
 
 // ---- device ----
 
@@ -128,18 +128,18 @@ struct graft_vk {
     VkDevice device;
     VkQueue queue;
     VkCommandPool pool;
-    VkCommandBuffer once;             // short commands of this layer itself
+    VkCommandBuffer once;                    // short commands of this layer itself
     struct graft_vk_fence once_fence, fence; // of once and of graft_vk_submit
-    bool mapped_device;               // device-local buffers are mapped where possible
-    bool lost;                        // every further call fails
-    bool abandoned;                   // the device never answered: its objects are left to the driver
+    bool mapped_device;                      // device-local buffers are mapped where possible
+    bool lost;                               // every further call fails
+    bool abandoned;                          // the device never answered: its objects are left to the driver
     uint64_t timeout_ns;
     struct graft_vk_ring *ring;
     struct graft_vk_pipeline *pipelines; // list
     VkPipelineCache cache;
-    char *cache_path;           // NULL: nothing is stored
+    char *cache_path; // NULL: nothing is stored
     uint8_t cache_key[32];
-    uint8_t cache_digest[32];   // of the content last read or written
+    uint8_t cache_digest[32]; // of the content last read or written
     uint64_t live_buffers, live_commands;
     struct graft_vk_buffer_impl *readbacks; // buffers whose host caches need invalidating
     struct graft_vk_counters counters;
@@ -167,7 +167,7 @@ struct graft_vk_buffer_impl {
     struct graft_vk_buffer pub; // first
     VkBuffer handle;
     VkDeviceMemory memory;
-    uint64_t reserved;          // in the ledger
+    uint64_t reserved; // in the ledger
     bool coherent;
     struct graft_vk_buffer_impl *next, *previous; // in vk->readbacks
 };
@@ -176,8 +176,8 @@ static inline struct graft_vk_buffer_impl *graft_vk_impl(const struct graft_vk_b
     return buffer->native;
 }
 // Memory types fit for `where`, best first, at most 32; a pure function.
-uint32_t graft_vk_memory_types(const VkPhysicalDeviceMemoryProperties *memory, uint32_t allowed_bits, enum graft_vk_memory where,
-                               bool prefer_mapped, uint32_t out[32]);
+uint32_t graft_vk_memory_types(const VkPhysicalDeviceMemoryProperties *memory, uint32_t allowed_bits,
+                               enum graft_vk_memory where, bool prefer_mapped, uint32_t out[32]);
 // Before the host reads: throw away stale host caches of readback buffers that are not coherent.
 GRAFT_MUST_CHECK enum graft_status graft_vk_invalidate(struct graft_vk *vk);
 
@@ -195,7 +195,8 @@ GRAFT_MUST_CHECK enum graft_status graft_vk_queue_submit(struct graft_vk *vk, st
                                                          const VkCommandBuffer *buffers, uint32_t count);
 // Wait for a pending fence (at once if it is not), at most the time-out. Errors: GRAFT_E_DEVICE_LOST.
 GRAFT_MUST_CHECK enum graft_status graft_vk_fence_wait(struct graft_vk *vk, struct graft_vk_fence *fence, const char *what);
-// Before objects are destroyed: wait until nothing is in flight, at most the time-out; if that fails the device is abandoned. Never fails.
+// Before objects are destroyed: wait until nothing is in flight, at most the time-out or 10 s; if the device does not answer
+// even then it is abandoned: nothing of it is destroyed. Never fails.
 void graft_vk_quiesce(struct graft_vk *vk);
 // Begin and finish (submit, wait) short work of this layer in vk->once.
 GRAFT_MUST_CHECK enum graft_status graft_vk_once_begin(struct graft_vk *vk);
@@ -227,9 +228,9 @@ struct graft_vk_hazards {
 };
 enum graft_vk_barrier_kind {
     GRAFT_VK_BARRIER_NONE,
-    GRAFT_VK_BARRIER_COMPUTE,          // compute -> compute
-    GRAFT_VK_BARRIER_FROM_TRANSFER,    // compute, transfer -> compute
-    GRAFT_VK_BARRIER_FULL              // compute, transfer -> compute, transfer
+    GRAFT_VK_BARRIER_COMPUTE,       // compute -> compute
+    GRAFT_VK_BARRIER_FROM_TRANSFER, // compute, transfer -> compute
+    GRAFT_VK_BARRIER_FULL           // compute, transfer -> compute, transfer
 };
 // Decide which barrier must stand in front of an operation that touches the given ranges, and note them.
 // Errors: GRAFT_E_MEMORY, GRAFT_E_BUDGET; the tracker is unchanged then.

@@ -55,13 +55,13 @@ float acc[R * C]; // out: acc[r * C + c] gets the sums
 
 void accumulate(uint subs)
 {
-    for (uint i = 0u; i < R * C; i++) {
+    [[unroll]] for (uint i = 0u; i < R * C; i++) {
         acc[i] = 0.0;
     }
     for (uint sub = FIRST_SUB; sub < subs; sub += STEP_SUB) {
         uint raw[R][Q_RAW];
         vec2 scale[R][Q_PARTS];
-        for (uint r = 0u; r < R; r++) {
+        [[unroll]] for (uint r = 0u; r < R; r++) {
 #ifdef SECOND_MATRIX
             if (r >= R / 2u) {
                 q_load2(row[r], sub, raw[r], scale[r]);
@@ -70,27 +70,27 @@ void accumulate(uint subs)
 #endif
             q_load(row[r], sub, raw[r], scale[r]);
         }
-        for (uint part = 0u; part < Q_PARTS; part++) {
+        [[unroll]] for (uint part = 0u; part < Q_PARTS; part++) {
             float sum[R * C];
             float x_sum[C];
-            for (uint i = 0u; i < R * C; i++) {
+            [[unroll]] for (uint i = 0u; i < R * C; i++) {
                 sum[i] = 0.0;
             }
-            for (uint c = 0u; c < C; c++) {
+            [[unroll]] for (uint c = 0u; c < C; c++) {
                 x_sum[c] = 0.0;
             }
-            for (uint j = 0u; j < 8u / Q_PARTS; j++) {
+            [[unroll]] for (uint j = 0u; j < 8u / Q_PARTS; j++) {
                 uint i = part * (8u / Q_PARTS) + j;
                 vec4 q[R];
-                for (uint r = 0u; r < R; r++) {
+                [[unroll]] for (uint r = 0u; r < R; r++) {
                     q[r] = q_value(raw[r], i);
                 }
-                for (uint c = 0u; c < C; c++) {
+                [[unroll]] for (uint c = 0u; c < C; c++) {
                     vec4 v = VEC4(x, col[c] + sub * 8u + i);
 #if Q_MIN
                     x_sum[c] += (v.x + v.y) + (v.z + v.w);
 #endif
-                    for (uint r = 0u; r < R; r++) {
+                    [[unroll]] for (uint r = 0u; r < R; r++) {
                         float t = sum[r * C + c];
                         t = fma(q[r].x, v.x, t);
                         t = fma(q[r].y, v.y, t);
@@ -99,8 +99,8 @@ void accumulate(uint subs)
                     }
                 }
             }
-            for (uint r = 0u; r < R; r++) {
-                for (uint c = 0u; c < C; c++) {
+            [[unroll]] for (uint r = 0u; r < R; r++) {
+                [[unroll]] for (uint c = 0u; c < C; c++) {
 #if Q_MIN
                     acc[r * C + c] = fma(scale[r][part].y, x_sum[c], acc[r * C + c]);
 #endif
@@ -110,7 +110,7 @@ void accumulate(uint subs)
         }
     }
 #ifdef TEAM
-    for (uint i = 0u; i < R * C; i++) {
+    [[unroll]] for (uint i = 0u; i < R * C; i++) {
 #ifdef SUBGROUPS
         acc[i] = subgroupAdd(acc[i]);
 #else

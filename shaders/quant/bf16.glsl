@@ -14,7 +14,7 @@ void Q_LOAD(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[Q_PARTS])
 {
     uint at = (row >> 2) + sub * 16u;
     scale[0] = vec2(1.0, 0.0);
-    for (uint i = 0u; i < 16u; i++) {
+    [[unroll]] for (uint i = 0u; i < 16u; i++) {
         raw[i] = W_WORD(at + i);
     }
 }

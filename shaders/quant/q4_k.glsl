@@ -27,7 +27,7 @@ void Q_LOAD(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[Q_PARTS])
     }
     scale[0] = vec2(d.x * float(sc) * Q_UNIT, -d.y * float(mn));
     uint q = at + 4u + (j >> 1) * 8u, nibble = (j & 1u) * 4u;
-    for (uint i = 0u; i < 8u; i++) {
+    [[unroll]] for (uint i = 0u; i < 8u; i++) {
         raw[i] = (W_WORD(q + i) >> nibble) & 0x0f0f0f0fu;
     }
 }

@@ -18,7 +18,7 @@ void Q_LOAD(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[Q_PARTS])
     uint low_shift = (p >> 1) * 4u, high_shift = p * 2u;
     bool odd = (block & 2u) != 0u;
     uint l = W_WORD(ql >> 2), h = W_WORD(qh >> 2);
-    for (uint i = 0u; i < 8u; i++) {
+    [[unroll]] for (uint i = 0u; i < 8u; i++) {
         uint low = l, high = h;
         if (odd) {
             l = W_WORD((ql >> 2) + i + 1u);

@@ -18,7 +18,7 @@ void Q_LOAD(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[Q_PARTS])
     uint w = W_WORD(at);
     float d = unpackHalf2x16(odd ? w >> 16 : w).x;
     scale[0] = vec2(d * Q_UNIT, -128.0 * d);
-    for (uint i = 0u; i < 8u; i++) {
+    [[unroll]] for (uint i = 0u; i < 8u; i++) {
         uint next = W_WORD(at + 1u + i);
         raw[i] = (odd ? next : w >> 16 | next << 16) ^ 0x80808080u;
         w = next;

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// Generation: the prompt in chunks, then token by token. graft_chat_next allocates nothing.
+#include <string.h>
+
+#include "platform/plat.h"
+#include "runtime/session/chat_private.h"
+
+static enum graft_want want_of(const struct graft_chat *chat)
+{
+    return graft_sampler_wants_logits(chat->sampler) ? GRAFT_WANT_LOGITS : GRAFT_WANT_CANDIDATES;
+}
+
+// Compute ids [from, to) of `ids`, wanting the next token after the last of the whole prompt only.
+static enum graft_status decode(struct graft_chat *chat, const int32_t *ids, uint32_t count, bool want)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        chat->rows[i] = (struct graft_row){.seq = chat->seq, .token = ids[i], .want = want && i + 1 == count};
+    }
+    GRAFT_TRY(graft_decode(chat->model, chat->rows, count, want_of(chat)));
+    chat->last_row = count - 1;
+    chat->ready = want;
+    return GRAFT_OK;
+}
+
+// Tokens of the prompt that are in the cache already. The last one is computed again: its logits are needed.
+static uint32_t common_prefix(const struct graft_chat *chat, uint32_t count)
+{
+    uint32_t cached = graft_seq_length(chat->seq), n = 0;
+    uint32_t most = cached < count - 1 ? cached : count - 1;
+    while (n < most && chat->ids[n] == chat->prompt[n]) {
+        n++;
+    }
+    return n;
+}
+
+static enum graft_status compute_chunks(struct graft_chat *chat, uint32_t at, uint32_t count)
+{
+    uint32_t n_batch = chat->model->limits.n_batch;
+    while (at < count) {
+        if (atomic_load(&chat->cancelled)) {
+            return graft_fail(GRAFT_E_CANCELLED, "cancelled after %u of %u prompt tokens", at, count);
+        }
+        uint32_t n = count - at < n_batch ? count - at : n_batch;
+        GRAFT_TRY(decode(chat, chat->prompt + at, n, at + n == count));
+        memcpy(chat->ids + at, chat->prompt + at, n * sizeof *chat->ids);
+        at += n;
+        chat->n_ids = at;
+    }
+    return GRAFT_OK;
+}
+
+static void take_next_sampler(struct graft_chat *chat)
+{
+    if (chat->next_sampler) {
+        graft_sampler_destroy(&chat->sampler);
+        GRAFT_FREE(chat->ctx, &chat->candidates);
+        chat->sampler = chat->next_sampler;
+        chat->candidates = chat->next_candidates;
+        chat->n_candidates = chat->n_next_candidates;
+        chat->next_sampler = NULL;
+        chat->next_candidates = NULL;
+    }
+}
+
+enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count)
+{
+    take_next_sampler(chat);
+    chat->has_answer = chat->answering = chat->ready = false;
+    if (count == 0) {
+        return graft_fail(GRAFT_E_ARGUMENT, "the prompt has no tokens");
+    }
+    if (count > chat->model->n_ctx) {
+        return graft_fail(GRAFT_E_CONTEXT_FULL, "the conversation has %u tokens, the context has room for %u", count, chat->model->n_ctx);
+    }
+    uint64_t start = graft_clock_ns();
+    uint32_t reused = common_prefix(chat, count);
+    graft_seq_truncate(chat->seq, reused);
+    chat->n_ids = reused;
+    GRAFT_TRY(compute_chunks(chat, reused, count));
+    graft_sampler_forget(chat->sampler);
+    for (uint32_t i = 0; i < count; i++) {
+        graft_sampler_accept(chat->sampler, chat->ids[i]);
+    }
+    chat->answer = count;
+    chat->has_answer = chat->answering = true;
+    chat->n_partial = 0;
+    chat->stats = (struct graft_chat_stats){.prompt_tokens = count - reused,
+                                            .reused_tokens = reused,
+                                            .prompt_ns = graft_clock_ns() - start,
+                                            .seed = graft_sampler_seed(chat->sampler)};
+    return GRAFT_OK;
+}
+
+// The next token from the last row's logits.
+static enum graft_status choose(struct graft_chat *chat, int32_t *out)
+{
+    uint32_t count = chat->n_candidates;
+    if (graft_sampler_wants_logits(chat->sampler)) {
+        const float *logits;
+        GRAFT_TRY(graft_model_logits(chat->model, chat->last_row, &logits));
+        for (uint32_t i = 0; i < count; i++) {
+            chat->candidates[i] = (struct graft_candidate){(int32_t)i, logits[i]};
+        }
+        graft_candidates_sort(chat->candidates, count);
+    } else {
+        GRAFT_TRY(graft_model_candidates(chat->model, chat->last_row, chat->candidates, &count));
+    }
+    return graft_sampler_choose(chat->sampler, chat->candidates, count, out);
+}
+
+// Bytes of token i of ids as the answer shows them.
+static enum graft_status token_bytes(const struct graft_chat *chat, uint32_t i, const char **text, uint64_t *length)
+{
+    GRAFT_TRY(graft_vocab_piece(chat->model->vocabulary->vocab, chat->ids[i], false, text, length));
+    if (i == chat->answer && chat->skip_space && *length && **text == ' ') {
+        (*text)++;
+        (*length)--;
+    }
+    return GRAFT_OK;
+}
+
+static void finish(struct graft_chat *chat)
+{
+    chat->answering = false;
+    chat->ready = false;
+}
+
+// What is left of a character that never ended.
+static uint64_t flush_partial(struct graft_chat *chat)
+{
+    uint64_t bytes = graft_utf8_clean(chat->bytes, chat->n_partial, chat->piece, NULL);
+    chat->n_partial = 0;
+    return bytes;
+}
+
+// One more token: *length gets the bytes put into piece, perhaps 0; *end says that the answer is over.
+static enum graft_status step(struct graft_chat *chat, uint64_t *length, bool *end)
+{
+    *length = 0;
+    *end = false;
+    if (chat->max_tokens && chat->n_ids - chat->answer >= chat->max_tokens) {
+        *end = true;
+        return GRAFT_OK;
+    }
+    if (!chat->ready) {
+        GRAFT_TRY(decode(chat, chat->ids + chat->n_ids - 1, 1, true));
+    }
+    int32_t id;
+    GRAFT_TRY(choose(chat, &id));
+    if (chat->n_ids == chat->answer) {
+        chat->stats.first_token_ns = graft_clock_ns() - chat->sent_ns;
+    }
+    if (graft_vocab_is_end(chat->model->vocabulary->vocab, id)) {
+        *end = true;
+        return GRAFT_OK;
+    }
+    chat->ready = false;
+    chat->ids[chat->n_ids++] = id; // room: the cache holds n_ids - 1 <= n_ctx tokens
+    chat->stats.answer_tokens++;
+    graft_sampler_accept(chat->sampler, id);
+    const char *text;
+    uint64_t bytes;
+    GRAFT_TRY(token_bytes(chat, chat->n_ids - 1, &text, &bytes));
+    memcpy(chat->bytes + chat->n_partial, text, (size_t)bytes);
+    uint64_t have = chat->n_partial + bytes;
+    *length = graft_utf8_clean(chat->bytes, have, chat->piece, &chat->n_partial);
+    memmove(chat->bytes, chat->bytes + (have - chat->n_partial), chat->n_partial);
+    return GRAFT_OK;
+}
+
+enum graft_status graft_chat_next(struct graft_chat *chat, const char **piece, size_t *length, bool *done)
+{
+    *piece = chat->piece;
+    *length = 0;
+    *done = !chat->answering;
+    uint64_t start = graft_clock_ns(), bytes = 0;
+    bool end = false;
+    enum graft_status status = GRAFT_OK;
+    while (chat->answering && bytes == 0 && !end && status == GRAFT_OK) {
+        status = atomic_load(&chat->cancelled) ? graft_fail(GRAFT_E_CANCELLED, "the answer was cancelled") : step(chat, &bytes, &end);
+    }
+    chat->stats.answer_ns += graft_clock_ns() - start;
+    if (status != GRAFT_OK) {
+        finish(chat);
+        return status;
+    }
+    if (end) {
+        finish(chat);
+        bytes = flush_partial(chat);
+        *done = bytes == 0; // otherwise the next call says so
+    }
+    *length = (size_t)bytes;
+    return GRAFT_OK;
+}
+
+void graft_chat_cancel(struct graft_chat *chat)
+{
+    atomic_store(&chat->cancelled, true);
+}
+
+enum graft_status graft_chat_answer_text(struct graft_chat *chat, char **text, uint64_t *length)
+{
+    uint64_t total = 0;
+    const char *piece;
+    uint64_t bytes;
+    for (uint32_t i = chat->answer; i < chat->n_ids; i++) {
+        GRAFT_TRY(token_bytes(chat, i, &piece, &bytes));
+        total += bytes;
+    }
+    uint8_t *joined;
+    GRAFT_TRY(GRAFT_NEW(chat->ctx, GRAFT_MEM_HOST, &joined, total, "an answer"));
+    uint64_t at = 0;
+    for (uint32_t i = chat->answer; i < chat->n_ids; i++) {
+        GRAFT_TRY(token_bytes(chat, i, &piece, &bytes)); // cannot fail: it did not above
+        memcpy(joined + at, piece, (size_t)bytes);
+        at += bytes;
+    }
+    enum graft_status status = graft_alloc(chat->ctx, GRAFT_MEM_HOST, (void **)text, 3 * total + 1, 1, "an answer");
+    if (status == GRAFT_OK) {
+        *length = graft_utf8_clean(joined, total, *text, NULL);
+    }
+    GRAFT_FREE(chat->ctx, &joined);
+    return status;
+}
+
+void graft_chat_last_stats(const struct graft_chat *chat, struct graft_chat_stats *out)
+{
+    *out = chat->stats;
+    out->context_used = graft_seq_length(chat->seq);
+    out->context_size = chat->model->n_ctx;
+}

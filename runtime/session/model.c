@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opening, describing and closing models.
+#include <stdio.h>
+
+#include "platform/bytes.h"
+#include "runtime/session/session.h"
+
+enum {
+    DEFAULT_MOST_CTX = 4096,
+    DEFAULT_BATCH = 128,
+    DEFAULT_BATCH_SOFTWARE = 32, // on a processor larger batches cost memory and gain nothing
+    MAX_CTX = 1 << 22,
+    MAX_BATCH = 4096,
+    MAX_SEQ = 1024
+};
+
+static bool is_software(const struct graft_device *device)
+{
+    return device && (!device->vk || graft_vk_caps(device->vk)->kind == GRAFT_VK_SOFTWARE);
+}
+
+static enum graft_status copy_params(const struct graft_model_params *given, struct graft_model_params *out)
+{
+    *out = (struct graft_model_params){.size = sizeof *out};
+    if (given) {
+        if (given->size == 0 || given->size > sizeof *out) {
+            return graft_fail(GRAFT_E_ARGUMENT, "graft_model_params.size is %zu, this library knows %zu", given->size, sizeof *out);
+        }
+        memcpy(out, given, given->size);
+    }
+    if (out->n_ctx > MAX_CTX || out->n_batch > MAX_BATCH || out->n_seq > MAX_SEQ) {
+        return graft_fail(GRAFT_E_ARGUMENT, "n_ctx is %u (at most %d), n_batch %u (at most %d), n_seq %u (at most %d)", out->n_ctx, MAX_CTX,
+                          out->n_batch, MAX_BATCH, out->n_seq, MAX_SEQ);
+    }
+    return GRAFT_OK;
+}
+
+// Limits from the parameters; a context is a whole number of pages.
+static void set_limits(struct graft_model *model, const struct graft_model_params *params)
+{
+    uint32_t trained = model->source->config.n_ctx_train;
+    uint32_t n_ctx = params->n_ctx ? params->n_ctx : trained < DEFAULT_MOST_CTX ? trained : DEFAULT_MOST_CTX;
+    model->n_ctx = graft_kv_pages(n_ctx) * GRAFT_PAGE_TOKENS;
+    uint32_t n_batch = params->n_batch ? params->n_batch : is_software(model->device) ? DEFAULT_BATCH_SOFTWARE : DEFAULT_BATCH;
+    uint32_t n_seq = params->n_seq ? params->n_seq : 1;
+    model->limits = graft_kv_limits(model->n_ctx, n_batch < model->n_ctx ? n_batch : model->n_ctx, n_seq);
+    if (n_ctx > trained) {
+        graft_log(model->ctx, GRAFT_LOG_WARN, "the context of %u tokens is longer than the %u the model was trained with", n_ctx, trained);
+    }
+}
+
+static enum graft_status prepare(struct graft_model *m, const char *path, const char *shape, const struct graft_model_params *params)
+{
+    struct graft_ctx *ctx = m->ctx;
+    if (path) {
+        GRAFT_TRY(graft_gguf_open(ctx, &m->gguf, path, false));
+        GRAFT_TRY(graft_source_open(ctx, &m->source, m->gguf));
+        GRAFT_TRY(graft_vocabulary_create(ctx, &m->vocabulary, m->gguf));
+        uint32_t tokens = graft_vocab_size(m->vocabulary->vocab);
+        if (tokens != m->source->config.n_vocab) {
+            return graft_fail(GRAFT_E_FORMAT, "%s: the vocabulary has %u tokens, the embedding %u rows", path, tokens,
+                              m->source->config.n_vocab);
+        }
+    } else {
+        GRAFT_TRY(graft_source_synthetic(ctx, &m->source, shape));
+    }
+    GRAFT_TRY(graft_plan_create(ctx, &m->plan, m->source));
+    set_limits(m, params);
+    m->exact = params->exact;
+    m->timed = params->timed;
+    m->weights = params->weights;
+    GRAFT_TRY(graft_kv_create(ctx, &m->kv, &m->limits));
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->seqs, m->limits.n_seq, "sequences"));
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->lengths, m->limits.n_seq, "the sequences' lengths"));
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->rows, m->limits.n_batch, "a batch"));
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->out, m->limits.n_batch, "a batch"));
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->out_of, m->limits.n_batch, "a batch"));
+    return GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->candidates, GRAFT_MAX_CANDIDATES, "candidates");
+}
+
+enum graft_status graft_model_prepare(struct graft_ctx *ctx, struct graft_device *device, struct graft_model **out, const char *path,
+                                      const char *shape, const struct graft_model_params *params)
+{
+    *out = NULL;
+    struct graft_model_params given;
+    GRAFT_TRY(copy_params(params, &given));
+    struct graft_model *model;
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &model, 1, "a model"));
+    model->ctx = ctx;
+    model->device = device;
+    enum graft_status status = prepare(model, path, shape, &given);
+    if (status != GRAFT_OK) {
+        graft_model_close(&model);
+        return status;
+    }
+    *out = model;
+    return GRAFT_OK;
+}
+
+static enum graft_status start(struct graft_model *model, const struct graft_model_params *params)
+{
+    GRAFT_TRY(graft_model_check_budget(model));
+    struct graft_exec_params exec = {.ctx = model->ctx,
+                                     .plan = model->plan,
+                                     .limits = model->limits,
+                                     .exact = model->exact,
+                                     .timed = model->timed,
+                                     .weights = model->weights};
+    if (params) { // its size was checked by graft_model_prepare
+        struct graft_model_params given;
+        GRAFT_TRY(copy_params(params, &given));
+        exec.progress = given.progress;
+        exec.progress_user = given.progress_user;
+    }
+    if (model->device->vk) {
+        return graft_exec_vk_create(&model->exec, model->device->vk, &exec);
+    }
+    GRAFT_TRY(graft_exec_ref_create(&model->exec, &exec));
+    uint64_t total = model->source->base_bytes;
+    if (exec.progress && !exec.progress(exec.progress_user, total, total)) {
+        return graft_fail(GRAFT_E_CANCELLED, "loading was cancelled");
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status open_either(struct graft_device *device, struct graft_model **out, const char *path, const char *shape,
+                                     const struct graft_model_params *params)
+{
+    *out = NULL;
+    struct graft_model *model;
+    GRAFT_TRY(graft_model_prepare(device->ctx, device, &model, path, shape, params));
+    enum graft_status status = start(model, params);
+    if (status != GRAFT_OK) {
+        graft_model_close(&model);
+        return status;
+    }
+    *out = model;
+    return GRAFT_OK;
+}
+
+enum graft_status graft_model_open(struct graft_device *device, struct graft_model **out, const char *path,
+                                   const struct graft_model_params *params)
+{
+    return open_either(device, out, path, NULL, params);
+}
+
+enum graft_status graft_model_open_synthetic(struct graft_device *device, struct graft_model **out, const char *shape,
+                                             const struct graft_model_params *params)
+{
+    return open_either(device, out, NULL, shape, params);
+}
+
+void graft_model_close(struct graft_model **model)
+{
+    if (!model || !*model) {
+        return;
+    }
+    struct graft_model *m = *model;
+    struct graft_ctx *ctx = m->ctx;
+    if (m->exec) {
+        m->exec->functions->destroy(&m->exec);
+    }
+    GRAFT_FREE(ctx, &m->candidates);
+    GRAFT_FREE(ctx, &m->out_of);
+    GRAFT_FREE(ctx, &m->out);
+    GRAFT_FREE(ctx, &m->rows);
+    GRAFT_FREE(ctx, &m->lengths);
+    GRAFT_FREE(ctx, &m->seqs);
+    graft_kv_destroy(&m->kv);
+    graft_plan_destroy(&m->plan);
+    graft_source_close(&m->source);
+    graft_vocabulary_close(&m->vocabulary);
+    graft_gguf_close(&m->gguf);
+    GRAFT_FREE(ctx, model);
+}
+
+// Sums over all weights, and the type most matrices have.
+struct totals {
+    uint64_t parameters, bytes;
+    uint32_t matrices[64]; // by type number
+};
+
+static void add_weight(struct totals *totals, const struct graft_weight *w)
+{
+    totals->parameters += (uint64_t)w->n_in * w->n_out;
+    totals->bytes += w->row_bytes * w->n_out;
+    if (w->n_out > 1 && w->type < sizeof totals->matrices / sizeof *totals->matrices) {
+        totals->matrices[w->type]++;
+    }
+}
+
+void graft_model_describe(const struct graft_model *model, struct graft_model_info *out)
+{
+    const struct graft_source *s = model->source;
+    const struct graft_config *c = &s->config;
+    *out = (struct graft_model_info){.n_layer = c->n_layer,
+                                     .n_embd = c->n_embd,
+                                     .n_ff = c->n_ff,
+                                     .n_head = c->n_head,
+                                     .n_head_kv = c->n_head_kv,
+                                     .head_dim = c->head_dim,
+                                     .n_vocab = c->n_vocab,
+                                     .n_ctx_train = c->n_ctx_train,
+                                     .n_ctx = model->n_ctx,
+                                     .n_batch = model->limits.n_batch,
+                                     .n_seq = model->limits.n_seq,
+                                     .imported = model->exec && model->exec->imported,
+                                     .has_chat_template = model->vocabulary && model->vocabulary->chat_template};
+    snprintf(out->architecture, sizeof out->architecture, "%s", c->architecture);
+    snprintf(out->name, sizeof out->name, "%s", c->name);
+    struct totals totals = {0};
+    add_weight(&totals, &s->embd);
+    add_weight(&totals, &s->output_norm);
+    for (uint32_t i = 0; i < c->n_layer; i++) {
+        const struct graft_layer *l = &s->layers[i];
+        const struct graft_weight *all[] = {&l->attn_norm, &l->q, &l->k, &l->v, &l->o, &l->ffn_norm, &l->gate, &l->up, &l->down};
+        for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
+            add_weight(&totals, all[k]);
+        }
+    }
+    if (!s->tied) {
+        add_weight(&totals, &s->output);
+    }
+    out->n_parameters = totals.parameters;
+    out->weight_bytes = totals.bytes;
+    // A token reads one row of the embeddings, but all of them when they are the output too.
+    out->token_weight_bytes = totals.bytes + s->embd.row_bytes - (s->tied ? 0 : s->embd.row_bytes * s->embd.n_out);
+    uint32_t most = 0;
+    for (uint32_t type = 0; type < sizeof totals.matrices / sizeof *totals.matrices; type++) {
+        if (totals.matrices[type] > most) {
+            most = totals.matrices[type];
+            snprintf(out->quantization, sizeof out->quantization, "%s", graft_type_gguf_name(type));
+        }
+    }
+}
+
+enum graft_status graft_model_stages(struct graft_model *model, uint32_t n_rows, struct graft_stage *out, uint32_t *count)
+{
+    if (!model->exec->functions->stages) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "the device does not time its steps");
+    }
+    return model->exec->functions->stages(model->exec, n_rows, out, count);
+}

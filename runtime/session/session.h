@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the public handles hold, and what the files of runtime/session share.
+#ifndef GRAFT_RUNTIME_SESSION_H
+#define GRAFT_RUNTIME_SESSION_H
+
+#include <jansson.h>
+
+#include "graft/graft.h"
+#include "runtime/model/exec.h"
+#include "runtime/model/kv.h"
+#include "runtime/text/template.h"
+#include "runtime/text/vocab.h"
+#include "runtime/vk/vk.h"
+
+struct graft_device {
+    struct graft_ctx *ctx;
+    struct graft_vk *vk; // NULL: the reference
+};
+
+struct graft_vocabulary {
+    struct graft_ctx *ctx;
+    struct graft_vocab *vocab;
+    char *chat_template; // of the file; NULL if it has none
+    uint64_t template_bytes;
+};
+
+struct graft_seq {
+    struct graft_model *model;
+    uint32_t index;
+    bool alive;
+};
+
+struct graft_model {
+    struct graft_ctx *ctx;
+    struct graft_device *device;         // NULL while an estimate is made without one
+    struct graft_gguf *gguf;             // NULL: synthetic
+    struct graft_vocabulary *vocabulary; // NULL: synthetic
+    struct graft_source *source;
+    struct graft_plan *plan;
+    struct graft_exec *exec;
+    struct graft_kv *kv;
+    struct graft_limits limits;
+    uint32_t n_ctx;
+    bool exact, timed, lost;
+    enum graft_weights_mode weights;
+    struct graft_seq *seqs; // [n_seq]
+    // The batch: what graft_decode hands to the executor, and what it needs to take everything back.
+    struct graft_exec_row *rows;         // [n_batch]
+    uint32_t *out, *out_of;              // [n_batch] rows that want logits; their number by row, GRAFT_NO_SLOT = not wanted
+    uint32_t *lengths;                   // [n_seq] before the batch
+    uint32_t n_rows;                     // of the last batch; 0 after a failed one
+    bool has_logits;
+    struct graft_candidate *candidates;  // [GRAFT_MAX_CANDIDATES]
+};
+
+// model.c: everything of a model but its executor, from a file (path) or synthetic (shape); one of them is NULL. Used by opening and estimating.
+GRAFT_MUST_CHECK enum graft_status graft_model_prepare(struct graft_ctx *ctx, struct graft_device *device, struct graft_model **out,
+                                                       const char *path, const char *shape, const struct graft_model_params *params);
+// estimate.c: what the executor will take, added to bytes.
+void graft_model_exec_bytes(const struct graft_model *model, const struct graft_device *device, const struct graft_limits *limits,
+                            uint64_t bytes[GRAFT_MEM_CLASSES], uint64_t *mapped_bytes);
+// GRAFT_E_BUDGET with the table, the shortfall and what would fit, if the executor does not fit into what the budget leaves.
+GRAFT_MUST_CHECK enum graft_status graft_model_check_budget(const struct graft_model *model);
+
+// vocabulary.c
+GRAFT_MUST_CHECK enum graft_status graft_vocabulary_create(struct graft_ctx *ctx, struct graft_vocabulary **out,
+                                                           const struct graft_gguf *gguf);
+// Add bos_token and eos_token to a template's variables unless they are there. vocabulary may be NULL.
+GRAFT_MUST_CHECK enum graft_status graft_vocabulary_add_tokens(const struct graft_vocabulary *vocabulary, json_t *variables);
+// The model's vocabulary; GRAFT_E_UNSUPPORTED for a synthetic model.
+GRAFT_MUST_CHECK enum graft_status graft_model_vocabulary(const struct graft_model *model, const struct graft_vocabulary **out);
+
+// candidates.c: sort by logit downwards, ties by the smaller id; NaN first. In place, n log n at worst.
+void graft_candidates_sort(struct graft_candidate *candidates, uint32_t count);
+
+// sampler.c: forget the tokens accepted so far.
+void graft_sampler_forget(struct graft_sampler *sampler);
+
+// json.c: compact JSON text in memory from graft_alloc, NUL-terminated.
+GRAFT_MUST_CHECK enum graft_status graft_json_text(struct graft_ctx *ctx, const json_t *value, char **out);
+
+// utf8.c: one step over bytes: the length of the character they start with (1 to 4); 0: its bytes are not there yet; -1: the first byte does
+// not start one. RFC 3629.
+int graft_utf8_step(const uint8_t *bytes, uint64_t count);
+// Copy text, with U+FFFD for every byte that is no UTF-8 and for NUL. out: room for 3 * count bytes. Returns the bytes written. With `partial`, an
+// incomplete character at the end is not copied and *partial gets its length; without it counts as invalid.
+uint64_t graft_utf8_clean(const uint8_t *bytes, uint64_t count, char *out, uint32_t *partial);
+
+// prompt.c: messages through a template to tokens. Text of messages that spells a control token stays text. *count <= capacity, or
+// GRAFT_E_CONTEXT_FULL.
+GRAFT_MUST_CHECK enum graft_status graft_prompt_tokens(const struct graft_model *model, const struct graft_template *template_,
+                                                       const json_t *messages, int32_t *ids, uint32_t capacity, uint32_t *count);
+
+#endif
