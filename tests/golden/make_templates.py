@@ -154,6 +154,7 @@ x' }}
 {{ strftime_now('%Y-%m-%d %H:%M:%S %d %b %Y %B %A %a %j %-d %y') }} {{ strftime_now is defined }}
 {{ {'a': 1, 'b': {'c': [1, 2]}}['b'].c[1] }} {{ [1, [2, 3]][1][0] }} {{ ({'x': 1}).x }} {{ {'a': 1, 'a': 2} }} {{ {1: 'a', 1.0: 'b', true: 'c'} }} {{ {(1, 2): 3}[(1, 2)] }} {{ [1, 2,] }} {{ (1, 2,) }}
 {{ rows | map(attribute='v') | map('string') | join('+') }} {{ list | map('abs') | sum }} {{ s | replace('l', 'r') | upper | list | last }} {{ (words | select('in', ['a', 'A']) | list) | tojson }} {{ -1 | abs }} {{ [1,2] | string }} {{ 'a' is in 'abc' }}
+{% set a = 'x' * 3 %}{% set b = a + 'y' %}{% set c = a + 'z' %}{% set e = b ~ 'q' %}{% set g = b[:2] + 'w' %}{{ a }} {{ b }} {{ c }} {{ e }} {{ g }} {{ b + 'r' }} {% set h %}{{ a }}{% endset %}{% set i = h + '1' %}{% set j = h + '2' %}{{ h }} {{ i }} {{ j }}
 {{ (rows | first).k }} {{ (list | sort)[0] }} {{ d.a[1] }} {{ d.c.x[0:2] }} {{ s.split(', ')[1].lower()[0] | upper }} {{ (s ~ '!').upper() }} {{ 'abc'[1].upper() }} {{ list.index(2) }} {{ list.count(1) }} {{ 'x'.join(['a']) }}
 """
 
