@@ -8,7 +8,7 @@
 
 static const struct graft_arch *const architectures[] = {&graft_arch_llama};
 
-// An adapter, a vocabulary or a part of a split model is a valid GGUF file, but no model.
+// An adapter or a vocabulary is a valid GGUF file, but no model.
 static enum graft_status check_kind(const struct graft_gguf *gguf)
 {
     struct graft_text type;
@@ -16,11 +16,6 @@ static enum graft_status check_kind(const struct graft_gguf *gguf)
     if (type.data && !(type.length == 5 && memcmp(type.data, "model", 5) == 0)) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "%s: general.type is \"%.*s\", a model file says \"model\"", gguf->path, (int)type.length,
                           type.data);
-    }
-    uint32_t parts;
-    GRAFT_TRY(graft_gguf_u32_or(gguf, "split.count", 1, &parts));
-    if (parts > 1) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: the model is split into %u files; join them into one first", gguf->path, parts);
     }
     return GRAFT_OK;
 }
