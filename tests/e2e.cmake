@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+# Check programs that run the graft command as a user would. They link nothing of the library but the version.
+if(GRAFT_TOOLS)
+  file(GLOB GRAFT_E2E_TESTS CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_*.c)
+  foreach(source ${GRAFT_E2E_TESTS})
+    get_filename_component(name ${source} NAME_WE)
+    add_executable(${name} ${source} e2e/command.c $<TARGET_OBJECTS:graft_objects>)
+    target_link_libraries(${name} PRIVATE graft_test_support PkgConfig::JANSSON)
+    target_compile_definitions(${name} PRIVATE GRAFT_TEST_COMMAND="$<TARGET_FILE:graft>")
+    add_dependencies(${name} graft)
+    add_test(NAME ${name} COMMAND ${name})
+  endforeach()
+endif()

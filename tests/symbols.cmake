@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+# cmake -DNM=nm -DSHARED=libgraft.so -DARCHIVE=libgraft.a -P symbols.cmake: every name the library defines for others begins with
+# graft_, and the shared one needs no Vulkan loader to start. Ends with Check's line.
+cmake_minimum_required(VERSION 3.22)
+
+set(checks 0)
+set(failures 0)
+function(look_at file)
+  execute_process(COMMAND ${NM} ${ARGN} --defined-only ${file} OUTPUT_VARIABLE output COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX MATCHALL "[0-9a-f]+ [A-Za-z] [^\n]+" lines "${output}")
+  set(others "")
+  set(count 0)
+  foreach(line ${lines})
+    string(REGEX REPLACE "^[0-9a-f]+ [A-Za-z] ([^@]+).*$" "\\1" name "${line}")
+    math(EXPR count "${count} + 1")
+    if(NOT name MATCHES "^graft_")
+      list(APPEND others ${name})
+    endif()
+  endforeach()
+  if(others OR count EQUAL 0)
+    message("${file}: ${count} names, these do not begin with graft_: ${others}")
+    math(EXPR failures "${failures} + 1")
+  endif()
+  math(EXPR checks "${checks} + 1")
+  set(checks ${checks} PARENT_SCOPE)
+  set(failures ${failures} PARENT_SCOPE)
+endfunction()
+
+look_at(${SHARED} -D)
+look_at(${ARCHIVE} -g)
+
+math(EXPR percent "100 * (${checks} - ${failures}) / ${checks}")
+message("${percent}%: Checks: ${checks}, Failures: ${failures}, Errors: 0")
+if(failures GREATER 0)
+  message(FATAL_ERROR "the library defines names of others")
+endif()

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// The results of graft bench as a Markdown table, JSON or CSV.
+#include <inttypes.h>
+#include <string.h>
+
+#include "tools/bench.h"
+
+// Counters in the order they are printed: name, field of struct graft_device_counters.
+#define COUNTER_MAP(X) X(dispatches) X(barriers) X(submissions) X(recordings) X(descriptor_updates)
+
+static double per_token(const struct bench_test *test, uint64_t count)
+{
+    return test->tokens ? (double)count / (double)test->tokens : 0;
+}
+
+static uint64_t stage_sum(const struct bench_test *test)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < test->n_stages; i++) {
+        sum += test->stages[i].ns;
+    }
+    return sum ? sum : 1;
+}
+
+static json_t *stages_json(const struct bench_test *test)
+{
+    json_t *array = json_array();
+    double sum = (double)stage_sum(test);
+    for (uint32_t i = 0; i < test->n_stages; i++) {
+        const struct bench_stage *s = &test->stages[i];
+        json_array_append_new(array, json_pack("{s:s, s:i, s:I, s:f, s:I}", "kernel", s->kernel, "steps", (int)s->steps, "ns",
+                                               (json_int_t)s->ns, "share", (double)s->ns / sum, "weight_bytes",
+                                               (json_int_t)s->weight_bytes));
+    }
+    return array;
+}
+
+json_t *bench_json(const struct bench *bench, bool exact)
+{
+    const struct session *s = &bench->session;
+    struct graft_memory_use use;
+    graft_ctx_memory(s->ctx, &use);
+    json_t *array = json_array();
+    for (uint32_t i = 0; i < bench->n_tests; i++) {
+        const struct bench_test *test = &bench->tests[i];
+        json_t *samples = json_array(), *out = json_object();
+        for (uint32_t k = 0; k < test->n_samples; k++) {
+            json_array_append_new(samples, json_real(test->samples[k]));
+        }
+        json_object_set_new(out, "n_prompt", json_integer(test->n_prompt));
+        json_object_set_new(out, "n_gen", json_integer(test->n_gen));
+        json_object_set_new(out, "n_seq", json_integer(test->n_seq));
+        json_object_set_new(out, "tokens_per_second", json_real(test->median));
+        json_object_set_new(out, "samples", samples);
+        json_object_set_new(out, "bandwidth_share", test->share < 0 ? json_null() : json_real(test->share));
+#define COUNTER(name) json_object_set_new(out, #name, json_real(per_token(test, test->counts.name)));
+        COUNTER_MAP(COUNTER)
+#undef COUNTER
+        json_object_set_new(out, "model", json_text(s->info.name, strlen(s->info.name)));
+        json_object_set_new(out, "quantization", json_string(s->info.quantization));
+        json_object_set_new(out, "device", json_text(s->device_info.name, strlen(s->device_info.name)));
+        json_object_set_new(out, "exact", json_boolean(exact));
+        json_object_set_new(out, "imported", json_boolean(s->info.imported));
+        json_object_set_new(out, "n_ctx", json_integer(s->info.n_ctx));
+        json_object_set_new(out, "n_batch", json_integer(s->info.n_batch));
+        json_object_set_new(out, "token_weight_bytes", json_integer((json_int_t)s->info.token_weight_bytes));
+        json_object_set_new(out, "read_bandwidth", bench->bandwidth > 0 ? json_real(bench->bandwidth) : json_null());
+        json_object_set_new(out, "memory", json_memory(&use));
+        if (bench->timed) {
+            json_object_set_new(out, "stages", stages_json(test));
+        }
+        json_array_append_new(array, out);
+    }
+    return array;
+}
+
+static void test_name(const struct bench_test *test, char out[32])
+{
+    if (test->n_prompt) {
+        snprintf(out, 32, "pp%" PRIu32, test->n_prompt);
+    } else {
+        snprintf(out, 32, "tg%" PRIu32, test->n_gen);
+    }
+}
+
+void bench_markdown(const struct bench *bench)
+{
+    const struct session *s = &bench->session;
+    struct graft_memory_use use;
+    graft_ctx_memory(s->ctx, &use);
+    printf("%s (%s), %s of weights, %s per token\n%s (%s), ", s->info.name, s->info.quantization, bytes_text(s->info.weight_bytes).text,
+           bytes_text(s->info.token_weight_bytes).text, s->device_info.name, device_kind_name(s->device_info.kind));
+    if (bench->bandwidth > 0) {
+        printf("reads %.2f GB/s, ", bench->bandwidth * 1e-9);
+    }
+    printf("weights %s, memory %s\n\n", s->info.imported ? "used in place" : "copied", bytes_text(use.peak_bytes).text);
+    puts("| test | sequences | tokens/s |   min |   max | of bandwidth | dispatches | barriers | submissions | recordings | descriptor updates |");
+    puts("|------|----------:|---------:|------:|------:|-------------:|-----------:|---------:|------------:|-----------:|-------------------:|");
+    for (uint32_t i = 0; i < bench->n_tests; i++) {
+        const struct bench_test *test = &bench->tests[i];
+        char name[32], share[16] = "";
+        test_name(test, name);
+        if (test->share >= 0) {
+            snprintf(share, sizeof share, "%.0f %%", 100 * test->share);
+        }
+        printf("| %s | %" PRIu32 " | %.2f | %.2f | %.2f | %s | %.1f | %.1f | %.2f | %.2f | %.2f |\n", name, test->n_seq, test->median,
+               test->least, test->most, share, per_token(test, test->counts.dispatches), per_token(test, test->counts.barriers),
+               per_token(test, test->counts.submissions), per_token(test, test->counts.recordings),
+               per_token(test, test->counts.descriptor_updates));
+    }
+    puts("\nMedians; counters are per token.");
+    for (uint32_t i = 0; bench->timed && i < bench->n_tests; i++) {
+        const struct bench_test *test = &bench->tests[i];
+        char name[32];
+        test_name(test, name);
+        double sum = (double)stage_sum(test);
+        printf("\n| %s: kernel | steps | ms | share | GB/s of weights |\n|---|---:|---:|---:|---:|\n", name);
+        for (uint32_t k = 0; k < test->n_stages; k++) {
+            const struct bench_stage *stage = &test->stages[k];
+            printf("| %s | %" PRIu32 " | %.3f | %.1f %% | ", stage->kernel, stage->steps, (double)stage->ns * 1e-6,
+                   100 * (double)stage->ns / sum);
+            if (stage->weight_bytes && stage->ns) {
+                printf("%.2f |\n", (double)stage->weight_bytes / (double)stage->ns);
+            } else {
+                puts("|");
+            }
+        }
+    }
+}
+
+void bench_csv(const struct bench *bench)
+{
+    fputs("n_prompt,n_gen,n_seq,tokens_per_second,min,max,bandwidth_share", stdout);
+#define COUNTER(name) fputs("," #name, stdout);
+    COUNTER_MAP(COUNTER)
+#undef COUNTER
+    putchar('\n');
+    for (uint32_t i = 0; i < bench->n_tests; i++) {
+        const struct bench_test *test = &bench->tests[i];
+        printf("%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%.4f,%.4f,%.4f,", test->n_prompt, test->n_gen, test->n_seq, test->median, test->least,
+               test->most);
+        if (test->share >= 0) {
+            printf("%.4f", test->share);
+        }
+#define COUNTER(name) printf(",%.4f", per_token(test, test->counts.name));
+        COUNTER_MAP(COUNTER)
+#undef COUNTER
+        putchar('\n');
+    }
+}

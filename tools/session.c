@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+// Context, device and model from the options, with what is said when one of them cannot be had.
+#include <inttypes.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/tool.h"
+
+// Keep the whole process, and so software Vulkan and the reference, on the first `count` of the processors it may use.
+static void use_processors(int64_t count)
+{
+    cpu_set_t allowed, chosen;
+    if (count <= 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0) {
+        return;
+    }
+    CPU_ZERO(&chosen);
+    for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&chosen) < count; cpu++) {
+        if (CPU_ISSET(cpu, &allowed)) {
+            CPU_SET(cpu, &chosen);
+        }
+    }
+    if (sched_setaffinity(0, sizeof chosen, &chosen) != 0) {
+        note("the number of processors cannot be limited on this system");
+        return;
+    }
+    char text[16];
+    snprintf(text, sizeof text, "%d", CPU_COUNT(&chosen));
+    setenv("LP_NUM_THREADS", text, 1); // what Mesa's software driver goes by; it counts processors, not the allowed ones
+}
+
+int session_context(struct session *session, const struct options *options)
+{
+    use_processors(options->threads);
+    folder_path(FOLDER_CACHE, session->cache);
+    struct graft_ctx_params params = {
+        .size = sizeof params,
+        .budget_bytes = options->memory,
+        .log = log_line,
+        .log_level = options->verbose ? GRAFT_LOG_DEBUG : GRAFT_LOG_WARN,
+        .cache_dir = *session->cache ? session->cache : NULL,
+    };
+    enum graft_status status = graft_ctx_create(&session->ctx, &params);
+    return status == GRAFT_OK ? EXIT_GOOD : error_status(status, "graft cannot start");
+}
+
+int session_device(struct session *session, const struct options *options)
+{
+    int code = session->ctx ? EXIT_GOOD : session_context(session, options);
+    if (code != EXIT_GOOD) {
+        return code;
+    }
+    struct graft_device_params params = {.size = sizeof params, .select = options->device, .validation = options->validation};
+    enum graft_status status = graft_device_open(session->ctx, &session->device, &params);
+    if (status != GRAFT_OK) {
+        char what[300];
+        snprintf(what, sizeof what, "device '%.200s' cannot be used", options->device ? options->device : "auto");
+        return error_status(status, what);
+    }
+    graft_device_describe(session->device, &session->device_info);
+    return EXIT_GOOD;
+}
+
+struct graft_model_params session_params(const struct options *options)
+{
+    return (struct graft_model_params){
+        .size = sizeof(struct graft_model_params),
+        .n_ctx = (uint32_t)options->n_ctx,
+        .n_batch = (uint32_t)options->n_batch,
+        .n_seq = (uint32_t)options->n_seq,
+        .exact = options->exact,
+        .timed = options->stages,
+        .weights = strcmp(options->weights, "map") == 0    ? GRAFT_WEIGHTS_MAP
+                   : strcmp(options->weights, "copy") == 0 ? GRAFT_WEIGHTS_COPY
+                                                           : GRAFT_WEIGHTS_AUTO,
+    };
+}
+
+static bool on_progress(void *user, uint64_t done, uint64_t total)
+{
+    progress_show(user, done, total, "");
+    return true;
+}
+
+int session_model(struct session *session, const struct options *options, const struct graft_model_params *given)
+{
+    int code = options->synthetic ? EXIT_GOOD : model_find(options->model, session->path);
+    if (code == EXIT_GOOD) {
+        code = session_device(session, options);
+    }
+    if (code != EXIT_GOOD) {
+        return code;
+    }
+    struct graft_model_params params = given ? *given : session_params(options);
+    struct progress progress;
+    progress_begin(&progress, "Loading");
+    params.progress = on_progress;
+    params.progress_user = &progress;
+    enum graft_status status = options->synthetic
+                                   ? graft_model_open_synthetic(session->device, &session->model, options->synthetic, &params)
+                                   : graft_model_open(session->device, &session->model, session->path, &params);
+    progress_end(&progress);
+    if (status != GRAFT_OK) {
+        char what[PATH_BYTES + 64];
+        snprintf(what, sizeof what, "%s cannot be opened", options->synthetic ? options->synthetic : session->path);
+        return error_status(status, what);
+    }
+    graft_model_describe(session->model, &session->info);
+    return EXIT_GOOD;
+}
+
+int session_vocabulary(struct session *session, const struct options *options)
+{
+    int code = model_find(options->model, session->path);
+    if (code == EXIT_GOOD) {
+        code = session_context(session, options);
+    }
+    if (code != EXIT_GOOD) {
+        return code;
+    }
+    enum graft_status status = graft_vocabulary_open(session->ctx, &session->vocabulary, session->path);
+    if (status != GRAFT_OK) {
+        char what[PATH_BYTES + 64];
+        snprintf(what, sizeof what, "the vocabulary of %s cannot be used", session->path);
+        return error_status(status, what);
+    }
+    return EXIT_GOOD;
+}
+
+void session_close(struct session *session)
+{
+    if (session->vocabulary) {
+        graft_vocabulary_close(&session->vocabulary);
+    }
+    if (session->model) {
+        graft_model_close(&session->model);
+    }
+    if (session->device) {
+        graft_device_close(&session->device);
+    }
+    graft_ctx_destroy(&session->ctx);
+}
+
+const char *device_kind_name(enum graft_device_kind kind)
+{
+    switch (kind) {
+    case GRAFT_DEVICE_DISCRETE:
+        return "discrete";
+    case GRAFT_DEVICE_INTEGRATED:
+        return "integrated";
+    case GRAFT_DEVICE_VIRTUAL:
+        return "virtual";
+    case GRAFT_DEVICE_SOFTWARE:
+        return "software";
+    case GRAFT_DEVICE_REFERENCE:
+        return "reference";
+    }
+    return "?";
+}
+
+int devices_list(struct graft_ctx *ctx, struct graft_device_info **out, uint32_t *count, const char **missing)
+{
+    enum { MOST = 64 };
+    struct graft_device_info *infos = get_memory(MOST, sizeof *infos);
+    *missing = NULL;
+    enum graft_status status = graft_device_list(ctx, infos, MOST, count, missing);
+    if (status != GRAFT_OK) {
+        free(infos);
+        return error_status(status, "the devices cannot be listed");
+    }
+    if (*count > MOST) {
+        *count = MOST;
+    }
+    *out = infos;
+    return EXIT_GOOD;
+}
+
+json_t *device_json(const struct graft_device_info *info, uint32_t number)
+{
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:s, s:I, s:b, s:i, s:b, s:b, s:b, s:b, s:I}", "number", (int)number, "name",
+                     info->name, "kind", device_kind_name(info->kind), "driver", info->driver, "api_version", info->api_version,
+                     "usable", (int)info->usable, "reason", info->reason, "memory_bytes", (json_int_t)info->memory_bytes, "unified",
+                     (int)info->unified, "subgroup_size", (int)info->subgroup_size, "f16", (int)info->f16, "dot8", (int)info->dot8,
+                     "matrix_cores", (int)info->matrix_cores, "host_import", (int)info->host_import, "max_buffer_bytes",
+                     (json_int_t)info->max_buffer_bytes);
+}

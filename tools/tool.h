@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the verbs share: the functions that run them, folders and files, and opening context, device and model from options.
+#ifndef GRAFT_TOOLS_TOOL_H
+#define GRAFT_TOOLS_TOOL_H
+
+#include "graft/graft.h"
+#include "tools/options.h"
+#include "tools/output.h"
+
+// One function per verb; returns the exit code.
+#define VERB_FUNCTION(id, name, line, operands) int verb_##id(const struct options *options);
+VERB_MAP(VERB_FUNCTION)
+#undef VERB_FUNCTION
+
+// ---- folders and files (files.c) ----
+
+enum { PATH_BYTES = 4096 };
+// XDG folders of this program ("" when there is no home): data holds models, state the history, cache what can be made again.
+enum folder { FOLDER_DATA, FOLDER_STATE, FOLDER_CACHE };
+void folder_path(enum folder folder, char out[PATH_BYTES]);
+// Names of the model files in the data folder, sorted. Free with models_free.
+struct models {
+    char **names;
+    size_t count;
+};
+void models_list(struct models *out);
+void models_free(struct models *models);
+// What -m means: a path, a name in the data folder, or nothing when that folder holds exactly one model. Prints an error and returns
+// the exit code if there is no such model.
+int model_find(const char *given, char out[PATH_BYTES]);
+
+// A whole file, or standard input when path is NULL or "-", with a NUL behind; at most 1 GiB. Prints an error and returns the exit code.
+struct text {
+    char *data;
+    size_t length;
+};
+int text_read(const char *path, struct text *out);
+void text_free(struct text *text);
+// A JSON value from a file or standard input; errors name line and column. *out is NULL on failure.
+int json_read(const char *path, json_t **out);
+
+// ---- context, device, model (session.c) ----
+
+struct session {
+    char path[PATH_BYTES]; // of the model file; "" for a synthetic model
+    char cache[PATH_BYTES];
+    struct graft_ctx *ctx;
+    struct graft_device *device;
+    struct graft_model *model;
+    struct graft_vocabulary *vocabulary;
+    struct graft_model_info info;
+    struct graft_device_info device_info;
+};
+// Context only. Each of these prints an error and returns the exit code on failure; close a session in every case.
+int session_context(struct session *session, const struct options *options);
+// Context and device.
+int session_device(struct session *session, const struct options *options);
+// Context, device and model; params may be NULL: from the options alone.
+int session_model(struct session *session, const struct options *options, const struct graft_model_params *params);
+// Context and vocabulary, without a device.
+int session_vocabulary(struct session *session, const struct options *options);
+// What the options say about opening a model.
+struct graft_model_params session_params(const struct options *options);
+void session_close(struct session *session);
+const char *device_kind_name(enum graft_device_kind kind);
+// All devices and the note on what is missing (NULL if nothing). Free *out.
+int devices_list(struct graft_ctx *ctx, struct graft_device_info **out, uint32_t *count, const char **missing);
+json_t *device_json(const struct graft_device_info *info, uint32_t number);
+
+// ---- run and chat ----
+
+// Everything an answer needs, shared by run.c and chat.c.
+struct talk {
+    struct options options; // of its own: /set changes them
+    struct session session;
+    struct graft_chat *chat;
+    struct graft_sampling sampling;
+    char *template_text; // of --template, or NULL
+    char *system;        // or NULL
+    double load_seconds;
+};
+// (Re)create talk->chat from its options, system prompt and sampling.
+enum graft_status talk_start(struct talk *talk);
+struct graft_sampling sampling_from(const struct options *options);
+// Ask, and write the answer to standard output as it comes; the interrupt key stops it (*interrupted, GRAFT_OK), a second time
+// the program.
+enum graft_status talk_ask(struct talk *talk, const struct text *prompt, bool *interrupted);
+// Another answer to the last question.
+enum graft_status talk_again(struct talk *talk, bool *interrupted);
+void talk_stats(const struct talk *talk, FILE *stream);
+// The conversation on a terminal.
+int chat_loop(struct talk *talk);
+
+#endif
