@@ -60,7 +60,7 @@ static bool measure(const struct graft_config *c, const struct graft_limits *lim
     out->q = n * heads;
     out->h = n * c->n_ff;
     out->ss = n;
-    out->logits = n * c->n_vocab;
+    out->logits = (uint64_t)limits->n_out * c->n_vocab;
     out->scratch = widest + (tokens > per_row ? tokens : per_row);
     out->scratch = (out->scratch + 15) & ~UINT64_C(15); // threads do not share cache lines
     out->state = graft_state_words(c, limits, limits->n_batch, &layout);

@@ -29,7 +29,8 @@ bool graft_kv_append(struct graft_kv *kv, uint32_t seq, uint32_t *slot);
 // Forget the tokens from `length` on; pages that hold none any more are free again.
 void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length);
 
-// Limits that hold n_ctx tokens however n_seq sequences divide them: ceil(n_ctx / page) + n_seq - 1 pages and the spare one.
+// Limits that hold n_ctx tokens however n_seq sequences divide them: ceil(n_ctx / page) + n_seq - 1 pages and the spare one; n_out is the
+// larger of n_seq and GRAFT_MAX_WANTED, but at most n_batch.
 struct graft_limits graft_kv_limits(uint32_t n_ctx, uint32_t n_batch, uint32_t n_seq);
 
 #endif
