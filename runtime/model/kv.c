@@ -9,7 +9,8 @@ struct graft_limits graft_kv_limits(uint32_t n_ctx, uint32_t n_batch, uint32_t n
     uint32_t table_pages = graft_kv_pages(n_ctx);
     // Every sequence but one may leave its last page partly empty: sum ceil(a_i) <= ceil(sum a_i) + n_seq - 1.
     uint32_t n_pages = 1 + table_pages + (n_seq - 1);
-    // Every sequence may want its next token; evaluation wants a few dozen rows at a time. Logits of more would cost much memory.
+    // Every sequence may want its next token; evaluation wants a few dozen rows at a time. Logits of more would cost much
+    // memory.
     uint32_t n_out = n_seq > GRAFT_MAX_WANTED ? n_seq : GRAFT_MAX_WANTED;
     return (struct graft_limits){.n_batch = n_batch,
                                  .n_seq = n_seq,

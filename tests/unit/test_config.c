@@ -138,7 +138,8 @@ END_TEST
 
 START_TEST(missing_keys_and_tensors_are_listed_together)
 {
-    struct graft_tiny_model model = {.leave_out = {"llama.context_length", "llama.feed_forward_length", "blk.1.ffn_up.weight", "output_norm.weight"}};
+    struct graft_tiny_model model = {
+        .leave_out = {"llama.context_length", "llama.feed_forward_length", "blk.1.ffn_up.weight", "output_norm.weight"}};
     struct opened o = {0};
     graft_tiny_model_build(&o.b, &model);
     ck_assert_status(open_built(&o), GRAFT_E_FORMAT);
@@ -147,7 +148,8 @@ START_TEST(missing_keys_and_tensors_are_listed_together)
     }
     ck_assert_error_has("4 keys or tensors");
     close_opened(&o);
-    refuse((struct graft_tiny_model){.leave_out = {"token_embd.weight"}}, GRAFT_E_FORMAT, "token_embd.weight", "1 keys or tensors");
+    refuse((struct graft_tiny_model){.leave_out = {"token_embd.weight"}}, GRAFT_E_FORMAT, "token_embd.weight",
+           "1 keys or tensors");
 }
 END_TEST
 
@@ -181,8 +183,9 @@ START_TEST(hyperparameters_out_of_range_are_refused_with_both_values)
     refuse_f32("llama.attention.layer_norm_rms_epsilon", NAN, "above 0");
     refuse_f32("llama.rope.freq_base", -1.0f, "above 0");
     struct opened o = {0}; // width no multiple of heads, and no key_length that would say otherwise
-    graft_tiny_model_build(&o.b, &(struct graft_tiny_model){
-                                     .leave_out = {"llama.attention.key_length", "llama.attention.value_length", "llama.attention.head_count"}});
+    graft_tiny_model_build(
+        &o.b, &(struct graft_tiny_model){
+                  .leave_out = {"llama.attention.key_length", "llama.attention.value_length", "llama.attention.head_count"}});
     graft_test_gguf_u32(&o.b, "llama.attention.head_count", 6);
     refuse_built(&o, GRAFT_E_FORMAT, "embedding_length is 64", "head_count 6");
 }
@@ -190,20 +193,21 @@ END_TEST
 
 START_TEST(wrong_shapes_are_refused_with_both)
 {
-    refuse((struct graft_tiny_model){.wrong_shape = "blk.1.ffn_down.weight"}, GRAFT_E_FORMAT, "blk.1.ffn_down.weight has shape [96, 65",
-           "[96, 64]");
-    refuse((struct graft_tiny_model){.wrong_shape = "blk.0.attn_norm.weight"}, GRAFT_E_FORMAT, "blk.0.attn_norm.weight has shape [65",
-           "[64, 1]");
+    refuse((struct graft_tiny_model){.wrong_shape = "blk.1.ffn_down.weight"}, GRAFT_E_FORMAT,
+           "blk.1.ffn_down.weight has shape [96, 65", "[96, 64]");
+    refuse((struct graft_tiny_model){.wrong_shape = "blk.0.attn_norm.weight"}, GRAFT_E_FORMAT,
+           "blk.0.attn_norm.weight has shape [65", "[64, 1]");
     refuse((struct graft_tiny_model){.wrong_shape = "token_embd.weight"}, GRAFT_E_FORMAT, "tokenizer.ggml.tokens has 290",
            "token_embd.weight has 291");
-    refuse((struct graft_tiny_model){.untied = true, .wrong_shape = "output.weight"}, GRAFT_E_FORMAT, "output.weight has shape [64, 291",
-           "[64, 290]");
+    refuse((struct graft_tiny_model){.untied = true, .wrong_shape = "output.weight"}, GRAFT_E_FORMAT,
+           "output.weight has shape [64, 291", "[64, 290]");
 }
 END_TEST
 
 START_TEST(tensors_that_would_be_ignored_are_refused_by_name)
 {
-    static const char *const names[] = {"blk.0.attn_q.bias", "blk.0.ffn_gate_inp.weight", "blk.2.attn_norm.weight", "output.bias", "anything"};
+    static const char *const names[] = {"blk.0.attn_q.bias", "blk.0.ffn_gate_inp.weight", "blk.2.attn_norm.weight",
+                                        "output.bias", "anything"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct opened o = {0};
         graft_tiny_model_build(&o.b, &(struct graft_tiny_model){0});
@@ -215,7 +219,8 @@ END_TEST
 
 START_TEST(keys_that_change_the_computation_are_refused_by_name)
 {
-    refuse_u32("llama.attention.sliding_window", 4096, GRAFT_E_UNSUPPORTED, "llama.attention.sliding_window", "sliding-window attention");
+    refuse_u32("llama.attention.sliding_window", 4096, GRAFT_E_UNSUPPORTED, "llama.attention.sliding_window",
+               "sliding-window attention");
     refuse_u32("llama.expert_count", 8, GRAFT_E_UNSUPPORTED, "llama.expert_count", "mixture of experts");
     refuse_u32("llama.something_new", 1, GRAFT_E_UNSUPPORTED, "llama.something_new", "not known");
     struct opened o = {0};

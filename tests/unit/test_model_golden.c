@@ -90,8 +90,10 @@ static double compare(const char *name, const int32_t *ids, uint32_t count, cons
         for (uint32_t i = 0; i < n; i++) {
             ck_assert_ok(graft_model_logits(model, i, &logits));
             if (at + i + 1 < count) {
-                double got = nll_of(logits, info.n_vocab, ids[at + i + 1]), reference = json_number_value(json_array_get(nll, at + i));
-                ck_assert_msg(fabs(got - reference) < 0.02, "%s, token %u: nll %g, the reference has %g", name, at + i + 1, got, reference);
+                double got = nll_of(logits, info.n_vocab, ids[at + i + 1]),
+                       reference = json_number_value(json_array_get(nll, at + i));
+                ck_assert_msg(fabs(got - reference) < 0.02, "%s, token %u: nll %g, the reference has %g", name, at + i + 1, got,
+                              reference);
             }
         }
     }
@@ -120,7 +122,8 @@ START_TEST(token_ids_and_log_probabilities_are_those_of_the_reference)
         uint32_t count = ids_of(prompt, ids);
         const json_t *text = json_object_get(prompt, "text");
         size_t own_count;
-        ck_assert_ok(graft_tokenize(model, json_string_value(text), json_string_length(text), true, true, own, MAX_IDS, &own_count));
+        ck_assert_ok(
+            graft_tokenize(model, json_string_value(text), json_string_length(text), true, true, own, MAX_IDS, &own_count));
         ck_assert_msg(own_count == count && memcmp(ids, own, count * sizeof *ids) == 0, "%s: token ids differ", name);
         double kl = compare(name, ids, count, json_object_get(json_object_get(json_object_get(golden, "cases"), "base"), name));
         ck_assert_msg(fabs(kl) < 1e-3, "%s: KL %g", name, kl);
@@ -148,10 +151,12 @@ START_TEST(greedy_answers_are_those_of_the_reference)
         if (!greedy) {
             continue;
         }
-        const char *text = json_string_value(json_object_get(json_object_get(json_object_get(golden, "prompts"), name), "text"));
+        const char *text =
+            json_string_value(json_object_get(json_object_get(json_object_get(golden, "prompts"), name), "text"));
         const char *question = strstr(text, "<|im_start|>user\n") + strlen("<|im_start|>user\n");
         const char *end = strstr(question, "<|im_end|>");
-        struct graft_chat_params params = {.size = sizeof params, .max_tokens = (uint32_t)json_array_size(json_object_get(want, "greedy_ids"))};
+        struct graft_chat_params params = {.size = sizeof params,
+                                           .max_tokens = (uint32_t)json_array_size(json_object_get(want, "greedy_ids"))};
         params.sampling = (struct graft_sampling){.size = sizeof params.sampling, .temperature = -1.0f};
         struct graft_chat *chat;
         ck_assert_ok(graft_chat_create(model, &chat, &params));

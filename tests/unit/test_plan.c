@@ -93,7 +93,8 @@ START_TEST(the_state_image_is_laid_out_as_described)
     uint32_t image[512];
     memset(image, 0xab, sizeof image);
     const uint32_t tables[N_SEQ * TABLE] = {4, 2, 0, 6, 0, 0}, out[] = {1};
-    const struct graft_exec_row rows[] = {{.token = 11, .pos = 37, .seq = 0, .slot = 2 * 32 + 5}, {.token = 9, .pos = 3, .seq = 1, .slot = 6 * 32 + 3}};
+    const struct graft_exec_row rows[] = {{.token = 11, .pos = 37, .seq = 0, .slot = 2 * 32 + 5},
+                                          {.token = 9, .pos = 3, .seq = 1, .slot = 6 * 32 + 3}};
     struct graft_exec_batch batch = {.rows = rows, .n_rows = 2, .out = out, .n_out = 1, .tables = tables};
     graft_state_fill(c, &limits, &layout, ROWS, &batch, image);
     ck_assert_uint_eq(image[0], 2);

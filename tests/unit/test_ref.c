@@ -63,7 +63,8 @@ static void expect(const struct fixture *f, const char *name, const float *got, 
     ck_assert_uint_gt(json_array_size(want), 0);
     for (size_t i = 0; i < json_array_size(want); i++) {
         double w = json_number_value(json_array_get(want, i));
-        ck_assert_msg(fabs((double)got[i] - w) <= tolerance * (1.0 + fabs(w)), "%s[%zu] is %.9g, numpy has %.9g", name, i, (double)got[i], w);
+        ck_assert_msg(fabs((double)got[i] - w) <= tolerance * (1.0 + fabs(w)), "%s[%zu] is %.9g, numpy has %.9g", name, i,
+                      (double)got[i], w);
     }
 }
 

@@ -274,7 +274,8 @@ START_TEST(estimate_is_what_opening_takes)
     struct graft_model_params params = {.size = sizeof params, .n_ctx = 256, .n_batch = 16, .n_seq = 3};
     ck_assert_ok(graft_model_estimate(w.ctx, w.device, path, &params, &estimate));
     for (int i = 0; i < GRAFT_MEM_CLASSES; i++) {
-        ck_assert_msg(estimate.class_bytes[i] + 4096 >= use.class_bytes[i] && use.class_bytes[i] + 8192 >= estimate.class_bytes[i],
+        ck_assert_msg(estimate.class_bytes[i] + 4096 >= use.class_bytes[i] &&
+                          use.class_bytes[i] + 8192 >= estimate.class_bytes[i],
                       "%s: estimate %llu, taken %llu", graft_mem_class_name((enum graft_mem_class)i),
                       (unsigned long long)estimate.class_bytes[i], (unsigned long long)use.class_bytes[i]);
     }
@@ -474,8 +475,9 @@ START_TEST(answers_are_whole_utf8_characters)
 {
     struct world w;
     open_world(&w, 512, 16, 1);
-    struct graft_chat *chat = new_chat(&w, SAMPLING(.temperature = 5.0f, .top_k = UINT32_MAX, .top_p = 1.0f, .min_p = -1.0f, .seed = 8), 200,
-                                       true); // wild: bytes that form no characters
+    struct graft_chat *chat =
+        new_chat(&w, SAMPLING(.temperature = 5.0f, .top_k = UINT32_MAX, .top_p = 1.0f, .min_p = -1.0f, .seed = 8), 200,
+                 true); // wild: bytes that form no characters
     ck_assert_ok(graft_chat_send(chat, "x", 1));
     bool done = false;
     while (!done) {
@@ -541,10 +543,11 @@ START_TEST(every_failing_allocation_is_an_error_and_leaks_nothing)
         w = (struct world){.alloc = {.fail_at = n}};
         w.ctx = graft_test_ctx(&w.alloc, 0);
         enum graft_status status = whole_life(&w);
-        ck_assert_msg(status == GRAFT_E_MEMORY, "allocation %llu of %llu: %s (%s)", (unsigned long long)n, (unsigned long long)total,
-                      graft_status_name(status), graft_last_error());
+        ck_assert_msg(status == GRAFT_E_MEMORY, "allocation %llu of %llu: %s (%s)", (unsigned long long)n,
+                      (unsigned long long)total, graft_status_name(status), graft_last_error());
         graft_ctx_destroy(&w.ctx);
-        ck_assert_msg(w.alloc.live == 0, "allocation %llu: %llu blocks leaked", (unsigned long long)n, (unsigned long long)w.alloc.live);
+        ck_assert_msg(w.alloc.live == 0, "allocation %llu: %llu blocks leaked", (unsigned long long)n,
+                      (unsigned long long)w.alloc.live);
     }
 }
 END_TEST
@@ -562,7 +565,8 @@ START_TEST(devices_are_listed_with_the_reference_last)
     char number[16];
     snprintf(number, sizeof number, "%u", count - 1);
     struct graft_device *device;
-    ck_assert_ok(graft_device_open(ctx, &device, &(struct graft_device_params){.size = sizeof(struct graft_device_params), .select = number}));
+    ck_assert_ok(graft_device_open(
+        ctx, &device, &(struct graft_device_params){.size = sizeof(struct graft_device_params), .select = number}));
     graft_device_describe(device, &infos[0]);
     ck_assert_int_eq(infos[0].kind, GRAFT_DEVICE_REFERENCE);
     graft_device_close(&device);
