@@ -50,6 +50,10 @@ enum graft_status graft_jinja_attr(struct jinja_run *run, const struct jinja_val
         }
         *out = jinja_undefined(name);
     }
+    if (self.type == JINJA_MACRO && self.as.macro->node->name && jinja_name_is(name, "name")) {
+        *out = (struct jinja_value){.type = JINJA_STRING, .as.string = self.as.macro->node->name};
+        return GRAFT_OK;
+    }
     const struct jinja_method_def *def = graft_jinja_find_method(self.type, name->data, name->length);
     if (def) {
         struct jinja_method *method;

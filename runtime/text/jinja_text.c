@@ -35,7 +35,7 @@ uint32_t graft_jinja_encode(uint32_t code, char out[4])
         out[i] = (char)(0x80 | (code & 0x3f));
         code >>= 6;
     }
-    out[0] = (char)((0xf00 >> extra & 0xff) | code);
+    out[0] = (char)((0xf80 >> extra & 0xff) | code);
     return extra + 1;
 }
 

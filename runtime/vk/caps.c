@@ -235,7 +235,7 @@ static void read_features(struct graft_vk_instance *instance, struct graft_vk_ph
     caps->shader_i16 = f.core.features.shaderInt16;
     caps->shader_i8 = f.v12.shaderInt8;
     caps->buffer_array_indexing = f.core.features.shaderStorageBufferArrayDynamicIndexing;
-    caps->coopmat_khr = f.coopmat.cooperativeMatrix && f.v12.vulkanMemoryModel;
+    caps->coopmat_khr = f.coopmat.cooperativeMatrix && f.v12.vulkanMemoryModel && f.v12.vulkanMemoryModelDeviceScope;
     caps->coopmat_nv2 = caps->coopmat_khr && f.coopmat2.cooperativeMatrixWorkgroupScope &&
                         f.coopmat2.cooperativeMatrixFlexibleDimensions && f.coopmat2.cooperativeMatrixConversions &&
                         f.coopmat2.cooperativeMatrixTensorAddressing && f.coopmat2.cooperativeMatrixBlockLoads;
@@ -402,7 +402,9 @@ void graft_vk_features_wanted(const struct graft_vk_instance *instance, const st
     features->v12.shaderInt8 = has.v12.shaderInt8;
     features->v12.scalarBlockLayout = has.v12.scalarBlockLayout;
     features->v12.uniformBufferStandardLayout = has.v12.uniformBufferStandardLayout;
-    features->v12.vulkanMemoryModel = has.v12.vulkanMemoryModel;
+    // With the memory model on, device scope (attention's atomics) must be on as well.
+    features->v12.vulkanMemoryModel = has.v12.vulkanMemoryModel && has.v12.vulkanMemoryModelDeviceScope;
+    features->v12.vulkanMemoryModelDeviceScope = features->v12.vulkanMemoryModel;
     features->v12.shaderSubgroupExtendedTypes = has.v12.shaderSubgroupExtendedTypes;
     features->v13.subgroupSizeControl = has.v13.subgroupSizeControl;
     features->v13.computeFullSubgroups = has.v13.computeFullSubgroups;

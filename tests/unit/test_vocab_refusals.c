@@ -138,7 +138,7 @@ START_TEST(scores_go_before_positions_and_ties_go_left)
 {
     static const char *const tokens[] = {"<unk>", "a", "b", "c", "ab", "bc", "\xe2\x96\x81"};
     static const int32_t types[] = {2, 1, 1, 1, 1, 1, 1};
-    static const float scores[] = {0, -1, -1, -1, -3, 2, 0}, negative_zero[] = {0, -1, -1, -1, 0, -0.0f, 0};
+    static const float scores[] = {0, -1, -1, -1, -3, 2, 0}, negative_zero[] = {0, -1, -1, -1, -0.0f, 0, -2};
     struct small s = {.model = "llama",
                       .tokens = tokens,
                       .n_tokens = 7,
@@ -329,6 +329,21 @@ START_TEST(overlong_tokens_are_refused)
 }
 END_TEST
 
+START_TEST(overlong_merges_are_refused)
+{
+    char *large = malloc(40001);
+    ck_assert_ptr_nonnull(large);
+    memset(large, 'a', 40000);
+    large[20000] = ' ';
+    large[40000] = '\0';
+    const char *merges[] = {large};
+    struct small s = small_of("gpt2");
+    s.merges = merges;
+    expect_refusal(&s, GRAFT_E_FORMAT, "key tokenizer.ggml.merges: item 0");
+    free(large);
+}
+END_TEST
+
 START_TEST(wrongly_typed_keys_are_refused)
 {
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
@@ -405,6 +420,57 @@ START_TEST(every_failing_allocation_is_an_error_and_leaks_nothing)
 }
 END_TEST
 
+// Bytes of a good file changed at random: refused with a text or read, never a crash; what is read also tokenizes.
+START_TEST(damaged_vocabularies_are_refused_or_work)
+{
+    json_t *golden = graft_test_golden("tokenize.json");
+    struct graft_test_alloc alloc = {0};
+    struct graft_ctx *ctx = graft_test_ctx(&alloc, 0);
+    static const char text[] = "Caf\xc3\xa9 <|im_start|> \xff 12 the harbour<tool>don't</s>";
+    for (int kind = 0; kind < 2; kind++) {
+        struct graft_test_gguf b = {0};
+        graft_test_vocab_keys(&b, golden, kind ? "spm" : "bpe", (struct graft_test_vocab_options){.pre = "llama-bpe"});
+        graft_test_gguf_finish(&b);
+        uint8_t *copy = malloc(b.file_size);
+        ck_assert_ptr_nonnull(copy);
+        struct graft_test_random random = {.state = 9};
+        int refused = 0, read = 0;
+        for (int i = 0; i < 1500; i++) {
+            memcpy(copy, b.file, b.file_size);
+            for (uint64_t n = 1 + graft_test_random_u64(&random) % 4; n > 0; n--) {
+                copy[graft_test_random_u64(&random) % b.file_size] = (uint8_t)graft_test_random_u64(&random);
+            }
+            struct graft_gguf *gguf;
+            struct graft_vocab *vocab = NULL;
+            enum graft_status status = graft_gguf_open_memory(ctx, &gguf, copy, b.file_size, "vocab.gguf", false);
+            if (status == GRAFT_OK) {
+                status = graft_vocab_create(ctx, &vocab, gguf);
+                graft_gguf_close(&gguf);
+            }
+            refused += status != GRAFT_OK;
+            if (status == GRAFT_OK) {
+                int32_t ids[256];
+                char back[1024];
+                uint64_t count, length;
+                struct graft_tokenize_options options = {.special = i % 2, .bos = true};
+                ck_assert_ok(graft_vocab_tokenize(vocab, text, sizeof text - 1, options, ids, 256, &count));
+                ck_assert_ok(graft_vocab_detokenize(vocab, ids, count, true, back, sizeof back, &length));
+                read++;
+            } else {
+                ck_assert_error_has("vocab.gguf: ");
+            }
+            graft_vocab_destroy(&vocab);
+        }
+        ck_assert_msg(refused > 100 && read > 5, "kind %d: %d refused, %d read", kind, refused, read);
+        free(copy);
+        graft_test_gguf_free(&b);
+    }
+    json_decref(golden);
+    graft_ctx_destroy(&ctx);
+    ck_assert_uint_eq(alloc.live, 0);
+}
+END_TEST
+
 START_TEST(a_budget_too_small_is_an_error)
 {
     struct graft_test_alloc alloc = {0};
@@ -451,8 +517,10 @@ int main(void)
     tcase_add_test(tests, types_and_scores_must_cover_the_tokens);
     tcase_add_test(tests, special_ids_must_be_tokens);
     tcase_add_test(tests, overlong_tokens_are_refused);
+    tcase_add_test(tests, overlong_merges_are_refused);
     tcase_add_test(tests, wrongly_typed_keys_are_refused);
     tcase_add_test(tests, every_failing_allocation_is_an_error_and_leaks_nothing);
+    tcase_add_test(tests, damaged_vocabularies_are_refused_or_work);
     tcase_add_test(tests, a_budget_too_small_is_an_error);
     tcase_add_test(tests, texts_over_the_bound_are_refused_unread);
     suite_add_tcase(suite, tests);
