@@ -154,11 +154,13 @@ struct graft_row {
     int32_t token; // appended to seq
     bool want;     // compute the next token's logits after this one
 };
+// How many rows of one step may want their next token: n_seq, but at least this many (if n_batch is).
+enum { GRAFT_MAX_WANTED = 32 };
 // What is computed for the rows that want it.
 enum graft_want { GRAFT_WANT_CANDIDATES, GRAFT_WANT_LOGITS };
 
 // Append the rows' tokens to their sequences and compute. Rows of one sequence must be in order; n_rows <= n_batch. Blocks until done.
-// Errors: GRAFT_E_ARGUMENT (token outside the vocabulary, too many rows), GRAFT_E_CONTEXT_FULL (no KV page left: nothing was appended),
+// Errors: GRAFT_E_ARGUMENT (token outside the vocabulary, too many rows, too many wanted), GRAFT_E_CONTEXT_FULL (no KV page left: nothing was appended),
 // GRAFT_E_DEVICE_LOST (sequences are as before the call, but the model can only be closed). Allocates nothing.
 // Thread-safety: one thread at a time per device.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_decode(struct graft_model *model, const struct graft_row *rows, uint32_t n_rows,

@@ -433,6 +433,7 @@ enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk 
     struct graft_exec *made = &e->exec;
     enum graft_status status;
     GRAFT_TRY_OUT(graft_weights_vk_create(&e->weights, vk, params), status, fail);
+    e->exec.imported = e->weights.mapping != NULL;
     GRAFT_TRY_OUT(take_buffers(e), status, fail);
     GRAFT_TRY_OUT(record_buckets(e), status, fail);
     *out = made;

@@ -53,7 +53,12 @@ static enum graft_status check_rows(const struct graft_model *model, const struc
     if (n_rows == 0 || n_rows > model->limits.n_batch) {
         return graft_fail(GRAFT_E_ARGUMENT, "a batch of %u rows was given, allowed are 1 to %u", n_rows, model->limits.n_batch);
     }
+    uint32_t wanted_rows = 0;
     for (uint32_t i = 0; i < n_rows; i++) {
+        wanted_rows += rows[i].want;
+        if (wanted_rows > model->limits.n_out) {
+            return graft_fail(GRAFT_E_ARGUMENT, "more than %u rows want their next token", model->limits.n_out);
+        }
         if (!rows[i].seq || rows[i].seq->model != model || !rows[i].seq->alive) {
             return graft_fail(GRAFT_E_ARGUMENT, "row %u has no sequence of this model", i);
         }

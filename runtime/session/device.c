@@ -175,5 +175,5 @@ enum graft_status graft_device_read_bandwidth(struct graft_device *device, uint6
     if (!device->vk) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "read bandwidth is measured on Vulkan devices only");
     }
-    return graft_bandwidth_measure(device->vk, bytes, repeats, bytes_per_second);
+    return graft_bandwidth_measure(device->ctx, device->vk, bytes, repeats, bytes_per_second);
 }

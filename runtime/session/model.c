@@ -44,6 +44,9 @@ static void set_limits(struct graft_model *model, const struct graft_model_param
     uint32_t n_batch = params->n_batch ? params->n_batch : is_software(model->device) ? DEFAULT_BATCH_SOFTWARE : DEFAULT_BATCH;
     uint32_t n_seq = params->n_seq ? params->n_seq : 1;
     model->limits = graft_kv_limits(model->n_ctx, n_batch < model->n_ctx ? n_batch : model->n_ctx, n_seq);
+    // Every sequence may want its next token; evaluation wants a few dozen rows at a time. Logits of more would cost much memory.
+    uint32_t n_out = n_seq > GRAFT_MAX_WANTED ? n_seq : GRAFT_MAX_WANTED;
+    model->limits.n_out = n_out < model->limits.n_batch ? n_out : model->limits.n_batch;
     if (n_ctx > trained) {
         graft_log(model->ctx, GRAFT_LOG_WARN, "the context of %u tokens is longer than the %u the model was trained with", n_ctx, trained);
     }

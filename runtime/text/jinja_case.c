@@ -17,7 +17,8 @@ static bool begins_word(uint32_t code)
     return graft_jinja_is_space(code) || code == '-' || code == '(' || code == '[' || code == '{' || code == '<';
 }
 
-enum graft_status graft_jinja_case(struct jinja_run *run, const struct jinja_string *string, enum jinja_case how, struct jinja_value *out)
+enum graft_status graft_jinja_case(struct jinja_run *run, const struct jinja_string *string, enum jinja_case how,
+                                   struct jinja_value *out)
 {
     struct jinja_buffer buffer = {0};
     bool start = true;
@@ -32,8 +33,9 @@ enum graft_status graft_jinja_case(struct jinja_run *run, const struct jinja_str
             length = 2;
         } else {
             utf8proc_int32_t mapped = !up ? utf8proc_tolower((utf8proc_int32_t)code)
-                                      : how == JINJA_UPPER || how == JINJA_FILTER_TITLE ? utf8proc_toupper((utf8proc_int32_t)code)
-                                                                                        : utf8proc_totitle((utf8proc_int32_t)code);
+                                      : how == JINJA_UPPER || how == JINJA_FILTER_TITLE
+                                          ? utf8proc_toupper((utf8proc_int32_t)code)
+                                          : utf8proc_totitle((utf8proc_int32_t)code);
             length = graft_jinja_encode((uint32_t)mapped, text);
         }
         GRAFT_TRY(graft_jinja_put(run, &buffer, text, length));
@@ -55,8 +57,8 @@ static bool stripped(uint32_t code, const struct jinja_string *chars)
     return false;
 }
 
-enum graft_status graft_jinja_strip(struct jinja_run *run, const struct jinja_string *string, const struct jinja_string *chars, bool left,
-                                    bool right, struct jinja_value *out)
+enum graft_status graft_jinja_strip(struct jinja_run *run, const struct jinja_string *string, const struct jinja_string *chars,
+                                    bool left, bool right, struct jinja_value *out)
 {
     uint64_t start = 0, end = string->length, looked = 0;
     uint64_t each = chars ? chars->length / 64 + 1 : 1;
@@ -84,7 +86,7 @@ enum graft_status graft_jinja_strip(struct jinja_run *run, const struct jinja_st
             looked = 0;
         }
     }
-    GRAFT_TRY(graft_jinja_charge(run, looked / 16));
+    GRAFT_TRY(graft_jinja_charge(run, looked / 16 + string->length / 256));
     return graft_jinja_share(&run->arena, string, start, end - start, out);
 }
 
@@ -95,38 +97,38 @@ enum graft_status graft_jinja_find(struct jinja_run *run, const struct jinja_str
     if (from > to || to - from < part->length) {
         return GRAFT_OK;
     }
-    uint64_t end = to - part->length; // last possible offset
-    uint64_t work = (to - from) / 256;
     if (part->length == 0) {
-        *out = last ? end : from;
+        *out = last ? to : from;
         return GRAFT_OK;
     }
-    for (uint64_t i = 0; i <= end - from; i++) {
-        uint64_t at = last ? end - i : from + i;
-        if (!last) {
-            const char *hit = memchr(string->data + at, part->data[0], (size_t)(end - at + 1));
-            if (!hit) {
-                break;
-            }
-            at = (uint64_t)(hit - string->data);
-            i = at - from;
+    uint64_t end = to - part->length; // last possible offset
+    uint64_t at = last ? end : from, work = 0;
+    for (;;) {
+        uint64_t before = at;
+        const char *hit = last ? NULL : memchr(string->data + at, part->data[0], (size_t)(end - at + 1));
+        while (last && at > from && string->data[at] != part->data[0]) {
+            at--;
         }
-        if (string->data[at] == part->data[0]) {
-            // Charged by how far the comparison went, so that a text made of near misses costs what it takes.
-            uint64_t same = 1;
-            while (same < part->length && string->data[at + same] == part->data[same]) {
-                same++;
-            }
-            work += same;
-            if (work > 1 << 16) {
-                GRAFT_TRY(graft_jinja_charge(run, work / 64));
-                work = 0;
-            }
-            if (same == part->length) {
-                *out = at;
-                break;
-            }
+        at = last ? at : hit ? (uint64_t)(hit - string->data) : end;
+        work += (last ? before - at : at - before) / 4;
+        // Charged by how far the comparison goes, so that a text made of near misses costs what it takes.
+        uint64_t same = 0;
+        while (same < part->length && string->data[at + same] == part->data[same]) {
+            same++;
         }
+        work += same;
+        if (work > 1 << 16) {
+            GRAFT_TRY(graft_jinja_charge(run, work / 64));
+            work = 0;
+        }
+        if (same == part->length) {
+            *out = at;
+            break;
+        }
+        if (at == (last ? from : end)) {
+            break;
+        }
+        at += last ? UINT64_MAX : 1; // one back or one on
     }
     return graft_jinja_charge(run, work / 64);
 }
@@ -172,7 +174,8 @@ static bool line_break(uint32_t code)
     return (code >= '\n' && code <= '\r') || (code >= 0x1c && code <= 0x1e) || code == 0x85 || code == 0x2028 || code == 0x2029;
 }
 
-enum graft_status graft_jinja_splitlines(struct jinja_run *run, const struct jinja_string *string, bool keep, struct jinja_value *out)
+enum graft_status graft_jinja_splitlines(struct jinja_run *run, const struct jinja_string *string, bool keep,
+                                         struct jinja_value *out)
 {
     struct jinja_value list, line;
     GRAFT_TRY(graft_jinja_list(run, JINJA_LIST, 0, &list));

@@ -195,16 +195,18 @@ enum graft_status graft_jinja_bind(struct jinja_run *run, const char *what, cons
         p += *p == ' ';
     }
     if (args->count > index) {
-        return graft_fail(GRAFT_E_ARGUMENT, "%s takes at most %" PRIu64 " arguments, %" PRIu64 " are given", what, index, args->count);
+        return graft_fail(GRAFT_E_ARGUMENT, "%s takes at most %" PRIu64 " arguments, %" PRIu64 " are given", what, index,
+                          args->count);
     }
     if (args->keywords && used_keywords < args->keywords->count) {
-        return graft_fail(GRAFT_E_ARGUMENT, "%s got a named argument that it does not know (it has: %s)", what, *params ? params : "none");
+        return graft_fail(GRAFT_E_ARGUMENT, "%s got a named argument that it does not know (it has: %s)", what,
+                          *params ? params : "none");
     }
     return GRAFT_OK;
 }
 
-enum graft_status graft_jinja_apply_filter(struct jinja_run *run, const struct jinja_filter_def *def, const struct jinja_value *in,
-                                           const struct jinja_args *args, struct jinja_value *out)
+enum graft_status graft_jinja_apply_filter(struct jinja_run *run, const struct jinja_filter_def *def,
+                                           const struct jinja_value *in, const struct jinja_args *args, struct jinja_value *out)
 {
     struct jinja_value argv[JINJA_MAX_BOUND], self = *in;
     GRAFT_TRY(graft_jinja_charge(run, 1));
@@ -257,8 +259,8 @@ enum graft_status graft_jinja_call(struct jinja_run *run, const struct jinja_val
 
 static enum graft_status unknown(const struct jinja_node *node, const char *what)
 {
-    return graft_fail(GRAFT_E_UNSUPPORTED, "%s '%.*s' is unknown", what, (int)(node->name->length < 100 ? node->name->length : 100),
-                      node->name->data);
+    return graft_fail(GRAFT_E_UNSUPPORTED, "%s '%.*s' is unknown", what,
+                      (int)(node->name->length < 100 ? node->name->length : 100), node->name->data);
 }
 
 static enum graft_status slice_bounds(struct jinja_run *run, const struct jinja_node *node, struct jinja_value *value)

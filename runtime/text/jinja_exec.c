@@ -58,7 +58,8 @@ static enum graft_status assign(struct jinja_run *run, const struct jinja_node *
 }
 
 // The text of `body`, executed in a scope of its own whose parent is `parent`.
-static enum graft_status capture(struct jinja_run *run, const struct jinja_node *body, struct jinja_frame *frame, struct jinja_value *out)
+static enum graft_status capture(struct jinja_run *run, const struct jinja_node *body, struct jinja_frame *frame,
+                                 struct jinja_value *out)
 {
     struct jinja_buffer buffer = {0};
     struct jinja_buffer *outer = run->out;
@@ -100,7 +101,8 @@ static enum graft_status filter_items(struct jinja_run *run, const struct jinja_
     return GRAFT_OK;
 }
 
-static enum graft_status loop_over(struct jinja_run *run, const struct jinja_node *node, const struct jinja_value *over, uint32_t depth0)
+static enum graft_status loop_over(struct jinja_run *run, const struct jinja_node *node, const struct jinja_value *over,
+                                   uint32_t depth0)
 {
     struct jinja_list *items;
     GRAFT_TRY(graft_jinja_elements(run, over, &items));
@@ -168,15 +170,16 @@ static enum graft_status make_macro(struct jinja_run *run, const struct jinja_no
 static bool macro_has(const struct jinja_macro *macro, const struct jinja_string *name)
 {
     const struct jinja_node *param = macro->node->a;
-    while (param && !(param->name->length == name->length && memcmp(param->name->data, name->data, (size_t)name->length) == 0)) {
+    while (param &&
+           !(param->name->length == name->length && memcmp(param->name->data, name->data, (size_t)name->length) == 0)) {
         param = param->next;
     }
     return param != NULL;
 }
 
 // What no parameter takes: caller, varargs and kwargs if the macro mentions them, an error otherwise.
-static enum graft_status bind_rest(struct jinja_run *run, const struct jinja_macro *macro, const struct jinja_args *args, uint64_t taken,
-                                   struct jinja_frame *frame)
+static enum graft_status bind_rest(struct jinja_run *run, const struct jinja_macro *macro, const struct jinja_args *args,
+                                   uint64_t taken, struct jinja_frame *frame)
 {
     const struct jinja_node *node = macro->node;
     const char *name = node->name ? node->name->data : "caller";

@@ -5,8 +5,8 @@
 
 #include "runtime/text/jinja.h"
 
-#define FILTER(name)                                                                                                    \
-    static enum graft_status name(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *argv,  \
+#define FILTER(name)                                                                                                           \
+    static enum graft_status name(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *argv,         \
                                   const struct jinja_args *args, struct jinja_value *out)
 #define UNUSED (void)run, (void)argv, (void)args
 
@@ -16,7 +16,8 @@ FILTER(do_string)
     return graft_jinja_str(run, in, out);
 }
 
-static enum graft_status change_case(struct jinja_run *run, const struct jinja_value *in, enum jinja_case how, struct jinja_value *out)
+static enum graft_status change_case(struct jinja_run *run, const struct jinja_value *in, enum jinja_case how,
+                                     struct jinja_value *out)
 {
     struct jinja_value text;
     GRAFT_TRY(graft_jinja_str(run, in, &text));
@@ -114,7 +115,12 @@ FILTER(do_escape)
     GRAFT_TRY(graft_jinja_str(run, in, &text));
     for (uint64_t i = 0; i < text.as.string->length; i++) {
         char c = text.as.string->data[i];
-        const char *name = c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '\'' ? "&#39;" : c == '"' ? "&#34;" : NULL;
+        const char *name = c == '&'    ? "&amp;"
+                           : c == '<'  ? "&lt;"
+                           : c == '>'  ? "&gt;"
+                           : c == '\'' ? "&#39;"
+                           : c == '"'  ? "&#34;"
+                                       : NULL;
         GRAFT_TRY(name ? graft_jinja_puts(run, &buffer, name) : graft_jinja_put(run, &buffer, &c, 1));
     }
     return graft_jinja_finish(run, &buffer, out);
@@ -169,19 +175,23 @@ static bool read_number(const struct jinja_string *string, int64_t base, bool re
         *out = jinja_float(negative ? -value : value);
         return true;
     }
-    if (end - i > 2 && s[i] == '0' && ((base == 16 && (s[i + 1] | 0x20) == 'x') || (base == 8 && (s[i + 1] | 0x20) == 'o') ||
-                                       (base == 2 && (s[i + 1] | 0x20) == 'b'))) {
+    if (end - i > 2 && s[i] == '0' &&
+        ((base == 16 && (s[i + 1] | 0x20) == 'x') || (base == 8 && (s[i + 1] | 0x20) == 'o') ||
+         (base == 2 && (s[i + 1] | 0x20) == 'b'))) {
         i += 2;
     }
     int64_t value = 0;
     bool after_digit = false;
     for (; i < end; i++) {
-        int digit = s[i] >= '0' && s[i] <= '9' ? s[i] - '0' : (s[i] | 0x20) >= 'a' && (s[i] | 0x20) <= 'z' ? (s[i] | 0x20) - 'a' + 10 : 99;
+        int digit = s[i] >= '0' && s[i] <= '9'                     ? s[i] - '0'
+                    : (s[i] | 0x20) >= 'a' && (s[i] | 0x20) <= 'z' ? (s[i] | 0x20) - 'a' + 10
+                                                                   : 99;
         if (s[i] == '_' && after_digit && i + 1 < end) {
             after_digit = false;
             continue;
         }
-        if (digit >= base || __builtin_mul_overflow(value, base, &value) || __builtin_sub_overflow(value, (int64_t)digit, &value)) {
+        if (digit >= base || __builtin_mul_overflow(value, base, &value) ||
+            __builtin_sub_overflow(value, (int64_t)digit, &value)) {
             return false;
         }
         after_digit = true;
@@ -247,8 +257,9 @@ FILTER(do_abs)
         return GRAFT_OK;
     }
     if (!jinja_as_number(in, &number) || !jinja_as_int(in, &integer)) {
-        return in->type == JINJA_UNDEFINED ? graft_jinja_undefined_error(in)
-                                           : graft_fail(GRAFT_E_ARGUMENT, "abs: needs a number, not %s", graft_jinja_type_name(in));
+        return in->type == JINJA_UNDEFINED
+                   ? graft_jinja_undefined_error(in)
+                   : graft_fail(GRAFT_E_ARGUMENT, "abs: needs a number, not %s", graft_jinja_type_name(in));
     }
     struct jinja_value value = jinja_int(integer);
     return graft_jinja_negate(run, &value, integer < 0, out);
@@ -262,8 +273,9 @@ FILTER(do_round)
     double number;
     jinja_as_int(&argv[0], &precision);
     if (!jinja_as_number(in, &number)) {
-        return in->type == JINJA_UNDEFINED ? graft_jinja_undefined_error(in)
-                                           : graft_fail(GRAFT_E_ARGUMENT, "round: needs a number, not %s", graft_jinja_type_name(in));
+        return in->type == JINJA_UNDEFINED
+                   ? graft_jinja_undefined_error(in)
+                   : graft_fail(GRAFT_E_ARGUMENT, "round: needs a number, not %s", graft_jinja_type_name(in));
     }
     bool ceiling = argv[1].type == JINJA_STRING && jinja_name_is(argv[1].as.string, "ceil");
     bool flooring = argv[1].type == JINJA_STRING && jinja_name_is(argv[1].as.string, "floor");
@@ -333,6 +345,7 @@ FILTER(do_wordcount)
     int64_t words = 0;
     bool inside = false;
     GRAFT_TRY(graft_jinja_str(run, in, &text));
+    GRAFT_TRY(graft_jinja_charge(run, text.as.string->length / 64));
     for (uint64_t i = 0; i < text.as.string->length; i++) {
         char c = text.as.string->data[i];
         bool word = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '_' || (c & 0x80);

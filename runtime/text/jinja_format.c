@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// str.format (https://docs.python.org/3/library/string.html#format-specification-mini-language) and the % operator, for strings,
-// integers and floats.
+// str.format (https://docs.python.org/3/library/string.html#format-specification-mini-language) and the % operator, for
+// strings, integers and floats.
 #include <math.h>
 #include <stdio.h>
 
@@ -134,7 +134,8 @@ static enum graft_status put_number(struct jinja_run *run, struct jinja_buffer *
     uint32_t length = 0;
     const char *prefix = "";
     if (type == 's' || (!is_int && type && strchr("dxXobc", type))) {
-        return graft_fail(GRAFT_E_ARGUMENT, "format: code '%c' does not fit a value of type '%s'", type, graft_jinja_type_name(value));
+        return graft_fail(GRAFT_E_ARGUMENT, "format: code '%c' does not fit a value of type '%s'", type,
+                          graft_jinja_type_name(value));
     }
     if (type == 'c') {
         if (integer < 0 || integer > 0x10ffff || (integer >= 0xd800 && integer <= 0xdfff)) {
@@ -202,7 +203,8 @@ static enum graft_status put_formatted(struct jinja_run *run, struct jinja_buffe
     }
     struct jinja_value text;
     if (spec->type && spec->type != 's') {
-        return graft_fail(GRAFT_E_ARGUMENT, "format: code '%c' does not fit a value of type '%s'", spec->type, graft_jinja_type_name(value));
+        return graft_fail(GRAFT_E_ARGUMENT, "format: code '%c' does not fit a value of type '%s'", spec->type,
+                          graft_jinja_type_name(value));
     }
     GRAFT_TRY(graft_jinja_str(run, value, &text));
     uint64_t bytes = text.as.string->length;
@@ -213,8 +215,8 @@ static enum graft_status put_formatted(struct jinja_run *run, struct jinja_buffe
 }
 
 // "0.name[key]" to a value.
-static enum graft_status field(struct jinja_run *run, const char *name, uint64_t length, const struct jinja_args *args, int64_t *automatic,
-                               struct jinja_value *out)
+static enum graft_status field(struct jinja_run *run, const char *name, uint64_t length, const struct jinja_args *args,
+                               int64_t *automatic, struct jinja_value *out)
 {
     uint64_t at = 0;
     int64_t index = -1;
@@ -316,8 +318,8 @@ enum graft_status graft_jinja_format(struct jinja_run *run, const struct jinja_s
     return graft_jinja_finish(run, &buffer, out);
 }
 
-enum graft_status graft_jinja_percent(struct jinja_run *run, const struct jinja_string *pattern, const struct jinja_value *values,
-                                      struct jinja_value *out)
+enum graft_status graft_jinja_percent(struct jinja_run *run, const struct jinja_string *pattern,
+                                      const struct jinja_value *values, struct jinja_value *out)
 {
     struct jinja_buffer buffer = {0};
     const char *s = pattern->data;

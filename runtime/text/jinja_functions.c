@@ -5,8 +5,8 @@
 
 #include "runtime/text/jinja.h"
 
-#define FUNCTION(name)                                                                                                  \
-    static enum graft_status name(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *argv,  \
+#define FUNCTION(name)                                                                                                         \
+    static enum graft_status name(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *argv,         \
                                   const struct jinja_args *args, struct jinja_value *out)
 
 static int64_t fixed_clock = INT64_MIN;
@@ -62,7 +62,8 @@ FUNCTION(make_range)
         if (argv[i].type != JINJA_UNSET && !jinja_as_int(&argv[i], &bounds[i])) {
             return argv[i].type == JINJA_UNDEFINED
                        ? graft_jinja_undefined_error(&argv[i])
-                       : graft_fail(GRAFT_E_ARGUMENT, "range: '%s' cannot be interpreted as an integer", graft_jinja_type_name(&argv[i]));
+                       : graft_fail(GRAFT_E_ARGUMENT, "range: '%s' cannot be interpreted as an integer",
+                                    graft_jinja_type_name(&argv[i]));
         }
     }
     if (argv[1].type == JINJA_UNSET) {
@@ -93,7 +94,8 @@ FUNCTION(raise_exception)
     (void)in, (void)args, (void)out;
     struct jinja_value text;
     GRAFT_TRY(graft_jinja_str(run, &argv[0], &text));
-    return graft_fail(GRAFT_E_ARGUMENT, "%.*s", (int)(text.as.string->length < 900 ? text.as.string->length : 900), text.as.string->data);
+    return graft_fail(GRAFT_E_ARGUMENT, "%.*s", (int)(text.as.string->length < 900 ? text.as.string->length : 900),
+                      text.as.string->data);
 }
 
 // Days since 1970-01-01 to year, month, day (Howard Hinnant, chrono-compatible low-level date algorithms).

@@ -1,10 +1,64 @@
 // SPDX-License-Identifier: Apache-2.0
-// tojson and from_json. tojson writes as Python's json.dumps with the defaults of transformers: ensure_ascii off, nothing escaped
-// for HTML (RFC 8259).
+// Variables from jansson, tojson and from_json. tojson writes as Python's json.dumps with the defaults of transformers:
+// ensure_ascii off, nothing escaped for HTML (RFC 8259).
 #include <math.h>
 #include <stdio.h>
 
 #include "runtime/text/jinja.h"
+
+enum graft_status graft_jinja_from_json(struct jinja_run *run, const json_t *json, uint32_t depth, struct jinja_value *out)
+{
+    if (depth > JINJA_MAX_VALUE_DEPTH) {
+        return graft_fail(GRAFT_E_LIMIT, "template variables: nested deeper than %d levels", JINJA_MAX_VALUE_DEPTH);
+    }
+    switch (json_typeof(json)) {
+    case JSON_NULL:
+        *out = jinja_none();
+        return GRAFT_OK;
+    case JSON_TRUE:
+    case JSON_FALSE:
+        *out = jinja_bool(json_is_true(json));
+        return GRAFT_OK;
+    case JSON_INTEGER:
+        *out = jinja_int((int64_t)json_integer_value(json));
+        return GRAFT_OK;
+    case JSON_REAL:
+        *out = jinja_float(json_real_value(json));
+        return GRAFT_OK;
+    case JSON_STRING: {
+        const char *data = json_string_value(json);
+        uint64_t length = json_string_length(json);
+        if (!graft_utf8_valid((const uint8_t *)data, length)) {
+            return graft_fail(GRAFT_E_ARGUMENT, "template variables: a string of %" PRIu64 " bytes is not UTF-8", length);
+        }
+        return graft_jinja_string(&run->arena, data, length, out);
+    }
+    case JSON_ARRAY:
+        GRAFT_TRY(graft_jinja_list(run, JINJA_LIST, json_array_size(json), out));
+        for (size_t i = 0; i < json_array_size(json); i++) {
+            struct jinja_value item;
+            GRAFT_TRY(graft_jinja_from_json(run, json_array_get(json, i), depth + 1, &item));
+            GRAFT_TRY(graft_jinja_push(run, out->as.list, &item));
+        }
+        return GRAFT_OK;
+    case JSON_OBJECT: {
+        struct jinja_dict *dict;
+        GRAFT_TRY(graft_jinja_dict(run, &dict));
+        *out = (struct jinja_value){.type = JINJA_DICT, .as.dict = dict};
+        // jansson's iteration needs a non-const object but does not change it
+        json_t *object = (json_t *)(uintptr_t)json;
+        for (void *at = json_object_iter(object); at; at = json_object_iter_next(object, at)) {
+            struct jinja_value key, item;
+            const char *name = json_object_iter_key(at);
+            GRAFT_TRY(graft_jinja_string(&run->arena, name, strlen(name), &key));
+            GRAFT_TRY(graft_jinja_from_json(run, json_object_iter_value(at), depth + 1, &item));
+            GRAFT_TRY(graft_jinja_dict_set(run, dict, &key, &item));
+        }
+        return GRAFT_OK;
+    }
+    }
+    return graft_fail(GRAFT_E_INTERNAL, "template variables: a JSON value of unknown type");
+}
 
 struct writer {
     struct jinja_run *run;
@@ -36,7 +90,8 @@ static enum graft_status write_string(struct writer *writer, const struct jinja_
         } else if (code < 0x10000) {
             snprintf(text, sizeof text, "\\u%04" PRIx32, code);
         } else {
-            snprintf(text, sizeof text, "\\u%04" PRIx32 "\\u%04" PRIx32, 0xd800 + ((code - 0x10000) >> 10), 0xdc00 + (code & 0x3ff));
+            snprintf(text, sizeof text, "\\u%04" PRIx32 "\\u%04" PRIx32, 0xd800 + ((code - 0x10000) >> 10),
+                     0xdc00 + (code & 0x3ff));
         }
         GRAFT_TRY(graft_jinja_puts(writer->run, &writer->buffer, text));
     }
@@ -58,7 +113,9 @@ static enum graft_status write_scalar(struct writer *writer, const struct jinja_
     case JINJA_FLOAT:
         if (isnan(value->as.number) || isinf(value->as.number)) {
             return graft_jinja_puts(writer->run, &writer->buffer,
-                                    isnan(value->as.number) ? "NaN" : value->as.number > 0 ? "Infinity" : "-Infinity");
+                                    isnan(value->as.number) ? "NaN"
+                                    : value->as.number > 0  ? "Infinity"
+                                                            : "-Infinity");
         }
         graft_jinja_float(value->as.number, text);
         return graft_jinja_puts(writer->run, &writer->buffer, text);
@@ -165,8 +222,12 @@ enum graft_status graft_jinja_tojson(struct jinja_run *run, const struct jinja_v
     (void)args;
     static const struct jinja_string comma = {.data = ",", .length = 1}, comma_blank = {.data = ", ", .length = 2},
                                      colon = {.data = ": ", .length = 2}, none = {.data = "", .length = 0};
-    struct writer writer = {.run = run, .ascii = graft_jinja_truth(&argv[0]), .sort = graft_jinja_truth(&argv[3]),
-                            .comma = &comma_blank, .colon = &colon, .indent = &none};
+    struct writer writer = {.run = run,
+                            .ascii = graft_jinja_truth(&argv[0]),
+                            .sort = graft_jinja_truth(&argv[3]),
+                            .comma = &comma_blank,
+                            .colon = &colon,
+                            .indent = &none};
     struct jinja_value indent;
     int64_t width;
     if (argv[1].type == JINJA_STRING) {
@@ -179,7 +240,8 @@ enum graft_status graft_jinja_tojson(struct jinja_run *run, const struct jinja_v
         writer.pretty = true;
         writer.indent = indent.as.string;
     } else if (argv[1].type != JINJA_UNSET && argv[1].type != JINJA_NONE) {
-        return graft_fail(GRAFT_E_ARGUMENT, "tojson: indent must be an integer or a string, not %s", graft_jinja_type_name(&argv[1]));
+        return graft_fail(GRAFT_E_ARGUMENT, "tojson: indent must be an integer or a string, not %s",
+                          graft_jinja_type_name(&argv[1]));
     }
     writer.comma = writer.pretty ? &comma : &comma_blank;
     if (argv[2].type == JINJA_LIST || argv[2].type == JINJA_TUPLE) {
@@ -289,7 +351,8 @@ static enum graft_status read_number(struct json_reader *reader, struct jinja_va
     while (reader->at < reader->length && reader->data[reader->at] && strchr("0123456789.eE+-", reader->data[reader->at])) {
         char c = reader->data[reader->at++];
         real |= c < '0' || c > '9';
-        if (!real && (__builtin_mul_overflow(integer, (int64_t)10, &integer) || __builtin_sub_overflow(integer, (int64_t)(c - '0'), &integer))) {
+        if (!real && (__builtin_mul_overflow(integer, (int64_t)10, &integer) ||
+                      __builtin_sub_overflow(integer, (int64_t)(c - '0'), &integer))) {
             real = true;
         }
     }
@@ -343,7 +406,8 @@ static enum graft_status read_value(struct json_reader *reader, uint32_t depth, 
             }
         }
         GRAFT_TRY(read_value(reader, depth + 1, &item));
-        GRAFT_TRY(dict ? graft_jinja_dict_set(reader->run, object, &key, &item) : graft_jinja_push(reader->run, list.as.list, &item));
+        GRAFT_TRY(dict ? graft_jinja_dict_set(reader->run, object, &key, &item)
+                       : graft_jinja_push(reader->run, list.as.list, &item));
     } while (take(reader, ","));
     return take(reader, end) ? GRAFT_OK : damaged(reader);
 }

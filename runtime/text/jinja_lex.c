@@ -269,7 +269,8 @@ static enum graft_status lex_string(struct jinja_lexer *lexer, struct jinja_toke
         }
         uint64_t begin = i++;
         if (!unescape(s, length, &i, text, &used)) {
-            return lex_fail(lexer, start + 1 + begin, "an escape in a string is not one of \\n \\t \\r \\\\ \\' \\\" \\xHH \\uHHHH \\UHHHHHHHH");
+            return lex_fail(lexer, start + 1 + begin,
+                            "an escape in a string is not one of \\n \\t \\r \\\\ \\' \\\" \\xHH \\uHHHH \\UHHHHHHHH");
         }
     }
     return graft_jinja_string(lexer->arena, text, used, &out->value);
@@ -279,8 +280,8 @@ static uint64_t digits(const struct jinja_lexer *lexer, uint64_t p)
 {
     uint64_t start = p;
     while (p < lexer->length && ((lexer->source[p] >= '0' && lexer->source[p] <= '9') ||
-                                 (lexer->source[p] == '_' && p > start && p + 1 < lexer->length && lexer->source[p + 1] >= '0' &&
-                                  lexer->source[p + 1] <= '9'))) {
+                                 (lexer->source[p] == '_' && p > start && p + 1 < lexer->length &&
+                                  lexer->source[p + 1] >= '0' && lexer->source[p + 1] <= '9'))) {
         p++;
     }
     return p;
@@ -350,12 +351,12 @@ static enum graft_status lex_operator(struct jinja_lexer *lexer, struct jinja_to
     static const struct {
         const char *text;
         enum jinja_op op;
-    } table[] = {{"==", JINJA_OP_EQ},       {"!=", JINJA_OP_NE},      {"<=", JINJA_OP_LE},       {">=", JINJA_OP_GE},
-                 {"//", JINJA_OP_FLOORDIV}, {"**", JINJA_OP_POW},     {"<", JINJA_OP_LT},        {">", JINJA_OP_GT},
-                 {"+", JINJA_OP_ADD},       {"-", JINJA_OP_SUB},      {"*", JINJA_OP_MUL},       {"/", JINJA_OP_DIV},
-                 {"%", JINJA_OP_MOD},       {"~", JINJA_OP_TILDE},    {"=", JINJA_OP_ASSIGN},    {".", JINJA_OP_DOT},
-                 {",", JINJA_OP_COMMA},     {":", JINJA_OP_COLON},    {"|", JINJA_OP_PIPE},      {";", JINJA_OP_SEMICOLON},
-                 {"(", JINJA_OP_LPAREN},    {")", JINJA_OP_RPAREN},   {"[", JINJA_OP_LBRACKET},  {"]", JINJA_OP_RBRACKET},
+    } table[] = {{"==", JINJA_OP_EQ},       {"!=", JINJA_OP_NE},    {"<=", JINJA_OP_LE},      {">=", JINJA_OP_GE},
+                 {"//", JINJA_OP_FLOORDIV}, {"**", JINJA_OP_POW},   {"<", JINJA_OP_LT},       {">", JINJA_OP_GT},
+                 {"+", JINJA_OP_ADD},       {"-", JINJA_OP_SUB},    {"*", JINJA_OP_MUL},      {"/", JINJA_OP_DIV},
+                 {"%", JINJA_OP_MOD},       {"~", JINJA_OP_TILDE},  {"=", JINJA_OP_ASSIGN},   {".", JINJA_OP_DOT},
+                 {",", JINJA_OP_COMMA},     {":", JINJA_OP_COLON},  {"|", JINJA_OP_PIPE},     {";", JINJA_OP_SEMICOLON},
+                 {"(", JINJA_OP_LPAREN},    {")", JINJA_OP_RPAREN}, {"[", JINJA_OP_LBRACKET}, {"]", JINJA_OP_RBRACKET},
                  {"{", JINJA_OP_LBRACE},    {"}", JINJA_OP_RBRACE}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         if (!at(lexer, lexer->position, table[i].text)) {
@@ -393,7 +394,10 @@ static enum graft_status lex_tag(struct jinja_lexer *lexer, struct jinja_token *
         return lex_fail(lexer, p, block ? "the template ends inside {% %}" : "the template ends inside {{ }}");
     }
     if (lexer->open == 0) {
-        uint64_t end = block ? block_end(lexer, p, "%}") : at(lexer, p, "-}}") ? skip_space(lexer, p + 3) : at(lexer, p, "}}") ? p + 2 : 0;
+        uint64_t end = block                 ? block_end(lexer, p, "%}")
+                       : at(lexer, p, "-}}") ? skip_space(lexer, p + 3)
+                       : at(lexer, p, "}}")  ? p + 2
+                                             : 0;
         if (end) {
             out->type = block ? JINJA_TOKEN_BLOCK_END : JINJA_TOKEN_VARIABLE_END;
             lexer->state = JINJA_TOKEN_DATA;
@@ -425,7 +429,9 @@ enum graft_status graft_jinja_lex(struct jinja_lexer *lexer, struct jinja_token 
     if (lexer->state == JINJA_TOKEN_DATA) {
         while (lexer->position < lexer->length || lexer->raw_end > lexer->raw_start) {
             if (lexer->raw_end > lexer->raw_start) {
-                *out = (struct jinja_token){.type = JINJA_TOKEN_DATA, .start = lexer->raw_start, .line = lexer->line,
+                *out = (struct jinja_token){.type = JINJA_TOKEN_DATA,
+                                            .start = lexer->raw_start,
+                                            .line = lexer->line,
                                             .length = lexer->raw_end - lexer->raw_start};
                 lexer->raw_end = lexer->raw_start;
                 return GRAFT_OK;
@@ -442,8 +448,8 @@ enum graft_status graft_jinja_lex(struct jinja_lexer *lexer, struct jinja_token 
     }
     if (lexer->state == JINJA_TOKEN_DATA) {
         count_lines(lexer, lexer->position);
-        *out = (struct jinja_token){.type = JINJA_TOKEN_EOF, .line = lexer->line,
-                                    .column = (uint32_t)(lexer->position - lexer->line_start + 1)};
+        *out = (struct jinja_token){
+            .type = JINJA_TOKEN_EOF, .line = lexer->line, .column = (uint32_t)(lexer->position - lexer->line_start + 1)};
         return GRAFT_OK;
     }
     if (!lexer->entered) {

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// Methods of Python's str, list, tuple and dict. Lists and dicts can be changed (append, pop, update ...), which Jinja's immutable
-// sandbox refuses: templates written for other runtimes use it.
+// Methods of Python's str. The look-up of all methods.
 #include "runtime/text/jinja.h"
 
-#define METHOD(name)                                                                                                    \
-    static enum graft_status name(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *argv,  \
+#define METHOD(name)                                                                                                           \
+    static enum graft_status name(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *argv,         \
                                   const struct jinja_args *args, struct jinja_value *out)
 #define UNUSED (void)run, (void)argv, (void)args
 
 static enum graft_status need_string(const char *method, const struct jinja_value *value)
 {
-    return value->type == JINJA_STRING ? GRAFT_OK
-                                       : graft_fail(GRAFT_E_ARGUMENT, "%s: needs a string, not %s", method, graft_jinja_type_name(value));
+    return value->type == JINJA_STRING
+               ? GRAFT_OK
+               : graft_fail(GRAFT_E_ARGUMENT, "%s: needs a string, not %s", method, graft_jinja_type_name(value));
 }
 
-static enum graft_status strip_with(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *chars, bool left,
-                                    bool right, struct jinja_value *out)
+static enum graft_status strip_with(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *chars,
+                                    bool left, bool right, struct jinja_value *out)
 {
     bool given = chars->type != JINJA_UNSET && chars->type != JINJA_NONE;
     if (given) {
@@ -39,8 +39,8 @@ METHOD(str_rstrip)
     return strip_with(run, in, &argv[0], false, true, out);
 }
 
-static enum graft_status push_part(struct jinja_run *run, struct jinja_list *list, const struct jinja_string *string, uint64_t start,
-                                   uint64_t end)
+static enum graft_status push_part(struct jinja_run *run, struct jinja_list *list, const struct jinja_string *string,
+                                   uint64_t start, uint64_t end)
 {
     struct jinja_value part;
     GRAFT_TRY(graft_jinja_charge(run, 1));
@@ -114,7 +114,8 @@ static enum graft_status split(struct jinja_run *run, const struct jinja_value *
             if (at == UINT64_MAX) {
                 break;
             }
-            GRAFT_TRY(right ? push_part(run, list.as.list, string, at + by->length, to) : push_part(run, list.as.list, string, from, at));
+            GRAFT_TRY(right ? push_part(run, list.as.list, string, at + by->length, to)
+                            : push_part(run, list.as.list, string, from, at));
             *(right ? &to : &from) = right ? at : at + by->length;
         }
         GRAFT_TRY(push_part(run, list.as.list, string, from, to));
@@ -177,8 +178,8 @@ static bool begins(const struct jinja_string *s, const struct jinja_string *part
            memcmp(s->data + (end ? s->length - part->length : 0), part->data, (size_t)part->length) == 0;
 }
 
-static enum graft_status begins_with(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *part, bool end,
-                                     struct jinja_value *out)
+static enum graft_status begins_with(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *part,
+                                     bool end, struct jinja_value *out)
 {
     if (part->type == JINJA_TUPLE) {
         *out = jinja_bool(false);
@@ -205,11 +206,12 @@ METHOD(str_endswith)
     return begins_with(run, in, &argv[0], true, out);
 }
 
-static enum graft_status remove_part(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *part, bool end,
-                                     struct jinja_value *out)
+static enum graft_status remove_part(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *part,
+                                     bool end, struct jinja_value *out)
 {
     GRAFT_TRY(need_string("removeprefix", part));
     const struct jinja_string *s = in->as.string;
+    GRAFT_TRY(graft_jinja_charge(run, s->length / 256));
     uint64_t length = begins(s, part->as.string, end) ? part->as.string->length : 0;
     return graft_jinja_share(&run->arena, s, end ? 0 : length, s->length - length, out);
 }
@@ -254,8 +256,8 @@ METHOD(str_capitalize)
     return graft_jinja_case(run, in->as.string, JINJA_CAPITALIZE, out);
 }
 
-static enum graft_status find(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *argv, bool last, bool must,
-                              struct jinja_value *out)
+static enum graft_status find(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *argv, bool last,
+                              bool must, struct jinja_value *out)
 {
     GRAFT_TRY(need_string("find", &argv[0]));
     const struct jinja_string *s = in->as.string;
@@ -266,8 +268,8 @@ static enum graft_status find(struct jinja_run *run, const struct jinja_value *i
     to = to < -count ? 0 : to < 0 ? to + count : to > count ? count : to;
     uint64_t at = UINT64_MAX;
     if (from <= to) {
-        GRAFT_TRY(graft_jinja_find(run, s, argv[0].as.string, graft_jinja_offset(s, (uint64_t)from), graft_jinja_offset(s, (uint64_t)to),
-                                   last, &at));
+        GRAFT_TRY(graft_jinja_find(run, s, argv[0].as.string, graft_jinja_offset(s, (uint64_t)from),
+                                   graft_jinja_offset(s, (uint64_t)to), last, &at));
     }
     if (at == UINT64_MAX && must) {
         return graft_fail(GRAFT_E_ARGUMENT, "substring not found");
@@ -357,228 +359,6 @@ METHOD(str_isspace)
     return graft_jinja_charge(run, in->as.string->length / 64);
 }
 
-METHOD(list_append)
-{
-    (void)args;
-    *out = jinja_none();
-    return graft_jinja_push(run, in->as.list, &argv[0]);
-}
-METHOD(list_extend)
-{
-    (void)args;
-    struct jinja_list *more;
-    GRAFT_TRY(graft_jinja_elements(run, &argv[0], &more));
-    uint64_t count = more->count; // may be the same list
-    GRAFT_TRY(graft_jinja_charge(run, count));
-    for (uint64_t i = 0; i < count; i++) {
-        struct jinja_value item = more->items[i];
-        GRAFT_TRY(graft_jinja_push(run, in->as.list, &item));
-    }
-    *out = jinja_none();
-    return GRAFT_OK;
-}
-METHOD(list_insert)
-{
-    (void)args;
-    struct jinja_list *list = in->as.list;
-    int64_t at, count = (int64_t)list->count;
-    if (!jinja_as_int(&argv[0], &at)) {
-        return graft_fail(GRAFT_E_ARGUMENT, "insert: the index must be an integer");
-    }
-    at = at < -count ? 0 : at < 0 ? at + count : at > count ? count : at;
-    GRAFT_TRY(graft_jinja_charge(run, list->count / 16));
-    GRAFT_TRY(graft_jinja_push(run, list, &argv[1]));
-    memmove(list->items + at + 1, list->items + at, (size_t)(count - at) * sizeof *list->items);
-    list->items[at] = argv[1];
-    *out = jinja_none();
-    return GRAFT_OK;
-}
-METHOD(list_pop)
-{
-    (void)args;
-    struct jinja_list *list = in->as.list;
-    int64_t at = -1;
-    jinja_as_int(&argv[0], &at);
-    at += at < 0 ? (int64_t)list->count : 0;
-    if (at < 0 || (uint64_t)at >= list->count) {
-        return graft_fail(GRAFT_E_ARGUMENT, "pop index out of range");
-    }
-    *out = list->items[at];
-    list->count--;
-    memmove(list->items + at, list->items + at + 1, (size_t)(list->count - (uint64_t)at) * sizeof *list->items);
-    return graft_jinja_charge(run, (list->count - (uint64_t)at) / 16);
-}
-METHOD(list_index)
-{
-    (void)args;
-    for (uint64_t i = 0; i < in->as.list->count; i++) {
-        bool equal;
-        GRAFT_TRY(graft_jinja_equal(run, &in->as.list->items[i], &argv[0], 0, &equal));
-        if (equal) {
-            *out = jinja_int((int64_t)i);
-            return GRAFT_OK;
-        }
-    }
-    return graft_fail(GRAFT_E_ARGUMENT, "index: the value is not in the list");
-}
-METHOD(list_count)
-{
-    (void)args;
-    int64_t count = 0;
-    for (uint64_t i = 0; i < in->as.list->count; i++) {
-        bool equal;
-        GRAFT_TRY(graft_jinja_equal(run, &in->as.list->items[i], &argv[0], 0, &equal));
-        count += equal;
-    }
-    *out = jinja_int(count);
-    return GRAFT_OK;
-}
-METHOD(list_reverse)
-{
-    UNUSED;
-    struct jinja_list *list = in->as.list;
-    for (uint64_t i = 0, j = list->count; i + 1 < j; i++) {
-        struct jinja_value swap = list->items[i];
-        list->items[i] = list->items[--j];
-        list->items[j] = swap;
-    }
-    *out = jinja_none();
-    return graft_jinja_charge(run, list->count);
-}
-METHOD(list_copy)
-{
-    UNUSED;
-    struct jinja_value none = jinja_none();
-    return graft_jinja_slice(run, in, &none, &none, &none, out);
-}
-
-METHOD(dict_get)
-{
-    (void)args;
-    struct jinja_entry *entry;
-    GRAFT_TRY(graft_jinja_dict_get(run, in->as.dict, &argv[0], &entry));
-    *out = entry ? entry->value : argv[1].type == JINJA_UNSET ? jinja_none() : argv[1];
-    return GRAFT_OK;
-}
-static enum graft_status view(struct jinja_run *run, const struct jinja_dict *dict, int what, struct jinja_value *out)
-{
-    struct jinja_value list;
-    GRAFT_TRY(graft_jinja_list(run, JINJA_VIEW, dict->count, &list));
-    GRAFT_TRY(graft_jinja_charge(run, dict->count));
-    list.as.list->kind = what == 0 ? "dict_keys" : what == 1 ? "dict_values" : "dict_items";
-    for (uint64_t i = 0; i < dict->count; i++) {
-        struct jinja_value item = what == 0 ? dict->entries[i].key : dict->entries[i].value;
-        if (what == 2) {
-            GRAFT_TRY(graft_jinja_pair(run, &dict->entries[i].key, &dict->entries[i].value, &item));
-        }
-        GRAFT_TRY(graft_jinja_push(run, list.as.list, &item));
-    }
-    *out = list;
-    return GRAFT_OK;
-}
-METHOD(dict_keys)
-{
-    UNUSED;
-    return view(run, in->as.dict, 0, out);
-}
-METHOD(dict_values)
-{
-    UNUSED;
-    return view(run, in->as.dict, 1, out);
-}
-METHOD(dict_items)
-{
-    UNUSED;
-    return view(run, in->as.dict, 2, out);
-}
-METHOD(dict_update)
-{
-    (void)argv;
-    for (uint64_t i = 0; i < args->count; i++) {
-        if (args->plain[i].type != JINJA_DICT) {
-            return graft_fail(GRAFT_E_ARGUMENT, "update: needs a dict, not %s", graft_jinja_type_name(&args->plain[i]));
-        }
-    }
-    for (uint64_t i = 0; i <= args->count; i++) {
-        const struct jinja_dict *more = i < args->count ? args->plain[i].as.dict : args->keywords;
-        for (uint64_t k = 0; more && k < more->count; k++) {
-            GRAFT_TRY(graft_jinja_charge(run, 1));
-            GRAFT_TRY(graft_jinja_dict_set(run, in->as.dict, &more->entries[k].key, &more->entries[k].value));
-        }
-    }
-    *out = jinja_none();
-    return GRAFT_OK;
-}
-METHOD(dict_pop)
-{
-    (void)args;
-    struct jinja_entry *entry;
-    GRAFT_TRY(graft_jinja_dict_get(run, in->as.dict, &argv[0], &entry));
-    if (entry) {
-        *out = entry->value;
-        return graft_jinja_dict_remove(run, in->as.dict, entry);
-    }
-    *out = argv[1];
-    return argv[1].type != JINJA_UNSET ? GRAFT_OK : graft_fail(GRAFT_E_ARGUMENT, "pop: the dict has no such key");
-}
-METHOD(dict_setdefault)
-{
-    (void)args;
-    struct jinja_entry *entry;
-    GRAFT_TRY(graft_jinja_dict_get(run, in->as.dict, &argv[0], &entry));
-    *out = entry ? entry->value : argv[1].type == JINJA_UNSET ? jinja_none() : argv[1];
-    return entry ? GRAFT_OK : graft_jinja_dict_set(run, in->as.dict, &argv[0], out);
-}
-METHOD(dict_copy)
-{
-    UNUSED;
-    struct jinja_value copy = {.type = JINJA_DICT};
-    struct jinja_args one = {.plain = &(struct jinja_value){.type = JINJA_DICT, .as.dict = in->as.dict}, .count = 1};
-    GRAFT_TRY(graft_jinja_dict(run, &copy.as.dict));
-    GRAFT_TRY(dict_update(run, &copy, NULL, &one, out));
-    *out = copy;
-    return GRAFT_OK;
-}
-
-METHOD(loop_cycle)
-{
-    (void)argv, (void)run;
-    if (args->count == 0) {
-        return graft_fail(GRAFT_E_ARGUMENT, "no items for cycling given");
-    }
-    *out = args->plain[in->as.loop->at % args->count];
-    return GRAFT_OK;
-}
-METHOD(loop_changed)
-{
-    (void)argv;
-    struct jinja_value now;
-    bool same = false;
-    GRAFT_TRY(graft_jinja_list(run, JINJA_TUPLE, args->count, &now));
-    for (uint64_t i = 0; i < args->count; i++) {
-        GRAFT_TRY(graft_jinja_push(run, now.as.list, &args->plain[i]));
-    }
-    GRAFT_TRY(graft_jinja_equal(run, &now, &in->as.loop->last_changed, 0, &same));
-    in->as.loop->last_changed = now;
-    *out = jinja_bool(!same);
-    return GRAFT_OK;
-}
-METHOD(cycler_next)
-{
-    UNUSED;
-    struct jinja_cycler *cycler = in->as.cycler;
-    *out = cycler->items->items[cycler->at];
-    cycler->at = (cycler->at + 1) % cycler->items->count;
-    return GRAFT_OK;
-}
-METHOD(cycler_reset)
-{
-    UNUSED;
-    in->as.cycler->at = 0;
-    *out = jinja_none();
-    return GRAFT_OK;
-}
-
 static const struct jinja_method_def methods[] = {
     {JINJA_STRING, "strip", "chars", str_strip},
     {JINJA_STRING, "lstrip", "chars", str_lstrip},
@@ -605,35 +385,15 @@ static const struct jinja_method_def methods[] = {
     {JINJA_STRING, "format", NULL, str_format},
     {JINJA_STRING, "isdigit", "", str_isdigit},
     {JINJA_STRING, "isspace", "", str_isspace},
-    {JINJA_LIST, "append", "object!", list_append},
-    {JINJA_LIST, "extend", "iterable!", list_extend},
-    {JINJA_LIST, "insert", "index! object!", list_insert},
-    {JINJA_LIST, "pop", "index", list_pop},
-    {JINJA_LIST, "index", "value!", list_index},
-    {JINJA_LIST, "count", "value!", list_count},
-    {JINJA_LIST, "reverse", "", list_reverse},
-    {JINJA_LIST, "copy", "", list_copy},
-    {JINJA_TUPLE, "index", "value!", list_index},
-    {JINJA_TUPLE, "count", "value!", list_count},
-    {JINJA_DICT, "get", "key! default", dict_get},
-    {JINJA_DICT, "keys", "", dict_keys},
-    {JINJA_DICT, "values", "", dict_values},
-    {JINJA_DICT, "items", "", dict_items},
-    {JINJA_DICT, "update", NULL, dict_update},
-    {JINJA_DICT, "pop", "key! default", dict_pop},
-    {JINJA_DICT, "setdefault", "key! default", dict_setdefault},
-    {JINJA_DICT, "copy", "", dict_copy},
-    {JINJA_LOOP, "cycle", NULL, loop_cycle},
-    {JINJA_LOOP, "changed", NULL, loop_changed},
-    {JINJA_CYCLER, "next", "", cycler_next},
-    {JINJA_CYCLER, "reset", "", cycler_reset},
+    {JINJA_UNSET, NULL, NULL, NULL},
 };
 
 const struct jinja_method_def *graft_jinja_find_method(enum jinja_type type, const char *name, uint64_t length)
 {
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
-        if (methods[i].type == type && strlen(methods[i].name) == length && memcmp(methods[i].name, name, (size_t)length) == 0) {
-            return &methods[i];
+    for (const struct jinja_method_def *def = type == JINJA_STRING ? methods : graft_jinja_container_methods; def->name;
+         def++) {
+        if (def->type == type && strlen(def->name) == length && memcmp(def->name, name, (size_t)length) == 0) {
+            return def;
         }
     }
     return NULL;

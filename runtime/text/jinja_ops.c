@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Operators of the template interpreter: arithmetic, comparison, membership and slices with Python's rules. Integers have 64 bits;
-// where Python's would grow beyond, the result is GRAFT_E_LIMIT.
+// Operators of the template interpreter: arithmetic, comparison, membership and slices with Python's rules. Integers have 64
+// bits; where Python's would grow beyond, the result is GRAFT_E_LIMIT.
 #include <math.h>
 
 #include "runtime/text/jinja.h"
@@ -16,10 +16,10 @@ enum graft_status graft_jinja_undefined_error(const struct jinja_value *value)
 
 static const char *op_text(enum jinja_op op)
 {
-    static const char *const texts[] = {[JINJA_OP_EQ] = "==",  [JINJA_OP_NE] = "!=",  [JINJA_OP_LT] = "<",   [JINJA_OP_LE] = "<=",
-                                        [JINJA_OP_GT] = ">",   [JINJA_OP_GE] = ">=",  [JINJA_OP_ADD] = "+",  [JINJA_OP_SUB] = "-",
-                                        [JINJA_OP_MUL] = "*",  [JINJA_OP_DIV] = "/",  [JINJA_OP_FLOORDIV] = "//",
-                                        [JINJA_OP_MOD] = "%",  [JINJA_OP_POW] = "**"};
+    static const char *const texts[] = {
+        [JINJA_OP_EQ] = "==",       [JINJA_OP_NE] = "!=", [JINJA_OP_LT] = "<",  [JINJA_OP_LE] = "<=", [JINJA_OP_GT] = ">",
+        [JINJA_OP_GE] = ">=",       [JINJA_OP_ADD] = "+", [JINJA_OP_SUB] = "-", [JINJA_OP_MUL] = "*", [JINJA_OP_DIV] = "/",
+        [JINJA_OP_FLOORDIV] = "//", [JINJA_OP_MOD] = "%", [JINJA_OP_POW] = "**"};
     return op < sizeof texts / sizeof *texts && texts[op] ? texts[op] : "?";
 }
 
@@ -28,8 +28,8 @@ static enum graft_status unsupported(enum jinja_op op, const struct jinja_value 
     if (a->type == JINJA_UNDEFINED || b->type == JINJA_UNDEFINED) {
         return graft_jinja_undefined_error(a->type == JINJA_UNDEFINED ? a : b);
     }
-    return graft_fail(GRAFT_E_ARGUMENT, "unsupported operand types for %s: '%s' and '%s'", op_text(op), graft_jinja_type_name(a),
-                      graft_jinja_type_name(b));
+    return graft_fail(GRAFT_E_ARGUMENT, "unsupported operand types for %s: '%s' and '%s'", op_text(op),
+                      graft_jinja_type_name(a), graft_jinja_type_name(b));
 }
 
 static enum graft_status too_large(enum jinja_op op)
@@ -171,8 +171,8 @@ static enum graft_status join_lists(struct jinja_run *run, const struct jinja_va
     return GRAFT_OK;
 }
 
-enum graft_status graft_jinja_arith(struct jinja_run *run, enum jinja_op op, const struct jinja_value *a, const struct jinja_value *b,
-                                    struct jinja_value *out)
+enum graft_status graft_jinja_arith(struct jinja_run *run, enum jinja_op op, const struct jinja_value *a,
+                                    const struct jinja_value *b, struct jinja_value *out)
 {
     int64_t i, j;
     double x, y;
@@ -216,12 +216,14 @@ enum graft_status graft_jinja_negate(struct jinja_run *run, const struct jinja_v
     return graft_fail(GRAFT_E_ARGUMENT, "bad operand type for unary %s: '%s'", minus ? "-" : "+", graft_jinja_type_name(a));
 }
 
-enum graft_status graft_jinja_contains(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *item, bool *out)
+enum graft_status graft_jinja_contains(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *item,
+                                       bool *out)
 {
     *out = false;
     if (in->type == JINJA_STRING) {
         if (item->type != JINJA_STRING) {
-            return graft_fail(GRAFT_E_ARGUMENT, "'in <string>' requires string as left operand, not %s", graft_jinja_type_name(item));
+            return graft_fail(GRAFT_E_ARGUMENT, "'in <string>' requires string as left operand, not %s",
+                              graft_jinja_type_name(item));
         }
         uint64_t at;
         GRAFT_TRY(graft_jinja_find(run, in->as.string, item->as.string, 0, in->as.string->length, false, &at));
@@ -234,6 +236,16 @@ enum graft_status graft_jinja_contains(struct jinja_run *run, const struct jinja
         *out = entry != NULL;
         return GRAFT_OK;
     }
+    int64_t integer;
+    if (in->type == JINJA_RANGE && jinja_as_int(item, &integer)) { // the distance in steps, modulo 2^64: exact if it is inside
+        const struct jinja_range *range = in->as.range;
+        uint64_t distance =
+            range->step > 0 ? (uint64_t)integer - (uint64_t)range->start : (uint64_t)range->start - (uint64_t)integer;
+        uint64_t step = range->step > 0 ? (uint64_t)range->step : 0 - (uint64_t)range->step;
+        bool ahead = range->step > 0 ? integer >= range->start : integer <= range->start;
+        *out = ahead && distance % step == 0 && distance / step < range->count;
+        return GRAFT_OK;
+    }
     struct jinja_list *list;
     GRAFT_TRY(graft_jinja_elements(run, in, &list));
     for (uint64_t i = 0; !*out && i < list->count; i++) {
@@ -242,8 +254,8 @@ enum graft_status graft_jinja_contains(struct jinja_run *run, const struct jinja
     return GRAFT_OK;
 }
 
-enum graft_status graft_jinja_relate(struct jinja_run *run, enum jinja_op op, const struct jinja_value *a, const struct jinja_value *b,
-                                     bool *out)
+enum graft_status graft_jinja_relate(struct jinja_run *run, enum jinja_op op, const struct jinja_value *a,
+                                     const struct jinja_value *b, bool *out)
 {
     int order;
     switch (op) {
@@ -259,26 +271,27 @@ enum graft_status graft_jinja_relate(struct jinja_run *run, enum jinja_op op, co
         return GRAFT_OK;
     default:
         GRAFT_TRY(graft_jinja_compare(run, a, b, op_text(op), 0, &order));
-        *out = order == 2                ? false
-               : op == JINJA_OP_LT       ? order < 0
-               : op == JINJA_OP_LE       ? order <= 0
-               : op == JINJA_OP_GT       ? order > 0
-                                         : order >= 0;
+        *out = order == 2          ? false
+               : op == JINJA_OP_LT ? order < 0
+               : op == JINJA_OP_LE ? order <= 0
+               : op == JINJA_OP_GT ? order > 0
+                                   : order >= 0;
         return GRAFT_OK;
     }
 }
 
 // One bound of a slice as Python's slice.indices: missing gives `none`, negative counts from the end, all within [low, high].
-static enum graft_status bound(const struct jinja_value *value, int64_t none, int64_t count, int64_t low, int64_t high, int64_t *out)
+static enum graft_status bound(const struct jinja_value *value, int64_t none, int64_t count, int64_t low, int64_t high,
+                               int64_t *out)
 {
     if (value->type == JINJA_NONE) {
         *out = none;
         return GRAFT_OK;
     }
     if (!jinja_as_int(value, out)) {
-        return value->type == JINJA_UNDEFINED
-                   ? graft_jinja_undefined_error(value)
-                   : graft_fail(GRAFT_E_ARGUMENT, "slice indices must be integers or None, not %s", graft_jinja_type_name(value));
+        return value->type == JINJA_UNDEFINED ? graft_jinja_undefined_error(value)
+                                              : graft_fail(GRAFT_E_ARGUMENT, "slice indices must be integers or None, not %s",
+                                                           graft_jinja_type_name(value));
     }
     *out = *out < 0 ? (*out < -count ? low : *out + count) : *out;
     *out = *out < low ? low : *out > high ? high : *out;
@@ -312,8 +325,8 @@ enum graft_status graft_jinja_slice(struct jinja_run *run, const struct jinja_va
     if (of->type == JINJA_STRING && by == 1) {
         const struct jinja_string *string = of->as.string;
         uint64_t from = graft_jinja_offset(string, (uint64_t)first);
-        struct jinja_string rest = {.data = string->data + from, .length = string->length - from,
-                                    .chars = string->chars - (uint64_t)first};
+        struct jinja_string rest = {
+            .data = string->data + from, .length = string->length - from, .chars = string->chars - (uint64_t)first};
         uint64_t bytes = size ? graft_jinja_offset(&rest, size) : 0;
         GRAFT_TRY(graft_jinja_charge(run, string->chars == string->length ? 0 : (from + bytes) / 64));
         return graft_jinja_share(&run->arena, string, from, bytes, out);
@@ -323,7 +336,8 @@ enum graft_status graft_jinja_slice(struct jinja_run *run, const struct jinja_va
     GRAFT_TRY(graft_jinja_charge(run, size));
     struct jinja_buffer buffer = {0};
     struct jinja_value list;
-    GRAFT_TRY(graft_jinja_list(run, of->type == JINJA_TUPLE ? JINJA_TUPLE : JINJA_LIST, of->type == JINJA_STRING ? 0 : size, &list));
+    GRAFT_TRY(
+        graft_jinja_list(run, of->type == JINJA_TUPLE ? JINJA_TUPLE : JINJA_LIST, of->type == JINJA_STRING ? 0 : size, &list));
     for (uint64_t i = 0; i < size; i++) {
         const struct jinja_value *item = &items->items[first + (int64_t)i * by];
         if (of->type == JINJA_STRING) {

@@ -27,8 +27,8 @@ enum graft_status graft_jinja_unexpected(struct jinja_parser *parser, const char
                                         [JINJA_TOKEN_OP] = "an operator"};
     const struct jinja_token *now = &parser->now;
     uint64_t length = now->type == JINJA_TOKEN_NAME ? now->length : now->type == JINJA_TOKEN_OP ? 1 : 0;
-    return graft_fail(GRAFT_E_FORMAT, "template line %" PRIu32 ", column %" PRIu32 ": %s%s%.*s found where %s is expected", now->line,
-                      now->column, names[now->type], length ? " " : "", (int)(length < 60 ? length : 60),
+    return graft_fail(GRAFT_E_FORMAT, "template line %" PRIu32 ", column %" PRIu32 ": %s%s%.*s found where %s is expected",
+                      now->line, now->column, names[now->type], length ? " " : "", (int)(length < 60 ? length : 60),
                       parser->lexer.source + now->start, wanted);
 }
 
@@ -100,7 +100,8 @@ static enum graft_status intern_grow(struct jinja_parser *parser)
     return GRAFT_OK;
 }
 
-enum graft_status graft_jinja_intern(struct jinja_parser *parser, const struct jinja_token *token, const struct jinja_string **out)
+enum graft_status graft_jinja_intern(struct jinja_parser *parser, const struct jinja_token *token,
+                                     const struct jinja_string **out)
 {
     if (parser->name_count * 2 >= parser->name_size) {
         GRAFT_TRY(intern_grow(parser));
@@ -172,7 +173,8 @@ static enum graft_status parse_target(struct jinja_parser *parser, bool attribut
             GRAFT_TRY(graft_jinja_expect_op(parser, JINJA_OP_RPAREN, ")"));
         } else {
             GRAFT_TRY(graft_jinja_node(parser, E_NAME, &item));
-            for (const char *const *word = (const char *const[]){"true", "True", "false", "False", "none", "None", NULL}; *word; word++) {
+            for (const char *const *word = (const char *const[]){"true", "True", "false", "False", "none", "None", NULL}; *word;
+                 word++) {
                 if (graft_jinja_at_name(parser, *word)) {
                     return graft_jinja_unexpected(parser, "a name that can be assigned to");
                 }
@@ -299,7 +301,8 @@ static enum graft_status parse_signature(struct jinja_parser *parser, struct jin
         GRAFT_TRY(graft_jinja_node(parser, S_PARAM, &param));
         GRAFT_TRY(expect_name(parser, &param->name));
         if (++count > JINJA_MAX_PARAMS) {
-            return graft_fail(GRAFT_E_LIMIT, "template line %" PRIu32 ": more than %d parameters", parser->now.line, JINJA_MAX_PARAMS);
+            return graft_fail(GRAFT_E_LIMIT, "template line %" PRIu32 ": more than %d parameters", parser->now.line,
+                              JINJA_MAX_PARAMS);
         }
         for (const struct jinja_node *other = *out; other; other = other->next) {
             if (other->name == param->name) {
@@ -416,8 +419,8 @@ static enum graft_status parse_statement(struct jinja_parser *parser, struct jin
         GRAFT_TRY(graft_jinja_next(parser));
         return graft_jinja_parse_tuple(parser, true, false, &(*out)->a);
     }
-    static const char *const ends[] = {"elif", "else", "endif", "endfor", "endset", "endmacro", "endcall", "endwith", "endfilter",
-                                       "endgeneration", "endraw", NULL};
+    static const char *const ends[] = {"elif",    "else",    "endif",     "endfor",        "endset", "endmacro",
+                                       "endcall", "endwith", "endfilter", "endgeneration", "endraw", NULL};
     for (const char *const *end = ends; *end; end++) {
         if (graft_jinja_at_name(parser, *end)) {
             return graft_jinja_unexpected(parser, "the end of another statement, or a statement,");
@@ -447,7 +450,8 @@ static enum graft_status parse_body(struct jinja_parser *parser, const char *con
         if (parser->now.type == JINJA_TOKEN_DATA) {
             struct jinja_value text;
             GRAFT_TRY(graft_jinja_node(parser, S_DATA, &node));
-            GRAFT_TRY(graft_jinja_string(parser->lexer.arena, parser->lexer.source + parser->now.start, parser->now.length, &text));
+            GRAFT_TRY(
+                graft_jinja_string(parser->lexer.arena, parser->lexer.source + parser->now.start, parser->now.length, &text));
             node->u.text = text.as.string;
             GRAFT_TRY(graft_jinja_next(parser));
         } else if (parser->now.type == JINJA_TOKEN_VARIABLE_BEGIN) {

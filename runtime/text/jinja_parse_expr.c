@@ -33,7 +33,8 @@ static enum graft_status parse_args(struct jinja_parser *parser, struct jinja_no
             kind = graft_jinja_at_op(parser, JINJA_OP_MUL) ? 2 : 3;
             arg->op = kind == 2 ? JINJA_ARG_STAR : JINJA_ARG_STAR_STAR;
             GRAFT_TRY(graft_jinja_next(parser));
-        } else if (parser->now.type == JINJA_TOKEN_NAME && parser->ahead.type == JINJA_TOKEN_OP && parser->ahead.op == JINJA_OP_ASSIGN) {
+        } else if (parser->now.type == JINJA_TOKEN_NAME && parser->ahead.type == JINJA_TOKEN_OP &&
+                   parser->ahead.op == JINJA_OP_ASSIGN) {
             kind = 1;
             arg->op = JINJA_ARG_KEYWORD;
             GRAFT_TRY(graft_jinja_intern(parser, &parser->now, &arg->name));
@@ -70,8 +71,9 @@ static enum graft_status function_name(struct jinja_parser *parser, struct jinja
         known = node->u.test != NULL;
     }
     if (!known && !parser->soft) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "template line %" PRIu32 ", column %" PRIu32 ": %s '%.*s' is unknown", token.line,
-                          token.column, what, (int)(node->name->length < 100 ? node->name->length : 100), node->name->data);
+        return graft_fail(GRAFT_E_UNSUPPORTED, "template line %" PRIu32 ", column %" PRIu32 ": %s '%.*s' is unknown",
+                          token.line, token.column, what, (int)(node->name->length < 100 ? node->name->length : 100),
+                          node->name->data);
     }
     return graft_jinja_next(parser);
 }
@@ -147,8 +149,8 @@ static enum graft_status parse_test(struct jinja_parser *parser, struct jinja_no
     }
     bool value = parser->now.type == JINJA_TOKEN_STRING || parser->now.type == JINJA_TOKEN_NUMBER ||
                  graft_jinja_at_op(parser, JINJA_OP_LBRACKET) || graft_jinja_at_op(parser, JINJA_OP_LBRACE) ||
-                 (parser->now.type == JINJA_TOKEN_NAME && !graft_jinja_at_name(parser, "else") && !graft_jinja_at_name(parser, "or") &&
-                  !graft_jinja_at_name(parser, "and"));
+                 (parser->now.type == JINJA_TOKEN_NAME && !graft_jinja_at_name(parser, "else") &&
+                  !graft_jinja_at_name(parser, "or") && !graft_jinja_at_name(parser, "and"));
     if (!value) {
         return GRAFT_OK;
     }
@@ -424,7 +426,8 @@ enum graft_status graft_jinja_parse_expression(struct jinja_parser *parser, bool
     return GRAFT_OK;
 }
 
-enum graft_status graft_jinja_parse_tuple(struct jinja_parser *parser, bool with_cond, bool parentheses, struct jinja_node **out)
+enum graft_status graft_jinja_parse_tuple(struct jinja_parser *parser, bool with_cond, bool parentheses,
+                                          struct jinja_node **out)
 {
     struct jinja_node *all = NULL;
     struct jinja_node **tail = NULL;

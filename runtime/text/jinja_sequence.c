@@ -2,14 +2,15 @@
 // Filters on sequences. What Jinja makes lazily is made at once here; the result is an iterator all the same: it has no length.
 #include "runtime/text/jinja.h"
 
-#define FILTER(name)                                                                                                    \
-    static enum graft_status name(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *argv,  \
+#define FILTER(name)                                                                                                           \
+    static enum graft_status name(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *argv,         \
                                   const struct jinja_args *args, struct jinja_value *out)
 #define UNUSED (void)run, (void)argv, (void)args
 
 // "a.b.0" of an item, or an integer index; an UNSET attribute is the item itself.
-static enum graft_status get_attribute(struct jinja_run *run, const struct jinja_value *item, const struct jinja_value *attribute,
-                                       const struct jinja_value *fallback, struct jinja_value *out)
+static enum graft_status get_attribute(struct jinja_run *run, const struct jinja_value *item,
+                                       const struct jinja_value *attribute, const struct jinja_value *fallback,
+                                       struct jinja_value *out)
 {
     *out = *item;
     if (attribute->type == JINJA_UNSET || attribute->type == JINJA_NONE) {
@@ -68,7 +69,8 @@ static enum graft_status sort_by(struct jinja_run *run, struct jinja_list *items
             for (uint64_t i = low, j = mid, k = low; k < high; k++) {
                 int order = 0;
                 if (i < mid && j < high) {
-                    GRAFT_TRY(graft_jinja_compare(run, reverse ? &keys[i] : &keys[j], reverse ? &keys[j] : &keys[i], "<", 0, &order));
+                    GRAFT_TRY(
+                        graft_jinja_compare(run, reverse ? &keys[i] : &keys[j], reverse ? &keys[j] : &keys[i], "<", 0, &order));
                 }
                 uint64_t take = i == mid || (j < high && order == -1) ? j++ : i++;
                 spare_items[k] = from[take];
@@ -87,7 +89,8 @@ static enum graft_status sort_by(struct jinja_run *run, struct jinja_list *items
     return GRAFT_OK;
 }
 
-static enum graft_status copy_list(struct jinja_run *run, const struct jinja_value *in, enum jinja_type type, struct jinja_value *out)
+static enum graft_status copy_list(struct jinja_run *run, const struct jinja_value *in, enum jinja_type type,
+                                   struct jinja_value *out)
 {
     struct jinja_list *items;
     struct jinja_value list;
@@ -151,7 +154,8 @@ FILTER(do_join)
     struct jinja_list *items;
     struct jinja_value between;
     struct jinja_buffer buffer = {0};
-    GRAFT_TRY(argv[0].type == JINJA_UNSET ? graft_jinja_string(&run->arena, "", 0, &between) : graft_jinja_str(run, &argv[0], &between));
+    GRAFT_TRY(argv[0].type == JINJA_UNSET ? graft_jinja_string(&run->arena, "", 0, &between)
+                                          : graft_jinja_str(run, &argv[0], &between));
     GRAFT_TRY(graft_jinja_elements(run, in, &items));
     for (uint64_t i = 0; i < items->count; i++) {
         struct jinja_value item;
@@ -214,7 +218,8 @@ FILTER(do_map)
     const struct jinja_value *fallback = graft_jinja_dict_find(args->keywords, "default");
     const struct jinja_filter_def *def = name ? graft_jinja_find_filter(name->data, name->length) : NULL;
     if (name && !def) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "map: filter '%.*s' is unknown", (int)(name->length < 100 ? name->length : 100), name->data);
+        return graft_fail(GRAFT_E_UNSUPPORTED, "map: filter '%.*s' is unknown", (int)(name->length < 100 ? name->length : 100),
+                          name->data);
     }
     if (!name && !attribute) {
         return graft_fail(GRAFT_E_ARGUMENT, "map requires a filter argument");
@@ -232,8 +237,8 @@ FILTER(do_map)
     return GRAFT_OK;
 }
 
-static enum graft_status select_items(struct jinja_run *run, const struct jinja_value *in, const struct jinja_args *args, bool by_attribute,
-                                      bool wanted, struct jinja_value *out)
+static enum graft_status select_items(struct jinja_run *run, const struct jinja_value *in, const struct jinja_args *args,
+                                      bool by_attribute, bool wanted, struct jinja_value *out)
 {
     struct jinja_list *items;
     struct jinja_value result;
@@ -245,7 +250,8 @@ static enum graft_status select_items(struct jinja_run *run, const struct jinja_
     GRAFT_TRY(named(args, by_attribute ? 1 : 0, "select", &name, &rest));
     const struct jinja_test_def *def = name ? graft_jinja_find_test(name->data, name->length) : NULL;
     if (name && !def) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "select: test '%.*s' is unknown", (int)(name->length < 100 ? name->length : 100), name->data);
+        return graft_fail(GRAFT_E_UNSUPPORTED, "select: test '%.*s' is unknown", (int)(name->length < 100 ? name->length : 100),
+                          name->data);
     }
     GRAFT_TRY(graft_jinja_elements(run, in, &items));
     GRAFT_TRY(graft_jinja_list(run, JINJA_ITERATOR, 0, &result));
@@ -306,11 +312,13 @@ FILTER(do_dictsort)
     (void)args;
     struct jinja_value pairs, list, *keys;
     if (in->type != JINJA_DICT) {
-        return in->type == JINJA_UNDEFINED ? graft_jinja_undefined_error(in)
-                                           : graft_fail(GRAFT_E_ARGUMENT, "dictsort: needs a dict, not %s", graft_jinja_type_name(in));
+        return in->type == JINJA_UNDEFINED
+                   ? graft_jinja_undefined_error(in)
+                   : graft_fail(GRAFT_E_ARGUMENT, "dictsort: needs a dict, not %s", graft_jinja_type_name(in));
     }
     bool by_value = argv[1].type == JINJA_STRING && jinja_name_is(argv[1].as.string, "value");
-    if (argv[1].type != JINJA_UNSET && !by_value && !(argv[1].type == JINJA_STRING && jinja_name_is(argv[1].as.string, "key"))) {
+    if (argv[1].type != JINJA_UNSET && !by_value &&
+        !(argv[1].type == JINJA_STRING && jinja_name_is(argv[1].as.string, "key"))) {
         return graft_fail(GRAFT_E_ARGUMENT, "You can only sort by either \"key\" or \"value\"");
     }
     GRAFT_TRY(do_items(run, in, NULL, NULL, &pairs));
@@ -365,8 +373,8 @@ FILTER(do_reverse)
     return GRAFT_OK;
 }
 
-static enum graft_status extreme(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *argv, int wanted,
-                                 struct jinja_value *out)
+static enum graft_status extreme(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *argv,
+                                 int wanted, struct jinja_value *out)
 {
     struct jinja_list *items;
     struct jinja_value best;

@@ -2,8 +2,9 @@
 // Tests: what may stand behind "is".
 #include "runtime/text/jinja.h"
 
-#define TEST(name)                                                                                                      \
-    static enum graft_status name(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *argv, bool *out)
+#define TEST(name)                                                                                                             \
+    static enum graft_status name(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *argv,         \
+                                  bool *out)
 #define UNUSED (void)run, (void)argv
 
 TEST(is_defined)
@@ -100,8 +101,8 @@ TEST(is_escaped)
     return GRAFT_OK;
 }
 
-static enum graft_status remainder_is(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *by, int64_t rest,
-                                      bool *out)
+static enum graft_status remainder_is(struct jinja_run *run, const struct jinja_value *in, const struct jinja_value *by,
+                                      int64_t rest, bool *out)
 {
     struct jinja_value result, wanted = jinja_int(rest);
     GRAFT_TRY(graft_jinja_arith(run, JINJA_OP_MOD, in, by, &result));
@@ -200,19 +201,19 @@ TEST(is_test)
 }
 
 static const struct jinja_test_def tests[] = {
-    {"defined", "", is_defined},     {"undefined", "", is_undefined},   {"none", "", is_none},
-    {"boolean", "", is_boolean},     {"true", "", is_true},             {"false", "", is_false},
-    {"integer", "", is_integer},     {"float", "", is_float},           {"number", "", is_number},
-    {"string", "", is_string},       {"mapping", "", is_mapping},       {"iterable", "", is_iterable},
-    {"sequence", "", is_sequence},   {"callable", "", is_callable},     {"escaped", "", is_escaped},
-    {"odd", "", is_odd},             {"even", "", is_even},             {"divisibleby", "num!", is_divisible},
-    {"eq", "other!", is_eq},         {"equalto", "other!", is_eq},      {"==", "other!", is_eq},
-    {"ne", "other!", is_ne},         {"!=", "other!", is_ne},           {"lt", "other!", is_lt},
-    {"lessthan", "other!", is_lt},   {"<", "other!", is_lt},            {"le", "other!", is_le},
-    {"<=", "other!", is_le},         {"gt", "other!", is_gt},           {"greaterthan", "other!", is_gt},
-    {">", "other!", is_gt},          {"ge", "other!", is_ge},           {">=", "other!", is_ge},
-    {"in", "seq!", is_in},           {"sameas", "other!", is_same},     {"lower", "", is_lower},
-    {"upper", "", is_upper},         {"filter", "", is_filter},         {"test", "", is_test},
+    {"defined", "", is_defined},   {"undefined", "", is_undefined}, {"none", "", is_none},
+    {"boolean", "", is_boolean},   {"true", "", is_true},           {"false", "", is_false},
+    {"integer", "", is_integer},   {"float", "", is_float},         {"number", "", is_number},
+    {"string", "", is_string},     {"mapping", "", is_mapping},     {"iterable", "", is_iterable},
+    {"sequence", "", is_sequence}, {"callable", "", is_callable},   {"escaped", "", is_escaped},
+    {"odd", "", is_odd},           {"even", "", is_even},           {"divisibleby", "num!", is_divisible},
+    {"eq", "other!", is_eq},       {"equalto", "other!", is_eq},    {"==", "other!", is_eq},
+    {"ne", "other!", is_ne},       {"!=", "other!", is_ne},         {"lt", "other!", is_lt},
+    {"lessthan", "other!", is_lt}, {"<", "other!", is_lt},          {"le", "other!", is_le},
+    {"<=", "other!", is_le},       {"gt", "other!", is_gt},         {"greaterthan", "other!", is_gt},
+    {">", "other!", is_gt},        {"ge", "other!", is_ge},         {">=", "other!", is_ge},
+    {"in", "seq!", is_in},         {"sameas", "other!", is_same},   {"lower", "", is_lower},
+    {"upper", "", is_upper},       {"filter", "", is_filter},       {"test", "", is_test},
 };
 
 const struct jinja_test_def *graft_jinja_find_test(const char *name, uint64_t length)

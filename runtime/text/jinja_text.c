@@ -43,7 +43,8 @@ uint32_t graft_jinja_encode(uint32_t code, char out[4])
 bool graft_jinja_is_space(uint32_t code)
 {
     return (code >= 9 && code <= 13) || (code >= 0x1c && code <= 0x20) || code == 0x85 || code == 0xa0 || code == 0x1680 ||
-           (code >= 0x2000 && code <= 0x200a) || code == 0x2028 || code == 0x2029 || code == 0x202f || code == 0x205f || code == 0x3000;
+           (code >= 0x2000 && code <= 0x200a) || code == 0x2028 || code == 0x2029 || code == 0x202f || code == 0x205f ||
+           code == 0x3000;
 }
 
 uint64_t graft_jinja_count(const char *data, uint64_t length)
@@ -105,7 +106,9 @@ enum graft_status graft_jinja_finish(struct jinja_run *run, struct jinja_buffer 
         *spare = (struct jinja_spare){.base = buffer->data, .used = buffer->length, .capacity = buffer->capacity};
     }
     GRAFT_TRY(JINJA_NEW(&run->arena, &string, 1));
-    *string = (struct jinja_string){.data = buffer->data ? buffer->data : "", .length = buffer->length, .spare = spare,
+    *string = (struct jinja_string){.data = buffer->data ? buffer->data : "",
+                                    .length = buffer->length,
+                                    .spare = spare,
                                     .chars = graft_jinja_count(buffer->data, buffer->length)};
     *out = (struct jinja_value){.type = JINJA_STRING, .as.string = string};
     *buffer = (struct jinja_buffer){0};
@@ -239,14 +242,19 @@ static enum graft_status repr_string(struct jinja_run *run, struct jinja_buffer 
             GRAFT_TRY(graft_jinja_put(run, buffer, string->data + start, at - start));
             continue;
         } else {
-            snprintf(text, sizeof text, code < 0x100 ? "\\x%02" PRIx32 : code < 0x10000 ? "\\u%04" PRIx32 : "\\U%08" PRIx32, code);
+            snprintf(text, sizeof text,
+                     code < 0x100     ? "\\x%02" PRIx32
+                     : code < 0x10000 ? "\\u%04" PRIx32
+                                      : "\\U%08" PRIx32,
+                     code);
         }
         GRAFT_TRY(graft_jinja_puts(run, buffer, text));
     }
     return graft_jinja_put(run, buffer, &quote, 1);
 }
 
-static enum graft_status repr_list(struct jinja_run *run, struct jinja_buffer *buffer, const struct jinja_value *value, uint32_t depth)
+static enum graft_status repr_list(struct jinja_run *run, struct jinja_buffer *buffer, const struct jinja_value *value,
+                                   uint32_t depth)
 {
     const struct jinja_list *list = value->as.list;
     bool tuple = value->type == JINJA_TUPLE;
@@ -262,7 +270,8 @@ static enum graft_status repr_list(struct jinja_run *run, struct jinja_buffer *b
     return graft_jinja_puts(run, buffer, tuple ? (list->count == 1 ? ",)" : ")") : value->type == JINJA_VIEW ? "])" : "]");
 }
 
-enum graft_status graft_jinja_repr(struct jinja_run *run, struct jinja_buffer *buffer, const struct jinja_value *value, uint32_t depth)
+enum graft_status graft_jinja_repr(struct jinja_run *run, struct jinja_buffer *buffer, const struct jinja_value *value,
+                                   uint32_t depth)
 {
     GRAFT_TRY(graft_jinja_charge(run, 1));
     if (depth > JINJA_MAX_VALUE_DEPTH) {
@@ -303,7 +312,8 @@ enum graft_status graft_jinja_repr(struct jinja_run *run, struct jinja_buffer *b
     case JINJA_RANGE: {
         const struct jinja_range *range = value->as.range;
         int64_t stop = range->start + (int64_t)range->count * range->step;
-        snprintf(text, sizeof text, range->step == 1 ? "range(%" PRId64 ", %" PRId64 ")" : "range(%" PRId64 ", %" PRId64 ", %" PRId64 ")",
+        snprintf(text, sizeof text,
+                 range->step == 1 ? "range(%" PRId64 ", %" PRId64 ")" : "range(%" PRId64 ", %" PRId64 ", %" PRId64 ")",
                  range->start, stop, range->step);
         return graft_jinja_puts(run, buffer, text);
     }

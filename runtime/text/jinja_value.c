@@ -19,13 +19,16 @@ enum graft_status graft_jinja_alloc(struct jinja_arena *arena, void **out, uint6
     }
     bytes = (bytes + 15) & ~(uint64_t)15;
     if (bytes > arena->left) {
-        uint64_t chunk_bytes = arena->used_bytes < CHUNK_MIN ? CHUNK_MIN : arena->used_bytes < CHUNK_MAX ? arena->used_bytes : CHUNK_MAX;
+        uint64_t chunk_bytes = arena->used_bytes < CHUNK_MIN   ? CHUNK_MIN
+                               : arena->used_bytes < CHUNK_MAX ? arena->used_bytes
+                                                               : CHUNK_MAX;
         chunk_bytes = bytes > chunk_bytes ? bytes : chunk_bytes;
         if (arena->used_bytes + chunk_bytes > arena->limit_bytes) {
             return graft_fail(GRAFT_E_LIMIT, "template: its values need more than %" PRIu64 " bytes", arena->limit_bytes);
         }
         struct jinja_chunk *chunk;
-        GRAFT_TRY(graft_alloc(arena->ctx, GRAFT_MEM_HOST, (void **)&chunk, chunk_bytes + sizeof *chunk, 1, "a chat template's values"));
+        GRAFT_TRY(graft_alloc(arena->ctx, GRAFT_MEM_HOST, (void **)&chunk, chunk_bytes + sizeof *chunk, 1,
+                              "a chat template's values"));
         chunk->older = arena->chunks;
         arena->chunks = chunk;
         arena->next = (char *)(chunk + 1);
@@ -95,13 +98,16 @@ enum graft_status graft_jinja_share(struct jinja_arena *arena, const struct jinj
     struct jinja_string *string;
     GRAFT_TRY(JINJA_NEW(arena, &string, 1));
     bool ascii = of->chars == of->length;
-    *string = (struct jinja_string){.data = of->data + start, .length = length, .spare = of->spare,
+    *string = (struct jinja_string){.data = of->data + start,
+                                    .length = length,
+                                    .spare = of->spare,
                                     .chars = ascii ? length : graft_jinja_count(of->data + start, length)};
     *out = (struct jinja_value){.type = JINJA_STRING, .as.string = string};
     return GRAFT_OK;
 }
 
-// a + b. If nothing lies behind a in its block yet, b is written there: x = x + y in a loop costs what is appended, not the whole.
+// a + b. If nothing lies behind a in its block yet, b is written there: x = x + y in a loop costs what is appended, not the
+// whole.
 enum graft_status graft_jinja_append(struct jinja_run *run, const struct jinja_string *a, const struct jinja_string *b,
                                      struct jinja_value *out)
 {
@@ -223,8 +229,8 @@ static void index_entry(struct jinja_dict *dict, uint64_t entry)
     dict->index[slot] = (uint32_t)(entry + 1);
 }
 
-static enum graft_status dict_find(struct jinja_run *run, const struct jinja_dict *dict, const struct jinja_value *key, uint64_t hash,
-                                   struct jinja_entry **out)
+static enum graft_status dict_find(struct jinja_run *run, const struct jinja_dict *dict, const struct jinja_value *key,
+                                   uint64_t hash, struct jinja_entry **out)
 {
     *out = NULL;
     if (dict->index_size == 0) {
@@ -314,8 +320,8 @@ static enum graft_status too_deep(void)
     return graft_fail(GRAFT_E_LIMIT, "template: a value is nested deeper than %d levels", JINJA_MAX_VALUE_DEPTH);
 }
 
-enum graft_status graft_jinja_equal(struct jinja_run *run, const struct jinja_value *a, const struct jinja_value *b, uint32_t depth,
-                                    bool *out)
+enum graft_status graft_jinja_equal(struct jinja_run *run, const struct jinja_value *a, const struct jinja_value *b,
+                                    uint32_t depth, bool *out)
 {
     double x, y;
     int64_t i, j;
@@ -365,8 +371,8 @@ enum graft_status graft_jinja_equal(struct jinja_run *run, const struct jinja_va
         return GRAFT_OK;
     case JINJA_RANGE:
         *out = a->as.range->count == b->as.range->count &&
-               (a->as.range->count == 0 ||
-                (a->as.range->start == b->as.range->start && (a->as.range->count == 1 || a->as.range->step == b->as.range->step)));
+               (a->as.range->count == 0 || (a->as.range->start == b->as.range->start &&
+                                            (a->as.range->count == 1 || a->as.range->step == b->as.range->step)));
         return GRAFT_OK;
     default:
         *out = a->as.list == b->as.list;
@@ -374,8 +380,8 @@ enum graft_status graft_jinja_equal(struct jinja_run *run, const struct jinja_va
     }
 }
 
-enum graft_status graft_jinja_compare(struct jinja_run *run, const struct jinja_value *a, const struct jinja_value *b, const char *op,
-                                      uint32_t depth, int *out)
+enum graft_status graft_jinja_compare(struct jinja_run *run, const struct jinja_value *a, const struct jinja_value *b,
+                                      const char *op, uint32_t depth, int *out)
 {
     double x, y;
     int64_t i, j;
@@ -467,12 +473,26 @@ bool graft_jinja_truth(const struct jinja_value *value)
 
 const char *graft_jinja_type_name(const struct jinja_value *value)
 {
-    static const char *const names[] = {
-        [JINJA_UNSET] = "missing argument", [JINJA_UNDEFINED] = "Undefined", [JINJA_NONE] = "NoneType", [JINJA_BOOL] = "bool",
-        [JINJA_INT] = "int",       [JINJA_FLOAT] = "float",         [JINJA_STRING] = "str", [JINJA_LIST] = "list",
-        [JINJA_TUPLE] = "tuple",   [JINJA_ITERATOR] = "generator",  [JINJA_VIEW] = "dict view", [JINJA_RANGE] = "range",
-        [JINJA_DICT] = "dict",     [JINJA_NAMESPACE] = "Namespace", [JINJA_MACRO] = "Macro", [JINJA_FUNCTION] = "function",
-        [JINJA_METHOD] = "method", [JINJA_LOOP] = "LoopContext",    [JINJA_CYCLER] = "Cycler", [JINJA_JOINER] = "Joiner"};
+    static const char *const names[] = {[JINJA_UNSET] = "missing argument",
+                                        [JINJA_UNDEFINED] = "Undefined",
+                                        [JINJA_NONE] = "NoneType",
+                                        [JINJA_BOOL] = "bool",
+                                        [JINJA_INT] = "int",
+                                        [JINJA_FLOAT] = "float",
+                                        [JINJA_STRING] = "str",
+                                        [JINJA_LIST] = "list",
+                                        [JINJA_TUPLE] = "tuple",
+                                        [JINJA_ITERATOR] = "generator",
+                                        [JINJA_VIEW] = "dict view",
+                                        [JINJA_RANGE] = "range",
+                                        [JINJA_DICT] = "dict",
+                                        [JINJA_NAMESPACE] = "Namespace",
+                                        [JINJA_MACRO] = "Macro",
+                                        [JINJA_FUNCTION] = "function",
+                                        [JINJA_METHOD] = "method",
+                                        [JINJA_LOOP] = "LoopContext",
+                                        [JINJA_CYCLER] = "Cycler",
+                                        [JINJA_JOINER] = "Joiner"};
     return names[value->type];
 }
 
@@ -488,8 +508,8 @@ enum graft_status graft_jinja_elements(struct jinja_run *run, const struct jinja
     case JINJA_ITERATOR: {
         struct jinja_list *from = value->as.list;
         GRAFT_TRY(graft_jinja_list(run, JINJA_LIST, 0, &all));
-        *all.as.list = (struct jinja_list){.items = from->items + from->start, .count = from->count - from->start,
-                                           .capacity = from->count - from->start};
+        *all.as.list = (struct jinja_list){
+            .items = from->items + from->start, .count = from->count - from->start, .capacity = from->count - from->start};
         from->start = from->count;
         *out = all.as.list;
         return GRAFT_OK;
@@ -532,58 +552,4 @@ enum graft_status graft_jinja_elements(struct jinja_run *run, const struct jinja
     default:
         return graft_fail(GRAFT_E_ARGUMENT, "'%s' object is not iterable", graft_jinja_type_name(value));
     }
-}
-
-enum graft_status graft_jinja_from_json(struct jinja_run *run, const json_t *json, uint32_t depth, struct jinja_value *out)
-{
-    if (depth > JINJA_MAX_VALUE_DEPTH) {
-        return graft_fail(GRAFT_E_LIMIT, "template variables: nested deeper than %d levels", JINJA_MAX_VALUE_DEPTH);
-    }
-    switch (json_typeof(json)) {
-    case JSON_NULL:
-        *out = jinja_none();
-        return GRAFT_OK;
-    case JSON_TRUE:
-    case JSON_FALSE:
-        *out = jinja_bool(json_is_true(json));
-        return GRAFT_OK;
-    case JSON_INTEGER:
-        *out = jinja_int((int64_t)json_integer_value(json));
-        return GRAFT_OK;
-    case JSON_REAL:
-        *out = jinja_float(json_real_value(json));
-        return GRAFT_OK;
-    case JSON_STRING: {
-        const char *data = json_string_value(json);
-        uint64_t length = json_string_length(json);
-        if (!graft_utf8_valid((const uint8_t *)data, length)) {
-            return graft_fail(GRAFT_E_ARGUMENT, "template variables: a string of %" PRIu64 " bytes is not UTF-8", length);
-        }
-        return graft_jinja_string(&run->arena, data, length, out);
-    }
-    case JSON_ARRAY:
-        GRAFT_TRY(graft_jinja_list(run, JINJA_LIST, json_array_size(json), out));
-        for (size_t i = 0; i < json_array_size(json); i++) {
-            struct jinja_value item;
-            GRAFT_TRY(graft_jinja_from_json(run, json_array_get(json, i), depth + 1, &item));
-            GRAFT_TRY(graft_jinja_push(run, out->as.list, &item));
-        }
-        return GRAFT_OK;
-    case JSON_OBJECT: {
-        struct jinja_dict *dict;
-        GRAFT_TRY(graft_jinja_dict(run, &dict));
-        *out = (struct jinja_value){.type = JINJA_DICT, .as.dict = dict};
-        // jansson's iteration needs a non-const object but does not change it
-        json_t *object = (json_t *)(uintptr_t)json;
-        for (void *at = json_object_iter(object); at; at = json_object_iter_next(object, at)) {
-            struct jinja_value key, item;
-            const char *name = json_object_iter_key(at);
-            GRAFT_TRY(graft_jinja_string(&run->arena, name, strlen(name), &key));
-            GRAFT_TRY(graft_jinja_from_json(run, json_object_iter_value(at), depth + 1, &item));
-            GRAFT_TRY(graft_jinja_dict_set(run, dict, &key, &item));
-        }
-        return GRAFT_OK;
-    }
-    }
-    return graft_fail(GRAFT_E_INTERNAL, "template variables: a JSON value of unknown type");
 }

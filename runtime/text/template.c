@@ -26,7 +26,8 @@ static uint64_t normalize(char *text, const char *source, uint64_t length)
 enum graft_status graft_template_create(struct graft_ctx *ctx, struct graft_template **out, const char *source, uint64_t length)
 {
     if (length > GRAFT_TEMPLATE_MAX_SOURCE_BYTES) {
-        return graft_fail(GRAFT_E_LIMIT, "template: %" PRIu64 " bytes, at most %d are allowed", length, GRAFT_TEMPLATE_MAX_SOURCE_BYTES);
+        return graft_fail(GRAFT_E_LIMIT, "template: %" PRIu64 " bytes, at most %d are allowed", length,
+                          GRAFT_TEMPLATE_MAX_SOURCE_BYTES);
     }
     if (!graft_utf8_valid((const uint8_t *)source, length)) {
         return graft_fail(GRAFT_E_FORMAT, "template: its %" PRIu64 " bytes are not UTF-8", length);
@@ -71,7 +72,8 @@ static enum graft_status render(struct jinja_run *run, const json_t *variables)
     return status == GRAFT_OK ? status : graft_fail_prefix(status, "template line %" PRIu32, run->line);
 }
 
-enum graft_status graft_template_render(const struct graft_template *template_, const json_t *variables, char **text, uint64_t *length)
+enum graft_status graft_template_render(const struct graft_template *template_, const json_t *variables, char **text,
+                                        uint64_t *length)
 {
     struct jinja_buffer buffer = {.outermost = true};
     struct jinja_run run = {

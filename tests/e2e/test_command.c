@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The graft command without a model: help, suggestions, errors, exit codes, pages, listings.
+#define _POSIX_C_SOURCE 200809L
 #include <stdlib.h>
 #include <string.h>
 

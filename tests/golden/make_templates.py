@@ -95,7 +95,7 @@ CONSTRUCTS = r"""
 {{ 'a' + 'b' }} {{ 'a' ~ 1 ~ None ~ missing ~ 2.0 }} {{ 'ab' * 3 }} {{ 3 * 'x' }} {{ [1] + [2] }} {{ [0] * 3 }} {{ 'a' 'b' "c" }}
 {{ 1 == 1.0 }} {{ 1 == '1' }} {{ true == 1 }} {{ none == false }} {{ [1, 2] == [1, 2] }} {{ {'a': 1} == {'a': 1.0} }} {{ (1,) == [1] }}
 {{ 1 < 2 < 3 }} {{ 1 < 3 < 2 }} {{ 'a' < 'b' }} {{ [1, 2] < [1, 3] }} {{ 1 != 2 }} {{ 2 >= 2 }} {{ 'Z' < 'a' }} {{ 3 > 2 > 1 == 1 }}
-{{ 'ell' in s }} {{ 'x' not in s }} {{ 1 in list }} {{ 'a' in d }} {{ 'zz' in d }} {{ 5 in range(3, 9) }} {{ '' in s }} {{ 1 in missing }}
+{{ 'ell' in s }} {{ 'x' not in s }} {{ 1 in list }} {{ 'a' in d }} {{ 'zz' in d }} {{ 5 in range(3, 9) }} {{ 9 in range(3, 9) }} {{ 2 in range(3, 9) }} {{ 4 in range(3, 9, 2) }} {{ 3 in range(9, 2, -3) }} {{ 2 in range(9, 2, -3) }} {{ 'abab'.rfind('ab') }} {{ 'aab'.find('ab') }} {{ 'aa'.rfind('b') }} {{ 'abc'.rfind('') }} {{ '' in s }} {{ 1 in missing }}
 {{ yes and n }} {{ nothing or 'x' }} {{ not yes }} {{ not missing }} {{ 0 or '' or [] }} {{ 1 and 0 and 2 }} {{ not not n }} {{ not 1 == 2 }}
 {{ 'a' if yes else 'b' }} {{ 'a' if nothing else 'b' }} {{ 'a' if nothing }} {{ 1 if 0 else 2 if 0 else 3 }} {{ ('x' if yes) ~ 'y' }}
 {{ s[0] }} {{ s[-1] }} {{ s[99] }} {{ u[2] }} {{ u[-1] }} {{ list[0] }} {{ list[-1] }} {{ list[5] }} {{ d['b'] }} {{ d.b }} {{ d.c.x }} {{ d['c']['x'] }} {{ d.zz }} {{ list.0 }}
@@ -154,6 +154,7 @@ x' }}
 {{ strftime_now('%Y-%m-%d %H:%M:%S %d %b %Y %B %A %a %j %-d %y') }} {{ strftime_now is defined }}
 {{ {'a': 1, 'b': {'c': [1, 2]}}['b'].c[1] }} {{ [1, [2, 3]][1][0] }} {{ ({'x': 1}).x }} {{ {'a': 1, 'a': 2} }} {{ {1: 'a', 1.0: 'b', true: 'c'} }} {{ {(1, 2): 3}[(1, 2)] }} {{ [1, 2,] }} {{ (1, 2,) }}
 {{ rows | map(attribute='v') | map('string') | join('+') }} {{ list | map('abs') | sum }} {{ s | replace('l', 'r') | upper | list | last }} {{ (words | select('in', ['a', 'A']) | list) | tojson }} {{ -1 | abs }} {{ [1,2] | string }} {{ 'a' is in 'abc' }}
+{% set a = 'x' * 3 %}{% set b = a + 'y' %}{% set c = a + 'z' %}{% set e = b ~ 'q' %}{% set g = b[:2] + 'w' %}{{ a }} {{ b }} {{ c }} {{ e }} {{ g }} {{ b + 'r' }} {% set h %}{{ a }}{% endset %}{% set i = h + '1' %}{% set j = h + '2' %}{{ h }} {{ i }} {{ j }}
 {{ (rows | first).k }} {{ (list | sort)[0] }} {{ d.a[1] }} {{ d.c.x[0:2] }} {{ s.split(', ')[1].lower()[0] | upper }} {{ (s ~ '!').upper() }} {{ 'abc'[1].upper() }} {{ list.index(2) }} {{ list.count(1) }} {{ 'x'.join(['a']) }}
 """
 

@@ -15,7 +15,8 @@
 enum { CLOCK = 1700000000 };
 
 // Text from malloc, or NULL with the status.
-static char *render(struct graft_ctx *ctx, const char *source, size_t source_length, const json_t *variables, enum graft_status *status)
+static char *render(struct graft_ctx *ctx, const char *source, size_t source_length, const json_t *variables,
+                    enum graft_status *status)
 {
     struct graft_template *template_ = NULL;
     char *text = NULL;
@@ -64,8 +65,8 @@ static const char *check_case(struct graft_ctx *ctx, const json_t *test, const c
     char *text = render(ctx, source, length, json_object_get(test, "variables"), &status);
     difference[0] = 0;
     if (expected && !text) {
-        snprintf(difference, sizeof difference, "%s: %s: %s", json_string_value(json_object_get(test, "name")), graft_status_name(status),
-                 graft_last_error());
+        snprintf(difference, sizeof difference, "%s: %s: %s", json_string_value(json_object_get(test, "name")),
+                 graft_status_name(status), graft_last_error());
     } else if (expected && strcmp(text, json_string_value(expected)) != 0) {
         const char *wanted = json_string_value(expected);
         size_t at = 0;
@@ -81,7 +82,8 @@ static const char *check_case(struct graft_ctx *ctx, const json_t *test, const c
     } else if (!expected && strcmp(json_string_value(json_object_get(test, "error")), "TemplateError") == 0 &&
                !strstr(graft_last_error(), json_string_value(json_object_get(test, "message")))) {
         snprintf(difference, sizeof difference, "%s: \"%s\" lacks the template's own message \"%s\"",
-                 json_string_value(json_object_get(test, "name")), graft_last_error(), json_string_value(json_object_get(test, "message")));
+                 json_string_value(json_object_get(test, "name")), graft_last_error(),
+                 json_string_value(json_object_get(test, "message")));
     }
     free(text);
     return difference;
@@ -197,9 +199,10 @@ END_TEST
 START_TEST(lists_and_dicts_can_be_changed_where_the_sandbox_of_jinja2_refuses)
 {
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
-    static const char source[] = "{% set l = [1] %}{{ l.append(2) }}{% set _ = l.extend([3, 4]) %}{% set _ = l.insert(0, 0) %}{{ l }}{{ l.pop() }}"
-                                 "{{ l.pop(0) }}{{ l }}{% set d = {'a': 1, 'b': 2} %}{% set _ = d.update({'c': 3}, e=5) %}{{ d.pop('a') }}"
-                                 "{{ d.setdefault('f', 6) }}{{ d }}{{ d.pop('zz', 'none') }}{{ '[1, {\"a\": \"\\\\u00e9\"}]' | from_json }}";
+    static const char source[] =
+        "{% set l = [1] %}{{ l.append(2) }}{% set _ = l.extend([3, 4]) %}{% set _ = l.insert(0, 0) %}{{ l }}{{ l.pop() }}"
+        "{{ l.pop(0) }}{{ l }}{% set d = {'a': 1, 'b': 2} %}{% set _ = d.update({'c': 3}, e=5) %}{{ d.pop('a') }}"
+        "{{ d.setdefault('f', 6) }}{{ d }}{{ d.pop('zz', 'none') }}{{ '[1, {\"a\": \"\\\\u00e9\"}]' | from_json }}";
     json_t *variables = json_object();
     enum graft_status status;
     char *text = render(ctx, source, strlen(source), variables, &status);
@@ -231,8 +234,9 @@ static char *repeated(const char *before, const char *middle, const char *after,
 START_TEST(endless_nesting_is_refused)
 {
     static const char *const cases[][3] = {
-        {"(", "1", ")"}, {"[", "1", "]"}, {"{1:", "1", "}"}, {"-", "1", ""}, {"not ", "1", ""},
-        {"1 if 1 else ", "1", ""}, {"d[", "1", "]"}, {"s.upper(", "", ")"}, {"1 if ", "1", ""}, {"s is in ", "s", ""}, {"1|default(", "1", ")"},
+        {"(", "1", ")"},    {"[", "1", "]"},           {"{1:", "1", "}"},        {"-", "1", ""},
+        {"not ", "1", ""},  {"1 if 1 else ", "1", ""}, {"d[", "1", "]"},         {"s.upper(", "", ")"},
+        {"1 if ", "1", ""}, {"s is in ", "s", ""},     {"1|default(", "1", ")"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *inner = repeated(cases[i][0], cases[i][1], cases[i][2], 50000);
@@ -242,9 +246,9 @@ START_TEST(endless_nesting_is_refused)
         free(source);
         free(inner);
     }
-    static const char *const statements[][2] = {{"{% if 1 %}", "{% endif %}"}, {"{% for i in list %}", "{% endfor %}"},
-                                                {"{% set x %}", "{% endset %}"}, {"{% macro m() %}", "{% endmacro %}"},
-                                                {"{% filter upper %}", "{% endfilter %}"}, {"{% with %}", "{% endwith %}"}};
+    static const char *const statements[][2] = {
+        {"{% if 1 %}", "{% endif %}"},         {"{% for i in list %}", "{% endfor %}"},   {"{% set x %}", "{% endset %}"},
+        {"{% macro m() %}", "{% endmacro %}"}, {"{% filter upper %}", "{% endfilter %}"}, {"{% with %}", "{% endwith %}"}};
     for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
         char *source = repeated(statements[i][0], "x", statements[i][1], 20000);
         expect_status(source, GRAFT_E_LIMIT, "nested");
@@ -253,11 +257,14 @@ START_TEST(endless_nesting_is_refused)
     expect_status("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", GRAFT_E_LIMIT, "macro calls");
     expect_status("{% macro m(n) %}{{ m(n + 1) if n }}{% endmacro %}{{ m(1) }}", GRAFT_E_LIMIT, NULL);
     expect_status("{% for x in [[1]] recursive %}{{ loop(list) }}{% endfor %}", GRAFT_E_LIMIT, NULL);
-    expect_status("{% set n = namespace(v=[]) %}{% for i in range(9999) %}{% set n.v = [n.v] %}{% endfor %}{{ n.v }}", GRAFT_E_LIMIT, "nested");
+    expect_status("{% set n = namespace(v=[]) %}{% for i in range(9999) %}{% set n.v = [n.v] %}{% endfor %}{{ n.v }}",
+                  GRAFT_E_LIMIT, "nested");
     expect_status("{% set n = namespace(v=[]) %}{% for i in range(9999) %}{% set n.v = [n.v] %}{% endfor %}{{ n.v | tojson }}",
                   GRAFT_E_LIMIT, "nested");
-    expect_status("{% set n = namespace(v=[], w=[]) %}{% for i in range(9999) %}{% set n.v = [n.v] %}{% set n.w = [n.w] %}{% endfor %}"
-                  "{{ n.v == n.w }}", GRAFT_E_LIMIT, "nested");
+    expect_status(
+        "{% set n = namespace(v=[], w=[]) %}{% for i in range(9999) %}{% set n.v = [n.v] %}{% set n.w = [n.w] %}{% endfor %}"
+        "{{ n.v == n.w }}",
+        GRAFT_E_LIMIT, "nested");
     expect_status("{% set l = [] %}{% set _ = l.append(l) %}{{ l }}", GRAFT_E_LIMIT, "nested");
     expect_status("{{ ('[' * 100000) | from_json }}", GRAFT_E_LIMIT, "nested");
 }
@@ -273,14 +280,19 @@ START_TEST(endless_work_and_output_is_refused)
         "{% set n = namespace(s='ab') %}{% for i in range(999) %}{% set n.s = n.s ~ n.s ~ n.s %}{% endfor %}{{ n.s }}",
         "{% set n = namespace(s='ab') %}{% for i in range(999) %}{% set n.s = n.s | replace('a', n.s) %}{% endfor %}",
         "{% set n = namespace(s=[1]) %}{% for i in range(999) %}{% set n.s = n.s + n.s %}{% endfor %}",
-        "{{ 'x' * 10 ** 12 }}", "{{ [1] * 10 ** 12 }}", "{{ ('x' * 10000000) * 2 }}", "{{ 9 ** 99999 }}", "{{ [[0] * 10000] * 100000 }}",
+        "{{ 'x' * 10 ** 12 }}",
+        "{{ [1] * 10 ** 12 }}",
+        "{{ ('x' * 10000000) * 2 }}",
+        "{{ 9 ** 99999 }}",
+        "{{ [[0] * 10000] * 100000 }}",
         "{% for i in list %}{{ list.append(1) or '' }}{% endfor %}",
         "{% set x = 'x' * 1000000 %}{% for i in range(100000) %}{{ x }}{% endfor %}",
         "{% set x = 'x' * 1000000 %}{% for i in range(100000) %}{% set y = x | upper %}{% endfor %}",
         "{% set x = 'x' * 1000000 %}{% for i in range(100000) %}{% if x.find('y') == 0 %}{% endif %}{% endfor %}",
         "{% set x = ('a' * 500000) %}{% set y = ('a' * 250000) ~ 'b' %}{% for i in range(1000) %}{{ y in x }}{% endfor %}",
         "{% set x = 'é' * 1000000 %}{% for i in range(100000) %}{% set y = x[999999] %}{% endfor %}",
-        "{{ '%100000s' * 10000 % 'x' }}", "{{ '{:99999999}'.format('x') if false else range(999999) }}",
+        "{{ '%100000s' * 10000 % 'x' }}",
+        "{{ '{:99999999}'.format('x') if false else range(999999) }}",
         "{{ ('1' * 9999999) | tojson(indent='x' * 9999999) }}{{ [[1]] * 9999 | tojson(indent=9999999) }}",
         "{% set d = {} %}{% for i in range(99999) %}{% set _ = d.update({i: d}) %}{% endfor %}{{ d }}",
     };
@@ -308,7 +320,8 @@ END_TEST
 START_TEST(text_built_piece_by_piece_costs_linear_memory)
 {
     struct graft_ctx *ctx = graft_test_ctx(NULL, 24u << 20);
-    static const char source[] = "{% set n = namespace(s='') %}{% for i in range(20000) %}{% set n.s = n.s + 'twenty bytes of text' %}{% endfor %}{{ n.s | length }}";
+    static const char source[] = "{% set n = namespace(s='') %}{% for i in range(20000) %}{% set n.s = n.s + 'twenty bytes of "
+                                 "text' %}{% endfor %}{{ n.s | length }}";
     json_t *variables = json_object();
     enum graft_status status;
     char *text = render(ctx, source, strlen(source), variables, &status);
@@ -322,8 +335,23 @@ END_TEST
 
 START_TEST(megabyte_templates_take_linear_time)
 {
-    static const char *const pieces[] = {"{{ 1 }}", "{% set a = 1 %}", "{#", "{", "{{", "{% ", "x", "{% raw %}", "{% if 1 %}{% endif %}", "{%-", " ", "\n",
-                                         "{{ s }} ", "'", "{% macro a(b) %}{% endmacro %}", "}}", "\xc3\xa9"};
+    static const char *const pieces[] = {"{{ 1 }}",
+                                         "{% set a = 1 %}",
+                                         "{#",
+                                         "{",
+                                         "{{",
+                                         "{% ",
+                                         "x",
+                                         "{% raw %}",
+                                         "{% if 1 %}{% endif %}",
+                                         "{%-",
+                                         " ",
+                                         "\n",
+                                         "{{ s }} ",
+                                         "'",
+                                         "{% macro a(b) %}{% endmacro %}",
+                                         "}}",
+                                         "\xc3\xa9"};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
         char *source = repeated(pieces[i], "", "", (1 << 20) / strlen(pieces[i]));
         struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
@@ -347,13 +375,17 @@ END_TEST
 
 static const char *const rich =
     "{%- set ns = namespace(x=[], y='') -%}{% macro m(a, b='c', *) %}{% endmacro %}"
-    "{% for k, v in d.items() if v is not none %}{{ loop.index }}: {{ k ~ '\\u00e9' | upper }}={{ v | tojson(indent=2) }}{% else %}x{% endfor %}"
+    "{% for k, v in d.items() if v is not none %}{{ loop.index }}: {{ k ~ '\\u00e9' | upper }}={{ v | tojson(indent=2) }}{% "
+    "else %}x{% endfor %}"
     "{% raw %}{{ {% endraw %}{# c #}{{ [1, 2.5e3, 'a', {'b': (1,)}][0:2][::-1] if s is string and not missing else 'q' }}";
-static const char *const good =
-    "{%- set ns = namespace(x=[], y='') -%}{% macro m(a, b='c') %}{{ a }}{{ caller() }}{% endmacro %}{% call m(1) %}in{% endcall %}"
-    "{% for k, v in d.items() if v is not none %}{{ loop.index }}: {{ k ~ '\\u00e9' | upper }}={{ v | tojson(indent=2) }}{% else %}x{% endfor %}"
-    "{% set q | trim %} a {% endset %}{{ '{:>5}'.format(q) }}{{ '%s' % q }}{{ list | sort | map('string') | join(', ') }}{% set ns.y = ns.y + q * 99 %}"
-    "{{ [1, 2.5e3, 'a', {'b': (1,)}][0:2][::-1] if s is string and not missing else 'q' }}{{ d | dictsort }}{{ s.split('e') }}{{ ns.y | replace('a', s) }}";
+static const char *const good = "{%- set ns = namespace(x=[], y='') -%}{% macro m(a, b='c') %}{{ a }}{{ caller() }}{% endmacro "
+                                "%}{% call m(1) %}in{% endcall %}"
+                                "{% for k, v in d.items() if v is not none %}{{ loop.index }}: {{ k ~ '\\u00e9' | upper }}={{ "
+                                "v | tojson(indent=2) }}{% else %}x{% endfor %}"
+                                "{% set q | trim %} a {% endset %}{{ '{:>5}'.format(q) }}{{ '%s' % q }}{{ list | sort | "
+                                "map('string') | join(', ') }}{% set ns.y = ns.y + q * 99 %}"
+                                "{{ [1, 2.5e3, 'a', {'b': (1,)}][0:2][::-1] if s is string and not missing else 'q' }}{{ d | "
+                                "dictsort }}{{ s.split('e') }}{{ ns.y | replace('a', s) }}";
 
 START_TEST(every_prefix_and_every_changed_byte_ends_in_a_status)
 {
