@@ -78,9 +78,3 @@ void command_file(const char *name, const char *text)
     ck_assert_uint_eq(fwrite(text, 1, strlen(text), file), strlen(text));
     fclose(file);
 }
-
-const char *command_model(void)
-{
-    const char *model = getenv("GRAFT_TEST_MODEL");
-    return model && access(model, R_OK) == 0 ? model : NULL;
-}
