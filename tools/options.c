@@ -341,8 +341,10 @@ static const struct option_info *option_find(enum verb verb, const char *name, s
         if (!option_is_of(option, verb)) {
             continue;
         }
-        bool is = one_dash ? option->shorter && strcmp(option->shorter, plain) == 0
-                           : strcmp(option->name, plain) == 0 || (option->alias && strcmp(option->alias, plain) == 0);
+        bool is = option->shorter && strcmp(option->shorter, plain) == 0 && (one_dash || option->shorter[1]); // --np means -np
+        if (!one_dash) {
+            is = is || strcmp(option->name, plain) == 0 || (option->alias && strcmp(option->alias, plain) == 0);
+        }
         if (is) {
             return option;
         }
