@@ -15,6 +15,8 @@ layout(binding = 3, std430) readonly restrict buffer state_buffer { uint state[]
 layout(binding = 4, std430) writeonly restrict buffer q_buffer { float q_out[]; };
 layout(binding = 5, std430) writeonly restrict buffer kv_buffer { uint kv[]; };
 layout(push_constant) uniform push_block { graft_matmul_push push; };
+#define RMS
+#define RMS_ROW(c) (c)
 #include "lib/matmul.glsl"
 
 void main()
@@ -35,6 +37,7 @@ void main()
         col[c] = (gl_WorkGroupID.y * C + c) * push.subs * 8u;
     }
     accumulate(push.subs);
+    find_inverse(gl_WorkGroupID.y * C);
     if (!LEADER || first >= rows) {
         return;
     }
@@ -42,14 +45,12 @@ void main()
     uint out_row = push.first[segment] + first, dim = out_row % push.head_dim;
     for (uint c = 0u; c < C; c++) {
         uint n = gl_WorkGroupID.y * C + c;
-        float inverse;
-        RMS_INVERSE(ss, n, push, inverse)
         uint head = out_row / push.head_dim;
         uint slot = state[push.state_rows + n * GRAFT_ROW_WORDS + GRAFT_ROW_SLOT];
         uint page = slot / GRAFT_PAGE_TOKENS, offset = slot % GRAFT_PAGE_TOKENS;
         uint kv_at = (((page * push.n_head_kv + head) * GRAFT_PAGE_TOKENS + offset) * push.head_dim + dim) / 2u;
         for (uint r = 0u; r < R; r += 2u) {
-            vec2 y = vec2(acc[r * C + c], acc[(r + 1u) * C + c]) * inverse;
+            vec2 y = vec2(acc[r * C + c], acc[(r + 1u) * C + c]) * inverse[c];
             if (kind != 2u && dim + r < push.rope_dim) {
                 uint at = push.state_rope + n * push.rope_dim + dim + r;
                 float cosine = uintBitsToFloat(state[at]), sine = uintBitsToFloat(state[at + 1u]);
