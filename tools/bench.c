@@ -191,6 +191,11 @@ static enum graft_status measure(struct bench *bench, struct runner *runner, uin
             status = run_test(runner, &bench->tests[i], r > 0);
             if (status == GRAFT_OK && bench->timed && r == repetitions) {
                 status = read_stages(bench, &bench->tests[i]);
+                if (status == GRAFT_E_UNSUPPORTED) {
+                    note("no --stages: %s", graft_last_error());
+                    bench->timed = false;
+                    status = GRAFT_OK;
+                }
             }
         }
     }

@@ -38,10 +38,12 @@ static enum graft_status feed(struct evaluation *e, const int32_t *ids, uint32_t
     const uint32_t n_vocab = e->session.info.n_vocab, most = e->session.info.n_batch;
     graft_seq_truncate(e->seq, 0);
     for (uint32_t done = 0; done < count;) {
-        uint32_t n = count - done < most ? count - done : most;
-        for (uint32_t i = 0; i < n; i++) {
-            bool want = done + i >= first && (done + i + 1 < count || last);
-            e->rows[i] = (struct graft_row){e->seq, ids[done + i], want};
+        uint32_t n = 0, wanted = 0;
+        while (done + n < count && n < most && wanted < GRAFT_MAX_WANTED) {
+            bool want = done + n >= first && (done + n + 1 < count || last);
+            e->rows[n] = (struct graft_row){e->seq, ids[done + n], want};
+            wanted += want;
+            n++;
         }
         enum graft_status status = graft_decode(model, e->rows, n, GRAFT_WANT_LOGITS);
         for (uint32_t i = 0; i < n && status == GRAFT_OK; i++) {

@@ -136,7 +136,9 @@ int model_find(const char *given, char out[PATH_BYTES])
         }
     }
     char what[PATH_BYTES + 64], because[PATH_BYTES + 64];
-    const char *near = suggest(given, next_model, &models);
+    bool has_ending = strlen(given) > 5 && strcasecmp(given + strlen(given) - 5, ".gguf") == 0;
+    snprintf(out, PATH_BYTES, "%s%s", given, has_ending ? "" : ".gguf");
+    const char *near = suggest(out, next_model, &models);
     snprintf(what, sizeof what, "there is no model %s", given);
     if (strchr(given, '/')) {
         snprintf(because, sizeof because, "there is no such file");

@@ -341,13 +341,22 @@ static const struct option_info *option_find(enum verb verb, const char *name, s
         if (!option_is_of(option, verb)) {
             continue;
         }
-        bool is = one_dash ? option->shorter && strcmp(option->shorter, plain) == 0
-                           : strcmp(option->name, plain) == 0 || (option->alias && strcmp(option->alias, plain) == 0);
+        bool is = option->shorter && strcmp(option->shorter, plain) == 0 && (one_dash || option->shorter[1]); // --np means -np
+        if (!one_dash) {
+            is = is || strcmp(option->name, plain) == 0 || (option->alias && strcmp(option->alias, plain) == 0);
+        }
         if (is) {
             return option;
         }
     }
     return NULL;
+}
+
+// True if the word is spelled like an option of the verb ("-m -p text": the value of -m is missing).
+static bool is_option(enum verb verb, const char *word)
+{
+    size_t dashes = word[0] != '-' ? 0 : word[1] != '-' ? 1 : 2;
+    return dashes > 0 && option_find(verb, word + dashes, strlen(word + dashes), dashes == 1) != NULL;
 }
 
 bool options_set(struct options *options, const char *name, const char *value, char *why, size_t why_bytes)
@@ -494,7 +503,7 @@ bool options_parse(struct options *out, enum verb verb, int argc, char **argv)
         char what[160], why[200];
         snprintf(what, sizeof what, "%.*s cannot be used like this", (int)strcspn(given, "="), given);
         if (wants && !value) {
-            if (i + 1 >= argc) {
+            if (i + 1 >= argc || is_option(verb, argv[i + 1])) {
                 error3(what, "its value is missing", "%.*s %s", (int)strcspn(given, "="), given, option->argument);
                 return false;
             }

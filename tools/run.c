@@ -31,6 +31,16 @@ static void interrupts_watch(void)
     sigaction(SIGINT, &action, NULL);
 }
 
+// A seed short enough to be typed again with -s.
+static uint64_t fresh_seed(void)
+{
+    uint32_t seed = 0;
+    if (getentropy(&seed, sizeof seed) != 0 || seed == 0) {
+        seed = (uint32_t)graft_clock_ns() | 1u;
+    }
+    return seed;
+}
+
 // The library's zero means default, the command's zero is a value: off, or greedy for the temperature.
 struct graft_sampling sampling_from(const struct options *o)
 {
@@ -44,7 +54,7 @@ struct graft_sampling sampling_from(const struct options *o)
         .presence_penalty = (float)o->presence_penalty,
         .frequency_penalty = (float)o->frequency_penalty,
         .penalty_window = (uint32_t)o->penalty_window,
-        .seed = o->seed <= 0 ? 0 : (uint64_t)o->seed,
+        .seed = o->seed <= 0 ? fresh_seed() : (uint64_t)o->seed,
     };
 }
 

@@ -24,8 +24,6 @@ __attribute__((format(printf, 1, 2))) const struct ran *command(const char *form
 json_t *command_json(const struct ran *ran);
 // Write a file in the working directory.
 void command_file(const char *name, const char *text);
-// Path of the real model, or NULL.
-const char *command_model(void);
 
 // The command must have ended with this code; shows what it said otherwise.
 #define ck_assert_code(ran, expected) \

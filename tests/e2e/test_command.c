@@ -62,7 +62,7 @@ END_TEST
 START_TEST(mistakes_in_the_command_line_end_with_2)
 {
     static const char *const cases[] = {
-        "run -p hi --temp warm",  "run -p hi --top-p 2",     "run -p hi -n",       "run -p hi --memory 6Q", "run -p hi --raw=1",
+        "run -p hi --temp warm",  "run -p hi --top-p 2",     "run -p -n 3",        "run -p hi --memory 6Q", "run -p hi --raw=1",
         "run -p a -f b",          "bench -p 1,x",            "bench -p 0 -n 0",    "bench -o xml",          "bench --weights some",
         "eval",                   "eval -f a --tokens b",    "template",           "completion",            "completion tcsh",
         "devices everything",     "detokenize -m x 12 twelve", "tokenize a b",     "-m x",                  "run -c 99999999999999",

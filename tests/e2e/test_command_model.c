@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The graft command on the real model (GRAFT_TEST_MODEL), on the scalar reference: tokens, scores, answers, measurements, budget.
-#include <math.h>
+// The graft command on the real model, mostly on the scalar reference: tokens, scores, answers, measurements, budget.
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "e2e/command.h"
+#include "support/model_path.h"
 #include "support/support.h"
 
 static const char *model;
@@ -173,6 +174,38 @@ START_TEST(bench_has_the_promised_json)
 }
 END_TEST
 
+// True if the best device is not the reference, that is, some Vulkan driver works.
+static bool has_vulkan(void)
+{
+    json_t *devices = command_json(command("devices --json"));
+    const char *kind = json_string_value(json_object_get(json_array_get(devices, 0), "kind"));
+    bool has = kind && strcmp(kind, "reference") != 0 && json_is_true(json_object_get(json_array_get(devices, 0), "usable"));
+    json_decref(devices);
+    return has;
+}
+
+START_TEST(a_decoded_token_is_one_submission_of_what_was_recorded_before)
+{
+    static const struct {
+        const char *name;
+        double most;
+    } limits[] = {{"dispatches", 190}, {"barriers", 160}, {"submissions", 1}, {"recordings", 0}, {"descriptor_updates", 0}};
+    if (!has_vulkan()) {
+        puts("skipped: no Vulkan device is usable");
+        return;
+    }
+    const struct ran *r = command("bench -m '%s' -p 0 -n 4 -r 1 -o json", model);
+    ck_assert_code(r, 0);
+    json_t *tests = command_json(r);
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        double value = json_number_value(json_object_get(json_array_get(tests, 0), limits[i].name));
+        ck_assert_msg(value <= limits[i].most, "%s per token: %g, at most %g", limits[i].name, value, limits[i].most);
+    }
+    ck_assert_double_gt(json_number_value(json_object_get(json_array_get(tests, 0), "bandwidth_share")), 0);
+    json_decref(tests);
+}
+END_TEST
+
 START_TEST(perplexity_has_an_error)
 {
     command_file("text.txt", "The harbour was quiet in the morning, and the boats lay at the quay as they had for a hundred years. "
@@ -198,10 +231,10 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("command with a model");
-    TCase *tests = tcase_create("on the reference");
-    model = command_model();
+    TCase *tests = tcase_create("on the real model");
+    model = graft_test_model_path();
     if (!model) {
-        puts("skipped: GRAFT_TEST_MODEL names no model");
+        puts("skipped: the real model is not there");
         return graft_test_main(suite);
     }
     tcase_add_checked_fixture(tests, golden_begin, golden_end);
@@ -215,6 +248,7 @@ int main(void)
     tcase_add_test(tests, a_full_context_ends_with_1);
     tcase_add_test(tests, inspect_shows_keys_and_tensors);
     tcase_add_test(tests, bench_has_the_promised_json);
+    tcase_add_test(tests, a_decoded_token_is_one_submission_of_what_was_recorded_before);
     tcase_add_test(tests, perplexity_has_an_error);
     tcase_add_test(tests, the_models_own_template_is_rendered);
     suite_add_tcase(suite, tests);
