@@ -7,6 +7,8 @@
 #include "runtime/vk/vk.h"
 #include "shaders/params.h"
 
+enum { GRAFT_MAX_COLS = 8 }; // widest column tile of any variant
+
 enum graft_variant_kind { GRAFT_VARIANT_LANE, GRAFT_VARIANT_TEAM, GRAFT_VARIANT_SUBGROUP };
 
 // How a matrix kernel is cut: see shaders/lib/matmul.glsl.

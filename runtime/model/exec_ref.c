@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The plan in scalar C: the definition of what a model computes. Weights are read in place, steps run one after the other, the outputs of
-// a step are divided between a few threads.
+// The plan in scalar C: the definition of what a model computes. Weights are read in place, steps run one after the other, the
+// outputs of a step are divided between a few threads.
 #include <string.h>
 
 #include "platform/bytes.h"
@@ -60,7 +60,7 @@ static bool measure(const struct graft_config *c, const struct graft_limits *lim
     out->q = n * heads;
     out->h = n * c->n_ff;
     out->ss = n;
-    out->logits = n * c->n_vocab;
+    out->logits = (uint64_t)limits->n_out * c->n_vocab;
     out->scratch = widest + (tokens > per_row ? tokens : per_row);
     out->scratch = (out->scratch + 15) & ~UINT64_C(15); // threads do not share cache lines
     out->state = graft_state_words(c, limits, limits->n_batch, &layout);
@@ -74,7 +74,8 @@ static uint32_t thread_count(void)
     return n < MAX_THREADS ? n : MAX_THREADS;
 }
 
-void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_limits *limits, uint64_t bytes[GRAFT_MEM_CLASSES])
+void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_limits *limits,
+                             uint64_t bytes[GRAFT_MEM_CLASSES])
 {
     enum { BLOCKS = 12, PER_BLOCK = 128, WORKERS_BYTES = 4096 }; // allocations and what the ledger counts beside their contents
     struct sizes s;
@@ -256,8 +257,9 @@ static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_b
     const struct {
         const float *data;
         uint64_t width;
-    } buffers[] = {[GRAFT_BUFFER_X] = {e->x, c->n_embd}, [GRAFT_BUFFER_XN] = {e->xn, c->n_embd}, [GRAFT_BUFFER_SS] = {e->ss, 1},
-                   [GRAFT_BUFFER_Q] = {e->q, heads},     [GRAFT_BUFFER_AO] = {e->ao, heads},     [GRAFT_BUFFER_H] = {e->h, c->n_ff}};
+    } buffers[] = {
+        [GRAFT_BUFFER_X] = {e->x, c->n_embd}, [GRAFT_BUFFER_XN] = {e->xn, c->n_embd}, [GRAFT_BUFFER_SS] = {e->ss, 1},
+        [GRAFT_BUFFER_Q] = {e->q, heads},     [GRAFT_BUFFER_AO] = {e->ao, heads},     [GRAFT_BUFFER_H] = {e->h, c->n_ff}};
     uint64_t count = buffers[buffer].width * batch->n_rows;
     if (count > capacity) {
         return graft_fail(GRAFT_E_ARGUMENT, "the buffer has %" PRIu64 " values, there is room for %" PRIu64, count, capacity);

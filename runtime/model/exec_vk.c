@@ -54,6 +54,12 @@ static uint32_t buckets(uint32_t most, uint32_t rows[MAX_BUCKETS])
     return n;
 }
 
+// Buffers have room for the rows that a column tile may touch beyond the batch.
+static uint32_t whole_tiles(uint32_t rows)
+{
+    return (rows + GRAFT_MAX_COLS - 1) / GRAFT_MAX_COLS * GRAFT_MAX_COLS;
+}
+
 static uint32_t bucket_of(const struct bucket *list, uint32_t n, uint32_t rows)
 {
     uint32_t i = 0;
@@ -73,8 +79,7 @@ static struct buffer_bytes measure(const struct graft_plan *plan, const struct g
 {
     const struct graft_config *c = &plan->source->config;
     struct graft_attention_shape shape = {c->n_head, c->n_head_kv, c->head_dim, limits->table_pages * GRAFT_PAGE_TOKENS};
-    // Column tiles are up to 4 wide: buffers have room for the rows a tile may touch beyond the batch.
-    uint64_t n = (limits->n_batch + 3ull) & ~3ull, out = (limits->n_out + 3ull) & ~3ull;
+    uint64_t n = whole_tiles(limits->n_batch), out = whole_tiles(limits->n_out);
     struct graft_state_layout layout;
     struct buffer_bytes b = {0};
     b.x = n * c->n_embd * 4;
@@ -429,7 +434,7 @@ enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk 
     e->limits = params->limits;
     e->timed = params->timed;
     e->chunks = graft_lower_top_chunks(params->plan, graft_vk_caps(vk));
-    graft_state_words(&e->plan->source->config, &e->limits, (e->limits.n_batch + 3) & ~3u, &e->layout);
+    graft_state_words(&e->plan->source->config, &e->limits, whole_tiles(e->limits.n_batch), &e->layout);
     struct graft_exec *made = &e->exec;
     enum graft_status status;
     GRAFT_TRY_OUT(graft_weights_vk_create(&e->weights, vk, params), status, fail);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Causal attention of each row over the pages of its sequence: AO = softmax(Q K^T) V. Vaswani et al. 2017; grouped queries: Ainslie 2023.
+// Causal attention of each row over the pages of its sequence: AO = softmax(Q K^T) V. Vaswani et al. 2017; grouped queries:
+// Ainslie 2023.
 #include <math.h>
 
 #include "runtime/quant/quant.h"
 #include "runtime/ref/ref.h"
 
 // K or V of token t for one KV head, as f32.
-static void load(const struct graft_ref_heads *heads, const uint32_t *table, const uint16_t *pages, uint32_t head_kv, uint32_t t,
-                 float *out)
+static void load(const struct graft_ref_heads *heads, const uint32_t *table, const uint16_t *pages, uint32_t head_kv,
+                 uint32_t t, float *out)
 {
     uint32_t page = table[t / GRAFT_PAGE_TOKENS], offset = t % GRAFT_PAGE_TOKENS;
     const uint16_t *from =
@@ -17,8 +18,8 @@ static void load(const struct graft_ref_heads *heads, const uint32_t *table, con
     }
 }
 
-void graft_ref_attention(const struct graft_ref_heads *heads, const struct graft_ref_state *state, const float *q, const uint16_t *k,
-                         const uint16_t *v, float *ao, uint32_t first, uint32_t last, float *scratch)
+void graft_ref_attention(const struct graft_ref_heads *heads, const struct graft_ref_state *state, const float *q,
+                         const uint16_t *k, const uint16_t *v, float *ao, uint32_t first, uint32_t last, float *scratch)
 {
     uint32_t dim = heads->head_dim;
     float *vector = scratch;       // [dim]

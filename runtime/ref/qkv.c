@@ -26,7 +26,8 @@ void graft_ref_rope(const struct graft_ref_heads *heads, const uint32_t *rope, f
 }
 
 // Write one head of one token into its page: [page][n_head_kv][GRAFT_PAGE_TOKENS][head_dim].
-static void store_page(const struct graft_ref_heads *heads, uint32_t slot, uint32_t head_kv, const float *values, uint16_t *pages)
+static void store_page(const struct graft_ref_heads *heads, uint32_t slot, uint32_t head_kv, const float *values,
+                       uint16_t *pages)
 {
     uint32_t page = slot / GRAFT_PAGE_TOKENS, offset = slot % GRAFT_PAGE_TOKENS;
     uint64_t at = (((uint64_t)page * heads->n_head_kv + head_kv) * GRAFT_PAGE_TOKENS + offset) * heads->head_dim;
@@ -36,8 +37,8 @@ static void store_page(const struct graft_ref_heads *heads, uint32_t slot, uint3
 }
 
 void graft_ref_qkv(const struct graft_ref_heads *heads, const struct graft_ref_matrix *wq, const struct graft_ref_matrix *wk,
-                   const struct graft_ref_matrix *wv, const struct graft_ref_state *state, const float *xn, const float *inv_rms,
-                   float *q, uint16_t *k, uint16_t *v, uint32_t first, uint32_t last, float *scratch)
+                   const struct graft_ref_matrix *wv, const struct graft_ref_state *state, const float *xn,
+                   const float *inv_rms, float *q, uint16_t *k, uint16_t *v, uint32_t first, uint32_t last, float *scratch)
 {
     uint32_t dim = heads->head_dim;
     float *values = scratch + wq->n_in; // [n_rows][dim]
