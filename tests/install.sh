@@ -6,6 +6,7 @@
 set -u
 
 build=$1 source=$2
+generator=$(sed -n 's/^CMAKE_GENERATOR:INTERNAL=//p' "$build/CMakeCache.txt") # make need not be there
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 checks=0 failures=0
@@ -60,7 +61,8 @@ check "no header of the inside is installed" test "$(find "$prefix/include" -nam
 check "the installed command knows its version" "$prefix/bin/graft" version
 check "the example builds with pkg-config" with_pkg_config "$work/chat"
 check "the example runs with the shared library" says_usage "$work/chat"
-check "the example builds from the CMake package" cmake -S "$source/examples" -B "$work/examples" -DCMAKE_PREFIX_PATH="$prefix"
+check "the example builds from the CMake package" cmake -G "$generator" -S "$source/examples" -B "$work/examples" \
+    -DCMAKE_PREFIX_PATH="$prefix"
 check "the example of the CMake package compiles and links, shared and static" cmake --build "$work/examples"
 check "the example of the CMake package runs with the shared library" says_usage "$work/examples/chat"
 check "the example of the CMake package runs with the static library" says_usage "$work/examples/chat_static"

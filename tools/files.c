@@ -93,7 +93,8 @@ static int no_model_given(const char *folder, const struct models *models)
     if (models->count == 0) {
         char because[PATH_BYTES + 64];
         snprintf(because, sizeof because, "none was given with -m, and %s holds none", *folder ? folder : "the data folder");
-        return error_usage("there is no model to use", because, "graft VERB -m FILE.gguf; or tools/fetch-model, which fetches a small one");
+        return error_usage("there is no model to use", because,
+                           "graft VERB -m FILE.gguf; or tools/fetch-model, which fetches a small one");
     }
     char because[512];
     int used = snprintf(because, sizeof because, "none was given with -m, and the data folder holds %zu:", models->count);

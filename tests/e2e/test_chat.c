@@ -211,6 +211,13 @@ int main(void)
     tcase_add_test(tests, commands_say_what_they_do);
     tcase_add_test(tests, a_message_of_several_lines_is_one_message);
     tcase_add_test(tests, the_history_is_the_users_own);
+    int ours, theirs;
+    if (openpty(&ours, &theirs, NULL, NULL, NULL) != 0) { // a bare chroot has no /dev/pts
+        puts("skipped: this system gives no terminals");
+        return graft_test_main(suite);
+    }
+    close(ours);
+    close(theirs);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);
 }

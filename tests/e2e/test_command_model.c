@@ -36,8 +36,9 @@ START_TEST(token_ids_of_all_golden_prompts_are_identical)
         json_t *ids = command_json(command("tokenize -m '%s' -f prompt.txt --special --no-bos --json", model));
         ck_assert_msg(json_equal(ids, json_object_get(prompt, "ids")), "ids of %s differ", name);
         json_decref(ids);
-        const struct ran *r = command("tokenize -m '%s' -f prompt.txt --special --json > ids && '%s' detokenize -m '%s' -f ids --special",
-                                      model, GRAFT_TEST_COMMAND, model);
+        const struct ran *r =
+            command("tokenize -m '%s' -f prompt.txt --special --json > ids && '%s' detokenize -m '%s' -f ids --special", model,
+                    GRAFT_TEST_COMMAND, model);
         ck_assert_str_eq(r->out, json_string_value(json_object_get(prompt, "text")));
     }
 }
@@ -105,7 +106,8 @@ START_TEST(raw_greedy_text_is_that_of_the_golden_reference)
     ck_assert_code(r, 0);
     json_t *answer = command_json(r);
     const char *got = json_string_value(json_object_get(answer, "text"));
-    ck_assert_msg(strlen(got) > 0 && strncmp(got, want, strlen(got)) == 0, "\"%s\", expected the beginning of \"%s\"", got, want);
+    ck_assert_msg(strlen(got) > 0 && strncmp(got, want, strlen(got)) == 0, "\"%s\", expected the beginning of \"%s\"", got,
+                  want);
     json_decref(answer);
 }
 END_TEST
@@ -160,8 +162,9 @@ START_TEST(bench_has_the_promised_json)
     ck_assert_code(r, 0);
     json_t *tests = command_json(r);
     ck_assert_uint_eq(json_array_size(tests), 2);
-    static const char *const keys[] = {"n_prompt",   "n_gen",    "n_seq",       "tokens_per_second", "samples",           "bandwidth_share",
-                                       "dispatches", "barriers", "submissions", "recordings",        "descriptor_updates"};
+    static const char *const keys[] = {"n_prompt",          "n_gen",      "n_seq",    "tokens_per_second", "samples",
+                                       "bandwidth_share",   "dispatches", "barriers", "submissions",       "recordings",
+                                       "descriptor_updates"};
     for (size_t i = 0; i < 2; i++) {
         for (size_t k = 0; k < sizeof keys / sizeof keys[0]; k++) {
             ck_assert_msg(json_object_get(json_array_get(tests, i), keys[k]) != NULL, "%s is missing", keys[k]);
@@ -208,12 +211,14 @@ END_TEST
 
 START_TEST(perplexity_has_an_error)
 {
-    command_file("text.txt", "The harbour was quiet in the morning, and the boats lay at the quay as they had for a hundred years. "
-                             "The fishermen came back from the sea with little in their nets.");
+    command_file("text.txt",
+                 "The harbour was quiet in the morning, and the boats lay at the quay as they had for a hundred years. "
+                 "The fishermen came back from the sea with little in their nets.");
     const struct ran *r = command("eval -m '%s' --device ref -f text.txt -c 32 --json", model);
     ck_assert_code(r, 0);
     json_t *answer = command_json(r);
-    double value = json_real_value(json_object_get(answer, "perplexity")), error = json_real_value(json_object_get(answer, "error"));
+    double value = json_real_value(json_object_get(answer, "perplexity")),
+           error = json_real_value(json_object_get(answer, "error"));
     ck_assert_msg(value > 2 && value < 200 && error > 0 && error < value, "%f +/- %f", value, error);
     json_decref(answer);
 }
