@@ -78,7 +78,7 @@ struct buffer_bytes {
 static struct buffer_bytes measure(const struct graft_plan *plan, const struct graft_limits *limits, const struct graft_vk_caps *caps)
 {
     const struct graft_config *c = &plan->source->config;
-    struct graft_attention_shape shape = {c->n_head, c->n_head_kv, c->head_dim, limits->table_pages * GRAFT_PAGE_TOKENS};
+    struct graft_attention_shape shape = {c->n_head, c->n_head_kv, c->head_dim, limits->table_pages * GRAFT_PAGE_TOKENS, limits->kv_f32};
     uint64_t n = whole_tiles(limits->n_batch), out = whole_tiles(limits->n_out);
     struct graft_state_layout layout;
     struct buffer_bytes b = {0};
@@ -96,7 +96,7 @@ static struct buffer_bytes measure(const struct graft_plan *plan, const struct g
     b.logits = out * c->n_vocab * 4;
     b.top = out * graft_lower_top_chunks(plan, caps) * GRAFT_TOP_K * 8;
     b.state = graft_state_words(c, limits, (uint32_t)n, &layout) * 4ull;
-    uint64_t per_page = 2ull * c->n_head_kv * GRAFT_PAGE_TOKENS * c->head_dim * 2;
+    uint64_t per_page = 2ull * c->n_head_kv * GRAFT_PAGE_TOKENS * c->head_dim * (limits->kv_f32 ? 4 : 2);
     b.overflow = !graft_mul_u64(per_page, limits->n_pages, &b.kv) || b.kv > UINT32_MAX;
     return b;
 }
