@@ -9,7 +9,8 @@ int main(int argc, char **argv)
 {
     struct graft_ctx_params limits = {.size = sizeof limits, .budget_bytes = 600u << 20};
     struct graft_device_params device_params = {.size = sizeof device_params, .select = argc > 2 ? argv[2] : NULL};
-    struct graft_chat_params chat_params = {.size = sizeof chat_params, .sampling = {.temperature = -1}, .max_tokens = 200};
+    struct graft_chat_params chat_params = {
+        .size = sizeof chat_params, .max_tokens = 200, .sampling = {.size = sizeof(struct graft_sampling), .temperature = -1}};
     struct graft_ctx *ctx = NULL;
     struct graft_device *device = NULL;
     struct graft_model *model = NULL;
@@ -33,7 +34,8 @@ int main(int argc, char **argv)
         puts("");
     }
     if (status) {
-        fprintf(stderr, "chat: %s: %s\n", graft_status_name(status), argc > 1 ? graft_last_error() : "usage: chat MODEL.gguf [DEVICE]");
+        fprintf(stderr, "chat: %s: %s\n", graft_status_name(status),
+                argc > 1 ? graft_last_error() : "usage: chat MODEL.gguf [DEVICE]");
     }
     graft_chat_destroy(&chat);
     graft_model_close(&model);

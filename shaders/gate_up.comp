@@ -14,6 +14,8 @@ layout(binding = 3, std430) writeonly restrict buffer h_buffer { float h[]; };
 WORDS(4, weights2)
 layout(push_constant) uniform push_block { graft_matmul_push push; };
 #define SECOND_MATRIX
+#define RMS
+#define RMS_ROW(c) (c)
 #include "lib/matmul.glsl"
 
 void main()
@@ -28,16 +30,15 @@ void main()
         col[c] = (gl_WorkGroupID.y * C + c) * push.subs * 8u;
     }
     accumulate(push.subs);
+    find_inverse(gl_WorkGroupID.y * C);
     if (!LEADER) {
         return;
     }
     for (uint c = 0u; c < C; c++) {
         uint n = gl_WorkGroupID.y * C + c;
-        float inverse;
-        RMS_INVERSE(ss, n, push, inverse)
         for (uint r = 0u; r < half_r; r++) {
             if (first + r < rows) {
-                float g = acc[r * C + c] * inverse, u = acc[(r + half_r) * C + c] * inverse;
+                float g = acc[r * C + c] * inverse[c], u = acc[(r + half_r) * C + c] * inverse[c];
                 h[n * push.out_stride + push.first[0] + first + r] = g / (1.0 + exp(-g)) * u;
             }
         }

@@ -14,6 +14,8 @@ layout(binding = 2, std430) readonly restrict buffer ss_buffer { float ss[]; };
 layout(binding = 3, std430) readonly restrict buffer state_buffer { uint state[]; };
 layout(binding = 4, std430) writeonly restrict buffer logits_buffer { float logits[]; };
 layout(push_constant) uniform push_block { graft_matmul_push push; };
+#define RMS
+#define RMS_ROW(c) state[push.state_out + (c)]
 #include "lib/matmul.glsl"
 
 void main()
@@ -26,16 +28,15 @@ void main()
         col[c] = state[push.state_out + gl_WorkGroupID.y * C + c] * push.subs * 8u;
     }
     accumulate(push.subs);
+    find_inverse(gl_WorkGroupID.y * C);
     if (!LEADER) {
         return;
     }
     for (uint c = 0u; c < C; c++) {
         uint o = gl_WorkGroupID.y * C + c;
-        float inverse;
-        RMS_INVERSE(ss, state[push.state_out + o], push, inverse)
         for (uint r = 0u; r < R; r++) {
             if (first + r < rows) {
-                logits[o * push.out_stride + push.first[0] + first + r] = acc[r * C + c] * inverse;
+                logits[o * push.out_stride + push.first[0] + first + r] = acc[r * C + c] * inverse[c];
             }
         }
     }

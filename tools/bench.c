@@ -110,7 +110,8 @@ static enum graft_status read_stages(struct bench *bench, struct bench_test *tes
     test->stages = get_memory(count, sizeof *test->stages);
     for (uint32_t i = 0; status == GRAFT_OK && i < count; i++) {
         uint32_t k = 0;
-        while (k < test->n_stages && strncmp(test->stages[k].kernel, stages[i].kernel, sizeof test->stages[k].kernel - 1) != 0) {
+        while (k < test->n_stages &&
+               strncmp(test->stages[k].kernel, stages[i].kernel, sizeof test->stages[k].kernel - 1) != 0) {
             k++;
         }
         if (k == test->n_stages) {
@@ -191,6 +192,11 @@ static enum graft_status measure(struct bench *bench, struct runner *runner, uin
             status = run_test(runner, &bench->tests[i], r > 0);
             if (status == GRAFT_OK && bench->timed && r == repetitions) {
                 status = read_stages(bench, &bench->tests[i]);
+                if (status == GRAFT_E_UNSUPPORTED) {
+                    note("no --stages: %s", graft_last_error());
+                    bench->timed = false;
+                    status = GRAFT_OK;
+                }
             }
         }
     }

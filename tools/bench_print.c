@@ -88,14 +88,17 @@ void bench_markdown(const struct bench *bench)
     const struct session *s = &bench->session;
     struct graft_memory_use use;
     graft_ctx_memory(s->ctx, &use);
-    printf("%s (%s), %s of weights, %s per token\n%s (%s), ", s->info.name, s->info.quantization, bytes_text(s->info.weight_bytes).text,
-           bytes_text(s->info.token_weight_bytes).text, s->device_info.name, device_kind_name(s->device_info.kind));
+    printf("%s (%s), %s of weights, %s per token\n%s (%s), ", s->info.name, s->info.quantization,
+           bytes_text(s->info.weight_bytes).text, bytes_text(s->info.token_weight_bytes).text, s->device_info.name,
+           device_kind_name(s->device_info.kind));
     if (bench->bandwidth > 0) {
         printf("reads %.2f GB/s, ", bench->bandwidth * 1e-9);
     }
     printf("weights %s, memory %s\n\n", s->info.imported ? "used in place" : "copied", bytes_text(use.peak_bytes).text);
-    puts("| test | sequences | tokens/s |   min |   max | of bandwidth | dispatches | barriers | submissions | recordings | descriptor updates |");
-    puts("|------|----------:|---------:|------:|------:|-------------:|-----------:|---------:|------------:|-----------:|-------------------:|");
+    puts("| test | sequences | tokens/s |   min |   max | of bandwidth | dispatches | barriers | submissions | recordings | "
+         "descriptor updates |");
+    puts("|------|----------:|---------:|------:|------:|-------------:|-----------:|---------:|------------:|-----------:|----"
+         "---------------:|");
     for (uint32_t i = 0; i < bench->n_tests; i++) {
         const struct bench_test *test = &bench->tests[i];
         char name[32], share[16] = "";
@@ -103,10 +106,10 @@ void bench_markdown(const struct bench *bench)
         if (test->share >= 0) {
             snprintf(share, sizeof share, "%.0f %%", 100 * test->share);
         }
-        printf("| %s | %" PRIu32 " | %.2f | %.2f | %.2f | %s | %.1f | %.1f | %.2f | %.2f | %.2f |\n", name, test->n_seq, test->median,
-               test->least, test->most, share, per_token(test, test->counts.dispatches), per_token(test, test->counts.barriers),
-               per_token(test, test->counts.submissions), per_token(test, test->counts.recordings),
-               per_token(test, test->counts.descriptor_updates));
+        printf("| %s | %" PRIu32 " | %.2f | %.2f | %.2f | %s | %.1f | %.1f | %.2f | %.2f | %.2f |\n", name, test->n_seq,
+               test->median, test->least, test->most, share, per_token(test, test->counts.dispatches),
+               per_token(test, test->counts.barriers), per_token(test, test->counts.submissions),
+               per_token(test, test->counts.recordings), per_token(test, test->counts.descriptor_updates));
     }
     puts("\nMedians; counters are per token.");
     for (uint32_t i = 0; bench->timed && i < bench->n_tests; i++) {
@@ -137,8 +140,8 @@ void bench_csv(const struct bench *bench)
     putchar('\n');
     for (uint32_t i = 0; i < bench->n_tests; i++) {
         const struct bench_test *test = &bench->tests[i];
-        printf("%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%.4f,%.4f,%.4f,", test->n_prompt, test->n_gen, test->n_seq, test->median, test->least,
-               test->most);
+        printf("%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%.4f,%.4f,%.4f,", test->n_prompt, test->n_gen, test->n_seq, test->median,
+               test->least, test->most);
         if (test->share >= 0) {
             printf("%.4f", test->share);
         }

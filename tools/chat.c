@@ -120,15 +120,15 @@ static enum verdict do_system(struct conversation *c, char *argument)
 
 static enum verdict do_set(struct conversation *c, char *argument)
 {
-    static const char *const names[] = {"temp", "top-k", "top-p", "min-p", "repeat-penalty", "presence-penalty", "frequency-penalty",
-                                        "repeat-last-n", "seed"};
+    static const char *const names[] = {
+        "temp", "top-k", "top-p", "min-p", "repeat-penalty", "presence-penalty", "frequency-penalty", "repeat-last-n", "seed"};
     struct options *o = &c->talk->options;
     char *value = argument + strcspn(argument, " =");
     if (*argument == 0) {
         printf("temp %g, top-k %" PRId64 ", top-p %g, min-p %g, repeat-penalty %g, presence-penalty %g,\n"
                "frequency-penalty %g, repeat-last-n %" PRId64 ", seed %" PRId64 "\n",
-               o->temp, o->top_k, o->top_p, o->min_p, o->repeat_penalty, o->presence_penalty, o->frequency_penalty, o->penalty_window,
-               o->seed);
+               o->temp, o->top_k, o->top_p, o->min_p, o->repeat_penalty, o->presence_penalty, o->frequency_penalty,
+               o->penalty_window, o->seed);
         return GO_ON;
     }
     if (*value) {

@@ -23,7 +23,8 @@ static int ids_parse(const char *text, struct ids *out)
         if (end == p || errno || value < 0 || value > INT32_MAX || (*end && !strchr(between, *end))) {
             char because[96];
             snprintf(because, sizeof because, "'%.*s' is not a token id", (int)strcspn(p, between) % 40, p);
-            return error_usage("the ids cannot be read", because, "graft detokenize 504 3575, or a JSON array on standard input");
+            return error_usage("the ids cannot be read", because,
+                               "graft detokenize 504 3575, or a JSON array on standard input");
         }
         if ((out->count & (out->count + 1)) == 0) { // a power of two is reached
             out->data = grow_memory(out->data, 2 * (out->count + 1), sizeof *out->data);
@@ -41,7 +42,8 @@ static int print_text(const struct session *session, const struct ids *ids, cons
     enum graft_status status = GRAFT_E_LIMIT;
     for (int attempt = 0; attempt < 2 && status == GRAFT_E_LIMIT; attempt++) {
         text = grow_memory(text, capacity, 1);
-        status = graft_vocabulary_detokenize(session->vocabulary, ids->data, ids->count, options->special, text, capacity, &length);
+        status =
+            graft_vocabulary_detokenize(session->vocabulary, ids->data, ids->count, options->special, text, capacity, &length);
         if (length > capacity) {
             capacity = length;
         }

@@ -37,7 +37,8 @@ static void look_at_nodes(struct findings *findings)
 {
     DIR *directory = opendir("/dev/dri");
     if (!directory) {
-        finding(findings, "note", "nodes", "/dev/dri is not there: no GPU driver of the kernel is loaded, or the container hides it");
+        finding(findings, "note", "nodes",
+                "/dev/dri is not there: no GPU driver of the kernel is loaded, or the container hides it");
         return;
     }
     struct dirent *entry;
@@ -48,7 +49,8 @@ static void look_at_nodes(struct findings *findings)
             if (access(path, R_OK | W_OK) == 0) {
                 finding(findings, "good", "nodes", "%s can be opened", path);
             } else {
-                finding(findings, "bad", "nodes", "%s cannot be opened; try: sudo usermod -aG render,video $USER, and log in again", path);
+                finding(findings, "bad", "nodes",
+                        "%s cannot be opened; try: sudo usermod -aG render,video $USER, and log in again", path);
             }
         }
     }
@@ -72,8 +74,8 @@ static bool look_at_devices(struct findings *findings, struct session *session, 
         const struct graft_device_info *d = &infos[i];
         bool reference = d->kind == GRAFT_DEVICE_REFERENCE;
         any = any || (d->usable && !reference);
-        finding(findings, d->usable ? "good" : "bad", "device", "%" PRIu32 ": %s, %s%s%s%s%s", i, d->name, device_kind_name(d->kind),
-                *d->driver ? ", " : "", d->driver, *d->reason ? ": " : "", d->reason);
+        finding(findings, d->usable ? "good" : "bad", "device", "%" PRIu32 ": %s, %s%s%s%s%s", i, d->name,
+                device_kind_name(d->kind), *d->driver ? ", " : "", d->driver, *d->reason ? ": " : "", d->reason);
         if (d->usable && !reference) {
             finding(findings, "note", "device", "%" PRIu32 ": subgroups of %" PRIu32 "%s%s%s%s, %s", i, d->subgroup_size,
                     d->f16 ? ", f16" : "", d->dot8 ? ", int8 dot product" : "", d->matrix_cores ? ", matrix cores" : "",
@@ -82,7 +84,8 @@ static bool look_at_devices(struct findings *findings, struct session *session, 
     }
     if (!any) {
         finding(findings, "bad", "device",
-                "no Vulkan device is usable; try: apt-get install mesa-vulkan-drivers, or --device ref, which is slow and needs none");
+                "no Vulkan device is usable; try: apt-get install mesa-vulkan-drivers, or --device ref, which is slow and "
+                "needs none");
     }
     free(infos);
     return any;
@@ -103,7 +106,8 @@ static void look_at_folders(struct findings *findings)
     }
     models_free(&models);
     if (!*cache) {
-        finding(findings, "note", "cache", "there is no home folder: compiled pipelines are not kept, every start is a first start");
+        finding(findings, "note", "cache",
+                "there is no home folder: compiled pipelines are not kept, every start is a first start");
         return;
     }
     char parent[PATH_BYTES];
@@ -131,8 +135,9 @@ int verb_DOCTOR(const struct options *options)
     }
     uname(&name);
     finding(&findings, "good", "graft", "version %s", graft_version());
-    finding(&findings, "note", "system", "%s %s on %s, %" PRIu32 " processors, %s memory", name.sysname, name.release, name.machine,
-            graft_cpu_count(), bytes_text((uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE)).text);
+    finding(&findings, "note", "system", "%s %s on %s, %" PRIu32 " processors, %s memory", name.sysname, name.release,
+            name.machine, graft_cpu_count(),
+            bytes_text((uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE)).text);
     look_at_nodes(&findings);
     bool usable = look_at_devices(&findings, &session, &code);
     look_at_folders(&findings);

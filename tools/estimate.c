@@ -10,18 +10,20 @@ static json_t *estimate_json(const struct graft_estimate *e, uint64_t budget, bo
 {
     json_t *classes = json_object();
     for (int c = 0; c < GRAFT_MEM_CLASSES; c++) {
-        json_object_set_new(classes, graft_mem_class_name((enum graft_mem_class)c), json_integer((json_int_t)e->class_bytes[c]));
+        json_object_set_new(classes, graft_mem_class_name((enum graft_mem_class)c),
+                            json_integer((json_int_t)e->class_bytes[c]));
     }
-    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:b, s:I}", "classes", classes, "total_bytes", (json_int_t)e->total_bytes,
-                     "mapped_bytes", (json_int_t)e->mapped_bytes, "n_ctx", (json_int_t)e->n_ctx, "n_batch", (json_int_t)e->n_batch,
-                     "n_seq", (json_int_t)e->n_seq, "budget_bytes", budget ? json_integer((json_int_t)budget) : json_null(), "fits",
-                     (int)fits, "n_ctx_fits", (json_int_t)e->n_ctx_fits);
+    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:b, s:I}", "classes", classes, "total_bytes",
+                     (json_int_t)e->total_bytes, "mapped_bytes", (json_int_t)e->mapped_bytes, "n_ctx", (json_int_t)e->n_ctx,
+                     "n_batch", (json_int_t)e->n_batch, "n_seq", (json_int_t)e->n_seq, "budget_bytes",
+                     budget ? json_integer((json_int_t)budget) : json_null(), "fits", (int)fits, "n_ctx_fits",
+                     (json_int_t)e->n_ctx_fits);
 }
 
 static void estimate_print(const struct session *session, const struct graft_estimate *e, uint64_t budget)
 {
-    printf("%s\n  context %" PRIu32 ", batch %" PRIu32 ", sequences %" PRIu32 ", on %s\n\n", session->path, e->n_ctx, e->n_batch, e->n_seq,
-           session->device ? session->device_info.name : "a discrete GPU (assumed)");
+    printf("%s\n  context %" PRIu32 ", batch %" PRIu32 ", sequences %" PRIu32 ", on %s\n\n", session->path, e->n_ctx,
+           e->n_batch, e->n_seq, session->device ? session->device_info.name : "a discrete GPU (assumed)");
     for (int c = 0; c < GRAFT_MEM_CLASSES; c++) {
         printf("  %-10s %12s\n", graft_mem_class_name((enum graft_mem_class)c), bytes_text(e->class_bytes[c]).text);
     }
@@ -62,9 +64,11 @@ int verb_ESTIMATE(const struct options *options)
                 snprintf(because, sizeof because, "it takes %s, %s more than %s", bytes_text(estimate.total_bytes).text,
                          bytes_text(estimate.total_bytes - options->memory).text, bytes_text(options->memory).text);
                 if (estimate.n_ctx_fits) {
-                    error3("this does not fit into the memory budget", because, "-c %" PRIu32 ", which fits", estimate.n_ctx_fits);
+                    error3("this does not fit into the memory budget", because, "-c %" PRIu32 ", which fits",
+                           estimate.n_ctx_fits);
                 } else {
-                    error3("this does not fit into the memory budget", because, "a larger --memory; no context is small enough");
+                    error3("this does not fit into the memory budget", because,
+                           "a larger --memory; no context is small enough");
                 }
                 code = EXIT_OVER_BUDGET;
             }

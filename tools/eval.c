@@ -29,8 +29,8 @@ struct evaluation {
     const struct options *options;
 };
 
-// Feed ids[0..count) to an empty sequence. nll (may be NULL) gets -log p(ids[i + 1] | ids[0..i]) for i in [first, count - 1): nll[i - first].
-// last (may be NULL) gets a function's view of the logits after the last id.
+// Feed ids[0..count) to an empty sequence. nll (may be NULL) gets -log p(ids[i + 1] | ids[0..i]) for i in [first, count - 1):
+// nll[i - first]. last (may be NULL) gets a function's view of the logits after the last id.
 static enum graft_status feed(struct evaluation *e, const int32_t *ids, uint32_t count, uint32_t first, double *nll,
                               void (*last)(void *user, const float *logits), void *user)
 {
@@ -38,10 +38,12 @@ static enum graft_status feed(struct evaluation *e, const int32_t *ids, uint32_t
     const uint32_t n_vocab = e->session.info.n_vocab, most = e->session.info.n_batch;
     graft_seq_truncate(e->seq, 0);
     for (uint32_t done = 0; done < count;) {
-        uint32_t n = count - done < most ? count - done : most;
-        for (uint32_t i = 0; i < n; i++) {
-            bool want = done + i >= first && (done + i + 1 < count || last);
-            e->rows[i] = (struct graft_row){e->seq, ids[done + i], want};
+        uint32_t n = 0, wanted = 0;
+        while (done + n < count && n < most && wanted < GRAFT_MAX_WANTED) {
+            bool want = done + n >= first && (done + n + 1 < count || last);
+            e->rows[n] = (struct graft_row){e->seq, ids[done + n], want};
+            wanted += want;
+            n++;
         }
         enum graft_status status = graft_decode(model, e->rows, n, GRAFT_WANT_LOGITS);
         for (uint32_t i = 0; i < n && status == GRAFT_OK; i++) {
@@ -241,9 +243,10 @@ static double perplexity_value(const struct perplexity *p, double *error)
     return exp(mean);
 }
 
-// Pieces of n_ctx ids; the second half of each is scored, so that every scored id has at least half a context before it. A BOS that the
-// file asks for replaces the first id of every piece. A text shorter than one piece is one piece.
-static enum graft_status score_text(struct evaluation *e, int32_t *ids, size_t count, int32_t bos, struct perplexity *out, uint64_t *pieces)
+// Pieces of n_ctx ids; the second half of each is scored, so that every scored id has at least half a context before it. A BOS
+// that the file asks for replaces the first id of every piece. A text shorter than one piece is one piece.
+static enum graft_status score_text(struct evaluation *e, int32_t *ids, size_t count, int32_t bos, struct perplexity *out,
+                                    uint64_t *pieces)
 {
     uint32_t n_ctx = count < e->session.info.n_ctx ? (uint32_t)count : e->session.info.n_ctx, first = n_ctx / 2;
     double *nll = get_memory(n_ctx, sizeof *nll);
@@ -289,7 +292,8 @@ static int eval_text(struct evaluation *e)
     uint64_t pieces = 0;
     enum graft_status status =
         graft_tokenize(e->session.model, text.data, text.length, false, false, ids, text.length + 16, &count);
-    if (status == GRAFT_OK && (graft_tokenize(e->session.model, "", 0, false, true, &bos, 1, &n_bos) != GRAFT_OK || n_bos != 1)) {
+    if (status == GRAFT_OK &&
+        (graft_tokenize(e->session.model, "", 0, false, true, &bos, 1, &n_bos) != GRAFT_OK || n_bos != 1)) {
         bos = -1;
     }
     if (status == GRAFT_OK && count < 4) {
@@ -305,8 +309,8 @@ static int eval_text(struct evaluation *e)
     if (code == EXIT_GOOD && e->options->json) {
         code = print_json(json_pack("{s:f, s:f, s:f, s:I, s:I, s:I, s:I}", "perplexity", value, "error", error, "nll",
                                     perplexity.scored ? perplexity.sum / (double)perplexity.scored : 0.0, "scored",
-                                    (json_int_t)perplexity.scored, "tokens", (json_int_t)count, "pieces", (json_int_t)pieces, "n_ctx",
-                                    (json_int_t)e->session.info.n_ctx));
+                                    (json_int_t)perplexity.scored, "tokens", (json_int_t)count, "pieces", (json_int_t)pieces,
+                                    "n_ctx", (json_int_t)e->session.info.n_ctx));
     } else if (code == EXIT_GOOD) {
         printf("perplexity %.4f +/- %.4f (%" PRIu64 " of %zu tokens scored, %" PRIu64 " pieces of %" PRIu32 ")\n", value, error,
                perplexity.scored, count, pieces, e->session.info.n_ctx);
@@ -320,7 +324,8 @@ int verb_EVAL(const struct options *options)
 {
     struct evaluation e = {.options = options};
     if ((options->file != NULL) == (options->tokens != NULL)) {
-        return error_usage("it is not clear what to score", options->file ? "both -f and --tokens were given" : "neither -f nor --tokens was given",
+        return error_usage("it is not clear what to score",
+                           options->file ? "both -f and --tokens were given" : "neither -f nor --tokens was given",
                            "graft eval -m MODEL -f TEXT");
     }
     int code = options->tokens ? eval_tokens(&e) : eval_text(&e);

@@ -93,7 +93,8 @@ static int no_model_given(const char *folder, const struct models *models)
     if (models->count == 0) {
         char because[PATH_BYTES + 64];
         snprintf(because, sizeof because, "none was given with -m, and %s holds none", *folder ? folder : "the data folder");
-        return error_usage("there is no model to use", because, "graft VERB -m FILE.gguf; or tools/fetch-model, which fetches a small one");
+        return error_usage("there is no model to use", because,
+                           "graft VERB -m FILE.gguf; or tools/fetch-model, which fetches a small one");
     }
     char because[512];
     int used = snprintf(because, sizeof because, "none was given with -m, and the data folder holds %zu:", models->count);
@@ -136,7 +137,9 @@ int model_find(const char *given, char out[PATH_BYTES])
         }
     }
     char what[PATH_BYTES + 64], because[PATH_BYTES + 64];
-    const char *near = suggest(given, next_model, &models);
+    bool has_ending = strlen(given) > 5 && strcasecmp(given + strlen(given) - 5, ".gguf") == 0;
+    snprintf(out, PATH_BYTES, "%s%s", given, has_ending ? "" : ".gguf");
+    const char *near = suggest(out, next_model, &models);
     snprintf(what, sizeof what, "there is no model %s", given);
     if (strchr(given, '/')) {
         snprintf(because, sizeof because, "there is no such file");

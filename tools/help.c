@@ -9,9 +9,9 @@
 void help_program(void)
 {
     puts("graft runs quantized language models (GGUF) on the GPU, inside a memory budget.\n");
-    puts("  graft run                                  chat with the model in the data folder");
-    puts("  graft run -m model.gguf -p \"Hello\"         one answer");
-    puts("  graft doctor                               what works on this machine\n");
+    puts("  graft run                            chat with the model in the data folder");
+    puts("  graft run -m model.gguf -p \"Hello\"   one answer");
+    puts("  graft doctor                         what works on this machine\n");
     puts("Verbs:");
     for (int v = 0; v < VERBS; v++) {
         printf("  %-12s %s\n", verb_infos[v].name, verb_infos[v].line);
@@ -167,7 +167,8 @@ void help_man(enum verb verb)
     if (program) {
         puts(".B graft\n\\fIVERB\\fR [\\fIoptions\\fR]");
         man_section("DESCRIPTION");
-        puts("Maps a GGUF file and runs it with Vulkan compute shaders, or in plain C. Data goes to standard output, everything\n"
+        puts("Maps a GGUF file and runs it with Vulkan compute shaders, or in plain C. Data goes to standard output, "
+             "everything\n"
              "else to standard error.");
         man_section("VERBS");
         for (int v = 0; v < VERBS; v++) {
@@ -210,8 +211,8 @@ static void completion_words(enum verb verb)
     for (size_t i = 0; i < option_info_count; i++) {
         const struct option_info *option = &option_infos[i];
         if (option_is_of(option, verb) && option->kind != OPTION_IGNORED) {
-            printf("%s%s%s--%s ", option->shorter ? "-" : "", option->shorter ? option->shorter : "", option->shorter ? " " : "",
-                   option->name);
+            printf("%s%s%s--%s ", option->shorter ? "-" : "", option->shorter ? option->shorter : "",
+                   option->shorter ? " " : "", option->name);
         }
     }
 }
@@ -268,8 +269,9 @@ void help_completion(void)
         }
     }
     completion_case(OPTION_FILE, NULL, "compopt -o default");
-    completion_case(OPTION_MODEL, NULL, "compopt -o default -o filenames; COMPREPLY=($(compgen -f -X '!*.gguf' -- \"$word\"; "
-                                        "cd \"$folder\" 2>/dev/null && compgen -f -X '!*.gguf' -- \"$word\"))");
+    completion_case(OPTION_MODEL, NULL,
+                    "compopt -o default -o filenames; COMPREPLY=($(compgen -f -X '!*.gguf' -- \"$word\"; "
+                    "cd \"$folder\" 2>/dev/null && compgen -f -X '!*.gguf' -- \"$word\"))");
     puts("  esac\n  case $verb in");
     for (int v = 0; v < VERBS; v++) {
         printf("    %s) COMPREPLY=($(compgen -W \"", verb_infos[v].name);

@@ -9,7 +9,8 @@
 struct line_editor;
 enum line_event { LINE_READ, LINE_INTERRUPTED, LINE_END };
 
-// history: a file (0600) to load and add to, or NULL for none. next_word(i) gives words that Tab completes at the beginning of a line.
+// history: a file (0600) to load and add to, or NULL for none. next_word(i) gives words that Tab completes at the beginning of
+// a line.
 struct line_editor *line_open(const char *history, const char *(*next_word)(const void *user, size_t i));
 // The next line without its line break in *line (valid until the next call).
 enum line_event line_read(struct line_editor *editor, const char *prompt, const char **line, size_t *length);

@@ -4,7 +4,7 @@
 
 #include "tools/tool.h"
 
-#define VERB_ROW(id, name, line, operands) [VERB_##id] = verb_##id,
+#define VERB_ROW(id) [VERB_##id] = verb_##id,
 static int (*const verb_functions[VERBS])(const struct options *options) = {VERB_MAP(VERB_ROW)};
 #undef VERB_ROW
 
@@ -20,8 +20,8 @@ int verb_VERSION(const struct options *options)
 int verb_COMPLETION(const struct options *options)
 {
     if (options->n_operands != 1 || strcmp(options->operands[0], "bash") != 0) {
-        return error_usage("there is no completion script to print", options->n_operands ? "only bash is supported" : "no shell was named",
-                           "graft completion bash");
+        return error_usage("there is no completion script to print",
+                           options->n_operands ? "only bash is supported" : "no shell was named", "graft completion bash");
     }
     help_completion();
     return EXIT_GOOD;
@@ -34,7 +34,8 @@ int verb_MAN(const struct options *options)
         verb = verb_find(options->operands[0]);
         if (verb == VERBS) {
             const char *near = suggest_verb(options->operands[0]);
-            return error_usage("there is no such page", "no verb has this name", "graft man%s%s", near ? " " : "", near ? near : "");
+            return error_usage("there is no such page", "no verb has this name", "graft man%s%s", near ? " " : "",
+                               near ? near : "");
         }
     }
     help_man(verb);
@@ -52,7 +53,8 @@ static int unknown_verb(const char *given)
     if (near) {
         return error_usage(what, "no verb of that name exists", "graft %s", near);
     }
-    return error_usage(what, "no verb of that name exists", "graft -h, which lists them; graft run -m %.100s, if that is a model", given);
+    return error_usage(what, "no verb of that name exists",
+                       "graft -h, which lists them; graft run -m %.100s, if that is a model", given);
 }
 
 int main(int argc, char **argv)

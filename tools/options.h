@@ -7,28 +7,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Verbs in the order help lists them: id, name, one line, what stands behind the options ("" = nothing is accepted).
-#define VERB_MAP(X)                                                                    \
-    X(RUN, "run", "chat with a model, or answer one prompt", "[MODEL [PROMPT]]")       \
-    X(BENCH, "bench", "measure prompt and generation speed", "")                       \
-    X(EVAL, "eval", "perplexity of a text, or log-probabilities of given tokens", "")  \
-    X(ESTIMATE, "estimate", "memory a model will take, from its metadata alone", "")   \
-    X(INSPECT, "inspect", "look into a GGUF file", "FILE")                             \
-    X(TOKENIZE, "tokenize", "text to token ids", "[TEXT]")                             \
-    X(DETOKENIZE, "detokenize", "token ids to text", "[ID ...]")                       \
-    X(TEMPLATE, "template", "render a chat template", "")                              \
-    X(DEVICES, "devices", "list the devices and why each is usable or not", "")        \
-    X(DOCTOR, "doctor", "check this machine: driver, devices, folders, models", "")    \
-    X(COMPLETION, "completion", "print the completion script of a shell", "bash")      \
-    X(MAN, "man", "print a manual page", "[VERB]")                                     \
-    X(VERSION, "version", "print the version", "")
+// Verbs in the order help lists them; each has a row in tables.c and a function verb_NAME.
+#define VERB_MAP(X)                                                                                                            \
+    X(RUN) X(BENCH) X(EVAL) X(ESTIMATE) X(INSPECT) X(TOKENIZE) X(DETOKENIZE) X(TEMPLATE) X(DEVICES) X(DOCTOR)                  \
+    X(COMPLETION) X(MAN) X(VERSION)
 
-#define VERB_ENUM(id, name, line, operands) VERB_##id,
+#define VERB_ENUM(id) VERB_##id,
 enum verb { VERB_MAP(VERB_ENUM) VERBS };
 #undef VERB_ENUM
 
 struct verb_info {
-    const char *name, *line, *operands;
+    const char *name, *line;
+    const char *operands;       // what stands behind the options; "" = nothing is accepted
     const char *examples[4][2]; // command line without "graft ", what it does; up to a NULL
     const char *details;        // a paragraph for the man page and --help-all
 };
@@ -95,8 +85,8 @@ bool options_set(struct options *options, const char *name, const char *value, c
 // Bytes from "600M", "1.5G", "65536"; K, M, G, T are powers of 1024. False if it is not that.
 bool parse_bytes(const char *text, uint64_t *out);
 
-// The candidate nearest to `text` by edits (a swap of neighbours counts one), or NULL if none is near. next(user, i) gives the i-th
-// candidate, NULL at the end.
+// The candidate nearest to `text` by edits (a swap of neighbours counts one), or NULL if none is near.
+// next(user, i) gives the i-th candidate, NULL at the end.
 const char *suggest(const char *text, const char *(*next)(const void *user, size_t i), const void *user);
 // The verb nearest to `text`, or NULL.
 const char *suggest_verb(const char *text);

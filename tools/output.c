@@ -38,7 +38,8 @@ static const struct {
     {GRAFT_E_UNSUPPORTED, EXIT_BAD_FILE, "another file; graft inspect FILE shows what is in this one"},
     {GRAFT_E_MEMORY, EXIT_FAILED, "close other programs, or use a smaller context (-c)"},
     {GRAFT_E_BUDGET, EXIT_OVER_BUDGET, "a smaller context (-c), or a larger --memory; graft estimate shows the whole table"},
-    {GRAFT_E_DEVICE, EXIT_NO_DEVICE, "graft devices lists what there is; graft doctor says what is missing; --device ref needs no driver"},
+    {GRAFT_E_DEVICE, EXIT_NO_DEVICE,
+     "graft devices lists what there is; graft doctor says what is missing; --device ref needs no driver"},
     {GRAFT_E_DEVICE_LOST, EXIT_NO_DEVICE, "once more; if it stays so, another --device"},
     {GRAFT_E_CONTEXT_FULL, EXIT_FAILED, "a larger context (-c)"},
     {GRAFT_E_CANCELLED, EXIT_INTERRUPTED, "once more"},
@@ -148,7 +149,11 @@ int print_json(json_t *value)
 // Length of the well-formed UTF-8 character at p, or 0 (RFC 3629).
 static size_t character(const unsigned char *p, size_t left)
 {
-    size_t n = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : p[0] >= 0xf0 && p[0] <= 0xf4 ? 4 : 0;
+    size_t n = p[0] < 0x80                    ? 1
+               : p[0] >= 0xc2 && p[0] <= 0xdf ? 2
+               : (p[0] & 0xf0) == 0xe0        ? 3
+               : p[0] >= 0xf0 && p[0] <= 0xf4 ? 4
+                                              : 0;
     if (n == 0 || n > left) {
         return 0;
     }

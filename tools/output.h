@@ -50,7 +50,8 @@ struct bytes_text {
 };
 struct bytes_text bytes_text(uint64_t bytes);
 
-// Print a JSON value with a line break behind and drop the reference. Returns EXIT_GOOD, or EXIT_FAILED when it cannot be written.
+// Print a JSON value with a line break behind and drop the reference. Returns EXIT_GOOD, or EXIT_FAILED when it cannot be
+// written.
 int print_json(json_t *value);
 // A JSON string of bytes that may not be UTF-8: what is not becomes U+FFFD.
 json_t *json_text(const char *text, size_t length);

@@ -31,6 +31,16 @@ static void interrupts_watch(void)
     sigaction(SIGINT, &action, NULL);
 }
 
+// A seed short enough to be typed again with -s.
+static uint64_t fresh_seed(void)
+{
+    uint32_t seed = 0;
+    if (getentropy(&seed, sizeof seed) != 0 || seed == 0) {
+        seed = (uint32_t)graft_clock_ns() | 1u;
+    }
+    return seed;
+}
+
 // The library's zero means default, the command's zero is a value: off, or greedy for the temperature.
 struct graft_sampling sampling_from(const struct options *o)
 {
@@ -44,7 +54,7 @@ struct graft_sampling sampling_from(const struct options *o)
         .presence_penalty = (float)o->presence_penalty,
         .frequency_penalty = (float)o->frequency_penalty,
         .penalty_window = (uint32_t)o->penalty_window,
-        .seed = o->seed <= 0 ? 0 : (uint64_t)o->seed,
+        .seed = o->seed <= 0 ? fresh_seed() : (uint64_t)o->seed,
     };
 }
 
@@ -141,8 +151,10 @@ void talk_stats(const struct talk *talk, FILE *stream)
     fprintf(stream, "prompt %" PRIu32 " tokens (%" PRIu32 " reused), %.1f tokens/s; answer %" PRIu32 " tokens, %.1f tokens/s\n",
             s.prompt_tokens, s.reused_tokens, per_second(s.prompt_tokens, s.prompt_ns), s.answer_tokens,
             per_second(s.answer_tokens, s.answer_ns));
-    fprintf(stream, "first token %.2f s after the question; model opened in %.2f s; context %" PRIu32 " of %" PRIu32 "; seed %" PRIu64
-            "\n", (double)s.first_token_ns * 1e-9, talk->load_seconds, s.context_used, s.context_size, s.seed);
+    fprintf(stream,
+            "first token %.2f s after the question; model opened in %.2f s; context %" PRIu32 " of %" PRIu32 "; seed %" PRIu64
+            "\n",
+            (double)s.first_token_ns * 1e-9, talk->load_seconds, s.context_used, s.context_size, s.seed);
     fprintf(stream, "memory %s, at most %s", bytes_text(use.used_bytes).text, bytes_text(use.peak_bytes).text);
     if (use.budget_bytes) {
         fprintf(stream, " of %s allowed", bytes_text(use.budget_bytes).text);
@@ -157,13 +169,13 @@ static json_t *answer_json(const struct talk *talk, const struct text *answer, b
     graft_chat_last_stats(talk->chat, &s);
     graft_ctx_memory(talk->session.ctx, &use);
     return json_pack("{s:o, s:b, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:s, s:o}", "text",
-                     json_text(answer->data ? answer->data : "", answer->length), "interrupted", (int)interrupted, "prompt_tokens",
-                     (json_int_t)s.prompt_tokens, "reused_tokens", (json_int_t)s.reused_tokens, "answer_tokens",
-                     (json_int_t)s.answer_tokens, "prompt_tokens_per_second", per_second(s.prompt_tokens, s.prompt_ns),
-                     "answer_tokens_per_second", per_second(s.answer_tokens, s.answer_ns), "first_token_seconds",
-                     (double)s.first_token_ns * 1e-9, "context_used", (json_int_t)s.context_used, "context_size",
-                     (json_int_t)s.context_size, "seed", (json_int_t)s.seed, "device", talk->session.device_info.name, "memory",
-                     json_memory(&use));
+                     json_text(answer->data ? answer->data : "", answer->length), "interrupted", (int)interrupted,
+                     "prompt_tokens", (json_int_t)s.prompt_tokens, "reused_tokens", (json_int_t)s.reused_tokens,
+                     "answer_tokens", (json_int_t)s.answer_tokens, "prompt_tokens_per_second",
+                     per_second(s.prompt_tokens, s.prompt_ns), "answer_tokens_per_second",
+                     per_second(s.answer_tokens, s.answer_ns), "first_token_seconds", (double)s.first_token_ns * 1e-9,
+                     "context_used", (json_int_t)s.context_used, "context_size", (json_int_t)s.context_size, "seed",
+                     (json_int_t)s.seed, "device", talk->session.device_info.name, "memory", json_memory(&use));
 }
 
 static int answer_once(struct talk *talk, const struct text *prompt)
@@ -207,7 +219,8 @@ static int prompt_read(struct options *o, struct text *out, bool *chatting)
     }
     int given = (o->prompt != NULL) + (o->file != NULL) + o->n_operands;
     if (given > 1) {
-        return error_usage("there is more than one prompt", "one of -p, -f and PROMPT is taken", "graft run -m MODEL -p \"one prompt\"");
+        return error_usage("there is more than one prompt", "one of -p, -f and PROMPT is taken",
+                           "graft run -m MODEL -p \"one prompt\"");
     }
     const char *text = o->prompt ? o->prompt : o->n_operands ? o->operands[0] : NULL;
     if (text) {
@@ -234,7 +247,8 @@ int verb_RUN(const struct options *options)
     bool chatting = false;
     int code = prompt_read(&talk.options, &prompt, &chatting);
     if (code == EXIT_GOOD && !chatting && prompt.length == 0) {
-        code = error_usage("there is nothing to answer", "the prompt is empty", "graft run -m MODEL -p \"Why is the sky blue?\"");
+        code =
+            error_usage("there is nothing to answer", "the prompt is empty", "graft run -m MODEL -p \"Why is the sky blue?\"");
     }
     if (code == EXIT_GOOD && options->template_file) {
         code = text_read(options->template_file, &template_text);

@@ -177,10 +177,10 @@ int devices_list(struct graft_ctx *ctx, struct graft_device_info **out, uint32_t
 
 json_t *device_json(const struct graft_device_info *info, uint32_t number)
 {
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:s, s:I, s:b, s:i, s:b, s:b, s:b, s:b, s:I}", "number", (int)number, "name",
-                     info->name, "kind", device_kind_name(info->kind), "driver", info->driver, "api_version", info->api_version,
-                     "usable", (int)info->usable, "reason", info->reason, "memory_bytes", (json_int_t)info->memory_bytes, "unified",
-                     (int)info->unified, "subgroup_size", (int)info->subgroup_size, "f16", (int)info->f16, "dot8", (int)info->dot8,
-                     "matrix_cores", (int)info->matrix_cores, "host_import", (int)info->host_import, "max_buffer_bytes",
-                     (json_int_t)info->max_buffer_bytes);
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:s, s:I, s:b, s:i, s:b, s:b, s:b, s:b, s:I}", "number", (int)number,
+                     "name", info->name, "kind", device_kind_name(info->kind), "driver", info->driver, "api_version",
+                     info->api_version, "usable", (int)info->usable, "reason", info->reason, "memory_bytes",
+                     (json_int_t)info->memory_bytes, "unified", (int)info->unified, "subgroup_size", (int)info->subgroup_size,
+                     "f16", (int)info->f16, "dot8", (int)info->dot8, "matrix_cores", (int)info->matrix_cores, "host_import",
+                     (int)info->host_import, "max_buffer_bytes", (json_int_t)info->max_buffer_bytes);
 }

@@ -31,7 +31,8 @@ static int variables_read(const char *path, char **out)
 int verb_TEMPLATE(const struct options *options)
 {
     if (!options->messages) {
-        return error_usage("there are no messages to render", "--messages is missing", "graft template -m MODEL --messages FILE.json");
+        return error_usage("there are no messages to render", "--messages is missing",
+                           "graft template -m MODEL --messages FILE.json");
     }
     struct session session = {0};
     struct text source = {0};
@@ -41,7 +42,8 @@ int verb_TEMPLATE(const struct options *options)
     if (code == EXIT_GOOD && options->template_file) {
         code = text_read(options->template_file, &source);
     }
-    if (code == EXIT_GOOD) { // with a template of its own no model is needed, but one that is given lends its bos and eos tokens
+    if (code ==
+        EXIT_GOOD) { // with a template of its own no model is needed, but one that is given lends its bos and eos tokens
         bool needs_model = !options->template_file || options->model;
         code = needs_model ? session_vocabulary(&session, options) : session_context(&session, options);
     }

@@ -6,13 +6,14 @@
 #include "tools/tool.h"
 
 // All ids of a text: asks again with more room when the first guess is too small. *out is to be freed.
-static enum graft_status tokenize_all(const struct graft_vocabulary *vocabulary, const struct text *text, bool special, bool bos,
-                                      int32_t **out, size_t *count)
+static enum graft_status tokenize_all(const struct graft_vocabulary *vocabulary, const struct text *text, bool special,
+                                      bool bos, int32_t **out, size_t *count)
 {
     size_t capacity = text->length + 16;
     for (int attempt = 0; attempt < 2; attempt++) {
         *out = grow_memory(attempt ? *out : NULL, capacity, sizeof **out);
-        enum graft_status status = graft_vocabulary_tokenize(vocabulary, text->data, text->length, special, bos, *out, capacity, count);
+        enum graft_status status =
+            graft_vocabulary_tokenize(vocabulary, text->data, text->length, special, bos, *out, capacity, count);
         if (status != GRAFT_E_LIMIT || *count <= capacity) {
             return status;
         }
@@ -53,8 +54,10 @@ int verb_TOKENIZE(const struct options *options)
     struct text text = {0};
     int32_t *ids = NULL;
     size_t count = 0;
-    if (options->n_operands > 1 || (options->prompt && (options->n_operands || options->file)) || (options->file && options->n_operands)) {
-        return error_usage("there is more than one text", "one of TEXT, -p and -f is taken", "graft tokenize \"words with spaces\"");
+    if (options->n_operands > 1 || (options->prompt && (options->n_operands || options->file)) ||
+        (options->file && options->n_operands)) {
+        return error_usage("there is more than one text", "one of TEXT, -p and -f is taken",
+                           "graft tokenize \"words with spaces\"");
     }
     const char *given = options->prompt ? options->prompt : options->n_operands ? options->operands[0] : NULL;
     int code = session_vocabulary(&session, options);

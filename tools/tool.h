@@ -8,7 +8,7 @@
 #include "tools/output.h"
 
 // One function per verb; returns the exit code.
-#define VERB_FUNCTION(id, name, line, operands) int verb_##id(const struct options *options);
+#define VERB_FUNCTION(id) int verb_##id(const struct options *options);
 VERB_MAP(VERB_FUNCTION)
 #undef VERB_FUNCTION
 
@@ -25,11 +25,12 @@ struct models {
 };
 void models_list(struct models *out);
 void models_free(struct models *models);
-// What -m means: a path, a name in the data folder, or nothing when that folder holds exactly one model. Prints an error and returns
-// the exit code if there is no such model.
+// What -m means: a path, a name in the data folder, or nothing when that folder holds exactly one model. Prints an error and
+// returns the exit code if there is no such model.
 int model_find(const char *given, char out[PATH_BYTES]);
 
-// A whole file, or standard input when path is NULL or "-", with a NUL behind; at most 1 GiB. Prints an error and returns the exit code.
+// A whole file, or standard input when path is NULL or "-", with a NUL behind; at most 1 GiB. Prints an error and returns the
+// exit code.
 struct text {
     char *data;
     size_t length;

@@ -7,6 +7,8 @@
 #include "runtime/vk/vk.h"
 #include "shaders/params.h"
 
+enum { GRAFT_MAX_COLS = 8 }; // widest column tile of any variant
+
 enum graft_variant_kind { GRAFT_VARIANT_LANE, GRAFT_VARIANT_TEAM, GRAFT_VARIANT_SUBGROUP };
 
 // How a matrix kernel is cut: see shaders/lib/matmul.glsl.
@@ -43,6 +45,9 @@ static inline uint32_t graft_variant_rows(const struct graft_variant *variant)
     return variant->owners * variant->rows;
 }
 
+// Specialization constant of qkv: keys and values are stored as f32 (0: f16).
+enum { GRAFT_QKV_CONSTANT_F32 = 3 };
+
 // Matrix kernels. type: enum graft_type of the weights. Bindings, in order:
 //   qkv       weights, xn, ss, state, q, kv         residual  weights, in, X, gain, xn, ss
 //   gate_up   weights, xn, ss, h, weights           head      weights, xn, ss, state, logits
@@ -58,6 +63,7 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, 
 // attention: q, kv, kv, state, ao, part, counter.
 struct graft_attention_shape {
     uint32_t n_head, n_head_kv, head_dim, n_ctx; // n_ctx: longest sequence
+    bool kv_f32;                                 // keys and values are f32
 };
 GRAFT_MUST_CHECK enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct graft_vk_caps *caps,
                                                           const struct graft_attention_shape *shape, uint32_t batch_rows);

@@ -12,12 +12,13 @@ struct graft_variant graft_variant_choose(const struct graft_vk_caps *caps, uint
     struct graft_variant v = {0};
     bool subgroups = caps->subgroup_arithmetic && caps->subgroup_shuffle;
     if (caps->kind == GRAFT_VK_SOFTWARE && subgroups && caps->max_texel_elements > 0) {
-        // One subgroup is one vector of the processor: no barrier, no reduction. 4 x 4 tiles fit its registers.
+        // One subgroup is one vector of the processor: no barrier, no reduction. Tiles of 4 x 8 make the
+        // most of a fetched weight (measured: docs/performance.md).
         v.kind = GRAFT_VARIANT_LANE;
         v.workgroup = caps->subgroup_size;
         v.owners = v.workgroup;
         v.rows = 4;
-        v.cols = batch_rows < 4 ? batch_rows : 4;
+        v.cols = batch_rows < 4 ? batch_rows : batch_rows < 8 ? 4 : 8;
     } else if (subgroups) {
         // Four subgroups a workgroup: enough loads in flight, few enough parts for the sums of squares.
         v.kind = GRAFT_VARIANT_SUBGROUP;

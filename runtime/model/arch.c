@@ -47,8 +47,8 @@ enum graft_status graft_arch_check_missing(struct graft_arch_reader *reader)
         return GRAFT_OK;
     }
     bool cut = reader->missing_bytes == sizeof reader->missing;
-    return graft_fail(GRAFT_E_FORMAT, "%s: %u keys or tensors of architecture %s are missing: %s%s", reader->gguf->path, reader->n_missing,
-                      reader->prefix, reader->missing, cut ? " ..." : "");
+    return graft_fail(GRAFT_E_FORMAT, "%s: %u keys or tensors of architecture %s are missing: %s%s", reader->gguf->path,
+                      reader->n_missing, reader->prefix, reader->missing, cut ? " ..." : "");
 }
 
 void graft_arch_key(const struct graft_arch_reader *reader, const char *suffix, char key[GRAFT_ARCH_KEY_BYTES])
@@ -64,13 +64,15 @@ enum graft_status graft_arch_u32_or(struct graft_arch_reader *reader, const char
     uint32_t value;
     GRAFT_TRY(graft_gguf_u32_or(reader->gguf, key, fallback, &value));
     if (value < least || value > most) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: key %s is %u, allowed are %u to %u", reader->gguf->path, key, value, least, most);
+        return graft_fail(GRAFT_E_FORMAT, "%s: key %s is %u, allowed are %u to %u", reader->gguf->path, key, value, least,
+                          most);
     }
     *out = value;
     return GRAFT_OK;
 }
 
-enum graft_status graft_arch_u32(struct graft_arch_reader *reader, const char *suffix, uint32_t least, uint32_t most, uint32_t *out)
+enum graft_status graft_arch_u32(struct graft_arch_reader *reader, const char *suffix, uint32_t least, uint32_t most,
+                                 uint32_t *out)
 {
     char key[GRAFT_ARCH_KEY_BYTES];
     graft_arch_key(reader, suffix, key);
@@ -82,7 +84,8 @@ enum graft_status graft_arch_u32(struct graft_arch_reader *reader, const char *s
     return graft_arch_u32_or(reader, suffix, least, least, most, out);
 }
 
-enum graft_status graft_arch_positive(struct graft_arch_reader *reader, const char *suffix, bool required, float fallback, float *out)
+enum graft_status graft_arch_positive(struct graft_arch_reader *reader, const char *suffix, bool required, float fallback,
+                                      float *out)
 {
     char key[GRAFT_ARCH_KEY_BYTES];
     graft_arch_key(reader, suffix, key);
@@ -94,7 +97,8 @@ enum graft_status graft_arch_positive(struct graft_arch_reader *reader, const ch
     float value;
     GRAFT_TRY(graft_gguf_f32_or(reader->gguf, key, fallback, &value));
     if (!(value > 0.0f) || !isfinite(value)) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: key %s is %g, allowed are finite numbers above 0", reader->gguf->path, key, (double)value);
+        return graft_fail(GRAFT_E_FORMAT, "%s: key %s is %g, allowed are finite numbers above 0", reader->gguf->path, key,
+                          (double)value);
     }
     *out = value;
     return GRAFT_OK;
@@ -175,21 +179,23 @@ enum graft_status graft_arch_check_keys(const struct graft_arch_reader *reader, 
             continue;
         }
         if (!n->suffix) {
-            return graft_fail(GRAFT_E_UNSUPPORTED, "%s: key %.*s at offset %" PRIu64
+            return graft_fail(GRAFT_E_UNSUPPORTED,
+                              "%s: key %.*s at offset %" PRIu64
                               " is not known to this version and may change what the model computes",
                               gguf->path, (int)name.length, name.data, key->offset);
         }
         double value;
         if (!scalar(key, &value) || value != n->value) {
-            return graft_fail(GRAFT_E_UNSUPPORTED, "%s: key %.*s asks for %s, which is not supported (allowed is only the value %g)",
-                              gguf->path, (int)name.length, name.data, n->meaning, n->value);
+            return graft_fail(GRAFT_E_UNSUPPORTED,
+                              "%s: key %.*s asks for %s, which is not supported (allowed is only the value %g)", gguf->path,
+                              (int)name.length, name.data, n->meaning, n->value);
         }
     }
     return GRAFT_OK;
 }
 
-enum graft_status graft_arch_weight(struct graft_arch_reader *reader, struct graft_weight *weight, const char *name, bool required,
-                                    uint32_t n_in, uint32_t n_out)
+enum graft_status graft_arch_weight(struct graft_arch_reader *reader, struct graft_weight *weight, const char *name,
+                                    bool required, uint32_t n_in, uint32_t n_out)
 {
     const struct graft_gguf *gguf = reader->gguf;
     *weight = (struct graft_weight){0};
@@ -202,7 +208,8 @@ enum graft_status graft_arch_weight(struct graft_arch_reader *reader, struct gra
     }
     reader->taken[tensor - gguf->tensors] = true;
     if (tensor->dims[0] != n_in || tensor->dims[1] != n_out || tensor->dims[2] != 1 || tensor->dims[3] != 1) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: tensor %s has shape [%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64
+        return graft_fail(GRAFT_E_FORMAT,
+                          "%s: tensor %s has shape [%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64
                           "], the hyperparameters ask for [%u, %u]",
                           gguf->path, name, tensor->dims[0], tensor->dims[1], tensor->dims[2], tensor->dims[3], n_in, n_out);
     }
@@ -210,8 +217,8 @@ enum graft_status graft_arch_weight(struct graft_arch_reader *reader, struct gra
     if (!graft_quant_find(tensor->type) || !graft_type_row_bytes(tensor->type, n_in, &row_bytes)) {
         const char *type = graft_type_gguf_name(tensor->type);
         return graft_fail(GRAFT_E_UNSUPPORTED,
-                          "%s: tensor %s has type %s (%u); supported are F32, F16, BF16, Q4_0, Q4_1, Q8_0, Q4_K and Q6_K", gguf->path,
-                          name, type ? type : "?", tensor->type);
+                          "%s: tensor %s has type %s (%u); supported are F32, F16, BF16, Q4_0, Q4_1, Q8_0, Q4_K and Q6_K",
+                          gguf->path, name, type ? type : "?", tensor->type);
     }
     char *label = reader->source->labels + (size_t)reader->n_labels++ * LABEL_BYTES;
     snprintf(label, LABEL_BYTES, "%s", name);
@@ -225,8 +232,8 @@ enum graft_status graft_arch_weight(struct graft_arch_reader *reader, struct gra
     return GRAFT_OK;
 }
 
-enum graft_status graft_arch_vector(struct graft_arch_reader *reader, struct graft_weight *weight, const char *name, bool required,
-                                    uint32_t n)
+enum graft_status graft_arch_vector(struct graft_arch_reader *reader, struct graft_weight *weight, const char *name,
+                                    bool required, uint32_t n)
 {
     GRAFT_TRY(graft_arch_weight(reader, weight, name, required, n, 1));
     if (weight->data && weight->type != GRAFT_TYPE_F32) {
@@ -241,10 +248,11 @@ enum graft_status graft_arch_check_tensors(const struct graft_arch_reader *reade
     for (uint64_t i = 0; i < reader->gguf->n_tensors; i++) {
         const struct graft_gguf_tensor *tensor = &reader->gguf->tensors[i];
         if (!reader->taken[i]) {
-            return graft_fail(GRAFT_E_UNSUPPORTED,
-                              "%s: tensor %.*s is not part of the architecture %s as this version knows it (biases and experts are not "
-                              "supported)",
-                              reader->gguf->path, (int)tensor->name.length, tensor->name.data, reader->prefix);
+            return graft_fail(
+                GRAFT_E_UNSUPPORTED,
+                "%s: tensor %.*s is not part of the architecture %s as this version knows it (biases and experts are not "
+                "supported)",
+                reader->gguf->path, (int)tensor->name.length, tensor->name.data, reader->prefix);
         }
     }
     return GRAFT_OK;

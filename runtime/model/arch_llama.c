@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Architecture "llama": Llama 1 to 3, Mistral, SmolLM and everything converted with that name: RMS norm, rotary positions on adjacent
-// pairs, grouped queries, SwiGLU, no biases. Source: Touvron et al. 2023; key and tensor names: the GGUF specification.
+// Architecture "llama": Llama 1 to 3, Mistral, SmolLM and everything converted with that name: RMS norm, rotary positions on
+// adjacent pairs, grouped queries, SwiGLU, no biases. Source: Touvron et al. 2023; key and tensor names: the GGUF
+// specification.
 #include <math.h>
 #include <stdio.h>
 
@@ -8,7 +9,7 @@
 #include "runtime/model/arch.h"
 
 enum {
-    MAX_WIDTH = 1 << 17,  // n_embd
+    MAX_WIDTH = 1 << 17, // n_embd
     MAX_FF = 1 << 19,
     MAX_HEADS = 1024,
     MAX_HEAD_DIM = 512,
@@ -19,26 +20,25 @@ enum {
 };
 
 static const char *const known_keys[] = {
-    "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count", "attention.head_count_kv",
-    "attention.layer_norm_rms_epsilon", "attention.key_length", "attention.value_length", "rope.dimension_count", "rope.freq_base",
-    "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "vocab_size",
+    "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count",
+    "attention.head_count_kv", "attention.layer_norm_rms_epsilon", "attention.key_length", "attention.value_length",
+    "rope.dimension_count", "rope.freq_base", "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "vocab_size",
     // these describe the past of the file and change nothing:
     "rope.scaling.original_context_length", "rope.scaling.finetuned", "tensor_data_layout", NULL};
 
-static const struct graft_arch_neutral neutral_keys[] = {
-    {"attention.sliding_window", 0, "sliding-window attention"},
-    {"attention.causal", 1, "attention that is not causal"},
-    {"attention.clamp_kqv", 0, "clamped attention inputs"},
-    {"attention.max_alibi_bias", 0, "ALiBi positions"},
-    {"expert_count", 0, "a mixture of experts"},
-    {"expert_used_count", 0, "a mixture of experts"},
-    {"expert_shared_count", 0, "a mixture of experts"},
-    {"logit_scale", 1, "scaled logits"},
-    {"embedding_scale", 1, "scaled embeddings"},
-    {"residual_scale", 1, "scaled residuals"},
-    {"rope.scaling.attn_factor", 1, "a rotary attention factor"},
-    {"use_parallel_residual", 0, "parallel residuals"},
-    {NULL, 0, NULL}};
+static const struct graft_arch_neutral neutral_keys[] = {{"attention.sliding_window", 0, "sliding-window attention"},
+                                                         {"attention.causal", 1, "attention that is not causal"},
+                                                         {"attention.clamp_kqv", 0, "clamped attention inputs"},
+                                                         {"attention.max_alibi_bias", 0, "ALiBi positions"},
+                                                         {"expert_count", 0, "a mixture of experts"},
+                                                         {"expert_used_count", 0, "a mixture of experts"},
+                                                         {"expert_shared_count", 0, "a mixture of experts"},
+                                                         {"logit_scale", 1, "scaled logits"},
+                                                         {"embedding_scale", 1, "scaled embeddings"},
+                                                         {"residual_scale", 1, "scaled residuals"},
+                                                         {"rope.scaling.attn_factor", 1, "a rotary attention factor"},
+                                                         {"use_parallel_residual", 0, "parallel residuals"},
+                                                         {NULL, 0, NULL}};
 
 // Metadata -> config. Missing keys are noted, not yet an error.
 static enum graft_status read_config(struct graft_arch_reader *r)
@@ -57,28 +57,31 @@ static enum graft_status read_config(struct graft_arch_reader *r)
         return GRAFT_OK; // relations between made-up numbers mean nothing
     }
     if (c->n_head_kv > c->n_head || c->n_head % c->n_head_kv != 0) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: llama.attention.head_count is %u, no multiple of llama.attention.head_count_kv %u", path,
+        return graft_fail(GRAFT_E_FORMAT,
+                          "%s: llama.attention.head_count is %u, no multiple of llama.attention.head_count_kv %u", path,
                           c->n_head, c->n_head_kv);
     }
     if (!graft_gguf_find(r->gguf, "llama.attention.key_length") && c->n_embd % c->n_head != 0) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: llama.embedding_length is %u, no multiple of llama.attention.head_count %u", path, c->n_embd,
-                          c->n_head);
+        return graft_fail(GRAFT_E_FORMAT, "%s: llama.embedding_length is %u, no multiple of llama.attention.head_count %u",
+                          path, c->n_embd, c->n_head);
     }
     GRAFT_TRY(graft_arch_u32_or(r, "attention.key_length", c->n_embd / c->n_head, 1, MAX_HEAD_DIM, &c->head_dim));
     uint32_t value_length;
     GRAFT_TRY(graft_arch_u32_or(r, "attention.value_length", c->head_dim, 1, MAX_HEAD_DIM, &value_length));
     if (value_length != c->head_dim) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: llama.attention.value_length is %u, llama.attention.key_length %u; they must be equal",
-                          path, value_length, c->head_dim);
+        return graft_fail(GRAFT_E_UNSUPPORTED,
+                          "%s: llama.attention.value_length is %u, llama.attention.key_length %u; they must be equal", path,
+                          value_length, c->head_dim);
     }
     if (c->head_dim % 8 != 0) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "%s: a head has %u values, allowed are multiples of 8", path, c->head_dim);
     }
     if (c->n_embd % 32 != 0 || c->n_ff % 32 != 0 || c->n_head * c->head_dim % 32 != 0) {
-        return graft_fail(GRAFT_E_UNSUPPORTED,
-                          "%s: llama.embedding_length is %u, llama.feed_forward_length %u, heads times their length %u; allowed are "
-                          "multiples of 32",
-                          path, c->n_embd, c->n_ff, c->n_head * c->head_dim);
+        return graft_fail(
+            GRAFT_E_UNSUPPORTED,
+            "%s: llama.embedding_length is %u, llama.feed_forward_length %u, heads times their length %u; allowed are "
+            "multiples of 32",
+            path, c->n_embd, c->n_ff, c->n_head * c->head_dim);
     }
     GRAFT_TRY(graft_arch_u32_or(r, "rope.dimension_count", c->head_dim, 2, c->head_dim, &c->rope_dim));
     if (c->rope_dim % 2 != 0) {
@@ -106,8 +109,10 @@ static enum graft_status read_linear_scaling(struct graft_arch_reader *r, float 
         return GRAFT_OK;
     }
     int shown = type.length < 64 ? (int)type.length : 64;
-    return graft_fail(GRAFT_E_UNSUPPORTED, "%s: llama.rope.scaling.type is \"%.*s\"; supported are none, linear, and Llama 3's factors in "
-                      "rope_freqs.weight", r->gguf->path, shown, type.data);
+    return graft_fail(GRAFT_E_UNSUPPORTED,
+                      "%s: llama.rope.scaling.type is \"%.*s\"; supported are none, linear, and Llama 3's factors in "
+                      "rope_freqs.weight",
+                      r->gguf->path, shown, type.data);
 }
 
 static enum graft_status read_rope(struct graft_arch_reader *r)
@@ -139,19 +144,20 @@ static enum graft_status read_vocab_size(struct graft_arch_reader *r)
         return GRAFT_OK; // reported as missing already
     }
     if (embd->dims[1] == 0 || embd->dims[1] > MAX_VOCAB) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: tensor token_embd.weight has %" PRIu64 " rows, allowed are 1 to %u", r->gguf->path,
-                          embd->dims[1], MAX_VOCAB);
+        return graft_fail(GRAFT_E_FORMAT, "%s: tensor token_embd.weight has %" PRIu64 " rows, allowed are 1 to %u",
+                          r->gguf->path, embd->dims[1], MAX_VOCAB);
     }
     c->n_vocab = (uint32_t)embd->dims[1];
     uint32_t declared;
     GRAFT_TRY(graft_arch_u32_or(r, "vocab_size", c->n_vocab, 1, MAX_VOCAB, &declared));
     if (declared != c->n_vocab) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: llama.vocab_size is %u, tensor token_embd.weight has %u rows", r->gguf->path, declared,
-                          c->n_vocab);
+        return graft_fail(GRAFT_E_FORMAT, "%s: llama.vocab_size is %u, tensor token_embd.weight has %u rows", r->gguf->path,
+                          declared, c->n_vocab);
     }
     const struct graft_gguf_key *tokens = graft_gguf_find(r->gguf, "tokenizer.ggml.tokens");
     if (tokens && tokens->count != c->n_vocab) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: tokenizer.ggml.tokens has %" PRIu64 " items, tensor token_embd.weight has %u rows",
+        return graft_fail(GRAFT_E_FORMAT,
+                          "%s: tokenizer.ggml.tokens has %" PRIu64 " items, tensor token_embd.weight has %u rows",
                           r->gguf->path, tokens->count, c->n_vocab);
     }
     return GRAFT_OK;

@@ -8,19 +8,14 @@
 
 static const struct graft_arch *const architectures[] = {&graft_arch_llama};
 
-// An adapter, a vocabulary or a part of a split model is a valid GGUF file, but no model.
+// An adapter or a vocabulary is a valid GGUF file, but no model.
 static enum graft_status check_kind(const struct graft_gguf *gguf)
 {
     struct graft_text type;
     GRAFT_TRY(graft_gguf_text_or_none(gguf, "general.type", &type));
     if (type.data && !(type.length == 5 && memcmp(type.data, "model", 5) == 0)) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: general.type is \"%.*s\", a model file says \"model\"", gguf->path, (int)type.length,
-                          type.data);
-    }
-    uint32_t parts;
-    GRAFT_TRY(graft_gguf_u32_or(gguf, "split.count", 1, &parts));
-    if (parts > 1) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: the model is split into %u files; join them into one first", gguf->path, parts);
+        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: general.type is \"%.*s\", a model file says \"model\"", gguf->path,
+                          (int)type.length, type.data);
     }
     return GRAFT_OK;
 }
@@ -64,8 +59,8 @@ static enum graft_status find_architecture(const struct graft_gguf *gguf, const 
         used += (size_t)snprintf(supported + used, sizeof supported - used, "%s%s", i ? ", " : "", have);
     }
     int shown = name.length < 64 ? (int)name.length : 64;
-    return graft_fail(GRAFT_E_UNSUPPORTED, "%s: architecture \"%.*s\" is not supported; supported are: %s", gguf->path, shown, name.data,
-                      supported);
+    return graft_fail(GRAFT_E_UNSUPPORTED, "%s: architecture \"%.*s\" is not supported; supported are: %s", gguf->path, shown,
+                      name.data, supported);
 }
 
 enum graft_status graft_source_open(struct graft_ctx *ctx, struct graft_source **out, const struct graft_gguf *gguf)

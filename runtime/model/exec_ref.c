@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The plan in scalar C: the definition of what a model computes. Weights are read in place, steps run one after the other, the outputs of
-// a step are divided between a few threads.
+// The plan in scalar C: the definition of what a model computes. Weights are read in place, steps run one after the other, the
+// outputs of a step are divided between a few threads.
 #include <string.h>
 
 #include "platform/bytes.h"
@@ -13,7 +13,7 @@ enum {
     SERIAL_WORK = 1 << 17 // multiplications below which waking a thread costs more than it saves
 };
 
-// Counts of f32 values (KV: f16) of every buffer.
+// Counts of f32 values (KV: bytes) of every buffer.
 struct sizes {
     uint64_t x, q, h, ss, logits, scratch, state, kv;
 };
@@ -30,7 +30,7 @@ struct exec_ref {
     float *scratch;  // [threads][sizes.scratch]
     int32_t *ids;    // [GRAFT_MAX_CANDIDATES]
     uint32_t *image; // state
-    uint16_t *kv;    // per layer: K pages, V pages
+    uint8_t *kv;     // per layer: K pages, V pages
     // the batch being computed
     struct graft_ref_state state;
     uint32_t n_out;
@@ -60,12 +60,12 @@ static bool measure(const struct graft_config *c, const struct graft_limits *lim
     out->q = n * heads;
     out->h = n * c->n_ff;
     out->ss = n;
-    out->logits = n * c->n_vocab;
+    out->logits = (uint64_t)limits->n_out * c->n_vocab;
     out->scratch = widest + (tokens > per_row ? tokens : per_row);
     out->scratch = (out->scratch + 15) & ~UINT64_C(15); // threads do not share cache lines
     out->state = graft_state_words(c, limits, limits->n_batch, &layout);
     uint64_t per_page = (uint64_t)c->n_head_kv * GRAFT_PAGE_TOKENS * c->head_dim;
-    return mul3(per_page, limits->n_pages, 2 * (uint64_t)c->n_layer, &out->kv);
+    return mul3(per_page * (limits->kv_f32 ? 4 : 2), limits->n_pages, 2 * (uint64_t)c->n_layer, &out->kv);
 }
 
 static uint32_t thread_count(void)
@@ -74,7 +74,8 @@ static uint32_t thread_count(void)
     return n < MAX_THREADS ? n : MAX_THREADS;
 }
 
-void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_limits *limits, uint64_t bytes[GRAFT_MEM_CLASSES])
+void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_limits *limits,
+                             uint64_t bytes[GRAFT_MEM_CLASSES])
 {
     enum { BLOCKS = 12, PER_BLOCK = 128, WORKERS_BYTES = 4096 }; // allocations and what the ledger counts beside their contents
     struct sizes s;
@@ -84,7 +85,7 @@ void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_l
     }
     uint64_t floats = 2 * s.x + 2 * s.q + s.h + 2 * s.ss + s.logits + thread_count() * s.scratch + s.state;
     bytes[GRAFT_MEM_SCRATCH] += 4 * (floats + 2 * GRAFT_MAX_CANDIDATES) + BLOCKS * PER_BLOCK;
-    bytes[GRAFT_MEM_KV] += 2 * s.kv + PER_BLOCK;
+    bytes[GRAFT_MEM_KV] += s.kv + PER_BLOCK;
     bytes[GRAFT_MEM_HOST] += sizeof(struct exec_ref) + WORKERS_BYTES;
 }
 
@@ -99,7 +100,7 @@ static const float *vector(const struct graft_weight *w)
     return (const float *)(const void *)w->data;
 }
 
-static uint16_t *kv_pages(const struct exec_ref *e, uint32_t layer, uint32_t which)
+static uint8_t *kv_pages(const struct exec_ref *e, uint32_t layer, uint32_t which)
 {
     return e->kv + (2 * (uint64_t)layer + which) * (e->sizes.kv / (2 * (uint64_t)e->plan->source->config.n_layer));
 }
@@ -256,8 +257,9 @@ static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_b
     const struct {
         const float *data;
         uint64_t width;
-    } buffers[] = {[GRAFT_BUFFER_X] = {e->x, c->n_embd}, [GRAFT_BUFFER_XN] = {e->xn, c->n_embd}, [GRAFT_BUFFER_SS] = {e->ss, 1},
-                   [GRAFT_BUFFER_Q] = {e->q, heads},     [GRAFT_BUFFER_AO] = {e->ao, heads},     [GRAFT_BUFFER_H] = {e->h, c->n_ff}};
+    } buffers[] = {
+        [GRAFT_BUFFER_X] = {e->x, c->n_embd}, [GRAFT_BUFFER_XN] = {e->xn, c->n_embd}, [GRAFT_BUFFER_SS] = {e->ss, 1},
+        [GRAFT_BUFFER_Q] = {e->q, heads},     [GRAFT_BUFFER_AO] = {e->ao, heads},     [GRAFT_BUFFER_H] = {e->h, c->n_ff}};
     uint64_t count = buffers[buffer].width * batch->n_rows;
     if (count > capacity) {
         return graft_fail(GRAFT_E_ARGUMENT, "the buffer has %" PRIu64 " values, there is room for %" PRIu64, count, capacity);
@@ -332,6 +334,7 @@ enum graft_status graft_exec_ref_create(struct graft_exec **out, const struct gr
     e->sizes = sizes;
     e->heads = (struct graft_ref_heads){.n_head = c->n_head,
                                         .n_head_kv = c->n_head_kv,
+                                        .kv_f32 = params->limits.kv_f32,
                                         .head_dim = c->head_dim,
                                         .rope_dim = c->rope_dim,
                                         .rope_halves = c->rope_pairs == GRAFT_ROPE_HALVES,

@@ -2,12 +2,21 @@
 // Page allocation by a stack of free pages: constant time, no fragmentation, since any page serves any sequence.
 #include "runtime/model/kv.h"
 
+#include "graft/model.h"
+
 struct graft_limits graft_kv_limits(uint32_t n_ctx, uint32_t n_batch, uint32_t n_seq)
 {
     uint32_t table_pages = graft_kv_pages(n_ctx);
     // Every sequence but one may leave its last page partly empty: sum ceil(a_i) <= ceil(sum a_i) + n_seq - 1.
-    return (struct graft_limits){
-        .n_batch = n_batch, .n_seq = n_seq, .n_pages = 1 + table_pages + (n_seq - 1), .table_pages = table_pages};
+    uint32_t n_pages = 1 + table_pages + (n_seq - 1);
+    // Every sequence may want its next token; evaluation wants a few dozen rows at a time. Logits of more would cost much
+    // memory.
+    uint32_t n_out = n_seq > GRAFT_MAX_WANTED ? n_seq : GRAFT_MAX_WANTED;
+    return (struct graft_limits){.n_batch = n_batch,
+                                 .n_seq = n_seq,
+                                 .n_pages = n_pages,
+                                 .table_pages = table_pages,
+                                 .n_out = n_out < n_batch ? n_out : n_batch};
 }
 
 enum graft_status graft_kv_create(struct graft_ctx *ctx, struct graft_kv **out, const struct graft_limits *limits)

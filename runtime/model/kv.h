@@ -15,7 +15,8 @@ struct graft_kv {
     uint32_t n_free;
 };
 
-GRAFT_MUST_CHECK enum graft_status graft_kv_create(struct graft_ctx *ctx, struct graft_kv **out, const struct graft_limits *limits);
+GRAFT_MUST_CHECK enum graft_status graft_kv_create(struct graft_ctx *ctx, struct graft_kv **out,
+                                                   const struct graft_limits *limits);
 void graft_kv_destroy(struct graft_kv **kv);
 
 // Pages a sequence of `length` tokens holds.
@@ -23,13 +24,14 @@ static inline uint32_t graft_kv_pages(uint32_t length)
 {
     return length / GRAFT_PAGE_TOKENS + (length % GRAFT_PAGE_TOKENS != 0);
 }
-// Append one token to a sequence: *slot gets where its K and V go (page * GRAFT_PAGE_TOKENS + offset). False if the sequence's table is full
-// or no page is free; nothing changes then.
+// Append one token to a sequence: *slot gets where its K and V go (page * GRAFT_PAGE_TOKENS + offset). False if the sequence's
+// table is full or no page is free; nothing changes then.
 bool graft_kv_append(struct graft_kv *kv, uint32_t seq, uint32_t *slot);
 // Forget the tokens from `length` on; pages that hold none any more are free again.
 void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length);
 
-// Limits that hold n_ctx tokens however n_seq sequences divide them: ceil(n_ctx / page) + n_seq - 1 pages and the spare one.
+// Limits that hold n_ctx tokens however n_seq sequences divide them: ceil(n_ctx / page) + n_seq - 1 pages and the spare one;
+// n_out is the larger of n_seq and GRAFT_MAX_WANTED, but at most n_batch.
 struct graft_limits graft_kv_limits(uint32_t n_ctx, uint32_t n_batch, uint32_t n_seq);
 
 #endif

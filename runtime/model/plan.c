@@ -45,7 +45,8 @@ enum graft_status graft_plan_create(struct graft_ctx *ctx, struct graft_plan **o
     plan->n_body = 1 + source->config.n_layer * STEPS_PER_LAYER;
     enum graft_status status = GRAFT_NEW(ctx, GRAFT_MEM_HOST, &plan->body, plan->n_body, "the plan's steps");
     if (status == GRAFT_OK) {
-        status = graft_alloc(ctx, GRAFT_MEM_HOST, (void **)&plan->names, plan->n_body, NAME_BYTES, "the names of the plan's steps");
+        status =
+            graft_alloc(ctx, GRAFT_MEM_HOST, (void **)&plan->names, plan->n_body, NAME_BYTES, "the names of the plan's steps");
     }
     if (status != GRAFT_OK) {
         graft_plan_destroy(&plan);

@@ -32,8 +32,9 @@ static void fill_rope(const struct graft_config *config, uint32_t pos, uint32_t 
     }
 }
 
-void graft_state_fill(const struct graft_config *config, const struct graft_limits *limits, const struct graft_state_layout *layout,
-                      uint32_t rows, const struct graft_exec_batch *batch, uint32_t *image)
+void graft_state_fill(const struct graft_config *config, const struct graft_limits *limits,
+                      const struct graft_state_layout *layout, uint32_t rows, const struct graft_exec_batch *batch,
+                      uint32_t *image)
 {
     memset(image, 0, (size_t)layout->tables * sizeof *image);
     image[GRAFT_STATE_N_ROWS] = batch->n_rows;

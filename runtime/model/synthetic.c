@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Models of real shapes with random weights, for measuring on a bare machine. A small random pattern is quantized once and repeated, so
-// that gigabytes of weights take the time of writing them.
+// Models of real shapes with random weights, for measuring on a bare machine. A small random pattern is quantized once and
+// repeated, so that gigabytes of weights take the time of writing them.
 #include <ctype.h>
 #include <math.h>
 #include <stdio.h>
@@ -36,7 +36,7 @@ struct builder {
     const struct graft_type_info *type;
     uint8_t *pattern;
     uint64_t pattern_bytes, phase;
-    uint64_t used;    // bytes laid out
+    uint64_t used; // bytes laid out
     uint32_t n_labels;
 };
 
@@ -68,13 +68,16 @@ static enum graft_status find(const char *text, const struct shape **shape, cons
         *type = same_text(colon + 1, strlen(colon + 1), info->name) ? info : *type;
     }
     if (!*shape || !*type) {
-        return graft_fail(GRAFT_E_ARGUMENT, "synthetic model \"%.64s\": expected NAME:TYPE, NAME one of llama-8b, llama-1b, llama-135m, TYPE one "
-                          "of f32, f16, bf16, q4_0, q4_1, q8_0, q4_k, q6_k", text);
+        return graft_fail(GRAFT_E_ARGUMENT,
+                          "synthetic model \"%.64s\": expected NAME:TYPE, NAME one of llama-8b, llama-1b, llama-135m, TYPE one "
+                          "of f32, f16, bf16, q4_0, q4_1, q8_0, q4_k, q6_k",
+                          text);
     }
     uint64_t bytes;
-    if (!graft_type_row_bytes((*type)->type, (*shape)->n_embd, &bytes) || !graft_type_row_bytes((*type)->type, (*shape)->n_ff, &bytes)) {
-        return graft_fail(GRAFT_E_ARGUMENT, "synthetic model \"%.64s\": rows of %u weights are no whole number of blocks of %u", text,
-                          (*shape)->n_embd, (*type)->block_values);
+    if (!graft_type_row_bytes((*type)->type, (*shape)->n_embd, &bytes) ||
+        !graft_type_row_bytes((*type)->type, (*shape)->n_ff, &bytes)) {
+        return graft_fail(GRAFT_E_ARGUMENT, "synthetic model \"%.64s\": rows of %u weights are no whole number of blocks of %u",
+                          text, (*shape)->n_embd, (*type)->block_values);
     }
     return GRAFT_OK;
 }
@@ -213,8 +216,8 @@ static enum graft_status build(struct builder *b, const struct shape *s)
     struct graft_source *source = b->source;
     struct graft_ctx *ctx = source->ctx;
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &source->layers, s->n_layer, "the model's layers"));
-    GRAFT_TRY(graft_alloc(ctx, GRAFT_MEM_HOST, (void **)&source->labels, s->n_layer * WEIGHTS_PER_LAYER + OTHER_WEIGHTS, LABEL_BYTES,
-                          "tensor names"));
+    GRAFT_TRY(graft_alloc(ctx, GRAFT_MEM_HOST, (void **)&source->labels, s->n_layer * WEIGHTS_PER_LAYER + OTHER_WEIGHTS,
+                          LABEL_BYTES, "tensor names"));
     place_all(b, s);
     GRAFT_TRY(make_pattern(b));
     GRAFT_TRY(graft_alloc(ctx, GRAFT_MEM_WEIGHTS, (void **)&source->memory, b->used, 1, "synthetic weights"));

@@ -33,8 +33,8 @@ float graft_ref_inverse_rms(float ss, uint32_t n, float eps)
     return 1.0f / sqrtf(ss / (float)n + eps);
 }
 
-void graft_ref_dot_rows(const struct graft_ref_matrix *w, uint32_t o, const float *x, uint32_t n_rows, float *y, uint64_t stride,
-                        float *scratch)
+void graft_ref_dot_rows(const struct graft_ref_matrix *w, uint32_t o, const float *x, uint32_t n_rows, float *y,
+                        uint64_t stride, float *scratch)
 {
     // One dequantization serves all rows of the batch.
     graft_quant_find(w->type)->dequantize_row(w->data + o * w->row_bytes, scratch, w->n_in);

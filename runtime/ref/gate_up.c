@@ -4,8 +4,8 @@
 
 #include "runtime/ref/ref.h"
 
-void graft_ref_gate_up(const struct graft_ref_matrix *gate, const struct graft_ref_matrix *up, const float *xn, const float *inv_rms,
-                       uint32_t n_rows, float *h, uint32_t first, uint32_t last, float *scratch)
+void graft_ref_gate_up(const struct graft_ref_matrix *gate, const struct graft_ref_matrix *up, const float *xn,
+                       const float *inv_rms, uint32_t n_rows, float *h, uint32_t first, uint32_t last, float *scratch)
 {
     float *g = scratch + gate->n_in; // [n_rows]
     float *u = g + n_rows;           // [n_rows]

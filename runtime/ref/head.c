@@ -3,8 +3,8 @@
 #include "runtime/quant/quant.h"
 #include "runtime/ref/ref.h"
 
-void graft_ref_head(const struct graft_ref_matrix *w, const struct graft_ref_state *state, const float *xn, const float *inv_rms,
-                    float *logits, uint32_t first, uint32_t last, float *scratch)
+void graft_ref_head(const struct graft_ref_matrix *w, const struct graft_ref_state *state, const float *xn,
+                    const float *inv_rms, float *logits, uint32_t first, uint32_t last, float *scratch)
 {
     const struct graft_quant *quant = graft_quant_find(w->type);
     const uint32_t *out = state->words + state->layout.outs;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The part of a norm that is computed where X is written; the division by the root mean square is left to the step that reads XN.
+// The part of a norm that is computed where X is written; the division by the root mean square is left to the step that reads
+// XN.
 #include "runtime/ref/ref.h"
 
 void graft_ref_norm(const float *x, const float *gain, uint32_t n_rows, uint32_t n, float *xn, float *ss)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The kernels in scalar C: the definition of what every step computes. One file per kernel, written to be read.
 //
-// Buffers and their shapes are those of runtime/model/plan.h; what varies per row comes from the state image (shaders/params.h). Weights are
-// dequantized row by row with runtime/quant, all sums are f32 in a fixed order: the same input gives the same bits, whatever else
-// shares the batch and however the work is divided. Kernels that produce independent outputs take a range [first, last) of them.
-// None allocates or fails. Thread-safety: safe on different ranges with different scratch.
+// Buffers and their shapes are those of runtime/model/plan.h; what varies per row comes from the state image
+// (shaders/params.h). Weights are dequantized row by row with runtime/quant, all sums are f32 in a fixed order: the same input
+// gives the same bits, whatever else shares the batch and however the work is divided. Kernels that produce independent outputs
+// take a range [first, last) of them. None allocates or fails. Thread-safety: safe on different ranges with different scratch.
 #ifndef GRAFT_RUNTIME_REF_H
 #define GRAFT_RUNTIME_REF_H
 
@@ -33,13 +33,14 @@ static inline const uint32_t *graft_ref_row(const struct graft_ref_state *state,
 
 struct graft_ref_heads {
     uint32_t n_head, n_head_kv, head_dim, rope_dim;
+    bool kv_f32; // keys and values are stored as f32 instead of f16
     bool rope_halves;      // pairs (i, i + rope_dim / 2) instead of (2i, 2i + 1)
     float attention_scale; // on Q
 };
 
 // y[r * stride] = W[o] . x[r] for all rows r; scratch: n_in floats. n_in is a multiple of 8.
-void graft_ref_dot_rows(const struct graft_ref_matrix *w, uint32_t o, const float *x, uint32_t n_rows, float *y, uint64_t stride,
-                        float *scratch);
+void graft_ref_dot_rows(const struct graft_ref_matrix *w, uint32_t o, const float *x, uint32_t n_rows, float *y,
+                        uint64_t stride, float *scratch);
 // sum of a[i] * b[i]: eight interleaved partial sums, then a tree. n is a multiple of 8.
 float graft_ref_dot(const float *a, const float *b, uint32_t n);
 // sum of squares, in the same order.
@@ -52,26 +53,28 @@ void graft_ref_norm(const float *x, const float *gain, uint32_t n_rows, uint32_t
 // X[r] = E[token[r]].
 void graft_ref_embed(const struct graft_ref_matrix *embd, const struct graft_ref_state *state, float *x);
 // Heads [first, last) of n_head + 2 n_head_kv (queries, then keys, then values). xn [n_rows][n_in], inv_rms [n_rows].
-// Q [n_rows][n_head][head_dim]; k, v: f16 pages [page][n_head_kv][GRAFT_PAGE_TOKENS][head_dim].
+// Q [n_rows][n_head][head_dim]; k, v: f16 (or f32: heads->kv_f32) pages [page][n_head_kv][GRAFT_PAGE_TOKENS][head_dim].
 // scratch: n_in + n_rows * head_dim floats.
 void graft_ref_qkv(const struct graft_ref_heads *heads, const struct graft_ref_matrix *wq, const struct graft_ref_matrix *wk,
-                   const struct graft_ref_matrix *wv, const struct graft_ref_state *state, const float *xn, const float *inv_rms,
-                   float *q, uint16_t *k, uint16_t *v, uint32_t first, uint32_t last, float *scratch);
+                   const struct graft_ref_matrix *wv, const struct graft_ref_state *state, const float *xn,
+                   const float *inv_rms, float *q, void *k, void *v, uint32_t first, uint32_t last, float *scratch);
 // Rotate the pairs of one head by the row's angles: rope holds cos, sin of each pair. Su et al. 2021.
 void graft_ref_rope(const struct graft_ref_heads *heads, const uint32_t *rope, float *head);
 // AO for query heads [first, last). scratch: longest sequence + head_dim floats.
-void graft_ref_attention(const struct graft_ref_heads *heads, const struct graft_ref_state *state, const float *q, const uint16_t *k,
-                         const uint16_t *v, float *ao, uint32_t first, uint32_t last, float *scratch);
+void graft_ref_attention(const struct graft_ref_heads *heads, const struct graft_ref_state *state, const float *q,
+                         const void *k, const void *v, float *ao, uint32_t first, uint32_t last, float *scratch);
 // X[r][o] += W[o] . in[r] for outputs o in [first, last). in [n_rows][n_in], X [n_rows][n_out]. scratch: n_in + n_rows floats.
-void graft_ref_residual(const struct graft_ref_matrix *w, const float *in, uint32_t n_rows, float *x, uint32_t first, uint32_t last,
-                        float *scratch);
-// H[r][o] = silu(g) u, g = Wg[o] . xn[r] * inv_rms[r], u likewise; silu(g) = g / (1 + exp(-g)). Shazeer 2020. scratch: n_in + 2 n_rows.
-void graft_ref_gate_up(const struct graft_ref_matrix *gate, const struct graft_ref_matrix *up, const float *xn, const float *inv_rms,
-                       uint32_t n_rows, float *h, uint32_t first, uint32_t last, float *scratch);
+void graft_ref_residual(const struct graft_ref_matrix *w, const float *in, uint32_t n_rows, float *x, uint32_t first,
+                        uint32_t last, float *scratch);
+// H[r][o] = silu(g) u, g = Wg[o] . xn[r] * inv_rms[r], u likewise; silu(g) = g / (1 + exp(-g)). Shazeer 2020. scratch: n_in + 2
+// n_rows.
+void graft_ref_gate_up(const struct graft_ref_matrix *gate, const struct graft_ref_matrix *up, const float *xn,
+                       const float *inv_rms, uint32_t n_rows, float *h, uint32_t first, uint32_t last, float *scratch);
 // LOGITS[i][o] = W[o] . xn[out[i]] * inv_rms[out[i]] for the state's n_out rows. scratch: n_in floats.
-void graft_ref_head(const struct graft_ref_matrix *w, const struct graft_ref_state *state, const float *xn, const float *inv_rms,
-                    float *logits, uint32_t first, uint32_t last, float *scratch);
-// The k largest of n logits (k <= n), unordered; ties: the smaller id. NaN counts as larger than everything, so that it shows. ids, values: [k].
+void graft_ref_head(const struct graft_ref_matrix *w, const struct graft_ref_state *state, const float *xn,
+                    const float *inv_rms, float *logits, uint32_t first, uint32_t last, float *scratch);
+// The k largest of n logits (k <= n), unordered; ties: the smaller id. NaN counts as larger than everything, so that it shows.
+// ids, values: [k].
 void graft_ref_top(const float *logits, uint32_t n, uint32_t k, int32_t *ids, float *values);
 
 #endif

@@ -2,8 +2,8 @@
 // A projection added to the residual stream.
 #include "runtime/ref/ref.h"
 
-void graft_ref_residual(const struct graft_ref_matrix *w, const float *in, uint32_t n_rows, float *x, uint32_t first, uint32_t last,
-                        float *scratch)
+void graft_ref_residual(const struct graft_ref_matrix *w, const float *in, uint32_t n_rows, float *x, uint32_t first,
+                        uint32_t last, float *scratch)
 {
     float *y = scratch + w->n_in; // [n_rows]
     for (uint32_t o = first; o < last; o++) {

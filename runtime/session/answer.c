@@ -70,7 +70,8 @@ enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count)
         return graft_fail(GRAFT_E_ARGUMENT, "the prompt has no tokens");
     }
     if (count > chat->model->n_ctx) {
-        return graft_fail(GRAFT_E_CONTEXT_FULL, "the conversation has %u tokens, the context has room for %u", count, chat->model->n_ctx);
+        return graft_fail(GRAFT_E_CONTEXT_FULL, "the conversation has %u tokens, the context has room for %u", count,
+                          chat->model->n_ctx);
     }
     uint64_t start = graft_clock_ns();
     uint32_t reused = common_prefix(chat, count);
@@ -177,7 +178,8 @@ enum graft_status graft_chat_next(struct graft_chat *chat, const char **piece, s
     bool end = false;
     enum graft_status status = GRAFT_OK;
     while (chat->answering && bytes == 0 && !end && status == GRAFT_OK) {
-        status = atomic_load(&chat->cancelled) ? graft_fail(GRAFT_E_CANCELLED, "the answer was cancelled") : step(chat, &bytes, &end);
+        status = atomic_load(&chat->cancelled) ? graft_fail(GRAFT_E_CANCELLED, "the answer was cancelled")
+                                               : step(chat, &bytes, &end);
     }
     chat->stats.answer_ns += graft_clock_ns() - start;
     if (status != GRAFT_OK) {

@@ -45,7 +45,8 @@ static void drop_last_message(struct graft_chat *chat)
 static bool last_is(const struct graft_chat *chat, const char *role)
 {
     size_t n = json_array_size(chat->messages);
-    return n > chat->n_system && strcmp(json_string_value(json_object_get(json_array_get(chat->messages, n - 1), "role")), role) == 0;
+    return n > chat->n_system &&
+           strcmp(json_string_value(json_object_get(json_array_get(chat->messages, n - 1), "role")), role) == 0;
 }
 
 // Turn the answer's tokens into a message. Afterwards there is no answer that could go on.
@@ -126,7 +127,8 @@ static enum graft_status set_up(struct graft_chat *chat, const struct graft_chat
     if (!chat->raw) {
         const char *source = params->template_text ? params->template_text : vocabulary->chat_template;
         if (!source) {
-            return graft_fail(GRAFT_E_UNSUPPORTED, "%s has no chat template (tokenizer.chat_template); give one, or use the model raw",
+            return graft_fail(GRAFT_E_UNSUPPORTED,
+                              "%s has no chat template (tokenizer.chat_template); give one, or use the model raw",
                               chat->model->source->config.name);
         }
         GRAFT_TRY(graft_template_create(ctx, &chat->template_, source, strlen(source)));
@@ -140,7 +142,9 @@ static enum graft_status set_up(struct graft_chat *chat, const struct graft_chat
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->ids, (uint64_t)n_ctx + 1, "a conversation's tokens"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->prompt, (uint64_t)n_ctx + 1, "a conversation's tokens"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->rows, chat->model->limits.n_batch, "a batch"));
-    GRAFT_TRY(make_sampler(chat, &params->sampling));
+    struct graft_sampling sampling = params->sampling;
+    sampling.size = sampling.size ? sampling.size : sizeof sampling; // a part of params, whose size was checked
+    GRAFT_TRY(make_sampler(chat, &sampling));
     chat->messages = json_array();
     if (!chat->messages) {
         return no_memory();
@@ -158,7 +162,8 @@ enum graft_status graft_chat_create(struct graft_model *model, struct graft_chat
     struct graft_chat_params given = {.size = sizeof given};
     if (params) {
         if (params->size == 0 || params->size > sizeof given) {
-            return graft_fail(GRAFT_E_ARGUMENT, "graft_chat_params.size is %zu, this library knows %zu", params->size, sizeof given);
+            return graft_fail(GRAFT_E_ARGUMENT, "graft_chat_params.size is %zu, this library knows %zu", params->size,
+                              sizeof given);
         }
         memcpy(&given, params, params->size);
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A conversation's inside, shared by chat.c (messages) and answer.c (tokens).
 //
-// ids[0 .. n_ids) are the tokens of the conversation; the first graft_seq_length(seq) of them are in the KV cache. Between two calls at most one
-// token, the last one shown, is not: it is computed when the next one is asked for.
+// ids[0 .. n_ids) are the tokens of the conversation; the first graft_seq_length(seq) of them are in the KV cache. Between two
+// calls at most one token, the last one shown, is not: it is computed when the next one is asked for.
 #ifndef GRAFT_RUNTIME_SESSION_CHAT_PRIVATE_H
 #define GRAFT_RUNTIME_SESSION_CHAT_PRIVATE_H
 
@@ -23,16 +23,16 @@ struct graft_chat {
     char *history;     // text of graft_chat_history
     struct graft_chat_turn {
         uint32_t question, answer; // where their tokens start in ids
-    } *turns; // raw: [n_turns]
+    } * turns;                     // raw: [n_turns]
     uint32_t n_turns;
 
-    int32_t *ids;        // [n_ctx + 1]
-    int32_t *prompt;     // [n_ctx + 1] being put together
+    int32_t *ids;    // [n_ctx + 1]
+    int32_t *prompt; // [n_ctx + 1] being put together
     uint32_t n_ids;
-    uint32_t answer;     // where the answer's tokens start in ids
-    bool has_answer;     // an answer (perhaps of no tokens yet) follows the last message
-    bool answering;      // and it goes on
-    bool ready;          // candidates of the last row are there
+    uint32_t answer; // where the answer's tokens start in ids
+    bool has_answer; // an answer (perhaps of no tokens yet) follows the last message
+    bool answering;  // and it goes on
+    bool ready;      // candidates of the last row are there
 
     struct graft_row *rows;             // [n_batch]
     uint32_t last_row;                  // of the last batch
@@ -42,17 +42,18 @@ struct graft_chat {
     struct graft_candidate *next_candidates;
     uint32_t n_next_candidates;
 
-    char *piece;         // [3 * (longest token + 3)]
-    uint8_t *bytes;      // [longest token + 3] unfinished character and the next token
-    uint32_t n_partial;  // bytes of an unfinished character, in front
-    bool skip_space;     // SentencePiece: the answer's first token loses its leading space
+    char *piece;        // [3 * (longest token + 3)]
+    uint8_t *bytes;     // [longest token + 3] unfinished character and the next token
+    uint32_t n_partial; // bytes of an unfinished character, in front
+    bool skip_space;    // SentencePiece: the answer's first token loses its leading space
 
     atomic_bool cancelled;
     struct graft_chat_stats stats;
     uint64_t sent_ns;
 };
 
-// answer.c: compute ids = prompt[0 .. count), reusing what is in the cache, and begin an answer. On failure ids is what the cache holds.
+// answer.c: compute ids = prompt[0 .. count), reusing what is in the cache, and begin an answer. On failure ids is what the
+// cache holds.
 GRAFT_MUST_CHECK enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count);
 // The answer so far as text from graft_alloc, NUL-terminated.
 GRAFT_MUST_CHECK enum graft_status graft_chat_answer_text(struct graft_chat *chat, char **text, uint64_t *length);

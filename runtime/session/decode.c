@@ -80,8 +80,10 @@ enum graft_status graft_decode(struct graft_model *model, const struct graft_row
         uint32_t pos = model->kv->lengths[seq];
         if (!graft_kv_append(model->kv, seq, &slot)) {
             take_back(model);
-            return graft_fail(GRAFT_E_CONTEXT_FULL, "row %u: the sequence has %u tokens, %u pages of %u tokens are free and no sequence may "
-                              "have more than %u tokens", i, pos, model->kv->n_free, GRAFT_PAGE_TOKENS, model->n_ctx);
+            return graft_fail(GRAFT_E_CONTEXT_FULL,
+                              "row %u: the sequence has %u tokens, %u pages of %u tokens are free and no sequence may "
+                              "have more than %u tokens",
+                              i, pos, model->kv->n_free, GRAFT_PAGE_TOKENS, model->n_ctx);
         }
         model->rows[i] = (struct graft_exec_row){.token = (uint32_t)rows[i].token, .pos = pos, .seq = seq, .slot = slot};
         model->out_of[i] = GRAFT_NO_SLOT;

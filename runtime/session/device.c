@@ -6,9 +6,9 @@
 #include "runtime/kernels/bandwidth.h"
 #include "runtime/session/session.h"
 
-static const char no_vulkan[] =
-    "no Vulkan device was found: install a driver (Debian, Ubuntu: mesa-vulkan-drivers, which also brings a software one) and the loader "
-    "libvulkan1";
+static const char no_vulkan[] = "no Vulkan device was found: install a driver (Debian, Ubuntu: mesa-vulkan-drivers, which also "
+                                "brings a software one) and the loader "
+                                "libvulkan1";
 
 static enum graft_device_kind kind_of(enum graft_vk_kind kind)
 {
@@ -103,7 +103,8 @@ enum graft_status graft_device_open(struct graft_ctx *ctx, struct graft_device *
     struct graft_device_params given = {.size = sizeof given};
     if (params) {
         if (params->size == 0 || params->size > sizeof given) {
-            return graft_fail(GRAFT_E_ARGUMENT, "graft_device_params.size is %zu, this library knows %zu", params->size, sizeof given);
+            return graft_fail(GRAFT_E_ARGUMENT, "graft_device_params.size is %zu, this library knows %zu", params->size,
+                              sizeof given);
         }
         memcpy(&given, params, params->size);
     }
@@ -170,7 +171,8 @@ void graft_device_count(const struct graft_device *device, struct graft_device_c
     }
 }
 
-enum graft_status graft_device_read_bandwidth(struct graft_device *device, uint64_t bytes, uint32_t repeats, double *bytes_per_second)
+enum graft_status graft_device_read_bandwidth(struct graft_device *device, uint64_t bytes, uint32_t repeats,
+                                              double *bytes_per_second)
 {
     if (!device->vk) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "read bandwidth is measured on Vulkan devices only");

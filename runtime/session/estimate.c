@@ -5,8 +5,8 @@
 #include "platform/bytes.h"
 #include "runtime/session/session.h"
 
-void graft_model_exec_bytes(const struct graft_model *model, const struct graft_device *device, const struct graft_limits *limits,
-                            uint64_t bytes[GRAFT_MEM_CLASSES], uint64_t *mapped_bytes)
+void graft_model_exec_bytes(const struct graft_model *model, const struct graft_device *device,
+                            const struct graft_limits *limits, uint64_t bytes[GRAFT_MEM_CLASSES], uint64_t *mapped_bytes)
 {
     *mapped_bytes = 0;
     if (device && !device->vk) {
@@ -32,6 +32,7 @@ static uint64_t sum(const uint64_t bytes[GRAFT_MEM_CLASSES])
 static uint64_t bytes_at(const struct graft_model *model, const struct graft_device *device, uint32_t n_ctx)
 {
     struct graft_limits limits = graft_kv_limits(n_ctx, model->limits.n_batch, model->limits.n_seq);
+    limits.kv_f32 = model->limits.kv_f32;
     uint64_t bytes[GRAFT_MEM_CLASSES] = {0}, mapped;
     graft_model_exec_bytes(model, device, &limits, bytes, &mapped);
     uint64_t tables = ((uint64_t)limits.n_seq * limits.table_pages + limits.n_pages) * sizeof(uint32_t), total;
@@ -87,12 +88,13 @@ enum graft_status graft_model_check_budget(const struct graft_model *model)
     } else {
         snprintf(advice, sizeof advice, "no context length makes it fit; a smaller batch or model may");
     }
-    return graft_fail(GRAFT_E_BUDGET, "%s needs %.1f MiB (%s), the budget is %.1f MiB: %.1f MiB are missing; %s", model->source->config.name,
-                      mib(use.used_bytes + total), table, mib(use.budget_bytes), mib(total - room), advice);
+    return graft_fail(GRAFT_E_BUDGET, "%s needs %.1f MiB (%s), the budget is %.1f MiB: %.1f MiB are missing; %s",
+                      model->source->config.name, mib(use.used_bytes + total), table, mib(use.budget_bytes), mib(total - room),
+                      advice);
 }
 
-static void estimate(struct graft_ctx *ctx, struct graft_ctx *scratch, const struct graft_model *model, const struct graft_device *device,
-                     struct graft_estimate *out)
+static void estimate(struct graft_ctx *ctx, struct graft_ctx *scratch, const struct graft_model *model,
+                     const struct graft_device *device, struct graft_estimate *out)
 {
     // What was built is what opening will take; the executor's part is computed.
     struct graft_memory_use built;

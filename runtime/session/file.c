@@ -70,7 +70,8 @@ static void copy_name(struct graft_file *file, struct graft_text name)
 enum graft_status graft_file_tensor(struct graft_file *file, uint64_t index, struct graft_file_tensor *out)
 {
     if (index >= file->gguf->n_tensors) {
-        return graft_fail(GRAFT_E_ARGUMENT, "tensor %" PRIu64 " was asked for, the file has %" PRIu64, index, file->gguf->n_tensors);
+        return graft_fail(GRAFT_E_ARGUMENT, "tensor %" PRIu64 " was asked for, the file has %" PRIu64, index,
+                          file->gguf->n_tensors);
     }
     const struct graft_gguf_tensor *tensor = &file->gguf->tensors[index];
     copy_name(file, tensor->name);
@@ -154,8 +155,8 @@ static enum graft_status build(const struct graft_file *file, const struct graft
     return *out ? GRAFT_OK : graft_fail(GRAFT_E_MEMORY, "no memory for the value of key %s", file->name);
 }
 
-enum graft_status graft_file_key(struct graft_file *file, uint64_t index, uint32_t max_items, const char **name, const char **type,
-                                 const char **json, bool *cut)
+enum graft_status graft_file_key(struct graft_file *file, uint64_t index, uint32_t max_items, const char **name,
+                                 const char **type, const char **json, bool *cut)
 {
     if (index >= file->gguf->n_keys) {
         return graft_fail(GRAFT_E_ARGUMENT, "key %" PRIu64 " was asked for, the file has %" PRIu64, index, file->gguf->n_keys);

@@ -24,13 +24,14 @@ static enum graft_status copy_params(const struct graft_model_params *given, str
     *out = (struct graft_model_params){.size = sizeof *out};
     if (given) {
         if (given->size == 0 || given->size > sizeof *out) {
-            return graft_fail(GRAFT_E_ARGUMENT, "graft_model_params.size is %zu, this library knows %zu", given->size, sizeof *out);
+            return graft_fail(GRAFT_E_ARGUMENT, "graft_model_params.size is %zu, this library knows %zu", given->size,
+                              sizeof *out);
         }
         memcpy(out, given, given->size);
     }
     if (out->n_ctx > MAX_CTX || out->n_batch > MAX_BATCH || out->n_seq > MAX_SEQ) {
-        return graft_fail(GRAFT_E_ARGUMENT, "n_ctx is %u (at most %d), n_batch %u (at most %d), n_seq %u (at most %d)", out->n_ctx, MAX_CTX,
-                          out->n_batch, MAX_BATCH, out->n_seq, MAX_SEQ);
+        return graft_fail(GRAFT_E_ARGUMENT, "n_ctx is %u (at most %d), n_batch %u (at most %d), n_seq %u (at most %d)",
+                          out->n_ctx, MAX_CTX, out->n_batch, MAX_BATCH, out->n_seq, MAX_SEQ);
     }
     return GRAFT_OK;
 }
@@ -44,15 +45,15 @@ static void set_limits(struct graft_model *model, const struct graft_model_param
     uint32_t n_batch = params->n_batch ? params->n_batch : is_software(model->device) ? DEFAULT_BATCH_SOFTWARE : DEFAULT_BATCH;
     uint32_t n_seq = params->n_seq ? params->n_seq : 1;
     model->limits = graft_kv_limits(model->n_ctx, n_batch < model->n_ctx ? n_batch : model->n_ctx, n_seq);
-    // Every sequence may want its next token; evaluation wants a few dozen rows at a time. Logits of more would cost much memory.
-    uint32_t n_out = n_seq > GRAFT_MAX_WANTED ? n_seq : GRAFT_MAX_WANTED;
-    model->limits.n_out = n_out < model->limits.n_batch ? n_out : model->limits.n_batch;
+    model->limits.kv_f32 = params->exact;
     if (n_ctx > trained) {
-        graft_log(model->ctx, GRAFT_LOG_WARN, "the context of %u tokens is longer than the %u the model was trained with", n_ctx, trained);
+        graft_log(model->ctx, GRAFT_LOG_WARN, "the context of %u tokens is longer than the %u the model was trained with",
+                  n_ctx, trained);
     }
 }
 
-static enum graft_status prepare(struct graft_model *m, const char *path, const char *shape, const struct graft_model_params *params)
+static enum graft_status prepare(struct graft_model *m, const char *path, const char *shape,
+                                 const struct graft_model_params *params)
 {
     struct graft_ctx *ctx = m->ctx;
     if (path) {
@@ -81,8 +82,8 @@ static enum graft_status prepare(struct graft_model *m, const char *path, const 
     return GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->candidates, GRAFT_MAX_CANDIDATES, "candidates");
 }
 
-enum graft_status graft_model_prepare(struct graft_ctx *ctx, struct graft_device *device, struct graft_model **out, const char *path,
-                                      const char *shape, const struct graft_model_params *params)
+enum graft_status graft_model_prepare(struct graft_ctx *ctx, struct graft_device *device, struct graft_model **out,
+                                      const char *path, const char *shape, const struct graft_model_params *params)
 {
     *out = NULL;
     struct graft_model_params given;
@@ -216,7 +217,8 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
     add_weight(&totals, &s->output_norm);
     for (uint32_t i = 0; i < c->n_layer; i++) {
         const struct graft_layer *l = &s->layers[i];
-        const struct graft_weight *all[] = {&l->attn_norm, &l->q, &l->k, &l->v, &l->o, &l->ffn_norm, &l->gate, &l->up, &l->down};
+        const struct graft_weight *all[] = {&l->attn_norm, &l->q,    &l->k,  &l->v,   &l->o,
+                                            &l->ffn_norm,  &l->gate, &l->up, &l->down};
         for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
             add_weight(&totals, all[k]);
         }

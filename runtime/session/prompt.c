@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Messages -> template -> tokens.
 //
-// The template's control tokens ("<|im_start|>") must become tokens, the same text inside a message must not: whoever writes a message
-// could play another role otherwise. So every control token spelled in a message is wrapped in two noncharacters before rendering (what a
-// message holds of them itself is replaced), and the rendered text is cut there: wrapped parts are tokenized as plain text.
+// The template's control tokens ("<|im_start|>") must become tokens, the same text inside a message must not: whoever writes a
+// message could play another role otherwise. So every control token spelled in a message is wrapped in two noncharacters before
+// rendering (what a message holds of them itself is replaced), and the rendered text is cut there: wrapped parts are tokenized
+// as plain text.
 #include "platform/bytes.h"
 #include "runtime/session/session.h"
 
@@ -108,8 +109,8 @@ static enum graft_status mark(const struct controls *controls, struct buffer *b,
 }
 
 // A copy of the messages with marked contents, as the template's variables. *out is NULL on failure.
-static enum graft_status make_variables(const struct graft_model *model, const struct controls *controls, const json_t *messages,
-                                        json_t **out)
+static enum graft_status make_variables(const struct graft_model *model, const struct controls *controls,
+                                        const json_t *messages, json_t **out)
 {
     *out = NULL;
     json_t *variables = json_object(), *copies = json_array();
@@ -119,7 +120,8 @@ static enum graft_status make_variables(const struct graft_model *model, const s
     json_t *message;
     bool ok = json_object_set_new(variables, "messages", copies) == 0 &&
               json_object_set_new(variables, "add_generation_prompt", json_true()) == 0;
-    json_array_foreach(messages, i, message) {
+    json_array_foreach(messages, i, message)
+    {
         const json_t *content = json_object_get(message, "content");
         b.used = 0;
         status = mark(controls, &b, json_string_value(content), json_string_length(content));
@@ -165,8 +167,9 @@ static enum graft_status tokenize_parts(const struct graft_vocab *vocab, const c
         uint64_t end = part_end(text, length, at), n = 0;
         // No BOS is put in front: templates spell it themselves, and the reference tokenizes rendered text as it is.
         struct graft_tokenize_options options = {.special = special, .bos = false};
-        enum graft_status status = end == at ? GRAFT_OK : graft_vocab_tokenize(vocab, text + at, end - at, options, ids + *count,
-                                                                               capacity - *count, &n);
+        enum graft_status status =
+            end == at ? GRAFT_OK
+                      : graft_vocab_tokenize(vocab, text + at, end - at, options, ids + *count, capacity - *count, &n);
         if (status == GRAFT_E_LIMIT) {
             return graft_fail(GRAFT_E_CONTEXT_FULL, "the messages have %" PRIu64 " tokens or more, the context has room for %u",
                               *count + n, capacity);
@@ -182,8 +185,8 @@ static enum graft_status tokenize_parts(const struct graft_vocab *vocab, const c
     return GRAFT_OK;
 }
 
-enum graft_status graft_prompt_tokens(const struct graft_model *model, const struct graft_template *template_, const json_t *messages,
-                                      int32_t *ids, uint32_t capacity, uint32_t *count)
+enum graft_status graft_prompt_tokens(const struct graft_model *model, const struct graft_template *template_,
+                                      const json_t *messages, int32_t *ids, uint32_t capacity, uint32_t *count)
 {
     *count = 0;
     struct controls controls;

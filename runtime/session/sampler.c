@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Choosing a token: penalties, top-k, top-p, min-p, temperature, draw. Random numbers: xoshiro256** (Blackman and Vigna 2018), seeded by
-// splitmix64, so that a seed gives the same answer on every machine.
+// Choosing a token: penalties, top-k, top-p, min-p, temperature, draw. Random numbers: xoshiro256** (Blackman and Vigna 2018),
+// seeded by splitmix64, so that a seed gives the same answer on every machine.
 #include <math.h>
 
 #include "platform/bytes.h"
@@ -63,7 +63,8 @@ static enum graft_status check(const struct graft_sampling *s)
         return graft_fail(GRAFT_E_ARGUMENT, "min_p is %g, allowed are numbers up to 1", (double)s->min_p);
     }
     if (!(s->repeat_penalty > 0.0f) || !isfinite(s->repeat_penalty)) {
-        return graft_fail(GRAFT_E_ARGUMENT, "repeat_penalty is %g, allowed are finite numbers above 0", (double)s->repeat_penalty);
+        return graft_fail(GRAFT_E_ARGUMENT, "repeat_penalty is %g, allowed are finite numbers above 0",
+                          (double)s->repeat_penalty);
     }
     if (!isfinite(s->presence_penalty) || !isfinite(s->frequency_penalty)) {
         return graft_fail(GRAFT_E_ARGUMENT, "presence_penalty is %g and frequency_penalty %g, allowed are finite numbers",
@@ -78,8 +79,8 @@ static enum graft_status check(const struct graft_sampling *s)
 static enum graft_status with_defaults(const struct graft_sampling *given, struct graft_sampling *out)
 {
     *out = (struct graft_sampling){.size = sizeof *out};
-    if (given && given->size) {
-        if (given->size > sizeof *out) {
+    if (given) {
+        if (given->size == 0 || given->size > sizeof *out) {
             return graft_fail(GRAFT_E_ARGUMENT, "graft_sampling.size is %zu, this library knows %zu", given->size, sizeof *out);
         }
         memcpy(out, given, given->size);
@@ -218,7 +219,8 @@ enum graft_status graft_sampler_choose(struct graft_sampler *sampler, struct gra
     }
     for (uint32_t i = 0; i < count; i++) {
         if (isnan(c[i].logit)) {
-            return graft_fail(GRAFT_E_ARGUMENT, "the logit of token %d is not a number: the model's weights or its computation are damaged",
+            return graft_fail(GRAFT_E_ARGUMENT,
+                              "the logit of token %d is not a number: the model's weights or its computation are damaged",
                               c[i].id);
         }
     }

@@ -45,20 +45,22 @@ struct graft_model {
     enum graft_weights_mode weights;
     struct graft_seq *seqs; // [n_seq]
     // The batch: what graft_decode hands to the executor, and what it needs to take everything back.
-    struct graft_exec_row *rows;         // [n_batch]
-    uint32_t *out, *out_of;              // [n_batch] rows that want logits; their number by row, GRAFT_NO_SLOT = not wanted
-    uint32_t *lengths;                   // [n_seq] before the batch
-    uint32_t n_rows;                     // of the last batch; 0 after a failed one
+    struct graft_exec_row *rows; // [n_batch]
+    uint32_t *out, *out_of;      // [n_batch] rows that want logits; their number by row, GRAFT_NO_SLOT = not wanted
+    uint32_t *lengths;           // [n_seq] before the batch
+    uint32_t n_rows;             // of the last batch; 0 after a failed one
     bool has_logits;
-    struct graft_candidate *candidates;  // [GRAFT_MAX_CANDIDATES]
+    struct graft_candidate *candidates; // [GRAFT_MAX_CANDIDATES]
 };
 
-// model.c: everything of a model but its executor, from a file (path) or synthetic (shape); one of them is NULL. Used by opening and estimating.
-GRAFT_MUST_CHECK enum graft_status graft_model_prepare(struct graft_ctx *ctx, struct graft_device *device, struct graft_model **out,
-                                                       const char *path, const char *shape, const struct graft_model_params *params);
+// model.c: everything of a model but its executor, from a file (path) or synthetic (shape); one of them is NULL. Used by
+// opening and estimating.
+GRAFT_MUST_CHECK enum graft_status graft_model_prepare(struct graft_ctx *ctx, struct graft_device *device,
+                                                       struct graft_model **out, const char *path, const char *shape,
+                                                       const struct graft_model_params *params);
 // estimate.c: what the executor will take, added to bytes.
-void graft_model_exec_bytes(const struct graft_model *model, const struct graft_device *device, const struct graft_limits *limits,
-                            uint64_t bytes[GRAFT_MEM_CLASSES], uint64_t *mapped_bytes);
+void graft_model_exec_bytes(const struct graft_model *model, const struct graft_device *device,
+                            const struct graft_limits *limits, uint64_t bytes[GRAFT_MEM_CLASSES], uint64_t *mapped_bytes);
 // GRAFT_E_BUDGET with the table, the shortfall and what would fit, if the executor does not fit into what the budget leaves.
 GRAFT_MUST_CHECK enum graft_status graft_model_check_budget(const struct graft_model *model);
 
@@ -79,16 +81,17 @@ void graft_sampler_forget(struct graft_sampler *sampler);
 // json.c: compact JSON text in memory from graft_alloc, NUL-terminated.
 GRAFT_MUST_CHECK enum graft_status graft_json_text(struct graft_ctx *ctx, const json_t *value, char **out);
 
-// utf8.c: one step over bytes: the length of the character they start with (1 to 4); 0: its bytes are not there yet; -1: the first byte does
-// not start one. RFC 3629.
+// utf8.c: one step over bytes: the length of the character they start with (1 to 4); 0: its bytes are not there yet; -1: the
+// first byte does not start one. RFC 3629.
 int graft_utf8_step(const uint8_t *bytes, uint64_t count);
-// Copy text, with U+FFFD for every byte that is no UTF-8 and for NUL. out: room for 3 * count bytes. Returns the bytes written. With `partial`, an
-// incomplete character at the end is not copied and *partial gets its length; without it counts as invalid.
+// Copy text, with U+FFFD for every byte that is no UTF-8 and for NUL. out: room for 3 * count bytes. Returns the bytes written.
+// With `partial`, an incomplete character at the end is not copied and *partial gets its length; without it counts as invalid.
 uint64_t graft_utf8_clean(const uint8_t *bytes, uint64_t count, char *out, uint32_t *partial);
 
-// prompt.c: messages through a template to tokens. Text of messages that spells a control token stays text. *count <= capacity, or
-// GRAFT_E_CONTEXT_FULL.
+// prompt.c: messages through a template to tokens. Text of messages that spells a control token stays text. *count <= capacity,
+// or GRAFT_E_CONTEXT_FULL.
 GRAFT_MUST_CHECK enum graft_status graft_prompt_tokens(const struct graft_model *model, const struct graft_template *template_,
-                                                       const json_t *messages, int32_t *ids, uint32_t capacity, uint32_t *count);
+                                                       const json_t *messages, int32_t *ids, uint32_t capacity,
+                                                       uint32_t *count);
 
 #endif

@@ -45,8 +45,8 @@ void graft_vocabulary_close(struct graft_vocabulary **vocabulary)
     GRAFT_FREE(ctx, vocabulary);
 }
 
-enum graft_status graft_vocabulary_tokenize(const struct graft_vocabulary *vocabulary, const char *text, size_t length, bool special,
-                                            bool bos, int32_t *ids, size_t capacity, size_t *count)
+enum graft_status graft_vocabulary_tokenize(const struct graft_vocabulary *vocabulary, const char *text, size_t length,
+                                            bool special, bool bos, int32_t *ids, size_t capacity, size_t *count)
 {
     uint64_t n = 0;
     struct graft_tokenize_options options = {.special = special, .bos = bos};
@@ -55,8 +55,8 @@ enum graft_status graft_vocabulary_tokenize(const struct graft_vocabulary *vocab
     return status;
 }
 
-enum graft_status graft_vocabulary_detokenize(const struct graft_vocabulary *vocabulary, const int32_t *ids, size_t count, bool special,
-                                              char *text, size_t capacity, size_t *length)
+enum graft_status graft_vocabulary_detokenize(const struct graft_vocabulary *vocabulary, const int32_t *ids, size_t count,
+                                              bool special, char *text, size_t capacity, size_t *length)
 {
     uint64_t n = 0;
     enum graft_status status = graft_vocab_detokenize(vocabulary->vocab, ids, count, special, text, capacity, &n);
@@ -87,8 +87,8 @@ enum graft_status graft_vocabulary_add_tokens(const struct graft_vocabulary *voc
     return add_token(vocabulary->vocab, variables, "eos_token", graft_vocab_eos(vocabulary->vocab));
 }
 
-static enum graft_status render(struct graft_ctx *ctx, const struct graft_vocabulary *vocabulary, const char *source, uint64_t bytes,
-                                json_t *variables, char **text, size_t *length)
+static enum graft_status render(struct graft_ctx *ctx, const struct graft_vocabulary *vocabulary, const char *source,
+                                uint64_t bytes, json_t *variables, char **text, size_t *length)
 {
     GRAFT_TRY(graft_vocabulary_add_tokens(vocabulary, variables));
     struct graft_template *template_;
@@ -100,8 +100,8 @@ static enum graft_status render(struct graft_ctx *ctx, const struct graft_vocabu
     return status;
 }
 
-enum graft_status graft_vocabulary_render(struct graft_ctx *ctx, const struct graft_vocabulary *vocabulary, const char *template_text,
-                                          const char *variables_json, char **text, size_t *length)
+enum graft_status graft_vocabulary_render(struct graft_ctx *ctx, const struct graft_vocabulary *vocabulary,
+                                          const char *template_text, const char *variables_json, char **text, size_t *length)
 {
     *text = NULL;
     *length = 0;
@@ -112,9 +112,9 @@ enum graft_status graft_vocabulary_render(struct graft_ctx *ctx, const struct gr
     json_error_t error;
     json_t *variables = json_loads(variables_json, JSON_REJECT_DUPLICATES, &error);
     if (!json_is_object(variables)) {
-        enum graft_status status =
-            variables ? graft_fail(GRAFT_E_ARGUMENT, "the template's variables are no JSON object")
-                      : graft_fail(GRAFT_E_ARGUMENT, "the template's variables, line %d column %d: %s", error.line, error.column, error.text);
+        enum graft_status status = variables ? graft_fail(GRAFT_E_ARGUMENT, "the template's variables are no JSON object")
+                                             : graft_fail(GRAFT_E_ARGUMENT, "the template's variables, line %d column %d: %s",
+                                                          error.line, error.column, error.text);
         json_decref(variables);
         return status;
     }
@@ -137,8 +137,8 @@ enum graft_status graft_model_vocabulary(const struct graft_model *model, const 
     return GRAFT_OK;
 }
 
-enum graft_status graft_tokenize(const struct graft_model *model, const char *text, size_t length, bool special, bool bos, int32_t *ids,
-                                 size_t capacity, size_t *count)
+enum graft_status graft_tokenize(const struct graft_model *model, const char *text, size_t length, bool special, bool bos,
+                                 int32_t *ids, size_t capacity, size_t *count)
 {
     const struct graft_vocabulary *vocabulary;
     *count = 0;
@@ -160,8 +160,8 @@ bool graft_token_is_end(const struct graft_model *model, int32_t id)
     return model->vocabulary && graft_vocab_is_end(model->vocabulary->vocab, id);
 }
 
-enum graft_status graft_render(const struct graft_model *model, const char *template_text, const char *variables_json, char **text,
-                               size_t *length)
+enum graft_status graft_render(const struct graft_model *model, const char *template_text, const char *variables_json,
+                               char **text, size_t *length)
 {
     *text = NULL;
     *length = 0;

@@ -120,12 +120,32 @@ void accumulate(uint subs)
 #endif
 }
 
-// 1 / root mean square of X in batch row `row`, from its parts.
-#define RMS_INVERSE(ss, row, push, result)                                   \
-    {                                                                        \
-        float total = 0.0;                                                   \
-        for (uint part = 0u; part < push.parts_in; part++) {                 \
-            total += ss[(row) * push.parts_in + part];                       \
-        }                                                                    \
-        result = inversesqrt(fma(total, push.inv_n, push.eps));              \
+#ifdef RMS
+// 1 / root mean square of X in batch row `n`, from its parts of the sum of squares. All invocations of a subgroup (or workgroup) take part:
+// call it in uniform control flow.
+float rms_inverse(uint n)
+{
+    float total = 0.0;
+#ifdef SUBGROUPS
+    for (uint part = gl_SubgroupInvocationID; part < push.parts_in; part += gl_SubgroupSize) {
+        total += ss[n * push.parts_in + part];
     }
+    total = subgroupAdd(total);
+#else
+    for (uint part = gl_LocalInvocationIndex; part < push.parts_in; part += WORKGROUP) {
+        total += ss[n * push.parts_in + part];
+    }
+    total = workgroup_sum(total);
+#endif
+    return inversesqrt(fma(total, push.inv_n, push.eps));
+}
+
+float inverse[C]; // of each column
+
+void find_inverse(uint n0)
+{
+    [[unroll]] for (uint c = 0u; c < C; c++) {
+        inverse[c] = rms_inverse(RMS_ROW(n0 + c));
+    }
+}
+#endif

@@ -8,22 +8,9 @@
 //   Q_LOAD(row, sub, raw, scale)  load weights sub * 32 .. + 31 of the row that starts at byte `row` (a multiple of 2)
 //   q_value(raw, i)        weights 4 i .. 4 i + 3 of the 32 (i = 0 .. 7), unscaled
 // weight = scale[part].x * value + scale[part].y, part = (4 i) / 16 when Q_PARTS is 2.
-//
-// Small unsigned values are turned into floats two at a time: as f16 bit patterns 0 .. 1023 they are subnormal numbers, value * 2^-24,
-// which HALF_TRICK unpacks exactly (unpackHalf2x16) and makes up for in the scale. Not used where f16 subnormals may be flushed.
-#ifdef HALF_TRICK
-#define Q_UNIT 16777216.0
-vec4 q_bytes(uint b)
-{
-    vec2 even = unpackHalf2x16(b & 0x00ff00ffu), odd = unpackHalf2x16((b >> 8) & 0x00ff00ffu);
-    return vec4(even.x, odd.x, even.y, odd.y);
-}
-#else
-#define Q_UNIT 1.0
 vec4 q_bytes(uint b)
 {
     return vec4(b & 255u, (b >> 8) & 255u, (b >> 16) & 255u, b >> 24);
 }
-#endif
 // The 16 bits at a byte offset that is a multiple of 2.
 #define W_HALF(byte) ((W_WORD((byte) >> 2) >> (((byte) & 2u) * 8u)) & 0xffffu)

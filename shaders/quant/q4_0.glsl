@@ -17,7 +17,7 @@ void Q_LOAD(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[Q_PARTS])
     uint w0 = W_WORD(at), w1 = W_WORD(at + 1u), w2 = W_WORD(at + 2u), w3 = W_WORD(at + 3u), w4 = W_WORD(at + 4u);
     bool odd = (byte & 2u) != 0u;
     float d = unpackHalf2x16(odd ? w0 >> 16 : w0).x;
-    scale[0] = vec2(d * Q_UNIT, -8.0 * d);
+    scale[0] = vec2(d, -8.0 * d);
     raw[0] = odd ? w1 : w0 >> 16 | w1 << 16;
     raw[1] = odd ? w2 : w1 >> 16 | w2 << 16;
     raw[2] = odd ? w3 : w2 >> 16 | w3 << 16;

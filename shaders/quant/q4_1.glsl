@@ -13,7 +13,7 @@ void Q_LOAD(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[Q_PARTS])
 {
     uint at = (row >> 2) + sub * 5u;
     vec2 dm = unpackHalf2x16(W_WORD(at));
-    scale[0] = vec2(dm.x * Q_UNIT, dm.y);
+    scale[0] = vec2(dm.x, dm.y);
     raw[0] = W_WORD(at + 1u);
     raw[1] = W_WORD(at + 2u);
     raw[2] = W_WORD(at + 3u);

@@ -25,7 +25,7 @@ void Q_LOAD(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[Q_PARTS])
         sc = (both & 15u) | ((low >> (shift + 6u)) & 3u) << 4;
         mn = ((both >> 4) & 15u) | ((middle >> (shift + 6u)) & 3u) << 4;
     }
-    scale[0] = vec2(d.x * float(sc) * Q_UNIT, -d.y * float(mn));
+    scale[0] = vec2(d.x * float(sc), -d.y * float(mn));
     uint q = at + 4u + (j >> 1) * 8u, nibble = (j & 1u) * 4u;
     [[unroll]] for (uint i = 0u; i < 8u; i++) {
         raw[i] = (W_WORD(q + i) >> nibble) & 0x0f0f0f0fu;

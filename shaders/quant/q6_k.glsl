@@ -34,6 +34,6 @@ void Q_LOAD(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[Q_PARTS])
     float d = unpackHalf2x16(W_HALF(block + 208u)).x;
     uint scales = W_HALF(block + 192u + half_ * 8u + p * 2u);
     float s0 = d * float(bitfieldExtract(int(scales), 0, 8)), s1 = d * float(bitfieldExtract(int(scales), 8, 8));
-    scale[0] = vec2(s0 * Q_UNIT, -32.0 * s0);
-    scale[1] = vec2(s1 * Q_UNIT, -32.0 * s1);
+    scale[0] = vec2(s0, -32.0 * s0);
+    scale[1] = vec2(s1, -32.0 * s1);
 }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define _GNU_SOURCE
 #include "e2e/command.h"
 
 #include <stdarg.h>
@@ -78,10 +77,4 @@ void command_file(const char *name, const char *text)
     ck_assert_ptr_nonnull(file);
     ck_assert_uint_eq(fwrite(text, 1, strlen(text), file), strlen(text));
     fclose(file);
-}
-
-const char *command_model(void)
-{
-    const char *model = getenv("GRAFT_TEST_MODEL");
-    return model && access(model, R_OK) == 0 ? model : NULL;
 }

@@ -45,10 +45,11 @@ END_TEST
 START_TEST(a_mistyped_verb_or_option_gets_a_suggestion)
 {
     static const char *const cases[][2] = {
-        {"rnu -m x", "try: graft run"},          {"bnech", "try: graft bench"},         {"tokenise hi", "try: graft tokenize"},
-        {"run --tmep 1", "try: --temp?"},        {"run -temp 1", "try: --temp?"},       {"run --repeat-penality 1", "try: --repeat-penalty?"},
-        {"bench --stage", "try: --stages?"},     {"run --stages", "belongs to graft bench"}, {"man rn", "try: graft man run"},
-        {"tokenize --specail x", "try: --special?"},
+        {"rnu -m x", "try: graft run"},         {"bnech", "try: graft bench"},
+        {"tokenise hi", "try: graft tokenize"}, {"run --tmep 1", "try: --temp?"},
+        {"run -temp 1", "try: --temp?"},        {"run --repeat-penality 1", "try: --repeat-penalty?"},
+        {"bench --stage", "try: --stages?"},    {"run --stages", "belongs to graft bench"},
+        {"man rn", "try: graft man run"},       {"tokenize --specail x", "try: --special?"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const struct ran *r = command("%s", cases[i][0]);
@@ -62,10 +63,26 @@ END_TEST
 START_TEST(mistakes_in_the_command_line_end_with_2)
 {
     static const char *const cases[] = {
-        "run -p hi --temp warm",  "run -p hi --top-p 2",     "run -p hi -n",       "run -p hi --memory 6Q", "run -p hi --raw=1",
-        "run -p a -f b",          "bench -p 1,x",            "bench -p 0 -n 0",    "bench -o xml",          "bench --weights some",
-        "eval",                   "eval -f a --tokens b",    "template",           "completion",            "completion tcsh",
-        "devices everything",     "detokenize -m x 12 twelve", "tokenize a b",     "-m x",                  "run -c 99999999999999",
+        "run -p hi --temp warm",
+        "run -p hi --top-p 2",
+        "run -p -n 3",
+        "run -p hi --memory 6Q",
+        "run -p hi --raw=1",
+        "run -p a -f b",
+        "bench -p 1,x",
+        "bench -p 0 -n 0",
+        "bench -o xml",
+        "bench --weights some",
+        "eval",
+        "eval -f a --tokens b",
+        "template",
+        "completion",
+        "completion tcsh",
+        "devices everything",
+        "detokenize -m x 12 twelve",
+        "tokenize a b",
+        "-m x",
+        "run -c 99999999999999",
         "bench -m x --synthetic llama-8b:q4_0",
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -84,8 +101,12 @@ START_TEST(files_that_cannot_be_used_end_with_3)
     command_file("cut.gguf", "GGUF\3");
     command_file("list.json", "[1, 2");
     static const char *const cases[][2] = {
-        {"inspect missing.gguf", "missing.gguf"}, {"inspect note.gguf", "note.gguf"},       {"inspect cut.gguf", "cut.gguf"},
-        {"inspect .", "directory"},               {"tokenize -m note.gguf x", "note.gguf"}, {"estimate -m cut.gguf", "cut.gguf"},
+        {"inspect missing.gguf", "missing.gguf"},
+        {"inspect note.gguf", "note.gguf"},
+        {"inspect cut.gguf", "cut.gguf"},
+        {"inspect .", "directory"},
+        {"tokenize -m note.gguf x", "note.gguf"},
+        {"estimate -m cut.gguf", "cut.gguf"},
         {"template --template t.jinja --messages missing.json", "missing.json"},
         {"template --template t.jinja --messages list.json", "line 1"},
         {"run -m note.gguf --device ref -p hi", "note.gguf"},
@@ -134,12 +155,14 @@ START_TEST(a_template_is_rendered_without_a_model)
 {
     command_file("t.jinja", "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}{% endfor %}"
                             "{% if add_generation_prompt %}<assistant>{% endif %}");
-    command_file("m.json", "{\"messages\": [{\"role\": \"user\", \"content\": \" Gr\\u00fc\\u00df dich \"}], \"bos_token\": \"<s>\", "
-                           "\"add_generation_prompt\": true}");
+    command_file("m.json",
+                 "{\"messages\": [{\"role\": \"user\", \"content\": \" Gr\\u00fc\\u00df dich \"}], \"bos_token\": \"<s>\", "
+                 "\"add_generation_prompt\": true}");
     const struct ran *r = command("template --template t.jinja --messages m.json");
     ck_assert_code(r, 0);
     ck_assert_str_eq(r->out, "<s><user>Gr\xc3\xbc\xc3\x9f dich<assistant>");
-    ck_assert_str_eq(command("template --template t.jinja --messages - < m.json")->out, "<s><user>Gr\xc3\xbc\xc3\x9f dich<assistant>");
+    ck_assert_str_eq(command("template --template t.jinja --messages - < m.json")->out,
+                     "<s><user>Gr\xc3\xbc\xc3\x9f dich<assistant>");
     json_t *text = command_json(command("template --template t.jinja --messages m.json --json"));
     ck_assert_str_eq(json_string_value(text), "<s><user>Gr\xc3\xbc\xc3\x9f dich<assistant>");
     json_decref(text);
@@ -185,8 +208,9 @@ END_TEST
 START_TEST(pages_and_completion_come_from_the_tables)
 {
     ck_assert_code(command("completion bash | bash -n"), 0);
-    const struct ran *r = command("completion bash > graft.bash && bash -c 'source graft.bash; COMP_WORDS=(graft run --te); COMP_CWORD=2; "
-                                  "_graft 2>/dev/null; echo ${COMPREPLY[@]}'");
+    const struct ran *r =
+        command("completion bash > graft.bash && bash -c 'source graft.bash; COMP_WORDS=(graft run --te); COMP_CWORD=2; "
+                "_graft 2>/dev/null; echo ${COMPREPLY[@]}'");
     ck_assert_str_eq(r->out, "--template --temp\n");
     for (size_t i = 0; i < VERB_COUNT; i++) {
         r = command("man %s", verbs[i]);

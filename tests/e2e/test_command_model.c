@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The graft command on the real model (GRAFT_TEST_MODEL), on the scalar reference: tokens, scores, answers, measurements, budget.
-#include <math.h>
+// The graft command on the real model, mostly on the scalar reference: tokens, scores, answers, measurements, budget.
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "e2e/command.h"
+#include "support/model_path.h"
 #include "support/support.h"
 
 static const char *model;
@@ -35,8 +36,9 @@ START_TEST(token_ids_of_all_golden_prompts_are_identical)
         json_t *ids = command_json(command("tokenize -m '%s' -f prompt.txt --special --no-bos --json", model));
         ck_assert_msg(json_equal(ids, json_object_get(prompt, "ids")), "ids of %s differ", name);
         json_decref(ids);
-        const struct ran *r = command("tokenize -m '%s' -f prompt.txt --special --json > ids && '%s' detokenize -m '%s' -f ids --special",
-                                      model, GRAFT_TEST_COMMAND, model);
+        const struct ran *r =
+            command("tokenize -m '%s' -f prompt.txt --special --json > ids && '%s' detokenize -m '%s' -f ids --special", model,
+                    GRAFT_TEST_COMMAND, model);
         ck_assert_str_eq(r->out, json_string_value(json_object_get(prompt, "text")));
     }
 }
@@ -104,7 +106,8 @@ START_TEST(raw_greedy_text_is_that_of_the_golden_reference)
     ck_assert_code(r, 0);
     json_t *answer = command_json(r);
     const char *got = json_string_value(json_object_get(answer, "text"));
-    ck_assert_msg(strlen(got) > 0 && strncmp(got, want, strlen(got)) == 0, "\"%s\", expected the beginning of \"%s\"", got, want);
+    ck_assert_msg(strlen(got) > 0 && strncmp(got, want, strlen(got)) == 0, "\"%s\", expected the beginning of \"%s\"", got,
+                  want);
     json_decref(answer);
 }
 END_TEST
@@ -159,8 +162,9 @@ START_TEST(bench_has_the_promised_json)
     ck_assert_code(r, 0);
     json_t *tests = command_json(r);
     ck_assert_uint_eq(json_array_size(tests), 2);
-    static const char *const keys[] = {"n_prompt",   "n_gen",    "n_seq",       "tokens_per_second", "samples",           "bandwidth_share",
-                                       "dispatches", "barriers", "submissions", "recordings",        "descriptor_updates"};
+    static const char *const keys[] = {"n_prompt",          "n_gen",      "n_seq",    "tokens_per_second", "samples",
+                                       "bandwidth_share",   "dispatches", "barriers", "submissions",       "recordings",
+                                       "descriptor_updates"};
     for (size_t i = 0; i < 2; i++) {
         for (size_t k = 0; k < sizeof keys / sizeof keys[0]; k++) {
             ck_assert_msg(json_object_get(json_array_get(tests, i), keys[k]) != NULL, "%s is missing", keys[k]);
@@ -173,14 +177,48 @@ START_TEST(bench_has_the_promised_json)
 }
 END_TEST
 
+// True if the best device is not the reference, that is, some Vulkan driver works.
+static bool has_vulkan(void)
+{
+    json_t *devices = command_json(command("devices --json"));
+    const char *kind = json_string_value(json_object_get(json_array_get(devices, 0), "kind"));
+    bool has = kind && strcmp(kind, "reference") != 0 && json_is_true(json_object_get(json_array_get(devices, 0), "usable"));
+    json_decref(devices);
+    return has;
+}
+
+START_TEST(a_decoded_token_is_one_submission_of_what_was_recorded_before)
+{
+    static const struct {
+        const char *name;
+        double most;
+    } limits[] = {{"dispatches", 190}, {"barriers", 160}, {"submissions", 1}, {"recordings", 0}, {"descriptor_updates", 0}};
+    if (!has_vulkan()) {
+        puts("skipped: no Vulkan device is usable");
+        return;
+    }
+    const struct ran *r = command("bench -m '%s' -p 0 -n 4 -r 1 -o json", model);
+    ck_assert_code(r, 0);
+    json_t *tests = command_json(r);
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        double value = json_number_value(json_object_get(json_array_get(tests, 0), limits[i].name));
+        ck_assert_msg(value <= limits[i].most, "%s per token: %g, at most %g", limits[i].name, value, limits[i].most);
+    }
+    ck_assert_double_gt(json_number_value(json_object_get(json_array_get(tests, 0), "bandwidth_share")), 0);
+    json_decref(tests);
+}
+END_TEST
+
 START_TEST(perplexity_has_an_error)
 {
-    command_file("text.txt", "The harbour was quiet in the morning, and the boats lay at the quay as they had for a hundred years. "
-                             "The fishermen came back from the sea with little in their nets.");
+    command_file("text.txt",
+                 "The harbour was quiet in the morning, and the boats lay at the quay as they had for a hundred years. "
+                 "The fishermen came back from the sea with little in their nets.");
     const struct ran *r = command("eval -m '%s' --device ref -f text.txt -c 32 --json", model);
     ck_assert_code(r, 0);
     json_t *answer = command_json(r);
-    double value = json_real_value(json_object_get(answer, "perplexity")), error = json_real_value(json_object_get(answer, "error"));
+    double value = json_real_value(json_object_get(answer, "perplexity")),
+           error = json_real_value(json_object_get(answer, "error"));
     ck_assert_msg(value > 2 && value < 200 && error > 0 && error < value, "%f +/- %f", value, error);
     json_decref(answer);
 }
@@ -198,10 +236,10 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("command with a model");
-    TCase *tests = tcase_create("on the reference");
-    model = command_model();
+    TCase *tests = tcase_create("on the real model");
+    model = graft_test_model_path();
     if (!model) {
-        puts("skipped: GRAFT_TEST_MODEL names no model");
+        puts("skipped: the real model is not there");
         return graft_test_main(suite);
     }
     tcase_add_checked_fixture(tests, golden_begin, golden_end);
@@ -215,6 +253,7 @@ int main(void)
     tcase_add_test(tests, a_full_context_ends_with_1);
     tcase_add_test(tests, inspect_shows_keys_and_tensors);
     tcase_add_test(tests, bench_has_the_promised_json);
+    tcase_add_test(tests, a_decoded_token_is_one_submission_of_what_was_recorded_before);
     tcase_add_test(tests, perplexity_has_an_error);
     tcase_add_test(tests, the_models_own_template_is_rendered);
     suite_add_tcase(suite, tests);

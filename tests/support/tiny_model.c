@@ -57,8 +57,8 @@ static void byte_token(uint32_t byte, char text[4])
 static void put_vocabulary(struct graft_test_gguf *b, const struct graft_tiny_model *m)
 {
     // A token and the merge that makes it.
-    static const char *const merges[] = {"t h", "h e", "i n", "e r", "a n", "o n", "r e", "o u", "th e", "an d", "\xc4\xa0 t", "\xc4\xa0 a",
-                                         "\xc4\xa0 w", "i s", "a t", "e n", "in g", "l l"};
+    static const char *const merges[] = {"t h",  "h e",        "i n",        "e r",        "a n", "o n", "r e", "o u",  "th e",
+                                         "an d", "\xc4\xa0 t", "\xc4\xa0 a", "\xc4\xa0 w", "i s", "a t", "e n", "in g", "l l"};
     enum { MERGES = sizeof merges / sizeof *merges, FIRST = 258 };
     static char bytes[256][4], merged[MERGES][8], rest[GRAFT_TINY_VOCAB][16];
     const char *tokens[GRAFT_TINY_VOCAB];
@@ -73,7 +73,8 @@ static void put_vocabulary(struct graft_test_gguf *b, const struct graft_tiny_mo
             types[i] = 3;
         } else if (i < FIRST + MERGES) {
             const char *space = strchr(merges[i - FIRST], ' ');
-            snprintf(merged[i - FIRST], sizeof *merged, "%.*s%s", (int)(space - merges[i - FIRST]), merges[i - FIRST], space + 1);
+            snprintf(merged[i - FIRST], sizeof *merged, "%.*s%s", (int)(space - merges[i - FIRST]), merges[i - FIRST],
+                     space + 1);
             tokens[i] = merged[i - FIRST];
         } else {
             snprintf(rest[i], sizeof rest[i], "<|unused_%u|>", i);
@@ -89,14 +90,15 @@ static void put_vocabulary(struct graft_test_gguf *b, const struct graft_tiny_mo
     graft_test_gguf_u32(b, "tokenizer.ggml.bos_token_id", GRAFT_TINY_IM_START);
     graft_test_gguf_u32(b, "tokenizer.ggml.eos_token_id", GRAFT_TINY_IM_END);
     if (!m->no_template) {
-        graft_test_gguf_text(b, "tokenizer.chat_template",
-                             "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
-                             "'\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}");
+        graft_test_gguf_text(
+            b, "tokenizer.chat_template",
+            "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
+            "'\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}");
     }
 }
 
-static void put_tensor(struct graft_test_gguf *b, const struct graft_tiny_model *m, struct graft_test_random *random, const char *name,
-                       uint32_t n_in, uint32_t n_out)
+static void put_tensor(struct graft_test_gguf *b, const struct graft_tiny_model *m, struct graft_test_random *random,
+                       const char *name, uint32_t n_in, uint32_t n_out)
 {
     if (left_out(m, name)) {
         return;
@@ -155,7 +157,8 @@ void graft_tiny_model_build(struct graft_test_gguf *b, const struct graft_tiny_m
         for (uint32_t i = 0; i < m.head_dim / 2; i++) {
             factors[i] = 1.0f + (float)i;
         }
-        graft_test_gguf_tensor(b, "rope_freqs.weight", GRAFT_TYPE_F32, 1, (uint64_t[]){m.head_dim / 2}, factors, 4 * (m.head_dim / 2));
+        graft_test_gguf_tensor(b, "rope_freqs.weight", GRAFT_TYPE_F32, 1, (uint64_t[]){m.head_dim / 2}, factors,
+                               4 * (m.head_dim / 2));
     }
     for (uint32_t i = 0; i < m.n_layer; i++) {
         const struct {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tiny llama model with random weights and a byte-level vocabulary, as a GGUF file: small enough to compute in microseconds, whole enough
-// to chat with.
+// A tiny llama model with random weights and a byte-level vocabulary, as a GGUF file: small enough to compute in microseconds,
+// whole enough to chat with.
 #ifndef GRAFT_TESTS_TINY_MODEL_H
 #define GRAFT_TESTS_TINY_MODEL_H
 
@@ -9,7 +9,8 @@
 
 enum { GRAFT_TINY_VOCAB = 290, GRAFT_TINY_IM_START = 256, GRAFT_TINY_IM_END = 257, GRAFT_TINY_PATH_BYTES = 256 };
 
-// Zero means default. The rows of formats with blocks of 256 need widths that are multiples of it: the defaults are larger then.
+// Zero means default. The rows of formats with blocks of 256 need widths that are multiples of it: the defaults are larger
+// then.
 struct graft_tiny_model {
     uint32_t type;      // of the matrices: enum graft_type
     uint32_t n_layer;   // 2

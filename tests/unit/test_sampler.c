@@ -22,7 +22,7 @@ static void tear_down(void)
 }
 
 #define SAMPLING(...) ((struct graft_sampling){.size = sizeof(struct graft_sampling), __VA_ARGS__})
-#define PLAIN .temperature = 1.0f, .top_k = UINT32_MAX, .top_p = 1.0f, .min_p = -1.0f
+#define PLAIN         .temperature = 1.0f, .top_k = UINT32_MAX, .top_p = 1.0f, .min_p = -1.0f
 
 enum { N = 6 };
 // Probabilities 0.4 0.25 0.15 0.1 0.06 0.04 of ids 10 .. 15.
@@ -55,7 +55,8 @@ static void draw(struct graft_sampler *sampler, uint32_t n, uint32_t counts[N])
     }
 }
 
-// Draw 20,000 times and compare with expected probabilities: chi-square with up to 5 degrees of freedom stays below 20.5 with probability 0.999.
+// Draw 20,000 times and compare with expected probabilities: chi-square with up to 5 degrees of freedom stays below 20.5 with
+// probability 0.999.
 static void expect(struct graft_sampling sampling, const double wanted[N])
 {
     struct graft_sampler *sampler = make(sampling);
@@ -133,9 +134,9 @@ END_TEST
 
 START_TEST(filters_come_in_their_order)
 {
-    // top-k 4 first (0.4 0.25 0.15 0.1 of 0.9), then top-p 0.8 of that (0.444 + 0.278 + 0.167), then min-p 0.5 (at least 0.2), then temperature.
-    struct graft_sampling sampling =
-        SAMPLING(.temperature = 0.5f, .top_k = 4, .top_p = 0.8f, .min_p = 0.5f, .seed = 7);
+    // top-k 4 first (0.4 0.25 0.15 0.1 of 0.9), then top-p 0.8 of that (0.444 + 0.278 + 0.167), then min-p 0.5 (at least 0.2),
+    // then temperature.
+    struct graft_sampling sampling = SAMPLING(.temperature = 0.5f, .top_k = 4, .top_p = 0.8f, .min_p = 0.5f, .seed = 7);
     expect(sampling, (double[N]){0.16 / 0.2225, 0.0625 / 0.2225});
 }
 END_TEST
@@ -170,8 +171,8 @@ START_TEST(penalties_change_the_logits_of_recent_tokens_as_published)
 {
     const int32_t once[] = {1}, thrice[] = {1, 1, 1}, old[] = {1, 3, 3};
     struct graft_sampling repeat = SAMPLING(.repeat_penalty = 2.0f);
-    ck_assert_int_eq(after_penalty(repeat, once, 1, 4.0f, 2.1f), 2); // 4 / 2 = 2 < 2.1
-    ck_assert_int_eq(after_penalty(repeat, once, 1, 4.4f, 2.1f), 1); // 2.2
+    ck_assert_int_eq(after_penalty(repeat, once, 1, 4.0f, 2.1f), 2);   // 4 / 2 = 2 < 2.1
+    ck_assert_int_eq(after_penalty(repeat, once, 1, 4.4f, 2.1f), 1);   // 2.2
     ck_assert_int_eq(after_penalty(repeat, once, 1, -1.0f, -1.9f), 2); // -1 * 2 = -2
     ck_assert_int_eq(after_penalty(repeat, once, 1, -0.9f, -1.9f), 1);
     ck_assert_int_eq(after_penalty(repeat, thrice, 3, 4.4f, 2.1f), 1); // once, however often
@@ -236,11 +237,14 @@ END_TEST
 
 START_TEST(settings_out_of_range_are_refused)
 {
-    static const struct graft_sampling bad[] = {
-        {.size = sizeof(struct graft_sampling), .temperature = NAN},    {.size = sizeof(struct graft_sampling), .top_p = 1.5f},
-        {.size = sizeof(struct graft_sampling), .top_p = -0.5f},        {.size = sizeof(struct graft_sampling), .min_p = 1.5f},
-        {.size = sizeof(struct graft_sampling), .repeat_penalty = -1},  {.size = sizeof(struct graft_sampling), .presence_penalty = INFINITY},
-        {.size = sizeof(struct graft_sampling), .penalty_window = 1u << 21}, {.size = 4000}};
+    static const struct graft_sampling bad[] = {{.size = sizeof(struct graft_sampling), .temperature = NAN},
+                                                {.size = sizeof(struct graft_sampling), .top_p = 1.5f},
+                                                {.size = sizeof(struct graft_sampling), .top_p = -0.5f},
+                                                {.size = sizeof(struct graft_sampling), .min_p = 1.5f},
+                                                {.size = sizeof(struct graft_sampling), .repeat_penalty = -1},
+                                                {.size = sizeof(struct graft_sampling), .presence_penalty = INFINITY},
+                                                {.size = sizeof(struct graft_sampling), .penalty_window = 1u << 21},
+                                                {.size = 4000}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct graft_sampler *sampler;
         ck_assert_status(graft_sampler_create(ctx, &sampler, &bad[i], 32), GRAFT_E_ARGUMENT);

@@ -274,7 +274,8 @@ START_TEST(estimate_is_what_opening_takes)
     struct graft_model_params params = {.size = sizeof params, .n_ctx = 256, .n_batch = 16, .n_seq = 3};
     ck_assert_ok(graft_model_estimate(w.ctx, w.device, path, &params, &estimate));
     for (int i = 0; i < GRAFT_MEM_CLASSES; i++) {
-        ck_assert_msg(estimate.class_bytes[i] + 4096 >= use.class_bytes[i] && use.class_bytes[i] + 8192 >= estimate.class_bytes[i],
+        ck_assert_msg(estimate.class_bytes[i] + 4096 >= use.class_bytes[i] &&
+                          use.class_bytes[i] + 8192 >= estimate.class_bytes[i],
                       "%s: estimate %llu, taken %llu", graft_mem_class_name((enum graft_mem_class)i),
                       (unsigned long long)estimate.class_bytes[i], (unsigned long long)use.class_bytes[i]);
     }
@@ -396,6 +397,25 @@ START_TEST(a_chat_reuses_its_prefix_and_retries_and_undoes)
 }
 END_TEST
 
+START_TEST(sampling_inside_chat_parameters_needs_no_size)
+{
+    struct world w;
+    open_world(&w, 256, 16, 1);
+    char answers[2][1024];
+    for (int i = 0; i < 2; i++) { // greedy, twice: a drawn answer would differ
+        struct graft_chat_params params = {.size = sizeof params, .sampling = {.temperature = -1.0f}, .max_tokens = 40};
+        struct graft_chat *chat;
+        ck_assert_ok(graft_chat_create(w.model, &chat, &params));
+        ck_assert_ok(graft_chat_send(chat, "hello", 5));
+        listen(chat, answers[i], sizeof answers[i], 100);
+        ck_assert_status(graft_chat_set_sampling(chat, &params.sampling), GRAFT_E_ARGUMENT); // alone it does
+        graft_chat_destroy(&chat);
+    }
+    ck_assert_str_eq(answers[0], answers[1]);
+    close_world(&w);
+}
+END_TEST
+
 START_TEST(control_tokens_in_a_message_stay_text)
 {
     struct world w;
@@ -474,8 +494,9 @@ START_TEST(answers_are_whole_utf8_characters)
 {
     struct world w;
     open_world(&w, 512, 16, 1);
-    struct graft_chat *chat = new_chat(&w, SAMPLING(.temperature = 5.0f, .top_k = UINT32_MAX, .top_p = 1.0f, .min_p = -1.0f, .seed = 8), 200,
-                                       true); // wild: bytes that form no characters
+    struct graft_chat *chat =
+        new_chat(&w, SAMPLING(.temperature = 5.0f, .top_k = UINT32_MAX, .top_p = 1.0f, .min_p = -1.0f, .seed = 8), 200,
+                 true); // wild: bytes that form no characters
     ck_assert_ok(graft_chat_send(chat, "x", 1));
     bool done = false;
     while (!done) {
@@ -541,10 +562,11 @@ START_TEST(every_failing_allocation_is_an_error_and_leaks_nothing)
         w = (struct world){.alloc = {.fail_at = n}};
         w.ctx = graft_test_ctx(&w.alloc, 0);
         enum graft_status status = whole_life(&w);
-        ck_assert_msg(status == GRAFT_E_MEMORY, "allocation %llu of %llu: %s (%s)", (unsigned long long)n, (unsigned long long)total,
-                      graft_status_name(status), graft_last_error());
+        ck_assert_msg(status == GRAFT_E_MEMORY, "allocation %llu of %llu: %s (%s)", (unsigned long long)n,
+                      (unsigned long long)total, graft_status_name(status), graft_last_error());
         graft_ctx_destroy(&w.ctx);
-        ck_assert_msg(w.alloc.live == 0, "allocation %llu: %llu blocks leaked", (unsigned long long)n, (unsigned long long)w.alloc.live);
+        ck_assert_msg(w.alloc.live == 0, "allocation %llu: %llu blocks leaked", (unsigned long long)n,
+                      (unsigned long long)w.alloc.live);
     }
 }
 END_TEST
@@ -562,7 +584,8 @@ START_TEST(devices_are_listed_with_the_reference_last)
     char number[16];
     snprintf(number, sizeof number, "%u", count - 1);
     struct graft_device *device;
-    ck_assert_ok(graft_device_open(ctx, &device, &(struct graft_device_params){.size = sizeof(struct graft_device_params), .select = number}));
+    ck_assert_ok(graft_device_open(
+        ctx, &device, &(struct graft_device_params){.size = sizeof(struct graft_device_params), .select = number}));
     graft_device_describe(device, &infos[0]);
     ck_assert_int_eq(infos[0].kind, GRAFT_DEVICE_REFERENCE);
     graft_device_close(&device);
@@ -632,6 +655,7 @@ int main(void)
     tcase_add_test(tc, a_budget_is_kept_or_refused_with_what_would_fit);
     tcase_add_test(tc, a_token_allocates_nothing);
     tcase_add_test(tc, a_chat_reuses_its_prefix_and_retries_and_undoes);
+    tcase_add_test(tc, sampling_inside_chat_parameters_needs_no_size);
     tcase_add_test(tc, control_tokens_in_a_message_stay_text);
     tcase_add_test(tc, a_cancelled_answer_stops_and_is_kept);
     tcase_add_test(tc, a_chat_that_fills_the_context_says_so_and_goes_on);
