@@ -13,6 +13,7 @@ enum data { ORDINARY, SHARP, EQUAL, LARGE, KINDS_OF_DATA }; // SHARP: one positi
 
 struct shape {
     uint32_t n_head, n_head_kv, head_dim;
+    bool kv_f32;
 };
 
 struct world {
@@ -23,11 +24,30 @@ struct world {
     struct graft_test_buffer q, kv, state, ao, part, counter;
 };
 
-// Half index of value d of position t of a row's KV head; values are `values` halves behind the keys.
-static uint64_t half_at(const struct world *world, uint32_t row, uint32_t head, uint32_t t, uint32_t d)
+// Number of value d of position t of a row's KV head among the keys; the values follow in the same order.
+static uint64_t index_of(const struct world *world, uint32_t row, uint32_t head, uint32_t t, uint32_t d)
 {
     uint32_t page = world->state.u[world->tables + row * TABLE_PAGES + t / GRAFT_PAGE_TOKENS];
     return (((uint64_t)page * world->shape.n_head_kv + head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) * world->shape.head_dim + d;
+}
+
+static uint64_t keys(const struct world *world) // how many there are
+{
+    return (uint64_t)world->n_pages * world->shape.n_head_kv * GRAFT_PAGE_TOKENS * world->shape.head_dim;
+}
+
+static void store(struct world *world, uint64_t at, float value)
+{
+    if (world->shape.kv_f32) {
+        world->kv.f[at] = value;
+    } else {
+        world->kv.h[at] = graft_f32_to_f16(value);
+    }
+}
+
+static double load(const struct world *world, uint64_t at)
+{
+    return (double)(world->shape.kv_f32 ? world->kv.f[at] : graft_f16_to_f32(world->kv.h[at]));
 }
 
 static void fill_pages(struct world *world, uint32_t row, enum data data, uint64_t seed)
@@ -37,9 +57,9 @@ static void fill_pages(struct world *world, uint32_t row, enum data data, uint64
         for (uint32_t head = 0; head < world->shape.n_head_kv; head++) {
             for (uint32_t d = 0; d < world->shape.head_dim; d++) {
                 float k = graft_test_random_f32(&random, -1, 1), v = graft_test_random_f32(&random, -1, 1);
-                uint64_t at = half_at(world, row, head, t, d);
-                world->kv.h[at] = graft_f32_to_f16(data == EQUAL ? 0 : k);
-                world->kv.h[at + world->kv.words] = graft_f32_to_f16(data == LARGE ? v * 65504 : v);
+                uint64_t at = index_of(world, row, head, t, d);
+                store(world, at, data == EQUAL ? 0 : k);
+                store(world, at + keys(world), data == LARGE ? v * 65504 : v);
             }
         }
     }
@@ -48,14 +68,14 @@ static void fill_pages(struct world *world, uint32_t row, enum data data, uint64
 static void make_world(struct world *world, struct graft_test_gpu *gpu, struct shape shape, uint32_t n_ctx, uint32_t rows,
                        const uint32_t *lengths, enum data data)
 {
-    *world = (struct world){.gpu = gpu, .shape = {shape.n_head, shape.n_head_kv, shape.head_dim, n_ctx}, .rows = rows, .lengths = lengths};
+    *world = (struct world){.gpu = gpu, .shape = {shape.n_head, shape.n_head_kv, shape.head_dim, n_ctx, shape.kv_f32}, .rows = rows, .lengths = lengths};
     uint64_t width = (uint64_t)shape.n_head * shape.head_dim;
     uint32_t splits = graft_attention_splits(gpu->caps, &world->shape, rows);
     world->n_pages = rows * TABLE_PAGES + 1;
     world->tables = STATE_ROWS + rows * GRAFT_ROW_WORDS;
     world->q = graft_test_buffer(gpu, rows * width);
     world->ao = graft_test_buffer(gpu, rows * width);
-    world->kv = graft_test_buffer(gpu, (uint64_t)world->n_pages * shape.n_head_kv * GRAFT_PAGE_TOKENS * shape.head_dim);
+    world->kv = graft_test_buffer(gpu, keys(world) * (shape.kv_f32 ? 2 : 1));
     world->state = graft_test_buffer(gpu, world->tables + rows * TABLE_PAGES);
     world->part = graft_test_buffer(gpu, (uint64_t)rows * shape.n_head * splits * (shape.head_dim + 2));
     world->counter = graft_test_buffer(gpu, (uint64_t)rows * shape.n_head_kv * graft_attention_head_groups(&world->shape));
@@ -104,7 +124,7 @@ static void check_head(struct world *world, uint32_t row, uint32_t head)
     for (uint32_t t = 0; t < length; t++) {
         double score = 0, span = 0;
         for (uint32_t d = 0; d < s->head_dim; d++) {
-            double term = (double)world->q.f[first + d] * (double)graft_f16_to_f32(world->kv.h[half_at(world, row, head_kv, t, d)]);
+            double term = (double)world->q.f[first + d] * load(world, index_of(world, row, head_kv, t, d));
             score += term;
             span += fabs(term);
         }
@@ -123,7 +143,7 @@ static void check_head(struct world *world, uint32_t row, uint32_t head)
     for (uint32_t d = 0; d < s->head_dim; d++) {
         double want = 0, span = 0;
         for (uint32_t t = 0; t < length; t++) {
-            double term = weights[t] * (double)graft_f16_to_f32(world->kv.h[half_at(world, row, head_kv, t, d) + world->kv.words]) / sum;
+            double term = weights[t] * load(world, index_of(world, row, head_kv, t, d) + keys(world)) / sum;
             want += term;
             span += fabs(term);
         }
@@ -147,7 +167,7 @@ static void check_single_rows(struct world *batch, enum data data)
     uint64_t width = (uint64_t)s->n_head * s->head_dim;
     for (uint32_t r = 0; r < batch->rows; r++) {
         struct world one;
-        make_world(&one, batch->gpu, (struct shape){s->n_head, s->n_head_kv, s->head_dim}, s->n_ctx, 1, batch->lengths + r, data);
+        make_world(&one, batch->gpu, (struct shape){s->n_head, s->n_head_kv, s->head_dim, s->kv_f32}, s->n_ctx, 1, batch->lengths + r, data);
         memcpy(one.q.f, batch->q.f + r * width, width * 4);
         fill_pages(&one, 0, data, 100 + r);
         run(&one);
@@ -178,7 +198,8 @@ static const uint32_t lengths[] = {32, 200, 1, 33, 31, 64, 7, 100, 2, 5};
 static const uint32_t long_lengths[] = {1000, 999, 33, 1, 256, 257, 500, 640};
 
 // Query heads per KV head: 1, 2, 3, 4, 7, 8; the widths of SmolLM2 (3 of 3, 64) and Llama (4, 128) among them.
-static const struct shape shapes[] = {{2, 2, 16}, {4, 2, 64}, {9, 3, 64}, {3, 1, 96}, {8, 2, 128}, {7, 1, 64}, {16, 2, 16}, {8, 1, 96}};
+static const struct shape shapes[] = {{2, 2, 16, false}, {4, 2, 64, true}, {9, 3, 64, false}, {3, 1, 96, false}, {8, 2, 128, false},
+                                      {7, 1, 64, false}, {16, 2, 16, true}, {8, 1, 96, false}};
 
 START_TEST(outputs_are_the_weighted_means_in_every_shape)
 {
@@ -210,7 +231,7 @@ START_TEST(splits_of_long_sequences_add_up_and_rows_keep_their_bits)
     }
     uint32_t most = 1;
     for (uint32_t s = 0; s < sizeof shapes / sizeof *shapes; s += 2) {
-        struct graft_attention_shape shape = {shapes[s].n_head, shapes[s].n_head_kv, shapes[s].head_dim, 1024};
+        struct graft_attention_shape shape = {shapes[s].n_head, shapes[s].n_head_kv, shapes[s].head_dim, 1024, false};
         uint32_t splits = graft_attention_splits(gpu.caps, &shape, 1);
         most = splits > most ? splits : most;
         one_case(&gpu, shapes[s], 1024, 1, long_lengths, s % 4 ? SHARP : ORDINARY);

@@ -18,6 +18,7 @@ struct world {
     struct graft_test_matrix w[3]; // q, k, v
     uint32_t base[3];              // byte offsets in the binding
     uint32_t rows, n_pages, state_rope;
+    bool kv_f32;
     struct graft_test_buffer weights, xn, ss, state, q, kv;
 };
 
@@ -43,7 +44,7 @@ static void make_buffers(struct world *world, struct graft_test_gpu *gpu, uint32
     world->ss = graft_test_buffer(gpu, (uint64_t)padded * PARTS);
     world->state = graft_test_buffer(gpu, world->state_rope + padded * h->rope_dim);
     world->q = graft_test_buffer(gpu, (uint64_t)padded * h->n_head * h->head_dim);
-    world->kv = graft_test_buffer(gpu, (uint64_t)world->n_pages * h->n_head_kv * GRAFT_PAGE_TOKENS * h->head_dim);
+    world->kv = graft_test_buffer(gpu, (uint64_t)world->n_pages * h->n_head_kv * GRAFT_PAGE_TOKENS * h->head_dim * (world->kv_f32 ? 2 : 1));
     for (uint32_t i = 0; i < 3; i++) {
         graft_test_matrix_put(&world->w[i], &world->weights, world->base[i]);
     }
@@ -78,6 +79,7 @@ static void run_segments(struct world *world, uint32_t from, uint32_t to)
         n_out[i - from] = world->w[i].n_out;
     }
     ck_assert_ok(graft_kernel_matmul(&kernel, GRAFT_MATMUL_QKV, world->gpu->caps, &variant, world->w[0].type, to - from, n_out, world->rows));
+    kernel.pipeline.constants[GRAFT_QKV_CONSTANT_F32] = world->kv_f32;
     struct graft_matmul_push *push = &kernel.push.matmul;
     for (uint32_t i = from; i < to; i++) {
         push->base[i - from] = world->base[i];
@@ -137,20 +139,26 @@ static double expected(const struct world *world, uint32_t kind, uint32_t row, u
     return own * c + other * s;
 }
 
-static void check_page_value(struct world *world, uint64_t half, double want, double bound)
+// at: number of the value among keys, then values.
+static void check_page_value(struct world *world, uint64_t at, double want, double bound)
 {
-    double got = (double)graft_f16_to_f32(world->kv.h[half]);
-    if (fabs(want) + bound >= 65504) { // f16 ends here; beyond it the largest value and infinity are both allowed
-        ck_assert_msg(fabs(want) - bound < 65504 || fabs(got) >= 65504, "KV %llu: %g, expected %g", (unsigned long long)half, got, want);
+    if (world->kv_f32) {
+        graft_test_close(world->kv.f[at], want, bound, world->gpu, "KV", at);
         return;
     }
-    graft_test_close((float)got, want, bound + fabs(want) * 0x1p-10 + 0x1p-24, world->gpu, "KV", half);
+    double got = (double)graft_f16_to_f32(world->kv.h[at]);
+    if (fabs(want) + bound >= 65504) { // f16 ends here; beyond it the largest value and infinity are both allowed
+        ck_assert_msg(fabs(want) - bound < 65504 || fabs(got) >= 65504, "KV %llu: %g, expected %g", (unsigned long long)at, got, want);
+        return;
+    }
+    graft_test_close((float)got, want, bound + fabs(want) * 0x1p-10 + 0x1p-24, world->gpu, "KV", at);
 }
 
 static void check(struct world *world)
 {
     const struct heads *h = &world->heads;
     uint32_t width = h->n_head * h->head_dim, written = 0;
+    uint64_t values = world->kv.words / (1 + world->kv_f32); // keys, and as many values
     for (uint32_t r = 0; r < world->rows; r++) {
         double bound;
         for (uint32_t o = 0; o < width; o++) {
@@ -161,16 +169,16 @@ static void check(struct world *world)
         uint32_t at = slot(r, world->n_pages);
         for (uint32_t kind = 1; kind < 3; kind++) {
             for (uint32_t o = 0; o < h->n_head_kv * h->head_dim; o++) {
-                uint64_t half = (((uint64_t)at / GRAFT_PAGE_TOKENS * h->n_head_kv + o / h->head_dim) * GRAFT_PAGE_TOKENS + at % GRAFT_PAGE_TOKENS) *
-                                    h->head_dim + o % h->head_dim;
+                uint64_t value = (((uint64_t)at / GRAFT_PAGE_TOKENS * h->n_head_kv + o / h->head_dim) * GRAFT_PAGE_TOKENS + at % GRAFT_PAGE_TOKENS) *
+                                     h->head_dim + o % h->head_dim;
                 double want = expected(world, kind, r, o, &bound);
-                check_page_value(world, half + (kind == 2 ? world->kv.words : 0), want, bound);
-                written++;
+                check_page_value(world, value + (kind == 2 ? values : 0), want, bound);
+                written += 1 + world->kv_f32; // half words
             }
         }
     }
     // Nothing else was written but slot 0 of page 0, which rows beyond the batch use.
-    uint32_t poisoned = 0, spare = h->n_head_kv * h->head_dim * (graft_test_padded(world->rows) > world->rows);
+    uint32_t poisoned = 0, spare = (1 + world->kv_f32) * h->n_head_kv * h->head_dim * (graft_test_padded(world->rows) > world->rows);
     for (uint64_t i = 0; i < world->kv.words; i++) {
         poisoned += graft_test_poisoned(&world->kv, i);
     }
@@ -182,8 +190,9 @@ static void check_single_rows(struct world *batch)
 {
     const struct heads *h = &batch->heads;
     uint32_t n_in = batch->w[0].n_in, width = h->n_head * h->head_dim;
-    struct world one = {.heads = *h, .w = {batch->w[0], batch->w[1], batch->w[2]}};
+    struct world one = {.heads = *h, .w = {batch->w[0], batch->w[1], batch->w[2]}, .kv_f32 = batch->kv_f32};
     make_buffers(&one, batch->gpu, 1);
+    uint32_t bytes = batch->kv_f32 ? 4 : 2; // of a value
     for (uint32_t r = 0; r < batch->rows; r++) {
         memcpy(one.xn.f, batch->xn.f + (uint64_t)r * n_in, n_in * 4);
         memcpy(one.ss.f, batch->ss.f + r * PARTS, PARTS * 4);
@@ -196,7 +205,8 @@ static void check_single_rows(struct world *batch)
             uint64_t a = (((uint64_t)from / GRAFT_PAGE_TOKENS * h->n_head_kv + head) * GRAFT_PAGE_TOKENS + from % GRAFT_PAGE_TOKENS) * h->head_dim;
             uint64_t b = (((uint64_t)to / GRAFT_PAGE_TOKENS * h->n_head_kv + head) * GRAFT_PAGE_TOKENS + to % GRAFT_PAGE_TOKENS) * h->head_dim;
             bool value = i >= h->n_head_kv;
-            same = same && memcmp(batch->kv.h + a + (value ? batch->kv.words : 0), one.kv.h + b + (value ? one.kv.words : 0), h->head_dim * 2) == 0;
+            same = same && memcmp(batch->kv.b + a * bytes + (value ? batch->kv.words * 2 : 0), one.kv.b + b * bytes + (value ? one.kv.words * 2 : 0),
+                                  h->head_dim * bytes) == 0;
         }
         ck_assert_msg(same, "%s, type %u: row %u of %u differs from the row alone", batch->gpu->mask, batch->w[0].type, r, batch->rows);
     }
@@ -208,6 +218,7 @@ static void one_case(struct graft_test_gpu *gpu, uint32_t type, uint32_t n_in, u
     struct world world;
     memset(&world, 0, sizeof world);
     world.heads = all_heads[rows > 8 ? 1 : (n_in / 32 + rows + type) % (sizeof all_heads / sizeof *all_heads)];
+    world.kv_f32 = rows == 8 && type == GRAFT_TYPE_Q4_1;
     for (uint32_t i = 0; i < 3; i++) {
         uint32_t n_head = i == 0 ? world.heads.n_head : world.heads.n_head_kv;
         ck_assert(graft_test_matrix(&world.w[i], type, n_in, n_head * world.heads.head_dim, data, n_in + rows + 1000 * i));
