@@ -20,6 +20,7 @@ layout(constant_id = 2) const uint POSITIONS = 4;  // of an invocation in a tile
 layout(constant_id = 3) const uint QUADS_OF_K = 8; // head_dim / 8
 layout(constant_id = 4) const uint PAIRS = 4;      // pairs of dimensions an invocation owns for the values: ceil(head_dim / 2 / WORKGROUP)
 layout(constant_id = 5) const uint SPLITS = 1;
+layout(constant_id = 6) const uint KV_F32 = 0;      // keys and values are f32 instead of f16
 VEC4S(0, q)
 QUADS(1, kv)
 WORDS(2, kv_words)
@@ -69,7 +70,7 @@ void main()
         [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
             uint t = min(tile * TILE + p * WORKGROUP + lane, length - 1u);
             uint page = state[table + t / GRAFT_PAGE_TOKENS];
-            k_at[p] = ((page * push.n_head_kv + kv_head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) * QUADS_OF_K;
+            k_at[p] = ((page * push.n_head_kv + kv_head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) * QUADS_OF_K * (1u + KV_F32);
             [[unroll]] for (uint h = 0u; h < HEADS; h++) {
                 score[h * POSITIONS + p] = 0.0;
             }
@@ -77,9 +78,14 @@ void main()
         [[unroll]] for (uint i = 0u; i < QUADS_OF_K; i++) {
             vec4 low[POSITIONS], high[POSITIONS];
             [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
-                uvec4 k = QUAD(kv, k_at[p] + i);
-                low[p] = vec4(unpackHalf2x16(k.x), unpackHalf2x16(k.y));
-                high[p] = vec4(unpackHalf2x16(k.z), unpackHalf2x16(k.w));
+                if (KV_F32 != 0u) {
+                    low[p] = uintBitsToFloat(QUAD(kv, k_at[p] + i * 2u));
+                    high[p] = uintBitsToFloat(QUAD(kv, k_at[p] + i * 2u + 1u));
+                } else {
+                    uvec4 k = QUAD(kv, k_at[p] + i);
+                    low[p] = vec4(unpackHalf2x16(k.x), unpackHalf2x16(k.y));
+                    high[p] = vec4(unpackHalf2x16(k.z), unpackHalf2x16(k.w));
+                }
             }
             [[unroll]] for (uint h = 0u; h < HEADS; h++) {
                 vec4 a = VEC4(q, q_at[h] + i * 2u), b = VEC4(q, q_at[h] + i * 2u + 1u);
@@ -122,9 +128,14 @@ void main()
                 uint t = tile * TILE + p * WORKGROUP + j;
                 uint page = state[table + t / GRAFT_PAGE_TOKENS];
                 uint v_at = push.v_quads * 4u +
-                            ((page * push.n_head_kv + kv_head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) * QUADS_OF_K * 4u;
+                            ((page * push.n_head_kv + kv_head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) * QUADS_OF_K * (4u + 4u * KV_F32);
                 vec2 v[PAIRS];
-                if (PAIRS % 4u == 0u) {
+                if (KV_F32 != 0u) {
+                    [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
+                        uint at = v_at + min(lane * PAIRS + i, QUADS_OF_K * 4u - 1u) * 2u;
+                        v[i] = vec2(uintBitsToFloat(WORD(kv_words, at)), uintBitsToFloat(WORD(kv_words, at + 1u)));
+                    }
+                } else if (PAIRS % 4u == 0u) {
                     [[unroll]] for (uint i = 0u; i < PAIRS / 4u; i++) {
                         uvec4 four = QUAD(kv, v_at / 4u + min(lane * (PAIRS / 4u) + i, QUADS_OF_K - 1u));
                         v[i * 4u] = unpackHalf2x16(four.x);

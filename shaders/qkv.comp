@@ -3,8 +3,8 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 // Queries, keys and values of a layer: y = W xn / rms; rotary embedding on queries and keys (Su 2021; adjacent pairs); queries times
-// attention_scale go to Q, keys and values as f16 into the row's KV slot.
-//   weights [segments][rows][n_in] quantized   xn [n][n_embd]   ss [n][parts_in]   state   q_out [n][n_head][head_dim]   kv f16 pages
+// attention_scale go to Q, keys and values as f16 (f32 with KV_F32) into the row's KV slot.
+//   weights [segments][rows][n_in] quantized   xn [n][n_embd]   ss [n][parts_in]   state   q_out [n][n_head][head_dim]   kv pages
 // Segments follow each other in the grid (x); y is the column tile. R is even. Reference: runtime/ref/qkv.c.
 #include "params.h"
 #include "lib/io.glsl"
@@ -15,6 +15,7 @@ layout(binding = 3, std430) readonly restrict buffer state_buffer { uint state[]
 layout(binding = 4, std430) writeonly restrict buffer q_buffer { float q_out[]; };
 layout(binding = 5, std430) writeonly restrict buffer kv_buffer { uint kv[]; };
 layout(push_constant) uniform push_block { graft_matmul_push push; };
+layout(constant_id = 3) const uint KV_F32 = 0;
 #define RMS
 #define RMS_ROW(c) (c)
 #include "lib/matmul.glsl"
@@ -48,7 +49,7 @@ void main()
         uint head = out_row / push.head_dim;
         uint slot = state[push.state_rows + n * GRAFT_ROW_WORDS + GRAFT_ROW_SLOT];
         uint page = slot / GRAFT_PAGE_TOKENS, offset = slot % GRAFT_PAGE_TOKENS;
-        uint kv_at = (((page * push.n_head_kv + head) * GRAFT_PAGE_TOKENS + offset) * push.head_dim + dim) / 2u;
+        uint kv_at = (((page * push.n_head_kv + head) * GRAFT_PAGE_TOKENS + offset) * push.head_dim + dim);
         for (uint r = 0u; r < R; r += 2u) {
             vec2 y = vec2(acc[r * C + c], acc[(r + 1u) * C + c]) * inverse[c];
             if (kind != 2u && dim + r < push.rope_dim) {
@@ -60,7 +61,13 @@ void main()
                 q_out[n * push.out_stride + out_row + r] = y.x * push.scale;
                 q_out[n * push.out_stride + out_row + r + 1u] = y.y * push.scale;
             } else {
-                kv[(kind == 2u ? push.v_words : 0u) + kv_at + r / 2u] = packHalf2x16(y);
+                uint at = (kind == 2u ? push.v_words : 0u) + (KV_F32 != 0u ? kv_at + r : (kv_at + r) / 2u);
+                if (KV_F32 != 0u) {
+                    kv[at] = floatBitsToUint(y.x);
+                    kv[at + 1u] = floatBitsToUint(y.y);
+                } else {
+                    kv[at] = packHalf2x16(y);
+                }
             }
         }
     }

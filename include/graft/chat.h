@@ -42,7 +42,7 @@ struct graft_chat_params {
     size_t size;                    // sizeof(struct graft_chat_params)
     const char *system;             // system prompt; NULL = what the template does without one
     const char *template_text;      // another chat template than the file's; NULL = the file's
-    struct graft_sampling sampling; // sampling.size may stay 0 for all defaults
+    struct graft_sampling sampling; // sampling.size may stay 0 here: the fields count all the same
     uint32_t max_tokens;            // of one answer; 0 = until the context is full
     bool raw;                       // no template: text goes in as it is, special tokens in it are tokens
 };

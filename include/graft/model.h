@@ -57,7 +57,7 @@ struct graft_model_params {
     uint32_t n_ctx;    // tokens of KV cache in all, shared by the sequences; 0 = the model's trained length, at most 4096
     uint32_t n_batch;  // most rows in one step; prompts go in chunks of it; 0 = 32 on software, 128 elsewhere
     uint32_t n_seq;    // most sequences at a time; 0 = 1
-    bool exact;        // f32 activations everywhere
+    bool exact;        // f32 everywhere, also keys and values (twice the KV memory)
     bool timed;        // timestamps around every step (bench --stages)
     enum graft_weights_mode weights;
     // Called now and then while loading, done of total bytes; return false to cancel (GRAFT_E_CANCELLED). NULL = none.

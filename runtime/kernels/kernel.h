@@ -45,6 +45,9 @@ static inline uint32_t graft_variant_rows(const struct graft_variant *variant)
     return variant->owners * variant->rows;
 }
 
+// Specialization constant of qkv: keys and values are stored as f32 (0: f16).
+enum { GRAFT_QKV_CONSTANT_F32 = 3 };
+
 // Matrix kernels. type: enum graft_type of the weights. Bindings, in order:
 //   qkv       weights, xn, ss, state, q, kv         residual  weights, in, X, gain, xn, ss
 //   gate_up   weights, xn, ss, h, weights           head      weights, xn, ss, state, logits
@@ -60,6 +63,7 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, 
 // attention: q, kv, kv, state, ao, part, counter.
 struct graft_attention_shape {
     uint32_t n_head, n_head_kv, head_dim, n_ctx; // n_ctx: longest sequence
+    bool kv_f32;                                 // keys and values are f32
 };
 GRAFT_MUST_CHECK enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct graft_vk_caps *caps,
                                                           const struct graft_attention_shape *shape, uint32_t batch_rows);

@@ -31,7 +31,7 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
         p->kinds[i] = *b == 'w' && texel ? GRAFT_VK_TEXEL_U32 : *b == 'v' && texel ? GRAFT_VK_TEXEL_F32X4 : GRAFT_VK_STORAGE;
         p->access[i] = *b == 'o' ? GRAFT_VK_WRITE : *b == 'x' ? GRAFT_VK_READ_WRITE : GRAFT_VK_READ;
     }
-    p->n_constants = 3;
+    p->n_constants = kind == GRAFT_MATMUL_QKV ? GRAFT_QKV_CONSTANT_F32 + 1 : 3;
     p->constants[0] = variant->workgroup;
     p->constants[1] = variant->rows;
     p->constants[2] = variant->cols;

@@ -13,7 +13,7 @@ enum {
     SERIAL_WORK = 1 << 17 // multiplications below which waking a thread costs more than it saves
 };
 
-// Counts of f32 values (KV: f16) of every buffer.
+// Counts of f32 values (KV: bytes) of every buffer.
 struct sizes {
     uint64_t x, q, h, ss, logits, scratch, state, kv;
 };
@@ -30,7 +30,7 @@ struct exec_ref {
     float *scratch;  // [threads][sizes.scratch]
     int32_t *ids;    // [GRAFT_MAX_CANDIDATES]
     uint32_t *image; // state
-    uint16_t *kv;    // per layer: K pages, V pages
+    uint8_t *kv;     // per layer: K pages, V pages
     // the batch being computed
     struct graft_ref_state state;
     uint32_t n_out;
@@ -65,7 +65,7 @@ static bool measure(const struct graft_config *c, const struct graft_limits *lim
     out->scratch = (out->scratch + 15) & ~UINT64_C(15); // threads do not share cache lines
     out->state = graft_state_words(c, limits, limits->n_batch, &layout);
     uint64_t per_page = (uint64_t)c->n_head_kv * GRAFT_PAGE_TOKENS * c->head_dim;
-    return mul3(per_page, limits->n_pages, 2 * (uint64_t)c->n_layer, &out->kv);
+    return mul3(per_page * (limits->kv_f32 ? 4 : 2), limits->n_pages, 2 * (uint64_t)c->n_layer, &out->kv);
 }
 
 static uint32_t thread_count(void)
@@ -85,7 +85,7 @@ void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_l
     }
     uint64_t floats = 2 * s.x + 2 * s.q + s.h + 2 * s.ss + s.logits + thread_count() * s.scratch + s.state;
     bytes[GRAFT_MEM_SCRATCH] += 4 * (floats + 2 * GRAFT_MAX_CANDIDATES) + BLOCKS * PER_BLOCK;
-    bytes[GRAFT_MEM_KV] += 2 * s.kv + PER_BLOCK;
+    bytes[GRAFT_MEM_KV] += s.kv + PER_BLOCK;
     bytes[GRAFT_MEM_HOST] += sizeof(struct exec_ref) + WORKERS_BYTES;
 }
 
@@ -100,7 +100,7 @@ static const float *vector(const struct graft_weight *w)
     return (const float *)(const void *)w->data;
 }
 
-static uint16_t *kv_pages(const struct exec_ref *e, uint32_t layer, uint32_t which)
+static uint8_t *kv_pages(const struct exec_ref *e, uint32_t layer, uint32_t which)
 {
     return e->kv + (2 * (uint64_t)layer + which) * (e->sizes.kv / (2 * (uint64_t)e->plan->source->config.n_layer));
 }
@@ -334,6 +334,7 @@ enum graft_status graft_exec_ref_create(struct graft_exec **out, const struct gr
     e->sizes = sizes;
     e->heads = (struct graft_ref_heads){.n_head = c->n_head,
                                         .n_head_kv = c->n_head_kv,
+                                        .kv_f32 = params->limits.kv_f32,
                                         .head_dim = c->head_dim,
                                         .rope_dim = c->rope_dim,
                                         .rope_halves = c->rope_pairs == GRAFT_ROPE_HALVES,

@@ -7,13 +7,13 @@
 #include "runtime/model/exec.h"
 #include "runtime/model/lower.h"
 
-enum { MAX_BUCKETS = 16, STATES = 2 };
+enum { MAX_BUCKETS = 16, STATES = 2, MAX_SEGMENTS = 32 };
 
 struct bucket {
-    uint32_t rows;
-    struct graft_vk_commands *commands[STATES];
-    struct graft_stage_vk *stages; // of the body's recording, then of one head
-    uint32_t n_stages;
+    uint32_t rows, n_segments;
+    struct graft_vk_commands *commands[STATES][MAX_SEGMENTS];
+    struct graft_stage_vk *stages;         // of all segments
+    uint32_t n_stages[MAX_SEGMENTS];       // of each segment
 };
 
 struct exec_vk {
@@ -78,7 +78,7 @@ struct buffer_bytes {
 static struct buffer_bytes measure(const struct graft_plan *plan, const struct graft_limits *limits, const struct graft_vk_caps *caps)
 {
     const struct graft_config *c = &plan->source->config;
-    struct graft_attention_shape shape = {c->n_head, c->n_head_kv, c->head_dim, limits->table_pages * GRAFT_PAGE_TOKENS};
+    struct graft_attention_shape shape = {c->n_head, c->n_head_kv, c->head_dim, limits->table_pages * GRAFT_PAGE_TOKENS, limits->kv_f32};
     uint64_t n = whole_tiles(limits->n_batch), out = whole_tiles(limits->n_out);
     struct graft_state_layout layout;
     struct buffer_bytes b = {0};
@@ -96,7 +96,7 @@ static struct buffer_bytes measure(const struct graft_plan *plan, const struct g
     b.logits = out * c->n_vocab * 4;
     b.top = out * graft_lower_top_chunks(plan, caps) * GRAFT_TOP_K * 8;
     b.state = graft_state_words(c, limits, (uint32_t)n, &layout) * 4ull;
-    uint64_t per_page = 2ull * c->n_head_kv * GRAFT_PAGE_TOKENS * c->head_dim * 2;
+    uint64_t per_page = 2ull * c->n_head_kv * GRAFT_PAGE_TOKENS * c->head_dim * (limits->kv_f32 ? 4 : 2);
     b.overflow = !graft_mul_u64(per_page, limits->n_pages, &b.kv) || b.kv > UINT32_MAX;
     return b;
 }
@@ -183,24 +183,49 @@ static struct graft_lowering lowering(struct exec_vk *e, uint32_t rows, uint32_t
     };
 }
 
-// Record steps into *out. stages may be NULL.
+// Record steps into n_segments recordings of about as many steps each, at out[0 ..]. stages, n_stages may be NULL.
 static enum graft_status record(struct exec_vk *e, const struct graft_step *steps, uint32_t n_steps, uint32_t rows, uint32_t state,
-                                struct graft_stage_vk *stages, uint32_t *n_stages, struct graft_vk_commands **out)
+                                uint32_t n_segments, struct graft_stage_vk *stages, uint32_t *n_stages, struct graft_vk_commands **out)
 {
     struct graft_lowering lo = lowering(e, rows, state);
     lo.stages = stages;
-    GRAFT_TRY(graft_vk_commands_create(e->vk, out, e->max_dispatches, e->timed));
-    lo.commands = *out;
     enum graft_status status = GRAFT_OK;
-    for (uint32_t i = 0; i < n_steps && status == GRAFT_OK; i++) {
-        status = graft_lower_step(&lo, &steps[i]);
+    for (uint32_t s = 0, i = 0; s < n_segments && status == GRAFT_OK; s++) {
+        uint32_t first_stage = lo.n_stages, end = (uint32_t)((uint64_t)n_steps * (s + 1) / n_segments);
+        GRAFT_TRY(graft_vk_commands_create(e->vk, &out[s], e->max_dispatches, e->timed));
+        lo.commands = out[s];
+        for (; i < end && status == GRAFT_OK; i++) {
+            status = graft_lower_step(&lo, &steps[i]);
+        }
+        e->n_pipelines = lo.n_pipelines; // what was taken is put back at the end, whatever happened
+        if (n_stages) {
+            n_stages[s] = lo.n_stages - first_stage;
+        }
+        if (status == GRAFT_OK) {
+            status = graft_vk_commands_end(out[s]);
+        }
     }
-    e->n_pipelines = lo.n_pipelines; // what was taken is put back at the end, whatever happened
-    if (n_stages) {
-        *n_stages = lo.n_stages;
+    return status;
+}
+
+// Segments so that one submission stays far below the drivers' watchdogs (2 s on Windows, 10 s on amdgpu) by a careful guess of the device's
+// speed; software has none, there the submission's own time-out counts.
+static uint32_t segments(const struct exec_vk *e, uint32_t rows)
+{
+    double operations = 0, rate, limit_s = 0.25;
+    for (uint32_t i = 0; i < e->plan->n_body; i++) {
+        for (uint32_t k = 0; k < 3 && e->plan->body[i].weight[k] && e->plan->body[i].kind != GRAFT_STEP_EMBED; k++) {
+            operations += 2.0 * e->plan->body[i].weight[k]->n_in * e->plan->body[i].weight[k]->n_out * rows;
+        }
     }
-    GRAFT_TRY(status);
-    return graft_vk_commands_end(*out);
+    switch (graft_vk_caps(e->vk)->kind) {
+    case GRAFT_VK_DISCRETE: rate = 1e12; break;
+    case GRAFT_VK_SOFTWARE: rate = 5e9, limit_s = 5; break;
+    default: rate = 1e11; break;
+    }
+    double n = operations / rate / limit_s + 1;
+    uint32_t most = e->plan->n_body < MAX_SEGMENTS ? e->plan->n_body : MAX_SEGMENTS;
+    return n < most ? (uint32_t)n : most;
 }
 
 static enum graft_status record_buckets(struct exec_vk *e)
@@ -209,10 +234,12 @@ static enum graft_status record_buckets(struct exec_vk *e)
     e->n_body = buckets(e->limits.n_batch, rows);
     for (uint32_t i = 0; i < e->n_body; i++) {
         e->body[i].rows = rows[i];
+        e->body[i].n_segments = segments(e, rows[i]);
     }
     e->n_head = buckets(e->limits.n_out, rows);
     for (uint32_t i = 0; i < e->n_head; i++) {
         e->head[i].rows = rows[i];
+        e->head[i].n_segments = 1;
     }
     e->max_dispatches = graft_lower_max_dispatches(e->plan, graft_vk_caps(e->vk));
     e->pipelines_capacity = (e->n_body + e->n_head) * STATES * e->max_dispatches + e->max_dispatches; // the last for peek
@@ -223,7 +250,8 @@ static enum graft_status record_buckets(struct exec_vk *e)
         GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &bucket->stages, e->max_dispatches, "stages of a recording"));
         for (uint32_t state = 0; state < STATES; state++) {
             GRAFT_TRY(record(e, head ? e->plan->head : e->plan->body, head ? 2 : e->plan->n_body, bucket->rows, state,
-                             state == 0 ? bucket->stages : NULL, state == 0 ? &bucket->n_stages : NULL, &bucket->commands[state]));
+                             bucket->n_segments, state == 0 ? bucket->stages : NULL, state == 0 ? bucket->n_stages : NULL,
+                             bucket->commands[state]));
         }
         if (head && e->readback) {
             struct graft_vk_commands **copy = &e->copy[i - e->n_body];
@@ -243,10 +271,13 @@ static enum graft_status run(struct graft_exec *exec, const struct graft_exec_ba
     uint32_t state = e->state, n = 0;
     struct graft_vk_commands *list[3];
     graft_state_fill(&e->plan->source->config, &e->limits, &e->layout, body->rows, batch, e->buffers.state[state]->mapped);
-    list[n++] = body->commands[state];
+    for (uint32_t s = 0; s + 1 < body->n_segments; s++) {
+        GRAFT_TRY(graft_vk_submit(e->vk, &body->commands[state][s], 1));
+    }
+    list[n++] = body->commands[state][body->n_segments - 1];
     if (batch->n_out) {
         uint32_t head = bucket_of(e->head, e->n_head, batch->n_out);
-        list[n++] = e->head[head].commands[state];
+        list[n++] = e->head[head].commands[state][0];
         if (batch->logits && e->readback) {
             list[n++] = e->copy[head];
         }
@@ -305,26 +336,33 @@ static enum graft_status logits(struct graft_exec *exec, uint32_t o, const float
     return GRAFT_OK;
 }
 
+// Append the stages of one recording.
+static enum graft_status stages_of(struct exec_vk *e, struct graft_vk_commands *commands, const struct graft_stage_vk *list, uint32_t n_list,
+                                   struct graft_stage *out, uint32_t capacity, uint32_t *n)
+{
+    uint64_t *ns = NULL;
+    GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &ns, n_list, "stage times"));
+    enum graft_status status = e->timed ? graft_vk_times(commands, ns, n_list) : GRAFT_OK;
+    for (uint32_t i = 0; status == GRAFT_OK && i < n_list; i++, (*n)++) {
+        if (*n < capacity) {
+            out[*n] = (struct graft_stage){list[i].step, list[i].kernel, ns[i], list[i].workgroups, list[i].weight_bytes};
+        }
+    }
+    GRAFT_FREE(e->ctx, &ns);
+    return status;
+}
+
 static enum graft_status stages(struct graft_exec *exec, uint32_t n_rows, struct graft_stage *out, uint32_t *count)
 {
-    enum { MOST = 4096 };
     struct exec_vk *e = self_of(exec);
-    const struct bucket *parts[2] = {&e->body[bucket_of(e->body, e->n_body, n_rows)], &e->head[0]};
-    uint32_t n = 0, capacity = *count;
+    const struct bucket *body = &e->body[bucket_of(e->body, e->n_body, n_rows)], *head = &e->head[0];
+    uint32_t n = 0, first = 0, capacity = *count;
     uint32_t last = (e->state + STATES - 1) % STATES; // the recording that ran last
-    for (uint32_t p = 0; p < 2; p++) {
-        uint64_t *ns = NULL;
-        GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &ns, parts[p]->n_stages, "stage times"));
-        enum graft_status status = e->timed ? graft_vk_times(parts[p]->commands[last], ns, parts[p]->n_stages) : GRAFT_OK;
-        for (uint32_t i = 0; status == GRAFT_OK && i < parts[p]->n_stages; i++, n++) {
-            if (n < capacity) {
-                const struct graft_stage_vk *stage = &parts[p]->stages[i];
-                out[n] = (struct graft_stage){stage->step, stage->kernel, ns[i], stage->workgroups, stage->weight_bytes};
-            }
-        }
-        GRAFT_FREE(e->ctx, &ns);
-        GRAFT_TRY(status);
+    for (uint32_t s = 0; s < body->n_segments; s++) {
+        GRAFT_TRY(stages_of(e, body->commands[last][s], body->stages + first, body->n_stages[s], out, capacity, &n));
+        first += body->n_stages[s];
     }
+    GRAFT_TRY(stages_of(e, head->commands[last][0], head->stages, head->n_stages[0], out, capacity, &n));
     *count = n;
     return n > capacity ? graft_fail(GRAFT_E_LIMIT, "%u stages, room for %u", n, capacity) : GRAFT_OK;
 }
@@ -348,7 +386,7 @@ static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_b
     uint32_t rows = e->body[bucket_of(e->body, e->n_body, batch->n_rows)].rows, taken = e->n_pipelines;
     enum graft_status status;
     graft_state_fill(c, &e->limits, &e->layout, rows, batch, b->state[0]->mapped);
-    GRAFT_TRY_OUT(record(e, e->plan->body, n_steps, rows, 0, NULL, NULL, &commands), status, out);
+    GRAFT_TRY_OUT(record(e, e->plan->body, n_steps, rows, 0, 1, NULL, NULL, &commands), status, out);
     GRAFT_TRY_OUT(graft_vk_submit(e->vk, &commands, 1), status, out);
     GRAFT_TRY_OUT(graft_vk_wait(e->vk), status, out);
     if (buffer != GRAFT_BUFFER_SS) {
@@ -393,8 +431,10 @@ static void destroy(struct graft_exec **exec)
     struct graft_ctx *ctx = e->ctx;
     for (uint32_t i = 0; i < MAX_BUCKETS; i++) {
         for (uint32_t s = 0; s < STATES; s++) {
-            graft_vk_commands_destroy(&e->body[i].commands[s]);
-            graft_vk_commands_destroy(&e->head[i].commands[s]);
+            for (uint32_t k = 0; k < MAX_SEGMENTS; k++) {
+                graft_vk_commands_destroy(&e->body[i].commands[s][k]);
+            }
+            graft_vk_commands_destroy(&e->head[i].commands[s][0]);
         }
         graft_vk_commands_destroy(&e->copy[i]);
         GRAFT_FREE(ctx, &e->body[i].stages);

@@ -171,6 +171,7 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
         }
         push->out_stride = config->n_head * config->head_dim;
         push->v_words = (uint32_t)(b->kv[step->layer]->bytes / 8);
+        kernel.pipeline.constants[GRAFT_QKV_CONSTANT_F32] = lo->limits->kv_f32;
         GRAFT_TRY(record(lo, &kernel, binds, step->name, bytes));
         if (to - from > 1) {
             break;
@@ -197,7 +198,8 @@ static enum graft_status lower_attention(struct graft_lowering *lo, const struct
 {
     const struct graft_config *config = &lo->plan->source->config;
     const struct graft_buffers_vk *b = lo->buffers;
-    struct graft_attention_shape shape = {config->n_head, config->n_head_kv, config->head_dim, lo->limits->table_pages * GRAFT_PAGE_TOKENS};
+    struct graft_attention_shape shape = {config->n_head, config->n_head_kv, config->head_dim, lo->limits->table_pages * GRAFT_PAGE_TOKENS,
+                                          lo->limits->kv_f32};
     struct graft_kernel kernel;
     GRAFT_TRY(graft_kernel_attention(&kernel, lo->caps, &shape, lo->rows));
     kernel.push.attention.v_quads = (uint32_t)(b->kv[step->layer]->bytes / 32);

@@ -7,7 +7,7 @@
 //   XN     [n][n_embd]            X * gain of the next norm, not yet divided by the root mean square
 //   SS     [n][parts]             sums of squares of X, in parts; their sum / n_embd + eps = the mean square
 //   Q      [n][n_head][head_dim]  rotated queries, already times attention_scale
-//   KV     per layer: K then V, f16, [page][n_head_kv][GRAFT_PAGE_TOKENS][head_dim]
+//   KV     per layer: K then V, f16 (f32 where limits.kv_f32), [page][n_head_kv][GRAFT_PAGE_TOKENS][head_dim]
 //   AO     [n][n_head][head_dim]  attention output
 //   H      [n][n_ff]              silu(gate) * up
 //   LOGITS [n_out][n_vocab]
@@ -56,6 +56,7 @@ struct graft_limits {
     uint32_t n_out;    // most rows of a batch whose logits are wanted
     uint32_t n_pages;  // KV pages incl. spare page 0; each holds GRAFT_PAGE_TOKENS tokens
     uint32_t table_pages; // most pages of one sequence
+    bool kv_f32;          // keys and values are kept as f32 instead of f16 (--exact)
 };
 
 // Words of a state buffer for `rows` rows and where its parts start.

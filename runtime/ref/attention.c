@@ -7,19 +7,18 @@
 #include "runtime/ref/ref.h"
 
 // K or V of token t for one KV head, as f32.
-static void load(const struct graft_ref_heads *heads, const uint32_t *table, const uint16_t *pages, uint32_t head_kv,
+static void load(const struct graft_ref_heads *heads, const uint32_t *table, const void *pages, uint32_t head_kv,
                  uint32_t t, float *out)
 {
     uint32_t page = table[t / GRAFT_PAGE_TOKENS], offset = t % GRAFT_PAGE_TOKENS;
-    const uint16_t *from =
-        pages + (((uint64_t)page * heads->n_head_kv + head_kv) * GRAFT_PAGE_TOKENS + offset) * heads->head_dim;
+    uint64_t at = (((uint64_t)page * heads->n_head_kv + head_kv) * GRAFT_PAGE_TOKENS + offset) * heads->head_dim;
     for (uint32_t d = 0; d < heads->head_dim; d++) {
-        out[d] = graft_f16_to_f32(from[d]);
+        out[d] = heads->kv_f32 ? ((const float *)pages)[at + d] : graft_f16_to_f32(((const uint16_t *)pages)[at + d]);
     }
 }
 
 void graft_ref_attention(const struct graft_ref_heads *heads, const struct graft_ref_state *state, const float *q,
-                         const uint16_t *k, const uint16_t *v, float *ao, uint32_t first, uint32_t last, float *scratch)
+                         const void *k, const void *v, float *ao, uint32_t first, uint32_t last, float *scratch)
 {
     uint32_t dim = heads->head_dim;
     float *vector = scratch;       // [dim]

@@ -27,18 +27,22 @@ void graft_ref_rope(const struct graft_ref_heads *heads, const uint32_t *rope, f
 
 // Write one head of one token into its page: [page][n_head_kv][GRAFT_PAGE_TOKENS][head_dim].
 static void store_page(const struct graft_ref_heads *heads, uint32_t slot, uint32_t head_kv, const float *values,
-                       uint16_t *pages)
+                       void *pages)
 {
     uint32_t page = slot / GRAFT_PAGE_TOKENS, offset = slot % GRAFT_PAGE_TOKENS;
     uint64_t at = (((uint64_t)page * heads->n_head_kv + head_kv) * GRAFT_PAGE_TOKENS + offset) * heads->head_dim;
     for (uint32_t d = 0; d < heads->head_dim; d++) {
-        pages[at + d] = graft_f32_to_f16(values[d]);
+        if (heads->kv_f32) {
+            ((float *)pages)[at + d] = values[d];
+        } else {
+            ((uint16_t *)pages)[at + d] = graft_f32_to_f16(values[d]);
+        }
     }
 }
 
 void graft_ref_qkv(const struct graft_ref_heads *heads, const struct graft_ref_matrix *wq, const struct graft_ref_matrix *wk,
                    const struct graft_ref_matrix *wv, const struct graft_ref_state *state, const float *xn,
-                   const float *inv_rms, float *q, uint16_t *k, uint16_t *v, uint32_t first, uint32_t last, float *scratch)
+                   const float *inv_rms, float *q, void *k, void *v, uint32_t first, uint32_t last, float *scratch)
 {
     uint32_t dim = heads->head_dim;
     float *values = scratch + wq->n_in; // [n_rows][dim]

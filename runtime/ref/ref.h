@@ -33,6 +33,7 @@ static inline const uint32_t *graft_ref_row(const struct graft_ref_state *state,
 
 struct graft_ref_heads {
     uint32_t n_head, n_head_kv, head_dim, rope_dim;
+    bool kv_f32; // keys and values are stored as f32 instead of f16
     bool rope_halves;      // pairs (i, i + rope_dim / 2) instead of (2i, 2i + 1)
     float attention_scale; // on Q
 };
@@ -52,16 +53,16 @@ void graft_ref_norm(const float *x, const float *gain, uint32_t n_rows, uint32_t
 // X[r] = E[token[r]].
 void graft_ref_embed(const struct graft_ref_matrix *embd, const struct graft_ref_state *state, float *x);
 // Heads [first, last) of n_head + 2 n_head_kv (queries, then keys, then values). xn [n_rows][n_in], inv_rms [n_rows].
-// Q [n_rows][n_head][head_dim]; k, v: f16 pages [page][n_head_kv][GRAFT_PAGE_TOKENS][head_dim].
+// Q [n_rows][n_head][head_dim]; k, v: f16 (or f32: heads->kv_f32) pages [page][n_head_kv][GRAFT_PAGE_TOKENS][head_dim].
 // scratch: n_in + n_rows * head_dim floats.
 void graft_ref_qkv(const struct graft_ref_heads *heads, const struct graft_ref_matrix *wq, const struct graft_ref_matrix *wk,
                    const struct graft_ref_matrix *wv, const struct graft_ref_state *state, const float *xn,
-                   const float *inv_rms, float *q, uint16_t *k, uint16_t *v, uint32_t first, uint32_t last, float *scratch);
+                   const float *inv_rms, float *q, void *k, void *v, uint32_t first, uint32_t last, float *scratch);
 // Rotate the pairs of one head by the row's angles: rope holds cos, sin of each pair. Su et al. 2021.
 void graft_ref_rope(const struct graft_ref_heads *heads, const uint32_t *rope, float *head);
 // AO for query heads [first, last). scratch: longest sequence + head_dim floats.
 void graft_ref_attention(const struct graft_ref_heads *heads, const struct graft_ref_state *state, const float *q,
-                         const uint16_t *k, const uint16_t *v, float *ao, uint32_t first, uint32_t last, float *scratch);
+                         const void *k, const void *v, float *ao, uint32_t first, uint32_t last, float *scratch);
 // X[r][o] += W[o] . in[r] for outputs o in [first, last). in [n_rows][n_in], X [n_rows][n_out]. scratch: n_in + n_rows floats.
 void graft_ref_residual(const struct graft_ref_matrix *w, const float *in, uint32_t n_rows, float *x, uint32_t first,
                         uint32_t last, float *scratch);

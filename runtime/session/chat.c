@@ -142,7 +142,9 @@ static enum graft_status set_up(struct graft_chat *chat, const struct graft_chat
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->ids, (uint64_t)n_ctx + 1, "a conversation's tokens"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->prompt, (uint64_t)n_ctx + 1, "a conversation's tokens"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->rows, chat->model->limits.n_batch, "a batch"));
-    GRAFT_TRY(make_sampler(chat, &params->sampling));
+    struct graft_sampling sampling = params->sampling;
+    sampling.size = sampling.size ? sampling.size : sizeof sampling; // a part of params, whose size was checked
+    GRAFT_TRY(make_sampler(chat, &sampling));
     chat->messages = json_array();
     if (!chat->messages) {
         return no_memory();

@@ -45,6 +45,7 @@ static void set_limits(struct graft_model *model, const struct graft_model_param
     uint32_t n_batch = params->n_batch ? params->n_batch : is_software(model->device) ? DEFAULT_BATCH_SOFTWARE : DEFAULT_BATCH;
     uint32_t n_seq = params->n_seq ? params->n_seq : 1;
     model->limits = graft_kv_limits(model->n_ctx, n_batch < model->n_ctx ? n_batch : model->n_ctx, n_seq);
+    model->limits.kv_f32 = params->exact;
     if (n_ctx > trained) {
         graft_log(model->ctx, GRAFT_LOG_WARN, "the context of %u tokens is longer than the %u the model was trained with",
                   n_ctx, trained);

@@ -79,8 +79,8 @@ static enum graft_status check(const struct graft_sampling *s)
 static enum graft_status with_defaults(const struct graft_sampling *given, struct graft_sampling *out)
 {
     *out = (struct graft_sampling){.size = sizeof *out};
-    if (given && given->size) {
-        if (given->size > sizeof *out) {
+    if (given) {
+        if (given->size == 0 || given->size > sizeof *out) {
             return graft_fail(GRAFT_E_ARGUMENT, "graft_sampling.size is %zu, this library knows %zu", given->size, sizeof *out);
         }
         memcpy(out, given, given->size);

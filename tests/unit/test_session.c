@@ -397,6 +397,25 @@ START_TEST(a_chat_reuses_its_prefix_and_retries_and_undoes)
 }
 END_TEST
 
+START_TEST(sampling_inside_chat_parameters_needs_no_size)
+{
+    struct world w;
+    open_world(&w, 256, 16, 1);
+    char answers[2][1024];
+    for (int i = 0; i < 2; i++) { // greedy, twice: a drawn answer would differ
+        struct graft_chat_params params = {.size = sizeof params, .sampling = {.temperature = -1.0f}, .max_tokens = 40};
+        struct graft_chat *chat;
+        ck_assert_ok(graft_chat_create(w.model, &chat, &params));
+        ck_assert_ok(graft_chat_send(chat, "hello", 5));
+        listen(chat, answers[i], sizeof answers[i], 100);
+        ck_assert_status(graft_chat_set_sampling(chat, &params.sampling), GRAFT_E_ARGUMENT); // alone it does
+        graft_chat_destroy(&chat);
+    }
+    ck_assert_str_eq(answers[0], answers[1]);
+    close_world(&w);
+}
+END_TEST
+
 START_TEST(control_tokens_in_a_message_stay_text)
 {
     struct world w;
@@ -636,6 +655,7 @@ int main(void)
     tcase_add_test(tc, a_budget_is_kept_or_refused_with_what_would_fit);
     tcase_add_test(tc, a_token_allocates_nothing);
     tcase_add_test(tc, a_chat_reuses_its_prefix_and_retries_and_undoes);
+    tcase_add_test(tc, sampling_inside_chat_parameters_needs_no_size);
     tcase_add_test(tc, control_tokens_in_a_message_stay_text);
     tcase_add_test(tc, a_cancelled_answer_stops_and_is_kept);
     tcase_add_test(tc, a_chat_that_fills_the_context_says_so_and_goes_on);
