@@ -37,13 +37,24 @@ static void estimate_print(const struct session *session, const struct graft_est
     }
 }
 
+// The device a run would choose, so that both print the same table; without any, the estimate assumes a discrete GPU.
+static int best_device(struct session *session, const struct options *options)
+{
+    int code = session_context(session, options);
+    struct graft_device_params params = {.size = sizeof params};
+    if (code == EXIT_GOOD && graft_device_open(session->ctx, &session->device, &params) == GRAFT_OK) {
+        graft_device_describe(session->device, &session->device_info);
+    }
+    return code;
+}
+
 int verb_ESTIMATE(const struct options *options)
 {
     struct session session = {0};
     struct graft_estimate estimate;
     int code = model_find(options->model, session.path);
     if (code == EXIT_GOOD) {
-        code = options->device ? session_device(&session, options) : session_context(&session, options);
+        code = options->device ? session_device(&session, options) : best_device(&session, options);
     }
     if (code == EXIT_GOOD) {
         struct graft_model_params params = session_params(options);

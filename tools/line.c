@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,8 +34,40 @@ static void use_utf8(void)
     }
 }
 
+// The terminal as it was found. While a line editor is open it passes every key on at once and echoes none: keys typed during
+// an answer, Ctrl-D among them, wait unseen for the next line, and none is lost between prompt and reading.
+static struct termios as_found;
+static volatile sig_atomic_t changed;
+
+void line_restore_terminal(void)
+{
+    if (changed) {
+        tcsetattr(STDIN_FILENO, TCSANOW, &as_found);
+        changed = 0;
+    }
+}
+
 #ifdef GRAFT_HAVE_EDIT
 #include <histedit.h>
+
+// interrupts: Ctrl-C is a signal (while an answer comes), or a key like others (while a line is edited).
+static void set_terminal(bool interrupts)
+{
+    if (!changed) {
+        if (tcgetattr(STDIN_FILENO, &as_found) != 0) {
+            return;
+        }
+        changed = 1;
+    }
+    struct termios mode = as_found;
+    mode.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+    mode.c_cc[VMIN] = 1;
+    mode.c_cc[VTIME] = 0;
+    if (!interrupts) {
+        mode.c_cc[VINTR] = _POSIX_VDISABLE;
+    }
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &mode);
+}
 
 static char *prompt_of(EditLine *edit)
 {
@@ -79,13 +112,18 @@ static unsigned char on_tab(EditLine *edit, int character)
 static void edit_open(struct line_editor *editor)
 {
     HistEvent event;
+    set_terminal(false); // before libedit looks at it
     editor->edit = el_init("graft", stdin, stdout, stderr);
     if (!editor->edit) {
+        line_restore_terminal();
         return;
     }
+    set_terminal(true);
     el_set(editor->edit, EL_CLIENTDATA, editor);
     el_set(editor->edit, EL_PROMPT, prompt_of);
     el_set(editor->edit, EL_EDITOR, "emacs");
+    el_set(editor->edit, EL_SIGNAL, 1);                  // suspension and resizing
+    el_set(editor->edit, EL_SETTY, "-d", "intr=", NULL); // libedit's own mode: Ctrl-C is a key like others
     el_set(editor->edit, EL_ADDFN, "graft-interrupt", "throw the line away", on_interrupt);
     el_set(editor->edit, EL_ADDFN, "graft-complete", "complete a command", on_tab);
     el_set(editor->edit, EL_BIND, "^C", "graft-interrupt", NULL);
@@ -154,17 +192,9 @@ enum line_event line_read(struct line_editor *editor, const char *prompt, const 
 #ifdef GRAFT_HAVE_EDIT
     if (editor->edit) {
         int count = 0;
-        struct termios before, quiet;
-        bool terminal = tcgetattr(STDIN_FILENO, &before) == 0;
-        if (terminal) { // no signal while editing: Ctrl-C is a key like others
-            quiet = before;
-            quiet.c_cc[VINTR] = _POSIX_VDISABLE;
-            tcsetattr(STDIN_FILENO, TCSANOW, &quiet);
-        }
+        set_terminal(false);
         *line = el_gets(editor->edit, &count);
-        if (terminal) {
-            tcsetattr(STDIN_FILENO, TCSANOW, &before);
-        }
+        set_terminal(true);
         if (editor->interrupted) {
             putchar('\n');
             return LINE_INTERRUPTED;
@@ -217,6 +247,7 @@ void line_close(struct line_editor **editor)
         el_end(e->edit);
     }
 #endif
+    line_restore_terminal();
     free(e->history_path);
     free(e->plain);
     free(e);

@@ -17,5 +17,7 @@ enum line_event line_read(struct line_editor *editor, const char *prompt, const 
 // Keep a line in the history.
 void line_keep(struct line_editor *editor, const char *line);
 void line_close(struct line_editor **editor);
+// Give the terminal back as it was found; for a program that ends in a signal handler.
+void line_restore_terminal(void);
 
 #endif

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "platform/plat.h"
+#include "tools/line.h"
 #include "tools/tool.h"
 
 // What the signal handler may touch: the chat that answers now, and whether it was told to stop already.
@@ -18,6 +19,7 @@ static void on_interrupt(int signal_number)
     (void)signal_number;
     struct graft_chat *chat = answering;
     if (!chat || stopped) {
+        line_restore_terminal();
         _exit(EXIT_INTERRUPTED);
     }
     stopped = 1;
