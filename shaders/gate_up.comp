@@ -12,6 +12,12 @@ VEC4S(1, x)
 layout(binding = 2, std430) readonly restrict buffer ss_buffer { float ss[]; };
 layout(binding = 3, std430) writeonly restrict buffer h_buffer { float h[]; };
 WORDS(4, weights2)
+#ifdef LORA
+QUADS(5, lora_pool)
+layout(binding = 6, std430) readonly restrict buffer table_buffer { uint lora_table[]; };
+VEC4S(7, lora_t)
+layout(binding = 8, std430) readonly restrict buffer state_buffer { uint state[]; };
+#endif
 layout(push_constant) uniform push_block { graft_matmul_push push; };
 #define SECOND_MATRIX
 #define RMS
@@ -30,6 +36,17 @@ void main()
         col[c] = (gl_WorkGroupID.y * C + c) * push.subs * 8u;
     }
     accumulate(push.subs);
+#ifdef LORA
+    [[unroll]] for (uint r = 0u; r < R; r++) {
+        lora_row[r] = push.first[0] + min(first + r % half_r, rows - 1u);
+    }
+    [[unroll]] for (uint c = 0u; c < C; c++) {
+        lora_column[c] = gl_WorkGroupID.y * C + c;
+    }
+    expand(0u, 0u, half_r);
+    expand(1u, half_r, R);
+#endif
+    reduce();
     find_inverse(gl_WorkGroupID.y * C);
     if (!LEADER) {
         return;

@@ -28,6 +28,7 @@ void main()
         col[c] = state[push.state_out + gl_WorkGroupID.y * C + c] * push.subs * 8u;
     }
     accumulate(push.subs);
+    reduce();
     find_inverse(gl_WorkGroupID.y * C);
     if (!LEADER) {
         return;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # THE list of kernels. Every entry is compiled to SPIR-V and embedded under the name <kernel>[.<format>].<variant>.
-#   graft_add_kernel(NAME name [FORMATS ...] VARIANTS ...)
+#   graft_add_kernel(NAME name [SOURCE file] [DEFINES ...] [FORMATS ...] VARIANTS ...)
 # Formats are quant/<format>.glsl. Variants are sets of -D that change declarations or extensions:
 #   lane      an invocation per weight row, texel buffers, a workgroup is one subgroup: software Vulkan
 #   team      a workgroup shares a row, shared memory, no subgroup operations: the baseline every device must pass
@@ -33,15 +33,18 @@ function(graft_compile_shader name source)
 endfunction()
 
 function(graft_add_kernel)
-  cmake_parse_arguments(K "" "NAME" "FORMATS;VARIANTS" ${ARGN})
-  set(source ${CMAKE_SOURCE_DIR}/shaders/${K_NAME}.comp)
+  cmake_parse_arguments(K "" "NAME;SOURCE" "DEFINES;FORMATS;VARIANTS" ${ARGN})
+  if(NOT K_SOURCE)
+    set(K_SOURCE ${K_NAME})
+  endif()
+  set(source ${CMAKE_SOURCE_DIR}/shaders/${K_SOURCE}.comp)
   foreach(variant ${K_VARIANTS})
     if(K_FORMATS)
       foreach(format ${K_FORMATS})
-        graft_compile_shader(${K_NAME}.${format}.${variant} ${source} ${GRAFT_VARIANT_${variant}} -DFORMAT_${format})
+        graft_compile_shader(${K_NAME}.${format}.${variant} ${source} ${GRAFT_VARIANT_${variant}} -DFORMAT_${format} ${K_DEFINES})
       endforeach()
     else()
-      graft_compile_shader(${K_NAME}.${variant} ${source} ${GRAFT_VARIANT_${variant}})
+      graft_compile_shader(${K_NAME}.${variant} ${source} ${GRAFT_VARIANT_${variant}} ${K_DEFINES})
     endif()
   endforeach()
   set(GRAFT_SHADER_HEADERS ${GRAFT_SHADER_HEADERS} PARENT_SCOPE)
@@ -54,6 +57,10 @@ graft_add_kernel(NAME attention VARIANTS lane team subgroup)
 graft_add_kernel(NAME residual FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
 graft_add_kernel(NAME gate_up FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
 graft_add_kernel(NAME head FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
+graft_add_kernel(NAME shrink VARIANTS lane team subgroup)
+graft_add_kernel(NAME qkv_lora SOURCE qkv DEFINES -DLORA FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
+graft_add_kernel(NAME residual_lora SOURCE residual DEFINES -DLORA FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
+graft_add_kernel(NAME gate_up_lora SOURCE gate_up DEFINES -DLORA FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
 graft_add_kernel(NAME top VARIANTS lane team subgroup)
 graft_add_kernel(NAME read VARIANTS lane team)
 

@@ -31,6 +31,14 @@
 #define GRAFT_ROW_SLOT 3u   // KV slot this row writes: page * GRAFT_PAGE_TOKENS + pos % GRAFT_PAGE_TOKENS
 #define GRAFT_ROW_LORA 4u   // 4 pairs (adapter slot, weight as f32 bits); slot 0xffffffff = none
 #define GRAFT_NO_SLOT 0xffffffffu
+#define GRAFT_LORA_PAIRS 4u
+
+// Adapter table: [slot][layer][target] entries of GRAFT_LORA_ENTRY words. A is [rank][n_in] f16, B is [n_out][rank] f16 with the scale folded
+// in; rank is padded to a multiple of 8, so that rows are whole uvec4. T, what shrink leaves: [row][pair][target of the stage][rank] f32.
+#define GRAFT_LORA_TARGETS 7u  // q k v o gate up down
+#define GRAFT_LORA_ENTRY 4u    // words: a, b (uvec4 offsets in the pool), rank (0: this target is not changed), 0
+#define GRAFT_LORA_RANK 256u   // most, and the stride of T
+#define GRAFT_LORA_STAGE 3u    // most targets that share an input
 
 #define GRAFT_PAGE_TOKENS 32u // tokens in one KV page
 
@@ -64,6 +72,15 @@ struct graft_matmul_push {
     GRAFT_UINT n_head_kv;    // qkv
     GRAFT_UINT v_words;      // qkv: word offset of the value half of the layer's KV binding
     GRAFT_UINT state_rows, state_out, state_rope;
+    GRAFT_UINT lora_layer, lora_n_layer; // -DLORA: the layer's row of the adapter table
+    GRAFT_UINT lora_target;              // first target of the stage: 0 qkv, 3 o, 4 gate and up, 6 down
+};
+
+// Push constants of shrink.
+struct graft_shrink_push {
+    GRAFT_UINT quads; // n_in / 8
+    GRAFT_UINT state_rows;
+    GRAFT_UINT lora_layer, lora_n_layer, lora_target;
 };
 
 // Push constants of embed.

@@ -14,6 +14,11 @@ layout(binding = 2, std430) readonly restrict buffer ss_buffer { float ss[]; };
 layout(binding = 3, std430) readonly restrict buffer state_buffer { uint state[]; };
 layout(binding = 4, std430) writeonly restrict buffer q_buffer { float q_out[]; };
 layout(binding = 5, std430) writeonly restrict buffer kv_buffer { uint kv[]; };
+#ifdef LORA
+QUADS(6, lora_pool)
+layout(binding = 7, std430) readonly restrict buffer table_buffer { uint lora_table[]; };
+VEC4S(8, lora_t)
+#endif
 layout(push_constant) uniform push_block { graft_matmul_push push; };
 layout(constant_id = 3) const uint KV_F32 = 0;
 #define RMS
@@ -38,11 +43,21 @@ void main()
         col[c] = (gl_WorkGroupID.y * C + c) * push.subs * 8u;
     }
     accumulate(push.subs);
+    uint kind = (push.kinds >> (segment * 2u)) & 3u;
+#ifdef LORA
+    [[unroll]] for (uint r = 0u; r < R; r++) {
+        lora_row[r] = push.first[segment] + min(first + r, rows - 1u);
+    }
+    [[unroll]] for (uint c = 0u; c < C; c++) {
+        lora_column[c] = gl_WorkGroupID.y * C + c;
+    }
+    expand(kind, 0u, R);
+#endif
+    reduce();
     find_inverse(gl_WorkGroupID.y * C);
     if (!LEADER || first >= rows) {
         return;
     }
-    uint kind = (push.kinds >> (segment * 2u)) & 3u;
     uint out_row = push.first[segment] + first, dim = out_row % push.head_dim;
     for (uint c = 0u; c < C; c++) {
         uint n = gl_WorkGroupID.y * C + c;

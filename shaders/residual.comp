@@ -13,6 +13,12 @@ layout(binding = 2, std430) restrict buffer residual_buffer { float residual[]; 
 layout(binding = 3, std430) readonly restrict buffer gain_buffer { float gain[]; };
 layout(binding = 4, std430) writeonly restrict buffer xn_buffer { float xn[]; };
 layout(binding = 5, std430) writeonly restrict buffer ss_buffer { float ss_out[]; };
+#ifdef LORA
+QUADS(6, lora_pool)
+layout(binding = 7, std430) readonly restrict buffer table_buffer { uint lora_table[]; };
+VEC4S(8, lora_t)
+layout(binding = 9, std430) readonly restrict buffer state_buffer { uint state[]; };
+#endif
 layout(push_constant) uniform push_block { graft_matmul_push push; };
 #include "lib/matmul.glsl"
 
@@ -26,6 +32,16 @@ void main()
         col[c] = (gl_WorkGroupID.y * C + c) * push.subs * 8u;
     }
     accumulate(push.subs);
+#ifdef LORA
+    [[unroll]] for (uint r = 0u; r < R; r++) {
+        lora_row[r] = push.first[0] + min(first + r, rows - 1u);
+    }
+    [[unroll]] for (uint c = 0u; c < C; c++) {
+        lora_column[c] = gl_WorkGroupID.y * C + c;
+    }
+    expand(0u, 0u, R);
+#endif
+    reduce();
     for (uint c = 0u; c < C; c++) {
         uint n = gl_WorkGroupID.y * C + c;
         float squares = 0.0;

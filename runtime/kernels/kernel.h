@@ -19,6 +19,7 @@ struct graft_variant {
     uint32_t rows;      // R: weight rows of a tile (even)
     uint32_t cols;      // C: batch rows of a tile
     uint32_t subgroup;  // required subgroup size, 0 = the driver's choice
+    bool lora;          // adds adapters: set by the caller, never chosen
 };
 
 // One recorded dispatch, without its buffers.
@@ -30,6 +31,7 @@ struct graft_kernel {
         struct graft_matmul_push matmul;
         struct graft_embed_push embed;
         struct graft_attention_push attention;
+        struct graft_shrink_push shrink;
         struct graft_top_push top;
         uint32_t n_quads;
     } push;
@@ -51,6 +53,7 @@ enum { GRAFT_QKV_CONSTANT_F32 = 3 };
 // Matrix kernels. type: enum graft_type of the weights. Bindings, in order:
 //   qkv       weights, xn, ss, state, q, kv         residual  weights, in, X, gain, xn, ss
 //   gate_up   weights, xn, ss, h, weights           head      weights, xn, ss, state, logits
+// and with variant->lora behind them: pool, table, t (residual and gate_up: and state).
 // push is filled by the caller except groups[] of the segments and part counts; grid: n_groups workgroups in x.
 // Errors: GRAFT_E_UNSUPPORTED (no such format), GRAFT_E_LIMIT (grid larger than the device allows).
 enum graft_matmul_kind { GRAFT_MATMUL_QKV, GRAFT_MATMUL_RESIDUAL, GRAFT_MATMUL_GATE_UP, GRAFT_MATMUL_HEAD };
@@ -70,6 +73,9 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_attention(struct graft_kernel *o
 // Splits of the positions, and query-head groups per KV head, that attention uses: sizes of its part and counter buffers.
 uint32_t graft_attention_splits(const struct graft_vk_caps *caps, const struct graft_attention_shape *shape, uint32_t batch_rows);
 uint32_t graft_attention_head_groups(const struct graft_attention_shape *shape);
+// shrink: pool, input, state, table, t.  n_in: length of the input; n_targets: matrices that share it.
+GRAFT_MUST_CHECK enum graft_status graft_kernel_shrink(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t n_in,
+                                                       uint32_t n_targets, uint32_t batch_rows);
 // top: logits, top.  Chunks of a row: out->groups[0].
 GRAFT_MUST_CHECK enum graft_status graft_kernel_top(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t n_vocab, uint32_t n_out);
 // read: data, sums.  quads: 16-byte groups to read.

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // The matrix kernels: qkv, residual, gate_up, head. Shaders of the same names; shared core in shaders/lib/matmul.glsl.
+#include <stdio.h>
+
 #include "platform/bytes.h"
 #include "runtime/kernels/kernel.h"
 
-// Bindings of each kernel: w = weights, v = input vectors, r = read, o = written, x = read and written.
+// Bindings of each kernel: w = weights, v = input vectors, p = adapter pool, r = read, o = written, x = read and written; lora: what adapters
+// add.
 static const struct {
     const char *name;
-    const char *bindings;
+    const char *bindings, *lora;
 } kinds[] = {
-    [GRAFT_MATMUL_QKV] = {"qkv", "wvrroo"},
-    [GRAFT_MATMUL_RESIDUAL] = {"residual", "wvxroo"},
-    [GRAFT_MATMUL_GATE_UP] = {"gate_up", "wvrow"},
-    [GRAFT_MATMUL_HEAD] = {"head", "wvrro"},
+    [GRAFT_MATMUL_QKV] = {"qkv", "wvrroo", "prv"},
+    [GRAFT_MATMUL_RESIDUAL] = {"residual", "wvxroo", "prvr"},
+    [GRAFT_MATMUL_GATE_UP] = {"gate_up", "wvrow", "prvr"},
+    [GRAFT_MATMUL_HEAD] = {"head", "wvrro", ""},
 };
 
 enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmul_kind kind, const struct graft_vk_caps *caps,
@@ -23,12 +26,16 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
     if (!format) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "weight type %u has no kernel", type);
     }
-    GRAFT_TRY(graft_kernel_name(out, kinds[kind].name, format, variant->kind, sizeof out->push.matmul));
+    char name[24], bindings[16];
+    snprintf(name, sizeof name, "%s%s", kinds[kind].name, variant->lora ? "_lora" : "");
+    snprintf(bindings, sizeof bindings, "%s%s", kinds[kind].bindings, variant->lora ? kinds[kind].lora : "");
+    GRAFT_TRY(graft_kernel_name(out, name, format, variant->kind, sizeof out->push.matmul));
     struct graft_vk_pipeline_params *p = &out->pipeline;
     bool texel = variant->kind == GRAFT_VARIANT_LANE;
-    for (const char *b = kinds[kind].bindings; *b; b++) {
+    for (const char *b = bindings; *b; b++) {
         uint32_t i = p->n_bindings++;
-        p->kinds[i] = *b == 'w' && texel ? GRAFT_VK_TEXEL_U32 : *b == 'v' && texel ? GRAFT_VK_TEXEL_F32X4 : GRAFT_VK_STORAGE;
+        p->kinds[i] = *b == 'w' && texel ? GRAFT_VK_TEXEL_U32 : *b == 'v' && texel ? GRAFT_VK_TEXEL_F32X4
+                       : *b == 'p' && texel ? GRAFT_VK_TEXEL_U32X4 : GRAFT_VK_STORAGE;
         p->access[i] = *b == 'o' ? GRAFT_VK_WRITE : *b == 'x' ? GRAFT_VK_READ_WRITE : GRAFT_VK_READ;
     }
     p->n_constants = kind == GRAFT_MATMUL_QKV ? GRAFT_QKV_CONSTANT_F32 + 1 : 3;

@@ -9,6 +9,11 @@
 // One row of a batch as the executor sees it.
 struct graft_exec_row {
     uint32_t token, pos, seq, slot; // seq < n_seq: which page table; slot: page * GRAFT_PAGE_TOKENS + offset
+    uint32_t n_pairs;               // adapters of this row
+    struct {
+        uint32_t slot; // of the pool's table
+        float weight;
+    } pairs[GRAFT_LORA_PAIRS];
 };
 
 struct graft_exec_batch {
@@ -38,6 +43,10 @@ struct graft_exec_functions {
     // step by step. KV: this layer's K and V of the rows' slots are not offered; SS is summed to one value per row.
     enum graft_status (*peek)(struct graft_exec *exec, const struct graft_exec_batch *batch, uint32_t n_steps, enum graft_exec_buffer buffer,
                               float *out, uint64_t capacity);
+    // Write packed adapter bytes into the pool (offset and bytes multiples of 16, inside limits.pool_bytes), and an adapter's table entries
+    // [n_layer][GRAFT_LORA_TARGETS][GRAFT_LORA_ENTRY] (see shaders/params.h). Between two batches; visible from the next one on.
+    enum graft_status (*adapter_write)(struct graft_exec *exec, uint64_t offset, const void *data, uint64_t bytes);
+    enum graft_status (*adapter_table)(struct graft_exec *exec, uint32_t slot, const uint32_t *entries);
     void (*destroy)(struct graft_exec **exec);
 };
 

@@ -29,7 +29,7 @@ struct exec_vk {
     struct graft_buffers_vk buffers;
     struct graft_vk_buffer *readback; // of logits, where they are not mapped
     struct graft_vk_commands *copy[MAX_BUCKETS];
-    struct bucket body[MAX_BUCKETS], head[MAX_BUCKETS];
+    struct bucket body[MAX_BUCKETS], adapted[MAX_BUCKETS], head[MAX_BUCKETS]; // adapted: bodies for batches with adapters
     uint32_t n_body, n_head;
     struct graft_vk_pipeline **pipelines;
     uint32_t n_pipelines, pipelines_capacity, max_dispatches;
@@ -72,7 +72,7 @@ static uint32_t bucket_of(const struct bucket *list, uint32_t n, uint32_t rows)
 
 // Bytes of every buffer that depends on shape and limits.
 struct buffer_bytes {
-    uint64_t x, ss, q, h, part, counter, logits, top, kv, state;
+    uint64_t x, ss, q, h, part, counter, logits, top, kv, state, table, lora_t;
     bool overflow;
 };
 
@@ -97,6 +97,8 @@ static struct buffer_bytes measure(const struct graft_plan *plan, const struct g
     b.logits = out * c->n_vocab * 4;
     b.top = out * graft_lower_top_chunks(plan, caps) * GRAFT_TOP_K * 8;
     b.state = graft_state_words(c, limits, (uint32_t)n, &layout) * 4ull;
+    b.table = (uint64_t)limits->n_slots * c->n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY * 4;
+    b.lora_t = limits->n_slots ? n * GRAFT_LORA_PAIRS * GRAFT_LORA_STAGE * GRAFT_LORA_RANK * 4 : 0;
     uint64_t per_page = 2ull * c->n_head_kv * GRAFT_PAGE_TOKENS * c->head_dim * (limits->kv_f32 ? 4 : 2);
     b.overflow = !graft_mul_u64(per_page, limits->n_pages, &b.kv) || b.kv > UINT32_MAX;
     return b;
@@ -126,9 +128,10 @@ void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_li
     bytes[GRAFT_MEM_WEIGHTS] += matrices + gains;
     bytes[GRAFT_MEM_KV] += b.kv * source->config.n_layer;
     bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + 2 * b.q + b.h + b.part + b.counter + b.logits * (logits_mapped(caps) ? 1 : 2) + b.top +
-                                STATES * b.state;
+                                STATES * b.state + b.lora_t;
+    bytes[GRAFT_MEM_ADAPTERS] += limits->n_slots ? limits->pool_bytes + b.table : 0;
     uint32_t rows[MAX_BUCKETS];
-    uint64_t recordings = STATES * (buckets(limits->n_batch, rows) + buckets(limits->n_out, rows));
+    uint64_t recordings = STATES * (buckets(limits->n_batch, rows) * (limits->n_slots ? 2 : 1) + buckets(limits->n_out, rows));
     uint64_t dispatches = graft_lower_max_dispatches(plan, caps);
     bytes[GRAFT_MEM_HOST] += recordings * dispatches * sizeof(struct graft_vk_pipeline *) + recordings / STATES * dispatches * sizeof(struct graft_stage_vk);
 }
@@ -166,6 +169,11 @@ static enum graft_status take_buffers(struct exec_vk *e)
     if (!logits_mapped(caps)) {
         GRAFT_TRY(graft_vk_buffer_create(e->vk, &e->readback, bytes.logits, GRAFT_VK_READBACK, GRAFT_MEM_SCRATCH, "logits on the host"));
     }
+    if (e->limits.n_slots) {
+        GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->pool, e->limits.pool_bytes, GRAFT_VK_DEVICE, GRAFT_MEM_ADAPTERS, "adapter pool"));
+        GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->table, bytes.table, GRAFT_VK_DEVICE, GRAFT_MEM_ADAPTERS, "adapter table"));
+        GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->lora_t, bytes.lora_t, GRAFT_VK_DEVICE, GRAFT_MEM_SCRATCH, "adapter activations"));
+    }
     uint32_t n_layer = e->plan->source->config.n_layer;
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &b->kv, n_layer, "KV buffers"));
     for (uint32_t l = 0; l < n_layer; l++) {
@@ -186,10 +194,11 @@ static struct graft_lowering lowering(struct exec_vk *e, uint32_t rows, uint32_t
 
 // Record steps into n_segments recordings of about as many steps each, at out[0 ..]. stages, n_stages may be NULL.
 static enum graft_status record(struct exec_vk *e, const struct graft_step *steps, uint32_t n_steps, uint32_t rows, uint32_t state,
-                                uint32_t n_segments, struct graft_stage_vk *stages, uint32_t *n_stages, struct graft_vk_commands **out)
+                                uint32_t n_segments, bool lora, struct graft_stage_vk *stages, uint32_t *n_stages, struct graft_vk_commands **out)
 {
     struct graft_lowering lo = lowering(e, rows, state);
     lo.stages = stages;
+    lo.lora = lora;
     enum graft_status status = GRAFT_OK;
     for (uint32_t s = 0, i = 0; s < n_segments && status == GRAFT_OK; s++) {
         uint32_t first_stage = lo.n_stages, end = (uint32_t)((uint64_t)n_steps * (s + 1) / n_segments);
@@ -229,6 +238,17 @@ static uint32_t segments(const struct exec_vk *e, uint32_t rows)
     return n < most ? (uint32_t)n : most;
 }
 
+// One bucket for both state buffers.
+static enum graft_status record_bucket(struct exec_vk *e, struct bucket *bucket, bool head, bool lora)
+{
+    GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &bucket->stages, e->max_dispatches, "stages of a recording"));
+    for (uint32_t state = 0; state < STATES; state++) {
+        GRAFT_TRY(record(e, head ? e->plan->head : e->plan->body, head ? 2 : e->plan->n_body, bucket->rows, state, bucket->n_segments, lora,
+                         state == 0 ? bucket->stages : NULL, state == 0 ? bucket->n_stages : NULL, bucket->commands[state]));
+    }
+    return GRAFT_OK;
+}
+
 static enum graft_status record_buckets(struct exec_vk *e)
 {
     uint32_t rows[MAX_BUCKETS];
@@ -236,6 +256,8 @@ static enum graft_status record_buckets(struct exec_vk *e)
     for (uint32_t i = 0; i < e->n_body; i++) {
         e->body[i].rows = rows[i];
         e->body[i].n_segments = segments(e, rows[i]);
+        e->adapted[i].rows = rows[i];
+        e->adapted[i].n_segments = e->body[i].n_segments;
     }
     e->n_head = buckets(e->limits.n_out, rows);
     for (uint32_t i = 0; i < e->n_head; i++) {
@@ -243,32 +265,46 @@ static enum graft_status record_buckets(struct exec_vk *e)
         e->head[i].n_segments = 1;
     }
     e->max_dispatches = graft_lower_max_dispatches(e->plan, graft_vk_caps(e->vk));
-    e->pipelines_capacity = (e->n_body + e->n_head) * STATES * e->max_dispatches + e->max_dispatches; // the last for peek
+    uint32_t n_adapted = e->limits.n_slots ? e->n_body : 0;
+    e->pipelines_capacity = (e->n_body + n_adapted + e->n_head) * STATES * e->max_dispatches + e->max_dispatches; // the last for peek
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &e->pipelines, e->pipelines_capacity, "pipelines of recordings"));
-    for (uint32_t i = 0; i < e->n_body + e->n_head; i++) {
-        bool head = i >= e->n_body;
-        struct bucket *bucket = head ? &e->head[i - e->n_body] : &e->body[i];
-        GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &bucket->stages, e->max_dispatches, "stages of a recording"));
-        for (uint32_t state = 0; state < STATES; state++) {
-            GRAFT_TRY(record(e, head ? e->plan->head : e->plan->body, head ? 2 : e->plan->n_body, bucket->rows, state,
-                             bucket->n_segments, state == 0 ? bucket->stages : NULL, state == 0 ? bucket->n_stages : NULL,
-                             bucket->commands[state]));
+    for (uint32_t i = 0; i < e->n_body; i++) {
+        GRAFT_TRY(record_bucket(e, &e->body[i], false, false));
+        if (n_adapted) {
+            GRAFT_TRY(record_bucket(e, &e->adapted[i], false, true));
         }
-        if (head && e->readback) {
-            struct graft_vk_commands **copy = &e->copy[i - e->n_body];
-            uint64_t bytes = (uint64_t)bucket->rows * e->plan->source->config.n_vocab * 4;
-            GRAFT_TRY(graft_vk_commands_create(e->vk, copy, 1, false));
-            GRAFT_TRY(graft_vk_copy(*copy, e->buffers.logits, 0, e->readback, 0, bytes));
-            GRAFT_TRY(graft_vk_commands_end(*copy));
+    }
+    for (uint32_t i = 0; i < e->n_head; i++) {
+        GRAFT_TRY(record_bucket(e, &e->head[i], true, false));
+        if (e->readback) {
+            uint64_t bytes = (uint64_t)e->head[i].rows * e->plan->source->config.n_vocab * 4;
+            GRAFT_TRY(graft_vk_commands_create(e->vk, &e->copy[i], 1, false));
+            GRAFT_TRY(graft_vk_copy(e->copy[i], e->buffers.logits, 0, e->readback, 0, bytes));
+            GRAFT_TRY(graft_vk_commands_end(e->copy[i]));
         }
     }
     return GRAFT_OK;
 }
 
+static bool has_adapters(const struct graft_exec_batch *batch)
+{
+    for (uint32_t i = 0; i < batch->n_rows; i++) {
+        if (batch->rows[i].n_pairs) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum graft_status run(struct graft_exec *exec, const struct graft_exec_batch *batch)
 {
     struct exec_vk *e = self_of(exec);
-    struct bucket *body = &e->body[bucket_of(e->body, e->n_body, batch->n_rows)];
+    bool lora = has_adapters(batch);
+    uint32_t which = bucket_of(e->body, e->n_body, batch->n_rows);
+    struct bucket *body = lora ? &e->adapted[which] : &e->body[which];
+    if (lora && !e->limits.n_slots) {
+        return graft_fail(GRAFT_E_ARGUMENT, "the model was opened without room for adapters");
+    }
     uint32_t state = e->state, n = 0;
     struct graft_vk_commands *list[3];
     graft_state_fill(&e->plan->source->config, &e->limits, &e->layout, body->rows, batch, e->buffers.state[state]->mapped);
@@ -391,7 +427,7 @@ static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_b
     uint32_t rows = e->body[bucket_of(e->body, e->n_body, batch->n_rows)].rows, taken = e->n_pipelines;
     enum graft_status status;
     graft_state_fill(c, &e->limits, &e->layout, rows, batch, b->state[0]->mapped);
-    GRAFT_TRY_OUT(record(e, e->plan->body, n_steps, rows, 0, 1, NULL, NULL, &commands), status, out);
+    GRAFT_TRY_OUT(record(e, e->plan->body, n_steps, rows, 0, 1, has_adapters(batch), NULL, NULL, &commands), status, out);
     GRAFT_TRY_OUT(graft_vk_submit(e->vk, &commands, 1), status, out);
     GRAFT_TRY_OUT(graft_vk_wait(e->vk), status, out);
     if (buffer != GRAFT_BUFFER_SS) {
@@ -427,6 +463,21 @@ out:
     return status;
 }
 
+static enum graft_status adapter_write(struct graft_exec *exec, uint64_t offset, const void *data, uint64_t bytes)
+{
+    struct exec_vk *e = self_of(exec);
+    GRAFT_TRY(graft_vk_upload(e->vk, e->buffers.pool, offset, data, bytes));
+    return graft_vk_upload_end(e->vk);
+}
+
+static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, const uint32_t *entries)
+{
+    struct exec_vk *e = self_of(exec);
+    uint64_t bytes = (uint64_t)e->plan->source->config.n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY * 4;
+    GRAFT_TRY(graft_vk_upload(e->vk, e->buffers.table, slot * bytes, entries, bytes));
+    return graft_vk_upload_end(e->vk);
+}
+
 static void destroy(struct graft_exec **exec)
 {
     if (!exec || !*exec) {
@@ -438,12 +489,14 @@ static void destroy(struct graft_exec **exec)
         for (uint32_t s = 0; s < STATES; s++) {
             for (uint32_t k = 0; k < MAX_SEGMENTS; k++) {
                 graft_vk_commands_destroy(&e->body[i].commands[s][k]);
+                graft_vk_commands_destroy(&e->adapted[i].commands[s][k]);
             }
             graft_vk_commands_destroy(&e->head[i].commands[s][0]);
         }
         graft_vk_commands_destroy(&e->copy[i]);
         GRAFT_FREE(ctx, &e->body[i].stages);
         GRAFT_FREE(ctx, &e->head[i].stages);
+        GRAFT_FREE(ctx, &e->adapted[i].stages);
     }
     while (e->n_pipelines > 0) {
         graft_vk_pipeline_put(e->vk, &e->pipelines[--e->n_pipelines]);
@@ -451,7 +504,7 @@ static void destroy(struct graft_exec **exec)
     GRAFT_FREE(ctx, &e->pipelines);
     struct graft_buffers_vk *b = &e->buffers;
     struct graft_vk_buffer **list[] = {&b->x,   &b->xn,      &b->ss,     &b->q,   &b->ao,       &b->h,       &b->part,
-                                       &b->counter, &b->logits, &b->top, &b->state[0], &b->state[1], &e->readback};
+                                       &b->counter, &b->logits, &b->top, &b->state[0], &b->state[1], &e->readback, &b->pool, &b->table, &b->lora_t};
     for (uint32_t i = 0; i < sizeof list / sizeof *list; i++) {
         graft_vk_buffer_destroy(list[i]);
     }
@@ -467,7 +520,7 @@ static void destroy(struct graft_exec **exec)
 enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk *vk, const struct graft_exec_params *params)
 {
     static const struct graft_exec_functions functions = {
-        .run = run, .candidates = candidates, .logits = logits, .stages = stages, .peek = peek, .destroy = destroy,
+        .run = run, .candidates = candidates, .logits = logits, .stages = stages, .peek = peek, .adapter_write = adapter_write, .adapter_table = adapter_table, .destroy = destroy,
     };
     struct exec_vk *e = NULL;
     *out = NULL;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "loaders/adapter.h"
 #include "platform/bytes.h"
 
 // Largest range of weights a binding can show, less what alignment may cost.
@@ -71,6 +72,42 @@ static void fill_common(const struct graft_lowering *lo, struct graft_matmul_pus
     push->state_rope = lo->layout.rope;
 }
 
+// What adapters add to a matrix kernel: its variant and push constants, and the bindings behind its own (qkv has the state already).
+static void add_lora(const struct graft_lowering *lo, const struct graft_step *step, uint32_t target, struct graft_matmul_push *push,
+                     struct graft_vk_bind *binds, bool state)
+{
+    if (!lo->lora) {
+        return;
+    }
+    push->lora_layer = step->layer;
+    push->lora_n_layer = lo->plan->source->config.n_layer;
+    push->lora_target = target;
+    binds[0] = whole(lo->buffers->pool);
+    binds[1] = whole(lo->buffers->table);
+    binds[2] = whole(lo->buffers->lora_t);
+    if (state) {
+        binds[3] = whole(lo->buffers->state[lo->state]);
+    }
+}
+
+// The dispatch in front of a step whose rows may have adapters: T = A x for the targets that share `input`.
+static enum graft_status lower_shrink(struct graft_lowering *lo, const struct graft_step *step, const struct graft_vk_buffer *input, uint32_t n_in,
+                                      uint32_t target, uint32_t n_targets)
+{
+    if (!lo->lora) {
+        return GRAFT_OK;
+    }
+    const struct graft_buffers_vk *b = lo->buffers;
+    struct graft_kernel kernel;
+    GRAFT_TRY(graft_kernel_shrink(&kernel, lo->caps, n_in, n_targets, lo->rows));
+    kernel.push.shrink.state_rows = lo->layout.rows;
+    kernel.push.shrink.lora_layer = step->layer;
+    kernel.push.shrink.lora_n_layer = lo->plan->source->config.n_layer;
+    kernel.push.shrink.lora_target = target;
+    struct graft_vk_bind binds[] = {whole(b->pool), whole(input), whole(b->state[lo->state]), whole(b->table), whole(b->lora_t)};
+    return record(lo, &kernel, binds, step->name, 0);
+}
+
 // Rows of one window of a matrix: a multiple of what a workgroup covers.
 static uint32_t window_rows(const struct graft_lowering *lo, const struct graft_variant *variant, const struct graft_weight *weight)
 {
@@ -123,6 +160,7 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
     const struct graft_config *config = &lo->plan->source->config;
     const struct graft_buffers_vk *b = lo->buffers;
     struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
+    variant.lora = lo->lora;
     uint64_t begin = UINT64_MAX, end = 0;
     struct graft_place places[3];
     uint32_t segment_rows[3] = {0};
@@ -158,10 +196,11 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
         struct graft_matmul_push *push = &kernel.push.matmul;
         fill_common(lo, push, step->weight[from]);
         uint32_t delta;
-        struct graft_vk_bind binds[] = {
+        struct graft_vk_bind binds[9] = {
             window(lo, places[from].buffer, begin, end - begin, &delta), whole(b->xn), whole(b->ss), whole(b->state[lo->state]), whole(b->q),
             whole(b->kv[step->layer]),
         };
+        add_lora(lo, step, GRAFT_TARGET_Q, push, binds + 6, false);
         uint64_t bytes = 0;
         for (uint32_t i = from; i < to; i++) {
             push->base[i - from] = delta + (to - from > 1 ? (uint32_t)(places[i].offset - begin) : 0);
@@ -182,6 +221,7 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
 
 static enum graft_status lower_qkv(struct graft_lowering *lo, const struct graft_step *step)
 {
+    GRAFT_TRY(lower_shrink(lo, step, lo->buffers->xn, step->weight[0]->n_in, GRAFT_TARGET_Q, 3));
     uint32_t from = 0;
     while (from < 3) { // neighbours of one type share a dispatch; q, k in one type and v in another is common
         uint32_t to = from + 1;
@@ -218,6 +258,11 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
     bool head = step->kind == GRAFT_STEP_HEAD;
     struct graft_place place = graft_weights_vk_find(lo->weights, w);
     struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
+    variant.lora = lo->lora && !head;
+    uint32_t target = step->from_ff ? GRAFT_TARGET_DOWN : GRAFT_TARGET_O;
+    if (!head) {
+        GRAFT_TRY(lower_shrink(lo, step, step->from_ff ? b->h : b->ao, w->n_in, target, 1));
+    }
     uint32_t rows = window_rows(lo, &variant, w), covered = graft_variant_rows(&variant);
     if (!rows) {
         return too_wide(w);
@@ -234,11 +279,14 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
         push->parts_out = graft_lower_residual_parts(lo->plan, lo->caps);
         struct graft_vk_bind matrix = window(lo, place.buffer, place.offset + first * w->row_bytes, count * w->row_bytes, &push->base[0]);
         struct graft_vk_bind head_binds[] = {matrix, whole(b->xn), whole(b->ss), whole(b->state[lo->state]), whole(b->logits)};
-        struct graft_vk_bind residual_binds[] = {
+        struct graft_vk_bind residual_binds[10] = {
             matrix, whole(step->from_ff ? b->h : b->ao), whole(b->x),
             {lo->weights->gains, head ? 0 : graft_weights_vk_gain(lo->weights, step->gain), lo->plan->source->config.n_embd * sizeof(float)},
             whole(b->xn), whole(b->ss),
         };
+        if (!head) {
+            add_lora(lo, step, target, push, residual_binds + 6, true);
+        }
         GRAFT_TRY(record(lo, &kernel, head ? head_binds : residual_binds, step->name, count * w->row_bytes));
     }
     if (!head) {
@@ -256,6 +304,8 @@ static enum graft_status lower_gate_up(struct graft_lowering *lo, const struct g
     }
     struct graft_place places[2] = {graft_weights_vk_find(lo->weights, gate), graft_weights_vk_find(lo->weights, up)};
     struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
+    variant.lora = lo->lora;
+    GRAFT_TRY(lower_shrink(lo, step, b->xn, gate->n_in, GRAFT_TARGET_GATE, 2));
     uint32_t rows = window_rows(lo, &variant, gate);
     if (!rows) {
         return too_wide(gate);
@@ -268,11 +318,12 @@ static enum graft_status lower_gate_up(struct graft_lowering *lo, const struct g
         fill_common(lo, push, gate);
         push->first[0] = first;
         push->out_stride = gate->n_out;
-        struct graft_vk_bind binds[] = {
+        struct graft_vk_bind binds[9] = {
             window(lo, places[0].buffer, places[0].offset + first * gate->row_bytes, count * gate->row_bytes, &push->base[0]),
             whole(b->xn), whole(b->ss), whole(b->h),
             window(lo, places[1].buffer, places[1].offset + first * gate->row_bytes, count * gate->row_bytes, &push->base[1]),
         };
+        add_lora(lo, step, GRAFT_TARGET_GATE, push, binds + 5, true);
         GRAFT_TRY(record(lo, &kernel, binds, step->name, 2ull * count * gate->row_bytes));
     }
     return GRAFT_OK;
@@ -328,7 +379,7 @@ uint32_t graft_lower_max_dispatches(const struct graft_plan *plan, const struct 
     }
     for (uint32_t i = 0; i < plan->n_body + 2; i++) {
         const struct graft_step *step = i < plan->n_body ? &plan->body[i] : &plan->head[i - plan->n_body];
-        n += 3;
+        n += 4;
         for (uint32_t k = 0; k < 3 && step->weight[k]; k++) {
             n += step->weight[k]->row_bytes * step->weight[k]->n_out / window_size + 1;
         }

@@ -56,6 +56,8 @@ struct graft_limits {
     uint32_t n_out;    // most rows of a batch whose logits are wanted
     uint32_t n_pages;  // KV pages incl. spare page 0; each holds GRAFT_PAGE_TOKENS tokens
     uint32_t table_pages; // most pages of one sequence
+    uint32_t n_slots;     // adapters resident at a time; 0 = none, nothing is taken for them
+    uint64_t pool_bytes;  // of their packed matrices
     bool kv_f32;          // keys and values are kept as f32 instead of f16 (--exact)
 };
 

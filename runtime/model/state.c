@@ -47,8 +47,10 @@ void graft_state_fill(const struct graft_config *config, const struct graft_limi
         words[GRAFT_ROW_POS] = row->pos;
         words[GRAFT_ROW_TABLE] = row->seq * limits->table_pages;
         words[GRAFT_ROW_SLOT] = row->slot;
-        for (uint32_t k = 0; k < 4; k++) {
-            words[GRAFT_ROW_LORA + 2 * k] = GRAFT_NO_SLOT;
+        for (uint32_t k = 0; k < GRAFT_LORA_PAIRS; k++) {
+            bool used = k < row->n_pairs;
+            words[GRAFT_ROW_LORA + 2 * k] = used ? row->pairs[k].slot : GRAFT_NO_SLOT;
+            words[GRAFT_ROW_LORA + 2 * k + 1] = used ? float_bits(row->pairs[k].weight) : 0;
         }
         fill_rope(config, row->pos, image + layout->rope + r * config->rope_dim);
     }

@@ -109,6 +109,11 @@ void accumulate(uint subs)
             }
         }
     }
+}
+
+// Add up what the members of the team have.
+void reduce()
+{
 #ifdef TEAM
     [[unroll]] for (uint i = 0u; i < R * C; i++) {
 #ifdef SUBGROUPS
@@ -119,6 +124,10 @@ void accumulate(uint subs)
     }
 #endif
 }
+
+#ifdef LORA
+#include "lib/lora.glsl"
+#endif
 
 #ifdef RMS
 // 1 / root mean square of X in batch row `n`, from its parts of the sum of squares. All invocations of a subgroup (or workgroup) take part:
