@@ -173,7 +173,7 @@ double graft_test_product(const struct graft_test_matrix *matrix, uint32_t o, co
 
 void graft_test_each_matrix(struct graft_test_gpu *gpu, graft_test_matrix_case *one)
 {
-    static const uint32_t batches[] = {1, 2, 3, 4, 5, 8, 32};
+    static const uint32_t batches[] = {1, 2, 3, 4, 5, 8, 12, 32};
     static const uint32_t narrow[] = {32, 96, 576}, wide[] = {256, 768};
     bool few = graft_test_validating() || gpu->which >= GRAFT_TEST_SMALL;
     for (uint32_t t = 0; t < GRAFT_TEST_TYPES; t++) {

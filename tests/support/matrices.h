@@ -39,10 +39,10 @@ double graft_test_product(const struct graft_test_matrix *matrix, uint32_t o, co
 // second; small devices, whose kernels differ in little, and runs under the validation layers take fewer formats.
 typedef void graft_test_matrix_case(struct graft_test_gpu *gpu, uint32_t type, uint32_t n_in, uint32_t rows, enum graft_test_data data);
 void graft_test_each_matrix(struct graft_test_gpu *gpu, graft_test_matrix_case *one);
-// Room for a batch: tiles of up to 4 columns may reach beyond it, as in the executor's buffers.
+// Room for a batch: a tile of columns may reach beyond it, as in the executor's buffers.
 static inline uint32_t graft_test_padded(uint32_t rows)
 {
-    return (rows + 3) & ~3u;
+    return (rows + GRAFT_MAX_COLS - 1) / GRAFT_MAX_COLS * GRAFT_MAX_COLS;
 }
 
 // Fill with random values in low .. high.
