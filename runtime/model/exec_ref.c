@@ -3,6 +3,7 @@
 // outputs of a step are divided between a few threads.
 #include <string.h>
 
+#include "loaders/adapter.h"
 #include "platform/bytes.h"
 #include "runtime/model/exec.h"
 #include "runtime/model/workers.h"
@@ -15,7 +16,7 @@ enum {
 
 // Counts of f32 values (KV: bytes) of every buffer.
 struct sizes {
-    uint64_t x, q, h, ss, logits, scratch, state, kv;
+    uint64_t x, q, h, ss, logits, scratch, state, kv, lora_t, pool, table;
 };
 
 struct exec_ref {
@@ -31,7 +32,11 @@ struct exec_ref {
     int32_t *ids;    // [GRAFT_MAX_CANDIDATES]
     uint32_t *image; // state
     uint8_t *kv;     // per layer: K pages, V pages
+    uint16_t *pool;     // packed adapters, and their table
+    uint32_t *table;
     // the batch being computed
+    struct graft_ref_lora lora;
+    bool adapted; // some row has an adapter
     struct graft_ref_state state;
     uint32_t n_out;
 };
@@ -62,6 +67,9 @@ static bool measure(const struct graft_config *c, const struct graft_limits *lim
     out->ss = n;
     out->logits = (uint64_t)limits->n_out * c->n_vocab;
     out->scratch = widest + (tokens > per_row ? tokens : per_row);
+    out->lora_t = limits->n_slots ? n * GRAFT_LORA_PAIRS * GRAFT_LORA_STAGE * GRAFT_LORA_RANK : 0;
+    out->pool = limits->n_slots ? limits->pool_bytes : 0;
+    out->table = (uint64_t)limits->n_slots * c->n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY;
     out->scratch = (out->scratch + 15) & ~UINT64_C(15); // threads do not share cache lines
     out->state = graft_state_words(c, limits, limits->n_batch, &layout);
     uint64_t per_page = (uint64_t)c->n_head_kv * GRAFT_PAGE_TOKENS * c->head_dim;
@@ -83,15 +91,16 @@ void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_l
         bytes[GRAFT_MEM_KV] = UINT64_MAX / 2; // more than any budget
         return;
     }
-    uint64_t floats = 2 * s.x + 2 * s.q + s.h + 2 * s.ss + s.logits + thread_count() * s.scratch + s.state;
+    uint64_t floats = 2 * s.x + 2 * s.q + s.h + 2 * s.ss + s.logits + thread_count() * s.scratch + s.state + s.lora_t;
     bytes[GRAFT_MEM_SCRATCH] += 4 * (floats + 2 * GRAFT_MAX_CANDIDATES) + BLOCKS * PER_BLOCK;
     bytes[GRAFT_MEM_KV] += s.kv + PER_BLOCK;
+    bytes[GRAFT_MEM_ADAPTERS] += s.pool ? s.pool + 4 * s.table + 2 * PER_BLOCK : 0;
     bytes[GRAFT_MEM_HOST] += sizeof(struct exec_ref) + WORKERS_BYTES;
 }
 
 static struct graft_ref_matrix matrix(const struct graft_weight *w)
 {
-    return (struct graft_ref_matrix){w->data, w->type, w->n_in, w->n_out, w->row_bytes};
+    return (struct graft_ref_matrix){.data = w->data, .type = w->type, .n_in = w->n_in, .n_out = w->n_out, .row_bytes = w->row_bytes};
 }
 
 // Vectors are F32; tensors are aligned to 8 bytes at least.
@@ -111,6 +120,15 @@ struct work {
     const struct graft_step *step;
 };
 
+// First of the adapter targets that a step's matrices are.
+static uint32_t first_target(const struct graft_step *s)
+{
+    return s->kind == GRAFT_STEP_QKV       ? GRAFT_TARGET_Q
+           : s->kind == GRAFT_STEP_GATE_UP ? GRAFT_TARGET_GATE
+           : s->from_ff                    ? GRAFT_TARGET_DOWN
+                                           : GRAFT_TARGET_O;
+}
+
 static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last)
 {
     const struct work *w = user;
@@ -121,6 +139,11 @@ static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last
     struct graft_ref_matrix m[3] = {{0}};
     for (int i = 0; i < 3 && s->weight[i]; i++) {
         m[i] = matrix(s->weight[i]);
+        if (e->adapted && s->kind != GRAFT_STEP_EMBED && s->kind != GRAFT_STEP_HEAD) {
+            m[i].lora = &e->lora;
+            m[i].target = first_target(s) + (uint32_t)i;
+            m[i].stage = (uint32_t)i;
+        }
     }
     switch (s->kind) {
     case GRAFT_STEP_QKV:
@@ -185,6 +208,11 @@ static void run_step(struct exec_ref *e, const struct graft_step *s)
         cost = (uint64_t)n * s->weight[0]->n_in;
         break;
     }
+    if (e->adapted && (s->kind == GRAFT_STEP_QKV || s->kind == GRAFT_STEP_RESIDUAL || s->kind == GRAFT_STEP_GATE_UP)) {
+        const float *x = s->kind != GRAFT_STEP_RESIDUAL ? e->xn : s->from_ff ? e->h : e->ao;
+        e->lora.layer = s->layer;
+        graft_ref_shrink(&e->lora, x, s->weight[0]->n_in, first_target(s), s->kind == GRAFT_STEP_QKV ? 3 : s->kind == GRAFT_STEP_GATE_UP ? 2 : 1);
+    }
     graft_workers_run(e->workers, n, cost * e->state.n_rows < SERIAL_WORK, work_part, &work);
     if (s->kind == GRAFT_STEP_RESIDUAL) {
         norm(e, s->gain);
@@ -197,6 +225,10 @@ static void begin(struct exec_ref *e, const struct graft_exec_batch *batch)
     graft_state_words(c, &e->limits, batch->n_rows, &e->state.layout);
     graft_state_fill(c, &e->limits, &e->state.layout, batch->n_rows, batch, e->image);
     e->state.words = e->image;
+    e->adapted = false;
+    for (uint32_t r = 0; r < batch->n_rows; r++) {
+        e->adapted = e->adapted || batch->rows[r].n_pairs;
+    }
     e->state.n_rows = batch->n_rows;
     e->n_out = batch->n_out;
 }
@@ -268,6 +300,20 @@ static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_b
     return GRAFT_OK;
 }
 
+static enum graft_status adapter_write(struct graft_exec *exec, uint64_t offset, const void *data, uint64_t bytes)
+{
+    memcpy((uint8_t *)self_of(exec)->pool + offset, data, (size_t)bytes);
+    return GRAFT_OK;
+}
+
+static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, const uint32_t *entries)
+{
+    struct exec_ref *e = self_of(exec);
+    uint64_t words = (uint64_t)e->plan->source->config.n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY;
+    memcpy(e->table + slot * words, entries, (size_t)words * sizeof *entries);
+    return GRAFT_OK;
+}
+
 static void destroy(struct graft_exec **exec)
 {
     if (!exec || !*exec) {
@@ -283,11 +329,15 @@ static void destroy(struct graft_exec **exec)
     GRAFT_FREE(ctx, &e->ids);
     GRAFT_FREE(ctx, &e->image);
     GRAFT_FREE(ctx, &e->kv);
+    GRAFT_FREE(ctx, &e->lora.t);
+    GRAFT_FREE(ctx, &e->pool);
+    GRAFT_FREE(ctx, &e->table);
     GRAFT_FREE(ctx, exec);
 }
 
 static const struct graft_exec_functions functions = {
-    .run = run, .candidates = candidates, .logits = logits, .stages = NULL, .peek = peek, .destroy = destroy};
+    .run = run, .candidates = candidates, .logits = logits, .stages = NULL, .peek = peek,
+    .adapter_write = adapter_write, .adapter_table = adapter_table, .destroy = destroy};
 
 static enum graft_status take_memory(struct exec_ref *e)
 {
@@ -306,6 +356,7 @@ static enum graft_status take_memory(struct exec_ref *e)
                   {&e->h, s->h, "feed-forward values"},
                   {&e->logits, s->logits, "logits"},
                   {&e->values, GRAFT_MAX_CANDIDATES, "candidates"},
+                  {&e->lora.t, s->lora_t, "adapter activations"},
                   {&e->scratch, threads * s->scratch, "scratch memory of the threads"}};
     for (size_t i = 0; i < sizeof floats / sizeof *floats; i++) {
         GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_SCRATCH, floats[i].out, floats[i].count, floats[i].what));
@@ -313,6 +364,12 @@ static enum graft_status take_memory(struct exec_ref *e)
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_SCRATCH, &e->ids, GRAFT_MAX_CANDIDATES, "candidates"));
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_SCRATCH, &e->image, s->state, "the state buffer"));
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_KV, &e->kv, s->kv, "the KV cache"));
+    if (s->pool) {
+        GRAFT_TRY(graft_alloc(e->ctx, GRAFT_MEM_ADAPTERS, (void **)&e->pool, s->pool, 1, "the adapter pool"));
+        GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_ADAPTERS, &e->table, s->table, "the adapter table"));
+    }
+    e->lora = (struct graft_ref_lora){.state = &e->state, .pool = e->pool, .table = e->table,
+                                      .n_layer = e->plan->source->config.n_layer, .t = e->lora.t};
     return graft_workers_create(e->ctx, &e->workers, threads);
 }
 

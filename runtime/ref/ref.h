@@ -11,12 +11,16 @@
 #include "graft/common.h"
 #include "shaders/params.h"
 
-// A matrix of n_out rows of n_in weights in blocks of a weight format.
+struct graft_ref_lora;
+
+// A matrix of n_out rows of n_in weights in blocks of a weight format, and what adapters add to it.
 struct graft_ref_matrix {
     const uint8_t *data;
     uint32_t type; // enum graft_type
     uint32_t n_in, n_out;
     uint64_t row_bytes;
+    const struct graft_ref_lora *lora; // NULL: no row has an adapter
+    uint32_t target, stage;            // of the adapter table: 0 .. 6, and its place among the targets that share the input
 };
 
 // One state image and where its parts are.
@@ -38,7 +42,20 @@ struct graft_ref_heads {
     float attention_scale; // on Q
 };
 
-// y[r * stride] = W[o] . x[r] for all rows r; scratch: n_in floats. n_in is a multiple of 8.
+// The adapters of a batch: pool of f16 matrices, table, and T = A x as graft_ref_shrink leaves it (layouts: shaders/params.h).
+struct graft_ref_lora {
+    const struct graft_ref_state *state;
+    const uint16_t *pool;
+    const uint32_t *table;
+    uint32_t n_layer, layer;
+    float *t; // [n_rows][GRAFT_LORA_PAIRS][GRAFT_LORA_STAGE][GRAFT_LORA_RANK]
+};
+// T = weight * A x for targets target .. target + n_targets - 1, which share x [n_rows][n_in].
+void graft_ref_shrink(const struct graft_ref_lora *lora, const float *x, uint32_t n_in, uint32_t target, uint32_t n_targets);
+// What row r's adapters add to output o of a target: sum of B[o] . T.
+float graft_ref_expand(const struct graft_ref_lora *lora, uint32_t target, uint32_t stage, uint32_t o, uint32_t r);
+
+// y[r * stride] = W[o] . x[r] (+ what adapters add) for all rows r; scratch: n_in floats. n_in is a multiple of 8.
 void graft_ref_dot_rows(const struct graft_ref_matrix *w, uint32_t o, const float *x, uint32_t n_rows, float *y,
                         uint64_t stride, float *scratch);
 // sum of a[i] * b[i]: eight interleaved partial sums, then a tree. n is a multiple of 8.
