@@ -37,6 +37,7 @@ struct exec_vk {
     uint32_t state;   // to be written next
     uint32_t n_out;   // of the last batch
     bool has_logits;  // of the last batch
+    bool had_adapters; // of the last batch
 };
 
 static struct exec_vk *self_of(struct graft_exec *exec)
@@ -324,6 +325,7 @@ static enum graft_status run(struct graft_exec *exec, const struct graft_exec_ba
     e->state = (state + 1) % STATES;
     e->n_out = batch->n_out;
     e->has_logits = batch->logits;
+    e->had_adapters = lora;
     return GRAFT_OK;
 }
 
@@ -396,7 +398,8 @@ static enum graft_status stages_of(struct exec_vk *e, struct graft_vk_commands *
 static enum graft_status stages(struct graft_exec *exec, uint32_t n_rows, struct graft_stage *out, uint32_t *count)
 {
     struct exec_vk *e = self_of(exec);
-    const struct bucket *body = &e->body[bucket_of(e->body, e->n_body, n_rows)], *head = &e->head[0];
+    uint32_t which = bucket_of(e->body, e->n_body, n_rows);
+    const struct bucket *body = e->had_adapters ? &e->adapted[which] : &e->body[which], *head = &e->head[0];
     uint32_t n = 0, first = 0, capacity = *count;
     uint32_t last = (e->state + STATES - 1) % STATES; // the recording that ran last
     for (uint32_t s = 0; s < body->n_segments; s++) {
