@@ -29,6 +29,7 @@ void main()
         if (id < push.n_vocab) {
             uint bits = floatBitsToUint(logits[gl_WorkGroupID.y * push.n_vocab + id]);
             key[i] = (bits & 0x80000000u) != 0u ? ~bits : bits | 0x80000000u;
+            key[i] = (bits & 0x7fffffffu) > 0x7f800000u ? 0xffffffffu : key[i]; // NaN of either sign comes first, so that it shows
         }
     }
     uint threshold = 0u;

@@ -12,9 +12,11 @@ uint32_t graft_attention_head_groups(const struct graft_attention_shape *shape)
 
 uint32_t graft_attention_splits(const struct graft_vk_caps *caps, const struct graft_attention_shape *shape, uint32_t batch_rows)
 {
-    // Enough workgroups to fill the device: 2 cores in software (a few each), some hundred on a GPU, at least 128 positions a split.
-    uint32_t wanted = caps->kind == GRAFT_VK_SOFTWARE ? 12 : 256;
-    uint32_t have = shape->n_head_kv * graft_attention_head_groups(shape) * batch_rows;
+    // As one row alone needs them, whatever the batch: so a row's bits do not depend on what shares its batch. Two workgroups a core in
+    // software, about a hundred on a GPU, and at least 128 positions a split.
+    (void)batch_rows;
+    uint32_t wanted = caps->kind == GRAFT_VK_SOFTWARE ? 8 : 128;
+    uint32_t have = shape->n_head_kv * graft_attention_head_groups(shape);
     uint32_t splits = 1;
     while (splits < 16 && have * splits * 2 <= wanted && shape->n_ctx / (splits * 2) >= 128) {
         splits *= 2;

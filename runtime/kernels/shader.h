@@ -14,4 +14,7 @@ struct graft_shader {
 extern const struct graft_shader graft_shaders[];
 extern const uint32_t graft_shader_count;
 
+// A number that differs between builds whose modules differ (FNV-1a, 64 bits): names the build in the pipeline cache's key.
+uint64_t graft_shader_build(void);
+
 #endif

@@ -41,6 +41,17 @@ struct graft_variant graft_variant_choose(const struct graft_vk_caps *caps, uint
     return v;
 }
 
+uint64_t graft_shader_build(void)
+{
+    uint64_t hash = 14695981039346656037u;
+    for (uint32_t i = 0; i < graft_shader_count; i++) {
+        for (uint64_t k = 0; k < graft_shaders[i].bytes / 4; k++) {
+            hash = (hash ^ graft_shaders[i].spirv[k]) * 1099511628211u;
+        }
+    }
+    return hash;
+}
+
 const char *graft_kernel_format(uint32_t type)
 {
     switch (type) {

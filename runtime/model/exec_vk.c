@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The plan on a Vulkan device. Every row bucket is recorded once per state buffer; a batch writes one state buffer, submits the body's
 // recording and (if logits are wanted) the head's as one submission, and waits.
+#include <math.h>
 #include <string.h>
 
 #include "platform/bytes.h"
@@ -290,8 +291,12 @@ static enum graft_status run(struct graft_exec *exec, const struct graft_exec_ba
     return GRAFT_OK;
 }
 
+// Larger logits first, then smaller ids; NaN before all, as in runtime/ref/top.c.
 static bool before(const struct graft_candidate *a, const struct graft_candidate *b)
 {
+    if (isnan(a->logit) || isnan(b->logit)) {
+        return isnan(a->logit) && (!isnan(b->logit) || a->id < b->id);
+    }
     return a->logit > b->logit || (a->logit == b->logit && a->id < b->id);
 }
 

@@ -252,6 +252,7 @@ enum graft_status graft_weights_vk_create(struct graft_weights_vk *out, struct g
     GRAFT_TRY_OUT(copy_gains(out, params->ctx), status, fail);
     return GRAFT_OK;
 fail:
+    graft_vk_upload_drop(vk); // copies into the buffers that go now
     graft_weights_vk_destroy(out, params->ctx);
     return status;
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Devices as the public API shows them: Vulkan's, best first, then the scalar reference.
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "runtime/kernels/bandwidth.h"
+#include "runtime/kernels/shader.h"
 #include "runtime/session/session.h"
 
 static const char no_vulkan[] = "no Vulkan device was found: install a driver (Debian, Ubuntu: mesa-vulkan-drivers, which also "
@@ -114,8 +116,10 @@ enum graft_status graft_device_open(struct graft_ctx *ctx, struct graft_device *
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &device, 1, "a device"));
     device->ctx = ctx;
     if (!reference) {
+        char build[48];
+        snprintf(build, sizeof build, "%s %016" PRIx64, GRAFT_VERSION_STRING, graft_shader_build());
         struct graft_vk_options options = {.select = given.select,
-                                           .cache_key = GRAFT_VERSION_STRING,
+                                           .cache_key = build,
                                            .no_subgroups = given.no_subgroups,
                                            .no_f16 = given.no_f16,
                                            .no_storage_16bit = given.no_storage_16bit,

@@ -218,10 +218,17 @@ enum graft_status graft_vk_upload(struct graft_vk *vk, struct graft_vk_buffer *t
         return GRAFT_OK;
     }
     enum graft_status status = stage(vk, to, offset, data, bytes);
-    if (status != GRAFT_OK && vk->ring) { // what was staged is in an unknown state: drop all of it
-        graft_vk_ring_destroy(vk);
+    if (status != GRAFT_OK) { // what was staged is in an unknown state
+        graft_vk_upload_drop(vk);
     }
     return status;
+}
+
+void graft_vk_upload_drop(struct graft_vk *vk)
+{
+    if (vk->ring) {
+        graft_vk_ring_destroy(vk);
+    }
 }
 
 enum graft_status graft_vk_upload_end(struct graft_vk *vk)

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// An adapter as read from any of its file formats: one plain description, no model knowledge beyond target names.
+//   y = W x + scale * B (A x)          LoRA: Hu 2021; scale = alpha / r, rsLoRA (Kalajdzievski 2023): alpha / sqrt(r)
+//   DoRA (Liu 2024) adds one magnitude per output: y = m / ||W + scale B A|| * (W x + scale B A x)
+#ifndef GRAFT_LOADERS_ADAPTER_H
+#define GRAFT_LOADERS_ADAPTER_H
+
+#include "platform/plat.h"
+
+// What an adapter changes, in the order of a layer's pool slot.
+enum graft_target {
+    GRAFT_TARGET_Q, GRAFT_TARGET_K, GRAFT_TARGET_V, GRAFT_TARGET_O, GRAFT_TARGET_GATE, GRAFT_TARGET_UP, GRAFT_TARGET_DOWN,
+    GRAFT_LAYER_TARGETS,
+    GRAFT_TARGET_EMBED = GRAFT_LAYER_TARGETS, GRAFT_TARGET_HEAD,
+    GRAFT_TARGETS
+};
+
+// A tensor of the adapter's bytes. type: enum graft_type (F32, F16 or BF16).
+struct graft_adapter_view {
+    const uint8_t *data; // NULL if absent
+    uint32_t type;
+    uint64_t rows, cols; // row-major; a vector has rows 1
+};
+
+struct graft_adapter_pair {
+    enum graft_target target;
+    uint32_t layer;                      // 0 for EMBED and HEAD
+    uint32_t rank;
+    float scale;                         // alpha / r or alpha / sqrt(r), patterns applied
+    struct graft_adapter_view a;         // [rank][n_in]
+    struct graft_adapter_view b;         // [n_out][rank]
+    struct graft_adapter_view magnitude; // DoRA: [n_out]; data NULL for plain LoRA
+    struct graft_adapter_view bias;      // lora_bias: [n_out], added to B's output before scaling; data NULL if none
+};
+
+// A whole tensor that replaces the base's (modules_to_save): norms, embeddings, head.
+struct graft_adapter_whole {
+    char name[64]; // GGUF name: "blk.0.attn_norm.weight"
+    struct graft_adapter_view view;
+};
+
+enum { GRAFT_ADAPTER_MAX_RANK = 256, GRAFT_ADAPTER_MAX_ALORA = 64 };
+
+struct graft_adapter_desc {
+    struct graft_ctx *ctx;
+    uint8_t digest[32];        // SHA-256 of the tensor file's bytes followed by the configuration's: the adapter's identity
+    char base_name[256];       // what the file says it was made for; "" if nothing
+    uint32_t n_pairs, n_whole;
+    struct graft_adapter_pair *pairs;   // by layer, then target
+    struct graft_adapter_whole *whole;
+    uint32_t max_rank;
+    int32_t alora[GRAFT_ADAPTER_MAX_ALORA]; // invocation tokens; n_alora = 0: active from the first token
+    uint32_t n_alora;
+    uint64_t n_parameters;
+    uint8_t *bytes;            // the file as read, once; owned
+    uint64_t n_bytes;
+};
+
+// Read a PEFT folder, an adapter_model.safetensors beside its adapter_config.json, or a GGUF adapter: read once into memory (class ADAPTERS is the
+// pool's, this is HOST), hashed, checked, never mapped. On failure *out is NULL. Errors name file, key or tensor, found and allowed:
+// GRAFT_E_IO, GRAFT_E_FORMAT, GRAFT_E_UNSUPPORTED (pickle files are refused unread; a configuration key that is not understood and not at its
+// default), GRAFT_E_LIMIT, GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
+GRAFT_MUST_CHECK enum graft_status graft_adapter_read(struct graft_ctx *ctx, struct graft_adapter_desc **out, const char *path);
+void graft_adapter_free(struct graft_adapter_desc **desc);
+
+#endif

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernel `qkv` against sums in double: projections over the root mean square, rotary pairs, scaled queries, f16 keys and values in pages.
+#include <math.h>
+#include <string.h>
+
+#include "runtime/quant/quant.h"
+#include "support/matrices.h"
+
+enum { PARTS = 5, STATE_ROWS = 4, GAP = 96 }; // GAP: bytes between the matrices in their binding
+
+static const struct heads {
+    uint32_t n_head, n_head_kv, head_dim, rope_dim;
+} all_heads[] = {{1, 1, 16, 16}, {4, 2, 16, 16}, {3, 1, 64, 32}, {7, 1, 32, 32}, {2, 2, 96, 96}, {2, 1, 128, 128}};
+
+struct world {
+    struct graft_test_gpu *gpu;
+    struct heads heads;
+    struct graft_test_matrix w[3]; // q, k, v
+    uint32_t base[3];              // byte offsets in the binding
+    uint32_t rows, n_pages, state_rope;
+    bool kv_f32;
+    struct graft_test_buffer weights, xn, ss, state, q, kv;
+};
+
+static uint32_t slot(uint32_t row, uint32_t n_pages)
+{
+    return (n_pages - 1 - row) * GRAFT_PAGE_TOKENS + row * 11 % GRAFT_PAGE_TOKENS; // never page 0
+}
+
+static void make_buffers(struct world *world, struct graft_test_gpu *gpu, uint32_t rows)
+{
+    uint32_t padded = graft_test_padded(rows), n_in = world->w[0].n_in, byte = 32;
+    const struct heads *h = &world->heads;
+    world->gpu = gpu;
+    world->rows = rows;
+    world->n_pages = rows + 2;
+    world->state_rope = STATE_ROWS + padded * GRAFT_ROW_WORDS;
+    for (uint32_t i = 0; i < 3; i++) {
+        world->base[i] = byte;
+        byte += (uint32_t)(world->w[i].bytes + GAP + 31) & ~31u;
+    }
+    world->weights = graft_test_buffer(gpu, byte / 4);
+    world->xn = graft_test_buffer(gpu, (uint64_t)padded * n_in);
+    world->ss = graft_test_buffer(gpu, (uint64_t)padded * PARTS);
+    world->state = graft_test_buffer(gpu, world->state_rope + padded * h->rope_dim);
+    world->q = graft_test_buffer(gpu, (uint64_t)padded * h->n_head * h->head_dim);
+    world->kv = graft_test_buffer(gpu, (uint64_t)world->n_pages * h->n_head_kv * GRAFT_PAGE_TOKENS * h->head_dim * (world->kv_f32 ? 2 : 1));
+    for (uint32_t i = 0; i < 3; i++) {
+        graft_test_matrix_put(&world->w[i], &world->weights, world->base[i]);
+    }
+    graft_test_fill(world->xn.f, (uint64_t)rows * n_in, -2.0f, 2.5f, 5);
+    graft_test_fill(world->ss.f, (uint64_t)rows * PARTS, 0.1f * (float)n_in, 0.4f * (float)n_in, 6);
+    memset(world->state.u, 0, world->state.words * 4);
+    for (uint32_t r = 0; r < rows; r++) {
+        world->state.u[STATE_ROWS + r * GRAFT_ROW_WORDS + GRAFT_ROW_SLOT] = slot(r, world->n_pages);
+        for (uint32_t i = 0; i < h->rope_dim / 2; i++) {
+            double angle = r * 3 + 1.0 + i;
+            world->state.f[world->state_rope + r * h->rope_dim + 2 * i] = (float)cos(angle);
+            world->state.f[world->state_rope + r * h->rope_dim + 2 * i + 1] = (float)sin(angle);
+        }
+    }
+}
+
+static void free_buffers(struct world *world)
+{
+    struct graft_test_buffer *all[] = {&world->weights, &world->xn, &world->ss, &world->state, &world->q, &world->kv};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        graft_test_buffer_free(all[i]);
+    }
+}
+
+// Segments [from, to) in one dispatch.
+static void run_segments(struct world *world, uint32_t from, uint32_t to)
+{
+    struct graft_variant variant = graft_variant_choose(world->gpu->caps, world->rows);
+    struct graft_kernel kernel;
+    uint32_t n_out[3] = {0};
+    for (uint32_t i = from; i < to; i++) {
+        n_out[i - from] = world->w[i].n_out;
+    }
+    ck_assert_ok(graft_kernel_matmul(&kernel, GRAFT_MATMUL_QKV, world->gpu->caps, &variant, world->w[0].type, to - from, n_out, world->rows));
+    kernel.pipeline.constants[GRAFT_QKV_CONSTANT_F32] = world->kv_f32;
+    struct graft_matmul_push *push = &kernel.push.matmul;
+    for (uint32_t i = from; i < to; i++) {
+        push->base[i - from] = world->base[i];
+        push->kinds |= i << 2 * (i - from);
+    }
+    push->subs = world->w[0].n_in / 32;
+    push->row_bytes = (uint32_t)world->w[0].row_bytes;
+    push->out_stride = world->heads.n_head * world->heads.head_dim;
+    push->parts_in = PARTS;
+    push->inv_n = 1.0f / (float)world->w[0].n_in;
+    push->eps = 1e-5f;
+    push->scale = 0.125f;
+    push->head_dim = world->heads.head_dim;
+    push->rope_dim = world->heads.rope_dim;
+    push->n_head_kv = world->heads.n_head_kv;
+    push->v_words = (uint32_t)(world->kv.words / 2);
+    push->state_rows = STATE_ROWS;
+    push->state_rope = world->state_rope;
+    const struct graft_test_buffer *buffers[] = {&world->weights, &world->xn, &world->ss, &world->state, &world->q, &world->kv};
+    graft_test_dispatch(world->gpu, &kernel, buffers, 6);
+}
+
+// All three at once, or values apart from queries and keys (as when their type differs).
+static void run(struct world *world, bool apart)
+{
+    graft_test_buffer_poison(&world->q);
+    graft_test_buffer_poison(&world->kv);
+    if (apart) {
+        run_segments(world, 2, 3);
+        run_segments(world, 0, 2);
+    } else {
+        run_segments(world, 0, 3);
+    }
+}
+
+// What output o of matrix `kind` in a row should be, before scaling and rounding to f16.
+static double expected(const struct world *world, uint32_t kind, uint32_t row, uint32_t o, double *bound)
+{
+    const struct heads *h = &world->heads;
+    const struct graft_test_matrix *w = &world->w[kind];
+    const float *x = world->xn.f + (uint64_t)row * w->n_in;
+    double sum = 0, other_bound;
+    for (uint32_t p = 0; p < PARTS; p++) {
+        sum += (double)world->ss.f[row * PARTS + p];
+    }
+    double inverse = 1 / sqrt(sum / w->n_in + 1e-5);
+    double own = graft_test_product(w, o, x, bound) * inverse;
+    *bound = *bound * inverse + fabs(own) * 0x1p-20;
+    uint32_t dim = o % h->head_dim;
+    if (kind == 2 || dim >= h->rope_dim) {
+        return own;
+    }
+    double other = graft_test_product(w, o ^ 1u, x, &other_bound) * inverse;
+    const float *pair = world->state.f + world->state_rope + row * h->rope_dim + (dim & ~1u);
+    double c = (double)pair[0], s = dim % 2 ? (double)pair[1] : -(double)pair[1];
+    *bound = *bound + other_bound * inverse + fabs(other) * 0x1p-20 + (fabs(own) + fabs(other)) * 0x1p-22;
+    return own * c + other * s;
+}
+
+// at: number of the value among keys, then values.
+static void check_page_value(struct world *world, uint64_t at, double want, double bound)
+{
+    if (world->kv_f32) {
+        graft_test_close(world->kv.f[at], want, bound, world->gpu, "KV", at);
+        return;
+    }
+    double got = (double)graft_f16_to_f32(world->kv.h[at]);
+    if (fabs(want) + bound >= 65504) { // f16 ends here; beyond it the largest value and infinity are both allowed
+        ck_assert_msg(fabs(want) - bound < 65504 || fabs(got) >= 65504, "KV %llu: %g, expected %g", (unsigned long long)at, got, want);
+        return;
+    }
+    graft_test_close((float)got, want, bound + fabs(want) * 0x1p-10 + 0x1p-24, world->gpu, "KV", at);
+}
+
+static void check(struct world *world)
+{
+    const struct heads *h = &world->heads;
+    uint32_t width = h->n_head * h->head_dim, written = 0;
+    uint64_t values = world->kv.words / (1 + world->kv_f32); // keys, and as many values
+    for (uint32_t r = 0; r < world->rows; r++) {
+        double bound;
+        for (uint32_t o = 0; o < width; o++) {
+            double want = expected(world, 0, r, o, &bound);
+            graft_test_close(world->q.f[(uint64_t)r * width + o], want * 0.125, bound * 0.125 + fabs(want) * 0x1p-24, world->gpu, "Q",
+                             (uint64_t)r * width + o);
+        }
+        uint32_t at = slot(r, world->n_pages);
+        for (uint32_t kind = 1; kind < 3; kind++) {
+            for (uint32_t o = 0; o < h->n_head_kv * h->head_dim; o++) {
+                uint64_t value = (((uint64_t)at / GRAFT_PAGE_TOKENS * h->n_head_kv + o / h->head_dim) * GRAFT_PAGE_TOKENS + at % GRAFT_PAGE_TOKENS) *
+                                     h->head_dim + o % h->head_dim;
+                double want = expected(world, kind, r, o, &bound);
+                check_page_value(world, value + (kind == 2 ? values : 0), want, bound);
+                written += 1 + world->kv_f32; // half words
+            }
+        }
+    }
+    // Nothing else was written but slot 0 of page 0, which rows beyond the batch use.
+    uint32_t poisoned = 0, spare = (1 + world->kv_f32) * h->n_head_kv * h->head_dim * (graft_test_padded(world->rows) > world->rows);
+    for (uint64_t i = 0; i < world->kv.words; i++) {
+        poisoned += graft_test_poisoned(&world->kv, i);
+    }
+    ck_assert_uint_ge(poisoned, world->kv.words - written / 2 - spare);
+}
+
+// Row i of the batch alone must give the bits it has in the batch.
+static void check_single_rows(struct world *batch)
+{
+    const struct heads *h = &batch->heads;
+    uint32_t n_in = batch->w[0].n_in, width = h->n_head * h->head_dim;
+    struct world one = {.heads = *h, .w = {batch->w[0], batch->w[1], batch->w[2]}, .kv_f32 = batch->kv_f32};
+    make_buffers(&one, batch->gpu, 1);
+    uint32_t bytes = batch->kv_f32 ? 4 : 2; // of a value
+    for (uint32_t r = 0; r < batch->rows; r++) {
+        memcpy(one.xn.f, batch->xn.f + (uint64_t)r * n_in, n_in * 4);
+        memcpy(one.ss.f, batch->ss.f + r * PARTS, PARTS * 4);
+        memcpy(one.state.f + one.state_rope, batch->state.f + batch->state_rope + r * h->rope_dim, h->rope_dim * 4);
+        run(&one, false);
+        bool same = memcmp(one.q.f, batch->q.f + (uint64_t)r * width, width * 4) == 0;
+        uint32_t from = slot(r, batch->n_pages), to = slot(0, one.n_pages);
+        for (uint32_t i = 0; i < 2 * h->n_head_kv; i++) {
+            uint32_t head = i % h->n_head_kv;
+            uint64_t a = (((uint64_t)from / GRAFT_PAGE_TOKENS * h->n_head_kv + head) * GRAFT_PAGE_TOKENS + from % GRAFT_PAGE_TOKENS) * h->head_dim;
+            uint64_t b = (((uint64_t)to / GRAFT_PAGE_TOKENS * h->n_head_kv + head) * GRAFT_PAGE_TOKENS + to % GRAFT_PAGE_TOKENS) * h->head_dim;
+            bool value = i >= h->n_head_kv;
+            same = same && memcmp(batch->kv.b + a * bytes + (value ? batch->kv.words * 2 : 0), one.kv.b + b * bytes + (value ? one.kv.words * 2 : 0),
+                                  h->head_dim * bytes) == 0;
+        }
+        ck_assert_msg(same, "%s, type %u: row %u of %u differs from the row alone", batch->gpu->mask, batch->w[0].type, r, batch->rows);
+    }
+    free_buffers(&one);
+}
+
+static void one_case(struct graft_test_gpu *gpu, uint32_t type, uint32_t n_in, uint32_t rows, enum graft_test_data data)
+{
+    struct world world;
+    memset(&world, 0, sizeof world);
+    world.heads = all_heads[rows > 8 ? 1 : (n_in / 32 + rows + type) % (sizeof all_heads / sizeof *all_heads)];
+    world.kv_f32 = rows == 8 && type == GRAFT_TYPE_Q4_1;
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t n_head = i == 0 ? world.heads.n_head : world.heads.n_head_kv;
+        ck_assert(graft_test_matrix(&world.w[i], type, n_in, n_head * world.heads.head_dim, data, n_in + rows + 1000 * i));
+    }
+    make_buffers(&world, gpu, rows);
+    run(&world, true);
+    check(&world);
+    run(&world, false);
+    check(&world);
+    check_single_rows(&world);
+    free_buffers(&world);
+    for (uint32_t i = 0; i < 3; i++) {
+        graft_test_matrix_free(&world.w[i]);
+    }
+}
+
+START_TEST(queries_and_pages_are_the_rotated_sums_and_rows_keep_their_bits_in_any_batch)
+{
+    struct graft_test_gpu gpu;
+    if (graft_test_gpu_open(&gpu, (enum graft_test_mask)_i)) {
+        graft_test_each_matrix(&gpu, one_case);
+        graft_test_gpu_close(&gpu);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("kernel qkv");
+    TCase *tc = tcase_create("qkv");
+    tcase_set_timeout(tc, 300);
+    tcase_add_loop_test(tc, queries_and_pages_are_the_rotated_sums_and_rows_keep_their_bits_in_any_batch, 0, GRAFT_TEST_KERNEL_MASKS);
+    suite_add_tcase(suite, tc);
+    return graft_test_main(suite);
+}

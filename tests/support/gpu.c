@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "support/gpu.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GUARD_WORDS = 1024 }; // a multiple of every alignment an offset can need
+
+static struct graft_test_log messages;
+
+const char *graft_test_mask_name(enum graft_test_mask mask)
+{
+    static const char *const names[GRAFT_TEST_MASKS] = {
+        [GRAFT_TEST_PLAIN] = "plain",         [GRAFT_TEST_NO_TEXEL] = "no texel buffers",    [GRAFT_TEST_NO_SUBGROUPS] = "no subgroups",
+        [GRAFT_TEST_SMALL] = "small",         [GRAFT_TEST_SMALLEST] = "small, no subgroups", [GRAFT_TEST_NO_16BIT] = "no 16-bit types",
+        [GRAFT_TEST_NO_IMPORT] = "no import", [GRAFT_TEST_STAGED] = "staged",
+    };
+    return names[mask];
+}
+
+struct graft_vk_options graft_test_mask_options(enum graft_test_mask mask)
+{
+    struct graft_vk_options options = {0};
+    switch (mask) {
+    case GRAFT_TEST_NO_TEXEL:
+        options.no_texel = true;
+        break;
+    case GRAFT_TEST_NO_SUBGROUPS:
+        options.no_subgroups = true;
+        break;
+    case GRAFT_TEST_SMALLEST:
+        options.no_subgroups = true;
+        // fall through
+    case GRAFT_TEST_SMALL:
+        options.no_texel = true;
+        options.max_shared_bytes = 16384;
+        options.max_invocations = 128;
+        break;
+    case GRAFT_TEST_NO_16BIT:
+        options.no_f16 = options.no_storage_16bit = true;
+        break;
+    case GRAFT_TEST_NO_IMPORT:
+        options.no_import = true;
+        break;
+    case GRAFT_TEST_STAGED:
+        options.no_mapped_device = options.no_import = true;
+        break;
+    case GRAFT_TEST_PLAIN:
+    case GRAFT_TEST_MASKS:
+        break;
+    }
+    return options;
+}
+
+bool graft_test_validating(void)
+{
+    const char *value = getenv("GRAFT_TEST_VALIDATION");
+    return value && *value;
+}
+
+bool graft_test_gpu_open(struct graft_test_gpu *gpu, enum graft_test_mask mask)
+{
+    struct graft_vk_options options = graft_test_mask_options(mask);
+    options.validation = graft_test_validating();
+    memset(&messages, 0, sizeof messages);
+    *gpu = (struct graft_test_gpu){.ctx = graft_test_vk_ctx(NULL, 0, NULL, &messages), .which = mask, .mask = graft_test_mask_name(mask)};
+    enum graft_status status = graft_vk_open(gpu->ctx, &gpu->vk, &options);
+    if (status == GRAFT_E_DEVICE) {
+        printf("skipped: %s\n", graft_last_error());
+        graft_ctx_destroy(&gpu->ctx);
+        return false;
+    }
+    ck_assert_ok(status);
+    gpu->caps = graft_vk_caps(gpu->vk);
+    return true;
+}
+
+void graft_test_gpu_close(struct graft_test_gpu *gpu)
+{
+    while (gpu->n_pipelines > 0) {
+        graft_vk_pipeline_put(gpu->vk, &gpu->pipelines[--gpu->n_pipelines]);
+    }
+    uint64_t count = graft_vk_validation_messages(gpu->vk);
+    graft_vk_close(&gpu->vk);
+    ck_assert_msg(count == 0 && messages.lines == 0, "%s: %.1200s", gpu->mask, messages.text);
+    struct graft_memory_use use;
+    graft_ctx_memory(gpu->ctx, &use);
+    ck_assert_uint_eq(use.used_bytes, 0);
+    graft_ctx_destroy(&gpu->ctx);
+}
+
+struct graft_test_buffer graft_test_buffer(struct graft_test_gpu *gpu, uint64_t words)
+{
+    struct graft_test_buffer made = {.words = (words + 3) & ~(uint64_t)3};
+    ck_assert_ok(graft_vk_buffer_create(gpu->vk, &made.buffer, (made.words + 2 * GUARD_WORDS) * 4, GRAFT_VK_HOST_SEEN, GRAFT_MEM_SCRATCH,
+                                        "a test's buffer"));
+    made.data = (uint32_t *)made.buffer->mapped + GUARD_WORDS;
+    graft_test_buffer_poison(&made);
+    return made;
+}
+
+void graft_test_buffer_poison(struct graft_test_buffer *buffer)
+{
+    uint32_t *words = buffer->buffer->mapped;
+    for (uint64_t i = 0; i < buffer->words + 2 * GUARD_WORDS; i++) {
+        words[i] = GRAFT_TEST_POISON;
+    }
+}
+
+void graft_test_buffer_free(struct graft_test_buffer *buffer)
+{
+    graft_vk_buffer_destroy(&buffer->buffer);
+    *buffer = (struct graft_test_buffer){0};
+}
+
+static bool guards_whole(const struct graft_test_buffer *buffer)
+{
+    const uint32_t *words = buffer->buffer->mapped, *behind = words + GUARD_WORDS + buffer->words;
+    for (uint32_t i = 0; i < GUARD_WORDS; i++) {
+        if (words[i] != GRAFT_TEST_POISON || behind[i] != GRAFT_TEST_POISON) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void graft_test_dispatch(struct graft_test_gpu *gpu, struct graft_kernel *kernel, const struct graft_test_buffer *const *buffers,
+                         uint32_t count)
+{
+    struct graft_vk_commands *commands = NULL;
+    struct graft_vk_bind binds[GRAFT_TEST_MAX_BUFFERS];
+    ck_assert_uint_le(count, GRAFT_TEST_MAX_BUFFERS);
+    ck_assert_uint_eq(count, kernel->pipeline.n_bindings);
+    for (uint32_t i = 0; i < count; i++) {
+        binds[i] = (struct graft_vk_bind){buffers[i]->buffer, GUARD_WORDS * 4, buffers[i]->words * 4};
+    }
+    kernel->pipeline.name = kernel->name;
+    ck_assert_uint_lt(gpu->n_pipelines, sizeof gpu->pipelines / sizeof *gpu->pipelines);
+    struct graft_vk_pipeline **pipeline = &gpu->pipelines[gpu->n_pipelines];
+    ck_assert_ok(graft_vk_pipeline_get(gpu->vk, pipeline, &kernel->pipeline));
+    gpu->n_pipelines++;
+    ck_assert_ok(graft_vk_commands_create(gpu->vk, &commands, 1, false));
+    ck_assert_ok(graft_vk_dispatch(commands, *pipeline, binds, &kernel->push, kernel->groups));
+    ck_assert_ok(graft_vk_commands_end(commands));
+    ck_assert_ok(graft_vk_submit(gpu->vk, &commands, 1));
+    ck_assert_ok(graft_vk_wait(gpu->vk));
+    graft_vk_commands_destroy(&commands);
+    for (uint32_t i = 0; i < count; i++) {
+        ck_assert_msg(guards_whole(buffers[i]), "%s (%s): wrote outside binding %u", kernel->name, gpu->mask, i);
+    }
+}
+
+void graft_test_close(float got, double want, double bound, const struct graft_test_gpu *gpu, const char *what, uint64_t index)
+{
+    ck_assert_msg(fabs((double)got - want) <= bound, "%s (%s), value %llu: %.9g, expected %.9g +- %.3g", what, gpu->mask,
+                  (unsigned long long)index, (double)got, want, bound);
+}

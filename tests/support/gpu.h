@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shared by the kernel tests: a device under a mask of capabilities, guarded and poisoned buffers, one dispatch at a time.
+#ifndef GRAFT_TESTS_GPU_H
+#define GRAFT_TESTS_GPU_H
+
+#include "runtime/kernels/kernel.h"
+#include "support/vk_support.h"
+
+// Devices made from the one at hand by switching capabilities off. The first ones differ in the variant the kernels choose.
+enum graft_test_mask {
+    GRAFT_TEST_PLAIN,        // lavapipe: variant lane
+    GRAFT_TEST_NO_TEXEL,     // variant subgroup
+    GRAFT_TEST_NO_SUBGROUPS, // variant team
+    GRAFT_TEST_SMALL,        // 16 KiB of shared memory, 128 invocations, no texel buffers
+    GRAFT_TEST_SMALLEST,     // the same without subgroup operations: the baseline
+    GRAFT_TEST_KERNEL_MASKS, // those above are all that the choice of kernels looks at
+    GRAFT_TEST_NO_16BIT = GRAFT_TEST_KERNEL_MASKS, // no f16 arithmetic, no 16-bit storage
+    GRAFT_TEST_NO_IMPORT,
+    GRAFT_TEST_STAGED, // device buffers are never mapped, as on a discrete GPU
+    GRAFT_TEST_MASKS
+};
+const char *graft_test_mask_name(enum graft_test_mask mask);
+struct graft_vk_options graft_test_mask_options(enum graft_test_mask mask);
+
+struct graft_test_gpu {
+    struct graft_ctx *ctx;
+    struct graft_vk *vk;
+    const struct graft_vk_caps *caps;
+    enum graft_test_mask which;
+    const char *mask; // name, for messages
+    // Software Vulkan takes up to half a second to make a pipeline: all are kept until the device is closed.
+    struct graft_vk_pipeline *pipelines[1024];
+    uint32_t n_pipelines;
+};
+
+// True when the program runs under the validation layers (environment variable GRAFT_TEST_VALIDATION): tests then take fewer shapes.
+bool graft_test_validating(void);
+// Open the device. False, with a line "skipped: ...", if there is none, or no validation layer when one is asked for.
+bool graft_test_gpu_open(struct graft_test_gpu *gpu, enum graft_test_mask mask);
+// Close; fails the test if the validation layers had anything to say or memory was not given back.
+void graft_test_gpu_close(struct graft_test_gpu *gpu);
+
+// `words` 32-bit words of device memory that the host sees, full of a NaN pattern, between two guards.
+enum { GRAFT_TEST_POISON = 0x7fd5a5a5, GRAFT_TEST_MAX_BUFFERS = 8 };
+struct graft_test_buffer {
+    struct graft_vk_buffer *buffer;
+    uint64_t words; // a multiple of 4: texel bindings see whole vectors
+    union {
+        void *data;
+        float *f;
+        uint32_t *u;
+        uint16_t *h;
+        uint8_t *b;
+    };
+};
+struct graft_test_buffer graft_test_buffer(struct graft_test_gpu *gpu, uint64_t words);
+void graft_test_buffer_free(struct graft_test_buffer *buffer);
+// Fill with the poison again.
+void graft_test_buffer_poison(struct graft_test_buffer *buffer);
+// The word was never written.
+static inline bool graft_test_poisoned(const struct graft_test_buffer *buffer, uint64_t word)
+{
+    return buffer->u[word] == GRAFT_TEST_POISON;
+}
+
+// Record one kernel on its buffers, run it, and check the guards of all.
+void graft_test_dispatch(struct graft_test_gpu *gpu, struct graft_kernel *kernel, const struct graft_test_buffer *const *buffers,
+                         uint32_t count);
+
+// Fail unless |got - want| <= bound, NaN included; `what` and `index` say where.
+void graft_test_close(float got, double want, double bound, const struct graft_test_gpu *gpu, const char *what, uint64_t index);
+
+#endif
