@@ -119,7 +119,8 @@ static void apply_options(struct graft_vk *vk, const struct graft_vk_options *op
     if (options->max_invocations && options->max_invocations < caps->max_invocations) {
         caps->max_invocations = options->max_invocations;
     }
-    vk->mapped_device = caps->unified && !options->no_mapped_device;
+    caps->unified = caps->unified && !options->no_mapped_device; // the layers above must act as on a discrete device, too
+    vk->mapped_device = caps->unified;
     vk->timeout_ns = options->timeout_ns ? options->timeout_ns : UINT64_C(60000000000);
 }
 

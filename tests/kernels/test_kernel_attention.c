@@ -9,7 +9,13 @@
 
 enum { MAX_LENGTH = 1000, TABLE_PAGES = 32, STATE_ROWS = 4 };
 
-enum data { ORDINARY, SHARP, EQUAL, LARGE, KINDS_OF_DATA }; // SHARP: one position wins; EQUAL: all scores are 0; LARGE: values at f16's end
+enum data {
+    ORDINARY,
+    SHARP,
+    EQUAL,
+    LARGE,
+    KINDS_OF_DATA
+}; // SHARP: one position wins; EQUAL: all scores are 0; LARGE: values at f16's end
 
 struct shape {
     uint32_t n_head, n_head_kv, head_dim;
@@ -28,7 +34,9 @@ struct world {
 static uint64_t index_of(const struct world *world, uint32_t row, uint32_t head, uint32_t t, uint32_t d)
 {
     uint32_t page = world->state.u[world->tables + row * TABLE_PAGES + t / GRAFT_PAGE_TOKENS];
-    return (((uint64_t)page * world->shape.n_head_kv + head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) * world->shape.head_dim + d;
+    return (((uint64_t)page * world->shape.n_head_kv + head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) *
+               world->shape.head_dim +
+           d;
 }
 
 static uint64_t keys(const struct world *world) // how many there are
@@ -68,7 +76,10 @@ static void fill_pages(struct world *world, uint32_t row, enum data data, uint64
 static void make_world(struct world *world, struct graft_test_gpu *gpu, struct shape shape, uint32_t n_ctx, uint32_t rows,
                        const uint32_t *lengths, enum data data)
 {
-    *world = (struct world){.gpu = gpu, .shape = {shape.n_head, shape.n_head_kv, shape.head_dim, n_ctx, shape.kv_f32}, .rows = rows, .lengths = lengths};
+    *world = (struct world){.gpu = gpu,
+                            .shape = {shape.n_head, shape.n_head_kv, shape.head_dim, n_ctx, shape.kv_f32},
+                            .rows = rows,
+                            .lengths = lengths};
     uint64_t width = (uint64_t)shape.n_head * shape.head_dim;
     uint32_t splits = graft_attention_splits(gpu->caps, &world->shape, rows);
     world->n_pages = rows * TABLE_PAGES + 1;
@@ -84,7 +95,8 @@ static void make_world(struct world *world, struct graft_test_gpu *gpu, struct s
     for (uint32_t r = 0; r < rows; r++) {
         world->state.u[STATE_ROWS + r * GRAFT_ROW_WORDS + GRAFT_ROW_POS] = lengths[r] - 1;
         world->state.u[STATE_ROWS + r * GRAFT_ROW_WORDS + GRAFT_ROW_TABLE] = r * TABLE_PAGES;
-        for (uint32_t p = 0; p < TABLE_PAGES; p++) { // 37 and the number of pages - 1 share no factor: every page once, far from in order
+        for (uint32_t p = 0; p < TABLE_PAGES;
+             p++) { // 37 and the number of pages - 1 share no factor: every page once, far from in order
             world->state.u[world->tables + r * TABLE_PAGES + p] = 1 + (r * TABLE_PAGES + p) * 37 % (world->n_pages - 1);
         }
         fill_pages(world, r, data, 100 + r);
@@ -107,7 +119,8 @@ static void run(struct world *world)
     kernel.push.attention.v_quads = (uint32_t)(world->kv.words / 8);
     kernel.push.attention.state_rows = STATE_ROWS;
     kernel.push.attention.state_tables = world->tables;
-    const struct graft_test_buffer *buffers[] = {&world->q, &world->kv, &world->kv, &world->state, &world->ao, &world->part, &world->counter};
+    const struct graft_test_buffer *buffers[] = {&world->q,  &world->kv,   &world->kv,     &world->state,
+                                                 &world->ao, &world->part, &world->counter};
     graft_test_dispatch(world->gpu, &kernel, buffers, 7);
     for (uint64_t i = 0; i < world->counter.words; i++) {
         ck_assert_uint_eq(world->counter.u[i], 0); // ready for the next step
@@ -137,8 +150,8 @@ static void check_head(struct world *world, uint32_t row, uint32_t head)
         weights[t] = exp(weights[t] - most);
         sum += weights[t];
     }
-    // exp is good to 3 + 2 |x| units in the last place, |x| up to 88 where it matters; sums over positions have fewer than 128 roundings
-    // per tile and split.
+    // exp is good to 3 + 2 |x| units in the last place, |x| up to 88 where it matters; sums over positions have fewer than 128
+    // roundings per tile and split.
     double relative = 2 * error + 0x1p-23 * (3 + 2 * 88) * 0.1 + 0x1p-24 * (length / 4 + 64);
     for (uint32_t d = 0; d < s->head_dim; d++) {
         double want = 0, span = 0;
@@ -167,19 +180,22 @@ static void check_single_rows(struct world *batch, enum data data)
     uint64_t width = (uint64_t)s->n_head * s->head_dim;
     for (uint32_t r = 0; r < batch->rows; r++) {
         struct world one;
-        make_world(&one, batch->gpu, (struct shape){s->n_head, s->n_head_kv, s->head_dim, s->kv_f32}, s->n_ctx, 1, batch->lengths + r, data);
+        make_world(&one, batch->gpu, (struct shape){s->n_head, s->n_head_kv, s->head_dim, s->kv_f32}, s->n_ctx, 1,
+                   batch->lengths + r, data);
         memcpy(one.q.f, batch->q.f + r * width, width * 4);
         fill_pages(&one, 0, data, 100 + r);
         run(&one);
-        ck_assert_msg(memcmp(one.ao.f, batch->ao.f + r * width, width * 4) == 0,
-                      "%s, %u heads of %u, %u KV heads, %u tokens: row %u of %u differs from the row alone (%u splits, alone %u)", batch->gpu->mask,
-                      s->n_head, s->head_dim, s->n_head_kv, batch->lengths[r], r, batch->rows,
-                      graft_attention_splits(batch->gpu->caps, s, batch->rows), graft_attention_splits(batch->gpu->caps, s, 1));
+        ck_assert_msg(
+            memcmp(one.ao.f, batch->ao.f + r * width, width * 4) == 0,
+            "%s, %u heads of %u, %u KV heads, %u tokens: row %u of %u differs from the row alone (%u splits, alone %u)",
+            batch->gpu->mask, s->n_head, s->head_dim, s->n_head_kv, batch->lengths[r], r, batch->rows,
+            graft_attention_splits(batch->gpu->caps, s, batch->rows), graft_attention_splits(batch->gpu->caps, s, 1));
         free_world(&one);
     }
 }
 
-static void one_case(struct graft_test_gpu *gpu, struct shape shape, uint32_t n_ctx, uint32_t rows, const uint32_t *lengths, enum data data)
+static void one_case(struct graft_test_gpu *gpu, struct shape shape, uint32_t n_ctx, uint32_t rows, const uint32_t *lengths,
+                     enum data data)
 {
     struct world world;
     make_world(&world, gpu, shape, n_ctx, rows, lengths, data);
@@ -198,8 +214,8 @@ static const uint32_t lengths[] = {32, 200, 1, 33, 31, 64, 7, 100, 2, 5};
 static const uint32_t long_lengths[] = {1000, 999, 33, 1, 256, 257, 500, 640};
 
 // Query heads per KV head: 1, 2, 3, 4, 7, 8; the widths of SmolLM2 (3 of 3, 64) and Llama (4, 128) among them.
-static const struct shape shapes[] = {{2, 2, 16, false}, {4, 2, 64, true}, {9, 3, 64, false}, {3, 1, 96, false}, {8, 2, 128, false},
-                                      {7, 1, 64, false}, {16, 2, 16, true}, {8, 1, 96, false}};
+static const struct shape shapes[] = {{2, 2, 16, false},  {4, 2, 64, true},  {9, 3, 64, false}, {3, 1, 96, false},
+                                      {8, 2, 128, false}, {7, 1, 64, false}, {16, 2, 16, true}, {8, 1, 96, false}};
 
 START_TEST(outputs_are_the_weighted_means_in_every_shape)
 {

@@ -31,7 +31,8 @@ static void run_window(struct world *world, uint32_t first, uint32_t count)
     push->first = first;
     push->count = count;
     push->state_rows = STATE_ROWS;
-    const struct graft_test_buffer *buffers[] = {&world->weights, &world->state, &world->gain, &world->x, &world->xn, &world->ss};
+    const struct graft_test_buffer *buffers[] = {&world->weights, &world->state, &world->gain,
+                                                 &world->x,       &world->xn,    &world->ss};
     graft_test_dispatch(world->gpu, &kernel, buffers, 6);
 }
 
@@ -52,7 +53,8 @@ static void check(struct world *world, uint32_t first, uint32_t count)
             // scale * code + offset: two roundings of terms that may cancel.
             double bound = world->w.spans[(uint64_t)id * n + i] * 0x1p-22;
             graft_test_close(world->x.f[at], world->w.values[(uint64_t)id * n + i], bound, world->gpu, "X", at);
-            ck_assert_msg(world->xn.f[at] == world->x.f[at] * world->gain.f[i], "XN is not X times the gain at %u", (unsigned)at);
+            ck_assert_msg(world->xn.f[at] == world->x.f[at] * world->gain.f[i], "XN is not X times the gain at %u",
+                          (unsigned)at);
             squares += (double)world->x.f[at] * (double)world->x.f[at];
         }
         for (uint32_t p = 0; p < world->parts; p++) {

@@ -43,8 +43,8 @@ static void run(struct world *world)
     struct graft_variant variant = graft_variant_choose(world->gpu->caps, world->rows);
     struct graft_kernel kernel;
     graft_test_buffer_poison(&world->h);
-    ck_assert_ok(graft_kernel_matmul(&kernel, GRAFT_MATMUL_GATE_UP, world->gpu->caps, &variant, world->gate.type, 1, &world->gate.n_out,
-                                     world->rows));
+    ck_assert_ok(graft_kernel_matmul(&kernel, GRAFT_MATMUL_GATE_UP, world->gpu->caps, &variant, world->gate.type, 1,
+                                     &world->gate.n_out, world->rows));
     struct graft_matmul_push *push = &kernel.push.matmul;
     push->subs = world->gate.n_in / 32;
     push->row_bytes = (uint32_t)world->gate.row_bytes;
@@ -74,8 +74,8 @@ static void check(struct world *world)
             g_bound = g_bound * inverse + fabs(g) * 0x1p-20; // the inverse root: a few units in the last place
             u_bound = u_bound * inverse + fabs(u) * 0x1p-20;
             double silu = g / (1 + exp(-g)), want = silu * u;
-            // silu's slope is below 1.1; Vulkan's exp is good to 3 + 2 |x| units in the last place, and overflows beyond 88 where silu is
-            // below 1e-36.
+            // silu's slope is below 1.1; Vulkan's exp is good to 3 + 2 |x| units in the last place, and overflows beyond 88
+            // where silu is below 1e-36.
             double exp_error = (3 + 2 * (fabs(g) < 100 ? fabs(g) : 0)) * 0x1p-23;
             double bound = 1.1 * g_bound * (fabs(u) + u_bound) + fabs(silu) * u_bound + fabs(want) * (exp_error + 0x1p-21) +
                            fabs(u) * 1e-36 + 1e-37;
@@ -95,7 +95,8 @@ static void check_single_rows(struct world *batch)
         memcpy(one.ss.f, batch->ss.f + r * PARTS, PARTS * 4);
         run(&one);
         ck_assert_msg(memcmp(one.h.f, batch->h.f + (uint64_t)r * n_out, n_out * 4) == 0,
-                      "%s, type %u: row %u of %u differs from the row alone", batch->gpu->mask, batch->gate.type, r, batch->rows);
+                      "%s, type %u: row %u of %u differs from the row alone", batch->gpu->mask, batch->gate.type, r,
+                      batch->rows);
     }
     free_buffers(&one);
 }

@@ -52,7 +52,8 @@ static void run_window(struct world *world, uint32_t first, uint32_t count)
 {
     struct graft_variant variant = graft_variant_choose(world->gpu->caps, world->n_out);
     struct graft_kernel kernel;
-    ck_assert_ok(graft_kernel_matmul(&kernel, GRAFT_MATMUL_HEAD, world->gpu->caps, &variant, world->w.type, 1, &count, world->n_out));
+    ck_assert_ok(
+        graft_kernel_matmul(&kernel, GRAFT_MATMUL_HEAD, world->gpu->caps, &variant, world->w.type, 1, &count, world->n_out));
     struct graft_matmul_push *push = &kernel.push.matmul;
     push->subs = world->w.n_in / 32;
     push->row_bytes = (uint32_t)world->w.row_bytes;
@@ -85,8 +86,8 @@ static void check(struct world *world)
         double inverse = 1 / sqrt(sum / n_in + 1e-5);
         for (uint32_t v = 0; v < n_vocab; v++) {
             double bound, want = graft_test_product(&world->w, v, world->xn.f + (uint64_t)row * n_in, &bound) * inverse;
-            graft_test_close(world->logits.f[(uint64_t)o * n_vocab + v], want, bound * inverse + fabs(want) * 0x1p-20, world->gpu, "logit",
-                             (uint64_t)o * n_vocab + v);
+            graft_test_close(world->logits.f[(uint64_t)o * n_vocab + v], want, bound * inverse + fabs(want) * 0x1p-20,
+                             world->gpu, "logit", (uint64_t)o * n_vocab + v);
         }
     }
 }
@@ -101,7 +102,8 @@ static void check_single_answers(struct world *batch)
         one.state.u[STATE_OUT] = wanted(o, batch->n_batch);
         run(&one);
         ck_assert_msg(memcmp(one.logits.f, batch->logits.f + (uint64_t)o * n_vocab, n_vocab * 4) == 0,
-                      "%s, type %u: answer %u of %u differs from the answer alone", batch->gpu->mask, batch->w.type, o, batch->n_out);
+                      "%s, type %u: answer %u of %u differs from the answer alone", batch->gpu->mask, batch->w.type, o,
+                      batch->n_out);
     }
     free_buffers(&one);
 }
@@ -141,7 +143,8 @@ int main(void)
     Suite *suite = suite_create("kernel head");
     TCase *tc = tcase_create("head");
     tcase_set_timeout(tc, 300);
-    tcase_add_loop_test(tc, logits_are_the_sums_of_the_wanted_rows_and_keep_their_bits_in_any_batch, 0, GRAFT_TEST_KERNEL_MASKS);
+    tcase_add_loop_test(tc, logits_are_the_sums_of_the_wanted_rows_and_keep_their_bits_in_any_batch, 0,
+                        GRAFT_TEST_KERNEL_MASKS);
     suite_add_tcase(suite, tc);
     return graft_test_main(suite);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernel `qkv` against sums in double: projections over the root mean square, rotary pairs, scaled queries, f16 keys and values in pages.
+// The kernel `qkv` against sums in double: projections over the root mean square, rotary pairs, scaled queries, f16 keys and
+// values in pages.
 #include <math.h>
 #include <string.h>
 
@@ -44,7 +45,8 @@ static void make_buffers(struct world *world, struct graft_test_gpu *gpu, uint32
     world->ss = graft_test_buffer(gpu, (uint64_t)padded * PARTS);
     world->state = graft_test_buffer(gpu, world->state_rope + padded * h->rope_dim);
     world->q = graft_test_buffer(gpu, (uint64_t)padded * h->n_head * h->head_dim);
-    world->kv = graft_test_buffer(gpu, (uint64_t)world->n_pages * h->n_head_kv * GRAFT_PAGE_TOKENS * h->head_dim * (world->kv_f32 ? 2 : 1));
+    world->kv = graft_test_buffer(gpu, (uint64_t)world->n_pages * h->n_head_kv * GRAFT_PAGE_TOKENS * h->head_dim *
+                                           (world->kv_f32 ? 2 : 1));
     for (uint32_t i = 0; i < 3; i++) {
         graft_test_matrix_put(&world->w[i], &world->weights, world->base[i]);
     }
@@ -78,7 +80,8 @@ static void run_segments(struct world *world, uint32_t from, uint32_t to)
     for (uint32_t i = from; i < to; i++) {
         n_out[i - from] = world->w[i].n_out;
     }
-    ck_assert_ok(graft_kernel_matmul(&kernel, GRAFT_MATMUL_QKV, world->gpu->caps, &variant, world->w[0].type, to - from, n_out, world->rows));
+    ck_assert_ok(graft_kernel_matmul(&kernel, GRAFT_MATMUL_QKV, world->gpu->caps, &variant, world->w[0].type, to - from, n_out,
+                                     world->rows));
     kernel.pipeline.constants[GRAFT_QKV_CONSTANT_F32] = world->kv_f32;
     struct graft_matmul_push *push = &kernel.push.matmul;
     for (uint32_t i = from; i < to; i++) {
@@ -148,7 +151,8 @@ static void check_page_value(struct world *world, uint64_t at, double want, doub
     }
     double got = (double)graft_f16_to_f32(world->kv.h[at]);
     if (fabs(want) + bound >= 65504) { // f16 ends here; beyond it the largest value and infinity are both allowed
-        ck_assert_msg(fabs(want) - bound < 65504 || fabs(got) >= 65504, "KV %llu: %g, expected %g", (unsigned long long)at, got, want);
+        ck_assert_msg(fabs(want) - bound < 65504 || fabs(got) >= 65504, "KV %llu: %g, expected %g", (unsigned long long)at, got,
+                      want);
         return;
     }
     graft_test_close((float)got, want, bound + fabs(want) * 0x1p-10 + 0x1p-24, world->gpu, "KV", at);
@@ -163,14 +167,16 @@ static void check(struct world *world)
         double bound;
         for (uint32_t o = 0; o < width; o++) {
             double want = expected(world, 0, r, o, &bound);
-            graft_test_close(world->q.f[(uint64_t)r * width + o], want * 0.125, bound * 0.125 + fabs(want) * 0x1p-24, world->gpu, "Q",
-                             (uint64_t)r * width + o);
+            graft_test_close(world->q.f[(uint64_t)r * width + o], want * 0.125, bound * 0.125 + fabs(want) * 0x1p-24,
+                             world->gpu, "Q", (uint64_t)r * width + o);
         }
         uint32_t at = slot(r, world->n_pages);
         for (uint32_t kind = 1; kind < 3; kind++) {
             for (uint32_t o = 0; o < h->n_head_kv * h->head_dim; o++) {
-                uint64_t value = (((uint64_t)at / GRAFT_PAGE_TOKENS * h->n_head_kv + o / h->head_dim) * GRAFT_PAGE_TOKENS + at % GRAFT_PAGE_TOKENS) *
-                                     h->head_dim + o % h->head_dim;
+                uint64_t value = (((uint64_t)at / GRAFT_PAGE_TOKENS * h->n_head_kv + o / h->head_dim) * GRAFT_PAGE_TOKENS +
+                                  at % GRAFT_PAGE_TOKENS) *
+                                     h->head_dim +
+                                 o % h->head_dim;
                 double want = expected(world, kind, r, o, &bound);
                 check_page_value(world, value + (kind == 2 ? values : 0), want, bound);
                 written += 1 + world->kv_f32; // half words
@@ -178,7 +184,8 @@ static void check(struct world *world)
         }
     }
     // Nothing else was written but slot 0 of page 0, which rows beyond the batch use.
-    uint32_t poisoned = 0, spare = (1 + world->kv_f32) * h->n_head_kv * h->head_dim * (graft_test_padded(world->rows) > world->rows);
+    uint32_t poisoned = 0,
+             spare = (1 + world->kv_f32) * h->n_head_kv * h->head_dim * (graft_test_padded(world->rows) > world->rows);
     for (uint64_t i = 0; i < world->kv.words; i++) {
         poisoned += graft_test_poisoned(&world->kv, i);
     }
@@ -202,13 +209,18 @@ static void check_single_rows(struct world *batch)
         uint32_t from = slot(r, batch->n_pages), to = slot(0, one.n_pages);
         for (uint32_t i = 0; i < 2 * h->n_head_kv; i++) {
             uint32_t head = i % h->n_head_kv;
-            uint64_t a = (((uint64_t)from / GRAFT_PAGE_TOKENS * h->n_head_kv + head) * GRAFT_PAGE_TOKENS + from % GRAFT_PAGE_TOKENS) * h->head_dim;
-            uint64_t b = (((uint64_t)to / GRAFT_PAGE_TOKENS * h->n_head_kv + head) * GRAFT_PAGE_TOKENS + to % GRAFT_PAGE_TOKENS) * h->head_dim;
+            uint64_t a =
+                (((uint64_t)from / GRAFT_PAGE_TOKENS * h->n_head_kv + head) * GRAFT_PAGE_TOKENS + from % GRAFT_PAGE_TOKENS) *
+                h->head_dim;
+            uint64_t b =
+                (((uint64_t)to / GRAFT_PAGE_TOKENS * h->n_head_kv + head) * GRAFT_PAGE_TOKENS + to % GRAFT_PAGE_TOKENS) *
+                h->head_dim;
             bool value = i >= h->n_head_kv;
-            same = same && memcmp(batch->kv.b + a * bytes + (value ? batch->kv.words * 2 : 0), one.kv.b + b * bytes + (value ? one.kv.words * 2 : 0),
-                                  h->head_dim * bytes) == 0;
+            same = same && memcmp(batch->kv.b + a * bytes + (value ? batch->kv.words * 2 : 0),
+                                  one.kv.b + b * bytes + (value ? one.kv.words * 2 : 0), h->head_dim * bytes) == 0;
         }
-        ck_assert_msg(same, "%s, type %u: row %u of %u differs from the row alone", batch->gpu->mask, batch->w[0].type, r, batch->rows);
+        ck_assert_msg(same, "%s, type %u: row %u of %u differs from the row alone", batch->gpu->mask, batch->w[0].type, r,
+                      batch->rows);
     }
     free_buffers(&one);
 }
@@ -250,7 +262,8 @@ int main(void)
     Suite *suite = suite_create("kernel qkv");
     TCase *tc = tcase_create("qkv");
     tcase_set_timeout(tc, 300);
-    tcase_add_loop_test(tc, queries_and_pages_are_the_rotated_sums_and_rows_keep_their_bits_in_any_batch, 0, GRAFT_TEST_KERNEL_MASKS);
+    tcase_add_loop_test(tc, queries_and_pages_are_the_rotated_sums_and_rows_keep_their_bits_in_any_batch, 0,
+                        GRAFT_TEST_KERNEL_MASKS);
     suite_add_tcase(suite, tc);
     return graft_test_main(suite);
 }

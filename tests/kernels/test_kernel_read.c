@@ -12,7 +12,8 @@ START_TEST(the_sums_are_those_of_all_words)
     for (uint32_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         struct graft_kernel kernel;
         ck_assert_ok(graft_kernel_read(&kernel, gpu.caps, sizes[i]));
-        struct graft_test_buffer data = graft_test_buffer(&gpu, sizes[i] * 4ull), sums = graft_test_buffer(&gpu, kernel.groups[0]);
+        struct graft_test_buffer data = graft_test_buffer(&gpu, sizes[i] * 4ull),
+                                 sums = graft_test_buffer(&gpu, kernel.groups[0]);
         struct graft_test_random random = {.state = sizes[i]};
         uint32_t want = 0, got = 0;
         for (uint64_t k = 0; k < data.words; k++) {

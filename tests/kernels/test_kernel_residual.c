@@ -37,7 +37,8 @@ static void make_world(struct world *world, struct graft_test_gpu *gpu, uint32_t
 
 static void free_world(struct world *world)
 {
-    struct graft_test_buffer *all[] = {&world->weights, &world->in, &world->x, &world->old, &world->xn, &world->gain, &world->ss};
+    struct graft_test_buffer *all[] = {&world->weights, &world->in,   &world->x, &world->old,
+                                       &world->xn,      &world->gain, &world->ss};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         graft_test_buffer_free(all[i]);
     }
@@ -51,7 +52,8 @@ static void run(struct world *world)
     graft_test_buffer_poison(&world->xn);
     graft_test_buffer_poison(&world->ss);
     memcpy(world->x.f, world->old.f, (uint64_t)world->rows * world->w.n_out * 4);
-    ck_assert_ok(graft_kernel_matmul(&kernel, GRAFT_MATMUL_RESIDUAL, world->gpu->caps, &variant, world->w.type, 1, &world->w.n_out, world->rows));
+    ck_assert_ok(graft_kernel_matmul(&kernel, GRAFT_MATMUL_RESIDUAL, world->gpu->caps, &variant, world->w.type, 1,
+                                     &world->w.n_out, world->rows));
     ck_assert_uint_eq(kernel.groups[0], world->parts);
     struct graft_matmul_push *push = &kernel.push.matmul;
     push->subs = world->w.n_in / 32;
@@ -70,9 +72,11 @@ static void check(struct world *world)
         double squares = 0, found = 0;
         for (uint32_t o = 0; o < n_out; o++) {
             uint64_t at = (uint64_t)r * n_out + o;
-            double bound, want = graft_test_product(&world->w, o, world->in.f + (uint64_t)r * n_in, &bound) + (double)world->old.f[at];
+            double bound,
+                want = graft_test_product(&world->w, o, world->in.f + (uint64_t)r * n_in, &bound) + (double)world->old.f[at];
             graft_test_close(world->x.f[at], want, bound + fabs(want) * 0x1p-23, world->gpu, "X", at);
-            ck_assert_msg(world->xn.f[at] == world->x.f[at] * world->gain.f[o], "XN is not X times the gain at %u", (unsigned)at);
+            ck_assert_msg(world->xn.f[at] == world->x.f[at] * world->gain.f[o], "XN is not X times the gain at %u",
+                          (unsigned)at);
             squares += (double)world->x.f[at] * (double)world->x.f[at];
         }
         for (uint32_t p = 0; p < world->parts; p++) {

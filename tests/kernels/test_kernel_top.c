@@ -42,7 +42,8 @@ static void fill(float *logits, uint32_t n, enum data data, uint64_t seed)
     }
 }
 
-static void check_row(const struct graft_test_gpu *gpu, const float *logits, uint32_t n, const uint32_t *top, uint32_t entries, enum data data)
+static void check_row(const struct graft_test_gpu *gpu, const float *logits, uint32_t n, const uint32_t *top, uint32_t entries,
+                      enum data data)
 {
     static uint8_t seen[65536];
     int32_t best[GRAFT_TOP_K];
@@ -60,13 +61,14 @@ static void check_row(const struct graft_test_gpu *gpu, const float *logits, uin
         found++;
         float value;
         memcpy(&value, &top[2 * i + 1], sizeof value);
-        ck_assert_msg(isnan(logits[id]) ? isnan(value) : memcmp(&value, &logits[id], 4) == 0, "%s: logit of %u changed", gpu->mask, id);
+        ck_assert_msg(isnan(logits[id]) ? isnan(value) : memcmp(&value, &logits[id], 4) == 0, "%s: logit of %u changed",
+                      gpu->mask, id);
     }
     ck_assert_uint_ge(found, k);
     graft_ref_top(logits, n, k, best, values);
     for (uint32_t i = 0; i < k; i++) {
-        ck_assert_msg(seen[best[i]], "%s, %u logits, data %d: %d (%g) is among the best %u, not among the candidates", gpu->mask, n, (int)data,
-                      best[i], (double)values[i], k);
+        ck_assert_msg(seen[best[i]], "%s, %u logits, data %d: %d (%g) is among the best %u, not among the candidates",
+                      gpu->mask, n, (int)data, best[i], (double)values[i], k);
     }
 }
 
@@ -75,7 +77,8 @@ static void one_case(struct graft_test_gpu *gpu, uint32_t n, uint32_t rows, enum
     struct graft_kernel kernel;
     ck_assert_ok(graft_kernel_top(&kernel, gpu->caps, n, rows));
     uint32_t entries = kernel.groups[0] * GRAFT_TOP_K;
-    struct graft_test_buffer logits = graft_test_buffer(gpu, (uint64_t)n * rows), top = graft_test_buffer(gpu, (uint64_t)entries * 2 * rows);
+    struct graft_test_buffer logits = graft_test_buffer(gpu, (uint64_t)n * rows),
+                             top = graft_test_buffer(gpu, (uint64_t)entries * 2 * rows);
     for (uint32_t r = 0; r < rows; r++) {
         fill(logits.f + (uint64_t)r * n, n, data, n + r);
     }

@@ -13,9 +13,14 @@ static struct graft_test_log messages;
 const char *graft_test_mask_name(enum graft_test_mask mask)
 {
     static const char *const names[GRAFT_TEST_MASKS] = {
-        [GRAFT_TEST_PLAIN] = "plain",         [GRAFT_TEST_NO_TEXEL] = "no texel buffers",    [GRAFT_TEST_NO_SUBGROUPS] = "no subgroups",
-        [GRAFT_TEST_SMALL] = "small",         [GRAFT_TEST_SMALLEST] = "small, no subgroups", [GRAFT_TEST_NO_16BIT] = "no 16-bit types",
-        [GRAFT_TEST_NO_IMPORT] = "no import", [GRAFT_TEST_STAGED] = "staged",
+        [GRAFT_TEST_PLAIN] = "plain",
+        [GRAFT_TEST_NO_TEXEL] = "no texel buffers",
+        [GRAFT_TEST_NO_SUBGROUPS] = "no subgroups",
+        [GRAFT_TEST_SMALL] = "small",
+        [GRAFT_TEST_SMALLEST] = "small, no subgroups",
+        [GRAFT_TEST_NO_16BIT] = "no 16-bit types",
+        [GRAFT_TEST_NO_IMPORT] = "no import",
+        [GRAFT_TEST_STAGED] = "staged",
     };
     return names[mask];
 }
@@ -65,7 +70,8 @@ bool graft_test_gpu_open(struct graft_test_gpu *gpu, enum graft_test_mask mask)
     struct graft_vk_options options = graft_test_mask_options(mask);
     options.validation = graft_test_validating();
     memset(&messages, 0, sizeof messages);
-    *gpu = (struct graft_test_gpu){.ctx = graft_test_vk_ctx(NULL, 0, NULL, &messages), .which = mask, .mask = graft_test_mask_name(mask)};
+    *gpu = (struct graft_test_gpu){
+        .ctx = graft_test_vk_ctx(NULL, 0, NULL, &messages), .which = mask, .mask = graft_test_mask_name(mask)};
     enum graft_status status = graft_vk_open(gpu->ctx, &gpu->vk, &options);
     if (status == GRAFT_E_DEVICE) {
         printf("skipped: %s\n", graft_last_error());
@@ -94,8 +100,8 @@ void graft_test_gpu_close(struct graft_test_gpu *gpu)
 struct graft_test_buffer graft_test_buffer(struct graft_test_gpu *gpu, uint64_t words)
 {
     struct graft_test_buffer made = {.words = (words + 3) & ~(uint64_t)3};
-    ck_assert_ok(graft_vk_buffer_create(gpu->vk, &made.buffer, (made.words + 2 * GUARD_WORDS) * 4, GRAFT_VK_HOST_SEEN, GRAFT_MEM_SCRATCH,
-                                        "a test's buffer"));
+    ck_assert_ok(graft_vk_buffer_create(gpu->vk, &made.buffer, (made.words + 2 * GUARD_WORDS) * 4, GRAFT_VK_HOST_SEEN,
+                                        GRAFT_MEM_SCRATCH, "a test's buffer"));
     made.data = (uint32_t *)made.buffer->mapped + GUARD_WORDS;
     graft_test_buffer_poison(&made);
     return made;
@@ -126,8 +132,8 @@ static bool guards_whole(const struct graft_test_buffer *buffer)
     return true;
 }
 
-void graft_test_dispatch(struct graft_test_gpu *gpu, struct graft_kernel *kernel, const struct graft_test_buffer *const *buffers,
-                         uint32_t count)
+void graft_test_dispatch(struct graft_test_gpu *gpu, struct graft_kernel *kernel,
+                         const struct graft_test_buffer *const *buffers, uint32_t count)
 {
     struct graft_vk_commands *commands = NULL;
     struct graft_vk_bind binds[GRAFT_TEST_MAX_BUFFERS];

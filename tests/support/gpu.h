@@ -8,12 +8,12 @@
 
 // Devices made from the one at hand by switching capabilities off. The first ones differ in the variant the kernels choose.
 enum graft_test_mask {
-    GRAFT_TEST_PLAIN,        // lavapipe: variant lane
-    GRAFT_TEST_NO_TEXEL,     // variant subgroup
-    GRAFT_TEST_NO_SUBGROUPS, // variant team
-    GRAFT_TEST_SMALL,        // 16 KiB of shared memory, 128 invocations, no texel buffers
-    GRAFT_TEST_SMALLEST,     // the same without subgroup operations: the baseline
-    GRAFT_TEST_KERNEL_MASKS, // those above are all that the choice of kernels looks at
+    GRAFT_TEST_PLAIN,                              // lavapipe: variant lane
+    GRAFT_TEST_NO_TEXEL,                           // variant subgroup
+    GRAFT_TEST_NO_SUBGROUPS,                       // variant team
+    GRAFT_TEST_SMALL,                              // 16 KiB of shared memory, 128 invocations, no texel buffers
+    GRAFT_TEST_SMALLEST,                           // the same without subgroup operations: the baseline
+    GRAFT_TEST_KERNEL_MASKS,                       // those above are all that the choice of kernels looks at
     GRAFT_TEST_NO_16BIT = GRAFT_TEST_KERNEL_MASKS, // no f16 arithmetic, no 16-bit storage
     GRAFT_TEST_NO_IMPORT,
     GRAFT_TEST_STAGED, // device buffers are never mapped, as on a discrete GPU
@@ -33,7 +33,8 @@ struct graft_test_gpu {
     uint32_t n_pipelines;
 };
 
-// True when the program runs under the validation layers (environment variable GRAFT_TEST_VALIDATION): tests then take fewer shapes.
+// True when the program runs under the validation layers (environment variable GRAFT_TEST_VALIDATION): tests then take fewer
+// shapes.
 bool graft_test_validating(void);
 // Open the device. False, with a line "skipped: ...", if there is none, or no validation layer when one is asked for.
 bool graft_test_gpu_open(struct graft_test_gpu *gpu, enum graft_test_mask mask);
@@ -64,8 +65,8 @@ static inline bool graft_test_poisoned(const struct graft_test_buffer *buffer, u
 }
 
 // Record one kernel on its buffers, run it, and check the guards of all.
-void graft_test_dispatch(struct graft_test_gpu *gpu, struct graft_kernel *kernel, const struct graft_test_buffer *const *buffers,
-                         uint32_t count);
+void graft_test_dispatch(struct graft_test_gpu *gpu, struct graft_kernel *kernel,
+                         const struct graft_test_buffer *const *buffers, uint32_t count);
 
 // Fail unless |got - want| <= bound, NaN included; `what` and `index` say where.
 void graft_test_close(float got, double want, double bound, const struct graft_test_gpu *gpu, const char *what, uint64_t index);

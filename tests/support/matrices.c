@@ -39,7 +39,8 @@ static void scale_offsets(uint32_t type, uint8_t out[2])
 // 0, the smallest subnormal, the largest subnormal, the smallest normal, ordinary ones, a large one, the largest; both signs.
 static uint16_t extreme_half(struct graft_test_random *random)
 {
-    static const uint16_t halves[] = {0x0000, 0x8000, 0x0001, 0x8001, 0x03ff, 0x0400, 0x2c00, 0xae66, 0x3c00, 0x6400, 0x7bff, 0xfbff};
+    static const uint16_t halves[] = {0x0000, 0x8000, 0x0001, 0x8001, 0x03ff, 0x0400,
+                                      0x2c00, 0xae66, 0x3c00, 0x6400, 0x7bff, 0xfbff};
     return halves[graft_test_random_u64(random) % (sizeof halves / sizeof *halves)];
 }
 
@@ -130,7 +131,8 @@ static void fill_rows(struct graft_test_matrix *m, enum graft_test_data data, ui
     free(x);
 }
 
-bool graft_test_matrix(struct graft_test_matrix *out, uint32_t type, uint32_t n_in, uint32_t n_out, enum graft_test_data data, uint64_t seed)
+bool graft_test_matrix(struct graft_test_matrix *out, uint32_t type, uint32_t n_in, uint32_t n_out, enum graft_test_data data,
+                       uint64_t seed)
 {
     *out = (struct graft_test_matrix){.type = type, .n_in = n_in, .n_out = n_out};
     if (!graft_type_row_bytes(type, n_in, &out->row_bytes)) {
@@ -173,12 +175,13 @@ double graft_test_product(const struct graft_test_matrix *matrix, uint32_t o, co
 
 void graft_test_each_matrix(struct graft_test_gpu *gpu, graft_test_matrix_case *one)
 {
-    static const uint32_t batches[] = {1, 2, 3, 4, 5, 8, 32};
+    static const uint32_t batches[] = {1, 2, 3, 4, 5, 8, 12, 32};
     static const uint32_t narrow[] = {32, 96, 576}, wide[] = {256, 768};
     bool few = graft_test_validating() || gpu->which >= GRAFT_TEST_SMALL;
     for (uint32_t t = 0; t < GRAFT_TEST_TYPES; t++) {
         uint32_t type = graft_test_types[t];
-        bool every = type == GRAFT_TYPE_Q4_1 || type == GRAFT_TYPE_Q6_K, blocks_of_256 = graft_type_info(type)->block_values == 256;
+        bool every = type == GRAFT_TYPE_Q4_1 || type == GRAFT_TYPE_Q6_K,
+             blocks_of_256 = graft_type_info(type)->block_values == 256;
         if (few && !every) {
             continue;
         }

@@ -55,7 +55,8 @@ void graft_test_ids(int32_t *ids, uint32_t count, uint64_t seed)
     }
 }
 
-void graft_test_feed(struct graft_model *model, struct graft_seq *seq, const int32_t *ids, uint32_t count, uint32_t batch, float *logits)
+void graft_test_feed(struct graft_model *model, struct graft_seq *seq, const int32_t *ids, uint32_t count, uint32_t batch,
+                     float *logits)
 {
     struct graft_row rows[64];
     for (uint32_t at = 0, n; at < count; at += n) {

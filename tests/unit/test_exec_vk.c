@@ -34,10 +34,10 @@ static uint32_t written(enum graft_step_kind kind, enum graft_exec_buffer out[3]
 
 static uint64_t width(const struct graft_config *c, enum graft_exec_buffer buffer)
 {
-    return buffer == GRAFT_BUFFER_SS  ? 1
-           : buffer == GRAFT_BUFFER_H ? c->n_ff
+    return buffer == GRAFT_BUFFER_SS                               ? 1
+           : buffer == GRAFT_BUFFER_H                              ? c->n_ff
            : buffer == GRAFT_BUFFER_Q || buffer == GRAFT_BUFFER_AO ? (uint64_t)c->n_head * c->head_dim
-                                                                  : c->n_embd;
+                                                                   : c->n_embd;
 }
 
 static void compare(const float *got, const float *want, uint64_t count, double tolerance, const char *where, int buffer)
@@ -47,8 +47,9 @@ static void compare(const float *got, const float *want, uint64_t count, double 
         most = fmax(most, fabs((double)want[i]));
     }
     for (uint64_t i = 0; i < count; i++) {
-        ck_assert_msg(fabs((double)got[i] - (double)want[i]) <= tolerance * most, "%s, buffer %d, value %u: %.9g, the reference has %.9g (largest %g)",
-                      where, buffer, (unsigned)i, (double)got[i], (double)want[i], most);
+        ck_assert_msg(fabs((double)got[i] - (double)want[i]) <= tolerance * most,
+                      "%s, buffer %d, value %u: %.9g, the reference has %.9g (largest %g)", where, buffer, (unsigned)i,
+                      (double)got[i], (double)want[i], most);
     }
 }
 
@@ -103,8 +104,8 @@ static void compare_candidates(struct graft_model *model, uint32_t row)
     }
 }
 
-// A model on the device with `options` against the reference. Without `exact`, keys and values are f16: where the two round differently they
-// are 2^-11 apart, hence the wider tolerance.
+// A model on the device with `options` against the reference. Without `exact`, keys and values are f16: where the two round
+// differently they are 2^-11 apart, hence the wider tolerance.
 static void compare_model(const struct graft_vk_options *options, const char *path, uint32_t n_batch, bool exact)
 {
     static float got[GRAFT_TINY_VOCAB], want[GRAFT_TINY_VOCAB];
@@ -184,7 +185,8 @@ START_TEST(bits_depend_on_neither_chunks_nor_neighbours_nor_the_place_of_weights
     int32_t ids[PROMPT], each[N][LENGTH];
     graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q8_0}, path);
     struct graft_vk_options options = graft_test_mask_options((enum graft_test_mask)_i);
-    struct graft_model_params params = {.size = sizeof params, .n_ctx = 512, .n_batch = N, .n_seq = N, .weights = GRAFT_WEIGHTS_COPY};
+    struct graft_model_params params = {
+        .size = sizeof params, .n_ctx = 512, .n_batch = N, .n_seq = N, .weights = GRAFT_WEIGHTS_COPY};
     struct graft_test_world w;
     if (!graft_test_world_open(&w, &options, path, &params)) {
         return;
@@ -198,7 +200,8 @@ START_TEST(bits_depend_on_neither_chunks_nor_neighbours_nor_the_place_of_weights
     for (uint32_t batch = 1; batch < 8; batch++) {
         graft_seq_truncate(seqs[0], 0);
         graft_test_feed(w.model, seqs[0], ids, PROMPT, batch, other);
-        ck_assert_msg(memcmp(one, other, sizeof one) == 0, "%s: chunks of %u", graft_test_mask_name((enum graft_test_mask)_i), batch);
+        ck_assert_msg(memcmp(one, other, sizeof one) == 0, "%s: chunks of %u", graft_test_mask_name((enum graft_test_mask)_i),
+                      batch);
     }
     graft_seq_truncate(seqs[0], 0);
     for (uint32_t n = 2; n <= N; n *= 2) {
@@ -218,7 +221,8 @@ START_TEST(bits_depend_on_neither_chunks_nor_neighbours_nor_the_place_of_weights
         for (uint32_t s = 0; s < n; s++) {
             graft_seq_truncate(seqs[s], 0);
             graft_test_feed(w.model, seqs[s], each[s], LENGTH, 1, other);
-            ck_assert_msg(memcmp(last[s], other, sizeof other) == 0, "%s: sequence %u of %u", graft_test_mask_name((enum graft_test_mask)_i), s, n);
+            ck_assert_msg(memcmp(last[s], other, sizeof other) == 0, "%s: sequence %u of %u",
+                          graft_test_mask_name((enum graft_test_mask)_i), s, n);
             graft_seq_truncate(seqs[s], 0);
         }
     }
@@ -269,7 +273,8 @@ START_TEST(small_bindings_split_matrices_by_rows_and_keep_the_bits)
         }
     }
     ck_assert_msg(memcmp(one, other, sizeof one) == 0, "logits differ");
-    ck_assert_uint_ge(dispatches[1], dispatches[0] + 10 * 2); // two more windows of the embeddings in each of ten steps, at least
+    ck_assert_uint_ge(dispatches[1],
+                      dispatches[0] + 10 * 2); // two more windows of the embeddings in each of ten steps, at least
     graft_test_world_close(&w);
     remove(path);
 }
@@ -283,7 +288,8 @@ int main(void)
     tcase_add_loop_test(tc, every_weight_type_follows_the_reference_step_by_step, 0, GRAFT_TEST_TYPES);
     tcase_add_test(tc, values_may_have_another_type_than_queries_and_keys);
     tcase_add_loop_test(tc, every_mask_of_features_follows_the_reference, 0, GRAFT_TEST_MASKS);
-    tcase_add_loop_test(tc, bits_depend_on_neither_chunks_nor_neighbours_nor_the_place_of_weights, 0, GRAFT_TEST_NO_SUBGROUPS + 1);
+    tcase_add_loop_test(tc, bits_depend_on_neither_chunks_nor_neighbours_nor_the_place_of_weights, 0,
+                        GRAFT_TEST_NO_SUBGROUPS + 1);
     tcase_add_loop_test(tc, small_bindings_split_matrices_by_rows_and_keep_the_bits, 0, 2);
     suite_add_tcase(suite, tc);
     return graft_test_main(suite);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Opening a tiny model and generating with it while each allocation and each Vulkan call fails in turn; and under the validation layers.
-// The calls of opening a device itself: test_vk_faults.c.
+// Opening a tiny model and generating with it while each allocation and each Vulkan call fails in turn; and under the
+// validation layers. The calls of opening a device itself: test_vk_faults.c.
 #include <stdio.h>
 #include <string.h>
 
@@ -52,8 +52,8 @@ static uint64_t used(struct graft_ctx *ctx)
 
 static void check_message(enum graft_status status, enum graft_status expected, const char *what, uint64_t n)
 {
-    ck_assert_msg(status == expected && strlen(graft_last_error()) > 20, "%s %u: %s (%s)", what, (unsigned)n, graft_status_name(status),
-                  graft_last_error());
+    ck_assert_msg(status == expected && strlen(graft_last_error()) > 20, "%s %u: %s (%s)", what, (unsigned)n,
+                  graft_status_name(status), graft_last_error());
 }
 
 // A device whose pipelines are all made: a model that stays open holds them, so that opening another takes milliseconds.
@@ -69,7 +69,8 @@ START_TEST(each_allocation_may_fail_and_all_is_given_back)
     if (!warm_device(&w, (uint32_t)_i)) {
         return;
     }
-    uint64_t bytes = used(w.ctx), live = w.alloc.live, buffers = w.device.vk->live_buffers, commands = w.device.vk->live_commands, n = 1;
+    uint64_t bytes = used(w.ctx), live = w.alloc.live, buffers = w.device.vk->live_buffers,
+             commands = w.device.vk->live_commands, n = 1;
     uint32_t failed = 0;
     for (bool struck = true; struck; n++) {
         ck_assert_uint_lt(n, 20000);
@@ -82,9 +83,10 @@ START_TEST(each_allocation_may_fail_and_all_is_given_back)
             check_message(status, GRAFT_E_MEMORY, "allocation", n);
             ck_assert(struck);
         }
-        ck_assert_msg(used(w.ctx) == bytes && w.alloc.live == live && w.device.vk->live_buffers == buffers && w.device.vk->live_commands == commands,
-                      "allocation %u: %llu bytes and %llu blocks were not given back", (unsigned)n, (unsigned long long)(used(w.ctx) - bytes),
-                      (unsigned long long)(w.alloc.live - live));
+        ck_assert_msg(used(w.ctx) == bytes && w.alloc.live == live && w.device.vk->live_buffers == buffers &&
+                          w.device.vk->live_commands == commands,
+                      "allocation %u: %llu bytes and %llu blocks were not given back", (unsigned)n,
+                      (unsigned long long)(used(w.ctx) - bytes), (unsigned long long)(w.alloc.live - live));
     }
     ck_assert_uint_gt(failed, 20);
     graft_test_world_close(&w);
@@ -98,7 +100,8 @@ START_TEST(each_vulkan_call_may_fail_and_all_is_given_back)
     if (!warm_device(&w, (uint32_t)_i)) {
         return;
     }
-    uint64_t bytes = used(w.ctx), live = w.alloc.live, buffers = w.device.vk->live_buffers, commands = w.device.vk->live_commands;
+    uint64_t bytes = used(w.ctx), live = w.alloc.live, buffers = w.device.vk->live_buffers,
+             commands = w.device.vk->live_commands;
     for (uint32_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         uint32_t failed = 0;
         uint64_t n = 1;
