@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What AMD's compiler makes of compute shaders, without AMD hardware: Mesa's radv opens a device that cannot run anything when RADV_FORCE_FAMILY
-// names a chip, pipelines compile for it, and VK_KHR_pipeline_executable_properties reports on them.
+// What AMD's compiler makes of compute shaders, without AMD hardware: Mesa's radv opens a device that cannot run anything when
+// RADV_FORCE_FAMILY names a chip, pipelines compile for it, and VK_KHR_pipeline_executable_properties reports on them.
 //
 //   VK_ICD_FILENAMES=.../radeon_icd.x86_64.json RADV_FORCE_FAMILY=NAVI21 radv_stats < JOBS
 //
 // A job is a line: LABEL MODULE.spv BINDINGS PUSH SUBGROUPS CONSTANT ...
 //   BINDINGS   storage buffers at bindings 0 .. BINDINGS - 1
 //   PUSH       matmul, attention or top: whose push constants of shaders/params.h
-//   SUBGROUPS  1: full subgroups of the device's own size are required, as runtime/kernels does for that variant; 0: nothing is said
+//   SUBGROUPS  1: full subgroups of the device's own size are required, as runtime/kernels does for that variant; 0: not
 //   CONSTANT   specialization constants 0, 1 ...; a trailing w multiplies by the device's subgroup size (4w)
 // Output: a line per job. Exit: 0; 1 a kernel spills or a job failed; 77 there is no such device.
 #define VOLK_IMPLEMENTATION
@@ -58,7 +58,8 @@ static VkDevice open_device(char name[VK_MAX_PHYSICAL_DEVICE_NAME_SIZE], uint32_
     *subgroup_size = subgroups.subgroupSize;
 
     float priority = 1;
-    VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO, .queueCount = 1, .pQueuePriorities = &priority};
+    VkDeviceQueueCreateInfo queue = {
+        .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO, .queueCount = 1, .pQueuePriorities = &priority};
     VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR report = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR,
         .pipelineExecutableInfo = VK_TRUE,
@@ -247,7 +248,8 @@ int main(void)
     }
     bool ok = true;
     printf("%s, subgroups of %u\n", name, subgroup_size);
-    printf("%-28s %6s %6s %7s %8s %6s %10s %8s %7s\n", "kernel", "vgprs", "sgprs", "spilled", "scratch", "lds", "waves/simd", "latency", "code");
+    printf("%-28s %6s %6s %7s %8s %6s %10s %8s %7s\n", "kernel", "vgprs", "sgprs", "spilled", "scratch", "lds", "waves/simd",
+           "latency", "code");
     while (fgets(line, sizeof line, stdin)) {
         struct job job;
         uint64_t s[N_COLUMNS] = {0};
@@ -264,8 +266,9 @@ int main(void)
             uint64_t spilled = s[SPILLED_VGPRS] + s[SPILLED_SGPRS];
             bool spills = spilled > 0 || s[SCRATCH] > 0;
             printf("%-28s %6llu %6llu %7llu %8llu %6llu %10llu %8llu %7llu%s\n", job.label, (unsigned long long)s[VGPRS],
-                   (unsigned long long)s[SGPRS], (unsigned long long)spilled, (unsigned long long)s[SCRATCH], (unsigned long long)s[LDS],
-                   (unsigned long long)s[OCCUPANCY], (unsigned long long)s[LATENCY], (unsigned long long)s[CODE], spills ? "  SPILLS" : "");
+                   (unsigned long long)s[SGPRS], (unsigned long long)spilled, (unsigned long long)s[SCRATCH],
+                   (unsigned long long)s[LDS], (unsigned long long)s[OCCUPANCY], (unsigned long long)s[LATENCY],
+                   (unsigned long long)s[CODE], spills ? "  SPILLS" : "");
             ok = ok && !spills;
         }
         if (pipeline) {
