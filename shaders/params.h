@@ -7,7 +7,8 @@
 //   [out .. + n_out)                 rows whose logits are wanted
 //   [rope .. + n_rows * rope_dim)    per row: cos, sin of each rotary pair (f32)
 //   [tables .. + (n_seq + 1) * table_pages)  page table of each sequence: KV page numbers; then a spare table of zeros
-// Rows beyond n_rows (a recorded plan has a fixed row count) use the spare table, write to the spare page 0 and compute without effect.
+// Rows beyond n_rows (a recorded plan has a fixed row count) use the spare table, write to the spare page 0 and compute without
+// effect.
 #ifndef GRAFT_SHADERS_PARAMS_H
 #define GRAFT_SHADERS_PARAMS_H
 
@@ -42,8 +43,8 @@ struct graft_state_layout {
     GRAFT_UINT rows, outs, rope, tables;
 };
 
-// Push constants of the matrix kernels (qkv, residual, gate_up, head). Weights are seen through one or two bindings; a segment is a
-// matrix inside a binding.
+// Push constants of the matrix kernels (qkv, residual, gate_up, head). Weights are seen through one or two bindings; a segment
+// is a matrix inside a binding.
 struct graft_matmul_push {
     GRAFT_UINT subs;         // n_in / 32
     GRAFT_UINT row_bytes;    // of a weight row, a multiple of 2

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Tests of the tree itself: rules of its files, headers that compile alone, who may include whom, which names leave the library, what is installed.
+# Tests of the tree itself: rules of its files, headers that compile alone, who may include whom, which names leave the library,
+# what is installed.
 
 # Every public header alone and twice, as C11 and as C++17: these libraries only have to compile.
 enable_language(CXX)

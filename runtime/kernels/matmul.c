@@ -52,8 +52,8 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
     out->groups[1] = batch_rows / variant->cols + (batch_rows % variant->cols != 0);
     out->groups[2] = 1;
     if (total > caps->max_group_count[0] || out->groups[1] > caps->max_group_count[1]) {
-        return graft_fail(GRAFT_E_LIMIT, "kernel %s needs %u x %u workgroups, the device allows %u x %u", out->name, total, out->groups[1],
-                          caps->max_group_count[0], caps->max_group_count[1]);
+        return graft_fail(GRAFT_E_LIMIT, "kernel %s needs %u x %u workgroups, the device allows %u x %u", out->name, total,
+                          out->groups[1], caps->max_group_count[0], caps->max_group_count[1]);
     }
     return GRAFT_OK;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The plan on a Vulkan device. Every row bucket is recorded once per state buffer; a batch writes one state buffer, submits the body's
-// recording and (if logits are wanted) the head's as one submission, and waits.
+// The plan on a Vulkan device. Every row bucket is recorded once per state buffer; a batch writes one state buffer, submits the
+// body's recording and (if logits are wanted) the head's as one submission, and waits.
 #include <math.h>
 #include <string.h>
 
@@ -76,10 +76,12 @@ struct buffer_bytes {
     bool overflow;
 };
 
-static struct buffer_bytes measure(const struct graft_plan *plan, const struct graft_limits *limits, const struct graft_vk_caps *caps)
+static struct buffer_bytes measure(const struct graft_plan *plan, const struct graft_limits *limits,
+                                   const struct graft_vk_caps *caps)
 {
     const struct graft_config *c = &plan->source->config;
-    struct graft_attention_shape shape = {c->n_head, c->n_head_kv, c->head_dim, limits->table_pages * GRAFT_PAGE_TOKENS, limits->kv_f32};
+    struct graft_attention_shape shape = {c->n_head, c->n_head_kv, c->head_dim, limits->table_pages * GRAFT_PAGE_TOKENS,
+                                          limits->kv_f32};
     uint64_t n = whole_tiles(limits->n_batch), out = whole_tiles(limits->n_out);
     struct graft_state_layout layout;
     struct buffer_bytes b = {0};
@@ -112,9 +114,17 @@ void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_li
                             enum graft_weights_mode weights, uint64_t bytes[GRAFT_MEM_CLASSES], uint64_t *mapped_bytes)
 {
     static const struct graft_vk_caps unknown = {
-        .kind = GRAFT_VK_DISCRETE, .subgroup_size = 32, .subgroup_arithmetic = true, .subgroup_shuffle = true, .max_invocations = 1024,
-        .max_shared_bytes = 32768, .max_group_count = {UINT32_MAX, 65535, 65535}, .max_storage_bytes = UINT32_MAX,
-        .max_allocation_bytes = UINT32_MAX, .storage_alignment = 256, .texel_alignment = 256,
+        .kind = GRAFT_VK_DISCRETE,
+        .subgroup_size = 32,
+        .subgroup_arithmetic = true,
+        .subgroup_shuffle = true,
+        .max_invocations = 1024,
+        .max_shared_bytes = 32768,
+        .max_group_count = {UINT32_MAX, 65535, 65535},
+        .max_storage_bytes = UINT32_MAX,
+        .max_allocation_bytes = UINT32_MAX,
+        .storage_alignment = 256,
+        .texel_alignment = 256,
     };
     caps = caps ? caps : &unknown;
     const struct graft_source *source = plan->source;
@@ -125,12 +135,13 @@ void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_li
     *mapped_bytes = mapped ? source->base_bytes : 0;
     bytes[GRAFT_MEM_WEIGHTS] += matrices + gains;
     bytes[GRAFT_MEM_KV] += b.kv * source->config.n_layer;
-    bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + 2 * b.q + b.h + b.part + b.counter + b.logits * (logits_mapped(caps) ? 1 : 2) + b.top +
-                                STATES * b.state;
+    bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + 2 * b.q + b.h + b.part + b.counter + b.logits * (logits_mapped(caps) ? 1 : 2) +
+                                b.top + STATES * b.state;
     uint32_t rows[MAX_BUCKETS];
     uint64_t recordings = STATES * (buckets(limits->n_batch, rows) + buckets(limits->n_out, rows));
     uint64_t dispatches = graft_lower_max_dispatches(plan, caps);
-    bytes[GRAFT_MEM_HOST] += recordings * dispatches * sizeof(struct graft_vk_pipeline *) + recordings / STATES * dispatches * sizeof(struct graft_stage_vk);
+    bytes[GRAFT_MEM_HOST] += recordings * dispatches * sizeof(struct graft_vk_pipeline *) +
+                             recordings / STATES * dispatches * sizeof(struct graft_stage_vk);
 }
 
 static enum graft_status take_buffers(struct exec_vk *e)
@@ -139,7 +150,8 @@ static enum graft_status take_buffers(struct exec_vk *e)
     struct graft_buffers_vk *b = &e->buffers;
     struct buffer_bytes bytes = measure(e->plan, &e->limits, caps);
     if (bytes.overflow) {
-        return graft_fail(GRAFT_E_LIMIT, "the KV cache of one layer would exceed 4 GiB: %u pages of %u tokens", e->limits.n_pages, GRAFT_PAGE_TOKENS);
+        return graft_fail(GRAFT_E_LIMIT, "the KV cache of one layer would exceed 4 GiB: %u pages of %u tokens",
+                          e->limits.n_pages, GRAFT_PAGE_TOKENS);
     }
     const struct {
         struct graft_vk_buffer **buffer;
@@ -164,12 +176,14 @@ static enum graft_status take_buffers(struct exec_vk *e)
         GRAFT_TRY(graft_vk_buffer_create(e->vk, list[i].buffer, list[i].bytes, list[i].where, GRAFT_MEM_SCRATCH, list[i].what));
     }
     if (!logits_mapped(caps)) {
-        GRAFT_TRY(graft_vk_buffer_create(e->vk, &e->readback, bytes.logits, GRAFT_VK_READBACK, GRAFT_MEM_SCRATCH, "logits on the host"));
+        GRAFT_TRY(graft_vk_buffer_create(e->vk, &e->readback, bytes.logits, GRAFT_VK_READBACK, GRAFT_MEM_SCRATCH,
+                                         "logits on the host"));
     }
     uint32_t n_layer = e->plan->source->config.n_layer;
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &b->kv, n_layer, "KV buffers"));
     for (uint32_t l = 0; l < n_layer; l++) {
-        GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->kv[l], bytes.kv, GRAFT_VK_DEVICE, GRAFT_MEM_KV, "a layer's keys and values"));
+        GRAFT_TRY(
+            graft_vk_buffer_create(e->vk, &b->kv[l], bytes.kv, GRAFT_VK_DEVICE, GRAFT_MEM_KV, "a layer's keys and values"));
     }
     return GRAFT_OK;
 }
@@ -177,16 +191,27 @@ static enum graft_status take_buffers(struct exec_vk *e)
 static struct graft_lowering lowering(struct exec_vk *e, uint32_t rows, uint32_t state)
 {
     return (struct graft_lowering){
-        .vk = e->vk, .caps = graft_vk_caps(e->vk), .plan = e->plan, .limits = &e->limits, .weights = &e->weights, .buffers = &e->buffers,
-        .rows = rows, .state = state, .layout = e->layout, .pipelines = e->pipelines, .n_pipelines = e->n_pipelines,
-        .pipelines_capacity = e->pipelines_capacity, .ss_parts = graft_lower_residual_parts(e->plan, graft_vk_caps(e->vk)),
+        .vk = e->vk,
+        .caps = graft_vk_caps(e->vk),
+        .plan = e->plan,
+        .limits = &e->limits,
+        .weights = &e->weights,
+        .buffers = &e->buffers,
+        .rows = rows,
+        .state = state,
+        .layout = e->layout,
+        .pipelines = e->pipelines,
+        .n_pipelines = e->n_pipelines,
+        .pipelines_capacity = e->pipelines_capacity,
+        .ss_parts = graft_lower_residual_parts(e->plan, graft_vk_caps(e->vk)),
         .stages_capacity = e->max_dispatches,
     };
 }
 
 // Record steps into n_segments recordings of about as many steps each, at out[0 ..]. stages, n_stages may be NULL.
-static enum graft_status record(struct exec_vk *e, const struct graft_step *steps, uint32_t n_steps, uint32_t rows, uint32_t state,
-                                uint32_t n_segments, struct graft_stage_vk *stages, uint32_t *n_stages, struct graft_vk_commands **out)
+static enum graft_status record(struct exec_vk *e, const struct graft_step *steps, uint32_t n_steps, uint32_t rows,
+                                uint32_t state, uint32_t n_segments, struct graft_stage_vk *stages, uint32_t *n_stages,
+                                struct graft_vk_commands **out)
 {
     struct graft_lowering lo = lowering(e, rows, state);
     lo.stages = stages;
@@ -209,8 +234,8 @@ static enum graft_status record(struct exec_vk *e, const struct graft_step *step
     return status;
 }
 
-// Segments so that one submission stays far below the drivers' watchdogs (2 s on Windows, 10 s on amdgpu) by a careful guess of the device's
-// speed; software has none, there the submission's own time-out counts.
+// Segments so that one submission stays far below the drivers' watchdogs (2 s on Windows, 10 s on amdgpu) by a careful guess of
+// the device's speed; software has none, there the submission's own time-out counts.
 static uint32_t segments(const struct exec_vk *e, uint32_t rows)
 {
     double operations = 0, rate, limit_s = 0.25;
@@ -334,7 +359,8 @@ static enum graft_status logits(struct graft_exec *exec, uint32_t o, const float
 {
     struct exec_vk *e = self_of(exec);
     if (o >= e->n_out || !e->has_logits) {
-        return graft_fail(GRAFT_E_ARGUMENT, "logits of answer %u, the batch had %u%s", o, e->n_out, e->has_logits ? "" : " without logits");
+        return graft_fail(GRAFT_E_ARGUMENT, "logits of answer %u, the batch had %u%s", o, e->n_out,
+                          e->has_logits ? "" : " without logits");
     }
     const struct graft_vk_buffer *buffer = e->readback ? e->readback : e->buffers.logits;
     *out = (const float *)buffer->mapped + (uint64_t)o * e->plan->source->config.n_vocab;
@@ -342,8 +368,8 @@ static enum graft_status logits(struct graft_exec *exec, uint32_t o, const float
 }
 
 // Append the stages of one recording.
-static enum graft_status stages_of(struct exec_vk *e, struct graft_vk_commands *commands, const struct graft_stage_vk *list, uint32_t n_list,
-                                   struct graft_stage *out, uint32_t capacity, uint32_t *n)
+static enum graft_status stages_of(struct exec_vk *e, struct graft_vk_commands *commands, const struct graft_stage_vk *list,
+                                   uint32_t n_list, struct graft_stage *out, uint32_t capacity, uint32_t *n)
 {
     uint64_t *ns = NULL;
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &ns, n_list, "stage times"));
@@ -372,8 +398,8 @@ static enum graft_status stages(struct graft_exec *exec, uint32_t n_rows, struct
     return n > capacity ? graft_fail(GRAFT_E_LIMIT, "%u stages, room for %u", n, capacity) : GRAFT_OK;
 }
 
-static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_batch *batch, uint32_t n_steps, enum graft_exec_buffer buffer,
-                              float *out, uint64_t capacity)
+static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_batch *batch, uint32_t n_steps,
+                              enum graft_exec_buffer buffer, float *out, uint64_t capacity)
 {
     struct exec_vk *e = self_of(exec);
     const struct graft_config *c = &e->plan->source->config;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Q6_K: 256 weights in 210 bytes: 128 bytes of low nibbles, 64 of high bit pairs, 16 signed scales, f16 d. In each half of 128 weights, quarter
-// p (32 weights) has its low nibbles in bytes 32 (p & 1) .. (shifted by 4 for p >= 2) and its high bits in the pair 2 p of bytes 0 .. 31;
-// 16 weights share a scale. weight = d scale (q - 32). Blocks are 2-byte aligned.
+// Q6_K: 256 weights in 210 bytes: 128 bytes of low nibbles, 64 of high bit pairs, 16 signed scales, f16 d. In each half of 128
+// weights, quarter p (32 weights) has its low nibbles in bytes 32 (p & 1) .. (shifted by 4 for p >= 2) and its high bits in the
+// pair 2 p of bytes 0 .. 31; 16 weights share a scale. weight = d scale (q - 32). Blocks are 2-byte aligned.
 #ifndef Q_RAW
 #define Q_RAW 8
 #define Q_PARTS 2
