@@ -32,8 +32,8 @@ const struct verb_info verb_infos[VERBS] = {
         {"estimate", "memory a model will take, from its metadata alone", "",
          {{"estimate -m model.gguf -c 8192", "bytes by class"},
          {"estimate -m model.gguf -c 8192 --memory 2G", "does it fit?"}},
-         "Nothing is loaded. Exit status 4: it does not fit. Without --device a discrete GPU is assumed, which keeps "
-         "its own copy of the weights; --device auto asks this machine's."},
+         "Nothing is loaded. Exit status 4: it does not fit. Without --device it is the device that a run would choose; "
+         "without any, a discrete GPU is assumed, which keeps its own copy of the weights."},
     [VERB_INSPECT] =
         {"inspect", "look into a GGUF file", "FILE",
          {{"inspect model.gguf", "metadata, and tensors by type"},
