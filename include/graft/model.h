@@ -63,6 +63,8 @@ struct graft_model_params {
     bool exact;        // f32 everywhere, also keys and values (twice the KV memory)
     bool timed;        // timestamps around every step (bench --stages)
     enum graft_weights_mode weights;
+    uint64_t adapter_pool_bytes; // for packed adapters (adapter.h); 0 = none
+    uint32_t adapter_slots;      // most adapters resident at a time; 0 = 16 if there is a pool
     // Called now and then while loading, done of total bytes; return false to cancel (GRAFT_E_CANCELLED). NULL = none.
     bool (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;
