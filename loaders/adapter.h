@@ -5,6 +5,7 @@
 #ifndef GRAFT_LOADERS_ADAPTER_H
 #define GRAFT_LOADERS_ADAPTER_H
 
+#include "loaders/types.h"
 #include "platform/plat.h"
 
 // What an adapter changes, in the order of a layer's pool slot.
@@ -49,6 +50,7 @@ struct graft_adapter_desc {
     struct graft_adapter_pair *pairs;   // by layer, then target
     struct graft_adapter_whole *whole;
     uint32_t max_rank;
+    bool rows_permuted;        // rows of q's and k's B are in the order of the base's GGUF file already; false for PEFT
     int32_t alora[GRAFT_ADAPTER_MAX_ALORA]; // invocation tokens; n_alora = 0: active from the first token
     uint32_t n_alora;
     uint64_t n_parameters;
@@ -62,6 +64,11 @@ struct graft_adapter_desc {
 // GRAFT_E_IO, GRAFT_E_FORMAT, GRAFT_E_UNSUPPORTED (pickle files are refused unread; a configuration key that is not understood
 // and not at its default), GRAFT_E_LIMIT, GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
 GRAFT_MUST_CHECK enum graft_status graft_adapter_read(struct graft_ctx *ctx, struct graft_adapter_desc **out, const char *path);
+// Free; *desc becomes NULL. NULL is accepted.
 void graft_adapter_free(struct graft_adapter_desc **desc);
+
+
+// "q_proj": the name of a target as PEFT has it, "?" outside the enum.
+const char *graft_target_name(enum graft_target target);
 
 #endif
