@@ -81,7 +81,8 @@ enum graft_status graft_pool_take(struct graft_pool *pool, const uint8_t digest[
                 }
             }
             struct graft_pool_slot *s = &pool->slots[free_slot];
-            *s = (struct graft_pool_slot){.used = true, .offset = offset, .bytes = bytes, .references = 1, .last_use = ++pool->clock};
+            *s = (struct graft_pool_slot){
+                .used = true, .offset = offset, .bytes = bytes, .references = 1, .last_use = ++pool->clock};
             memcpy(s->digest, digest, sizeof s->digest);
             *slot = free_slot;
             break;
@@ -101,7 +102,8 @@ enum graft_status graft_pool_take(struct graft_pool *pool, const uint8_t digest[
                 n += pool->slots[i].used && pool->slots[i].references;
             }
             status = graft_fail(GRAFT_E_BUDGET,
-                                "the adapter needs %" PRIu64 " bytes of the pool; %" PRIu64 " of its %" PRIu64 " bytes and %u of its %u "
+                                "the adapter needs %" PRIu64 " bytes of the pool; %" PRIu64 " of its %" PRIu64
+                                " bytes and %u of its %u "
                                 "slots are held by adapters in use",
                                 bytes, taken, pool->bytes, n, pool->n_slots);
             break;

@@ -38,7 +38,8 @@ static enum graft_status put(struct graft_model *model, const struct graft_adapt
         }
     }
     const struct graft_exec_functions *exec = model->exec->functions;
-    GRAFT_TRY_OUT(exec->adapter_write(model->exec, model->pool->slots[*slot].offset, packed, (bytes + 15) & ~UINT64_C(15)), status, out);
+    GRAFT_TRY_OUT(exec->adapter_write(model->exec, model->pool->slots[*slot].offset, packed, (bytes + 15) & ~UINT64_C(15)),
+                  status, out);
     GRAFT_TRY_OUT(exec->adapter_table(model->exec, *slot, entries), status, out);
 out:
     if (status != GRAFT_OK && *slot < model->pool->n_slots) {
@@ -121,7 +122,8 @@ enum graft_status graft_seq_set_adapters(struct graft_seq *seq, const struct gra
     }
     for (uint32_t i = 0; i < n; i++) {
         if (!uses[i].adapter || uses[i].adapter->model != seq->model || !isfinite(uses[i].weight)) {
-            return graft_fail(GRAFT_E_ARGUMENT, "adapter %u of %u is not one of this model, or its weight is not finite", i + 1, n);
+            return graft_fail(GRAFT_E_ARGUMENT, "adapter %u of %u is not one of this model, or its weight is not finite", i + 1,
+                              n);
         }
     }
     for (uint32_t i = 0; i < n; i++) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Adapters at run time on tiny models: the device against the scalar reference, rows with different adapters in one batch, blends, and the
+// Adapters at run time on tiny models: the device against the scalar reference, rows with different adapters in one batch,
+// blends, and the
 // pool's bookkeeping.
 #include <math.h>
 #include <stdio.h>
@@ -75,8 +76,13 @@ static void run(struct graft_model *m, const struct graft_exec_row *rows, uint32
     }
 }
 
-static const struct graft_model_params PARAMS = {
-    .size = sizeof PARAMS, .n_ctx = 8 * 32, .n_batch = ROWS, .n_seq = ROWS, .exact = true, .adapter_pool_bytes = POOL, .adapter_slots = SLOTS};
+static const struct graft_model_params PARAMS = {.size = sizeof PARAMS,
+                                                 .n_ctx = 8 * 32,
+                                                 .n_batch = ROWS,
+                                                 .n_seq = ROWS,
+                                                 .exact = true,
+                                                 .adapter_pool_bytes = POOL,
+                                                 .adapter_slots = SLOTS};
 
 START_TEST(rows_with_different_adapters_share_a_batch_and_keep_their_bits)
 {
@@ -103,7 +109,8 @@ START_TEST(rows_with_different_adapters_share_a_batch_and_keep_their_bits)
         ck_assert_msg(worst <= 2e-4 * most, "mask %zu: off by %g of %g", m, worst, most);
         for (uint32_t i = 0; i < ROWS; i++) { // alone: the same bits, whatever shares the batch
             run(vk.model, &rows[i], 1, alone);
-            ck_assert_msg(memcmp(alone, got + i * GRAFT_TINY_VOCAB, GRAFT_TINY_VOCAB * sizeof *alone) == 0, "mask %zu, row %u", m, i);
+            ck_assert_msg(memcmp(alone, got + i * GRAFT_TINY_VOCAB, GRAFT_TINY_VOCAB * sizeof *alone) == 0, "mask %zu, row %u",
+                          m, i);
         }
         rows[1].n_pairs = 0; // the adapter did something
         run(vk.model, &rows[1], 1, alone);
