@@ -214,6 +214,11 @@ static int run_all(struct bench *bench, const struct options *options)
     enum graft_status status = GRAFT_OK;
     for (uint32_t i = 0; i < runner.n_seqs && status == GRAFT_OK; i++) {
         status = graft_seq_create(bench->session.model, &runner.seqs[i]);
+        if (status == GRAFT_OK) {
+            struct graft_adapter_use uses[GRAFT_MAX_BLEND];
+            uint32_t n = session_blend(&bench->session, uses);
+            status = graft_seq_set_adapters(runner.seqs[i], uses, n);
+        }
     }
     if (status == GRAFT_OK) {
         status = measure(bench, &runner, (uint32_t)options->repetitions);

@@ -111,6 +111,7 @@ static int load_adapter(struct session *session, const char *text)
         snprintf(what, sizeof what, "adapter %s cannot be loaded", path);
         return error_status(status, what);
     }
+    adapter->active = true;
     session->n_adapters++;
     return EXIT_GOOD;
 }
@@ -128,9 +129,11 @@ static int load_adapters(struct session *session, const struct options *options)
 
 uint32_t session_blend(const struct session *session, struct graft_adapter_use uses[GRAFT_MAX_BLEND])
 {
-    uint32_t n = session->n_adapters < GRAFT_MAX_BLEND ? session->n_adapters : GRAFT_MAX_BLEND;
-    for (uint32_t i = 0; i < n; i++) {
-        uses[i] = (struct graft_adapter_use){session->adapters[i].handle, session->adapters[i].weight};
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < session->n_adapters && n < GRAFT_MAX_BLEND; i++) {
+        if (session->adapters[i].active) {
+            uses[n++] = (struct graft_adapter_use){session->adapters[i].handle, session->adapters[i].weight};
+        }
     }
     return n;
 }

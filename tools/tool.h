@@ -55,6 +55,7 @@ struct session {
         char name[64];
         struct graft_adapter *handle;
         float weight;
+        bool active; // part of the blend
     } adapters[OPTION_TEXTS_ITEMS]; // of --adapter
     uint32_t n_adapters;
 };
@@ -62,7 +63,7 @@ struct session {
 int session_context(struct session *session, const struct options *options);
 // Context and device.
 int session_device(struct session *session, const struct options *options);
-// The adapters of --adapter as a blend, for graft_seq_set_adapters and graft_chat_set_adapters; returns their number.
+// The active adapters of --adapter as a blend, for graft_seq_set_adapters and graft_chat_set_adapters; returns their number.
 uint32_t session_blend(const struct session *session, struct graft_adapter_use uses[GRAFT_MAX_BLEND]);
 // Context, device, model and the adapters of --adapter; params may be NULL: from the options alone.
 int session_model(struct session *session, const struct options *options, const struct graft_model_params *params);
