@@ -10,8 +10,9 @@
 enum { LENGTH_BYTES = 8 };
 
 // Two tensors, 24 + 8 bytes of data.
-static const char good[] = "{\"__metadata__\":{\"format\":\"pt\"},\"b\":{\"dtype\":\"F16\",\"shape\":[4],\"data_offsets\":[24,32]},"
-                           "\"a.weight\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}}  ";
+static const char good[] =
+    "{\"__metadata__\":{\"format\":\"pt\"},\"b\":{\"dtype\":\"F16\",\"shape\":[4],\"data_offsets\":[24,32]},"
+    "\"a.weight\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}}  ";
 
 // Header and `data_bytes` bytes 0, 1, 2 ...; free it.
 static uint8_t *make_image(const char *header, size_t header_bytes, size_t data_bytes, size_t *size)
@@ -84,7 +85,8 @@ START_TEST(every_other_header_is_refused_by_name)
         {"no dtype", "{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4, GRAFT_E_FORMAT, "no dtype"},
         {"dtype I64", TENSOR("I64", "[1]", "[0,8]"), 8, GRAFT_E_UNSUPPORTED, "dtype I64, allowed are F32, F16 and BF16"},
         {"dtype with escapes", TENSOR("\\u001b[2J", "[1]", "[0,8]"), 8, GRAFT_E_UNSUPPORTED, "(unprintable)"},
-        {"a field more", "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}}", 4, GRAFT_E_FORMAT, "4 fields"},
+        {"a field more", "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}}", 4, GRAFT_E_FORMAT,
+         "4 fields"},
         {"no shape", TENSOR("F32", "null", "[0,4]"), 4, GRAFT_E_FORMAT, "no shape"},
         {"shape of nothing", TENSOR("F32", "[]", "[0,4]"), 4, GRAFT_E_UNSUPPORTED, "0 dimensions, allowed are 1 and 2"},
         {"three dimensions", TENSOR("F32", "[1,1,1]", "[0,4]"), 4, GRAFT_E_UNSUPPORTED, "3 dimensions"},
@@ -93,7 +95,8 @@ START_TEST(every_other_header_is_refused_by_name)
         {"negative rows", TENSOR("F32", "[-1,4]", "[0,4]"), 4, GRAFT_E_FORMAT, "whole numbers above 0"},
         {"a fraction", TENSOR("F32", "[1.5]", "[0,4]"), 4, GRAFT_E_FORMAT, "whole numbers above 0"},
         {"number beyond 64 bits", TENSOR("F32", "[99999999999999999999]", "[0,4]"), 4, GRAFT_E_FORMAT, "not valid JSON"},
-        {"product beyond 64 bits", TENSOR("F32", "[9223372036854775807,4]", "[0,4]"), 4, GRAFT_E_FORMAT, "needs another number"},
+        {"product beyond 64 bits", TENSOR("F32", "[9223372036854775807,4]", "[0,4]"), 4, GRAFT_E_FORMAT,
+         "needs another number"},
         {"bytes beyond 64 bits", TENSOR("F32", "[4611686018427387905]", "[0,4]"), 4, GRAFT_E_FORMAT, "needs another number"},
         {"one offset", TENSOR("F32", "[1]", "[0]"), 4, GRAFT_E_FORMAT, "data_offsets of two whole numbers"},
         {"negative offset", TENSOR("F32", "[1]", "[-4,0]"), 4, GRAFT_E_FORMAT, "data_offsets of two whole numbers"},
