@@ -170,7 +170,7 @@ static enum graft_status read_alpha(const json_t *value, const char *key, const 
     char shown[SHOWN_BYTES];
     double alpha = json_number_value(value);
     if (!json_is_number(value) || !(alpha >= 1e-30 && alpha <= 1e30)) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: %s is %s, allowed are numbers above 0", file, key,
+        return graft_fail(GRAFT_E_FORMAT, "%s: %s is %s, allowed are numbers above 0, at most 1e30", file, key,
                           value ? show(value, shown) : "missing");
     }
     *out = alpha;

@@ -327,7 +327,7 @@ START_TEST(keys_that_change_the_computation_are_refused_by_name_and_value)
         {"alpha 0", "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":0}", GRAFT_E_FORMAT,
          "lora_alpha is 0, allowed are numbers above 0"},
         {"alpha negative", "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":-1}", GRAFT_E_FORMAT, "lora_alpha is -1"},
-        {"alpha beyond f32", "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":1e300}", GRAFT_E_FORMAT, "lora_alpha is 1.0e300"},
+        {"alpha beyond f32", "{\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":1e300}", GRAFT_E_FORMAT, "lora_alpha is 1e300"},
         {"unknown key", WITH("\"use_magic\":[1]"), GRAFT_E_UNSUPPORTED, "key \"use_magic\" with value [1] is not known"},
         {"unknown key with escapes", WITH("\"\\u001b[2J\":1"), GRAFT_E_UNSUPPORTED, "key \"\\u001B[2J\" with value 1"},
         {"bias", WITH("\"bias\":\"all\""), GRAFT_E_UNSUPPORTED, "bias is \"all\""},
