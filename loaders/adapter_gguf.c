@@ -140,6 +140,11 @@ enum graft_status graft_adapter_read_gguf(struct graft_adapter_desc *desc, const
     GRAFT_TRY_OUT(expect_text(gguf, "adapter.type", "lora", file), status, out);
     GRAFT_TRY_OUT(expect_text(gguf, "general.architecture", "llama", file), status, out);
     GRAFT_TRY_OUT(check_keys(gguf, file), status, out);
+    if (graft_gguf_trailing_bytes(gguf) != 0) {
+        status = graft_fail(GRAFT_E_FORMAT, "%s: has %" PRIu64 " bytes behind the last tensor", file,
+                            graft_gguf_trailing_bytes(gguf));
+        goto out;
+    }
     GRAFT_TRY_OUT(graft_gguf_f32(gguf, "adapter.lora.alpha", &alpha), status, out);
     if (!(alpha > 1e-30f && alpha < 1e30f)) {
         status = graft_fail(GRAFT_E_FORMAT, "%s: adapter.lora.alpha is %g, allowed are numbers above 0", file, (double)alpha);

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A PEFT adapter and a GGUF adapter for the tests' tiny llama model, written by PyPI's safetensors and gguf, and what each packs into,
-computed by numpy: writes the folder adapter beside this file.
+"""A PEFT adapter and a GGUF adapter for the tests' tiny llama model, written by PyPI's safetensors and gguf, and what each packs
+into, computed by numpy: writes the folder adapter beside this file.
 
 peft/: rsLoRA with rank_pattern and alpha_pattern, F32, F16 and BF16 tensors. lora.gguf: one alpha, two ranks.
-*.packed: the table [layer][target][4] as u32, then the packed bytes: per pair A [rank to 8][n_in] f16, B * scale [n_out][rank to 8] f16.
+*.packed: the table [layer][target][4] as u32, then the packed bytes: per pair A [rank to 8][n_in] f16, then B * scale
+[n_out][rank to 8] f16.
 Heads are permuted as llama.cpp's convert_hf_to_gguf.py does it for q and k."""
 import json
 import math
