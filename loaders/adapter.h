@@ -58,10 +58,11 @@ struct graft_adapter_desc {
     uint64_t n_bytes;
 };
 
-// Read a PEFT folder, an adapter_model.safetensors beside its adapter_config.json, or a GGUF adapter: read once into memory (class ADAPTERS is the
-// pool's, this is HOST), hashed, checked, never mapped. On failure *out is NULL. Errors name file, key or tensor, found and allowed:
-// GRAFT_E_IO, GRAFT_E_FORMAT, GRAFT_E_UNSUPPORTED (pickle files are refused unread; a configuration key that is not understood and not at its
-// default), GRAFT_E_LIMIT, GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
+// Read a PEFT folder, an adapter_model.safetensors beside its adapter_config.json, or a GGUF adapter: read once into memory
+// (class ADAPTERS is the pool's, this is HOST), hashed, checked, never mapped. On failure *out is NULL. Errors name file, key
+// or tensor, found and allowed:
+// GRAFT_E_IO, GRAFT_E_FORMAT, GRAFT_E_UNSUPPORTED (pickle files are refused unread; a configuration key that is not understood
+// and not at its default), GRAFT_E_LIMIT, GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
 GRAFT_MUST_CHECK enum graft_status graft_adapter_read(struct graft_ctx *ctx, struct graft_adapter_desc **out, const char *path);
 // Free; *desc becomes NULL. NULL is accepted.
 void graft_adapter_free(struct graft_adapter_desc **desc);

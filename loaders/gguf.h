@@ -64,12 +64,14 @@ struct graft_gguf {
     void *index;                       // hash tables: private
 };
 
-// Map and validate a file. Refuses everything of the list in docs/loading.md with GRAFT_E_FORMAT / GRAFT_E_UNSUPPORTED / GRAFT_E_LIMIT /
-// GRAFT_E_IO, naming file, key or tensor, offset, found and allowed value. On failure *out is NULL and nothing stays open.
+// Map and validate a file. Refuses everything of the list in docs/loading.md with GRAFT_E_FORMAT / GRAFT_E_UNSUPPORTED /
+// GRAFT_E_LIMIT / GRAFT_E_IO, naming file, key or tensor, offset, found and allowed value. On failure *out is NULL and nothing
+// stays open.
 // Tensor types that are not supported are an error only when `allow_unknown_types` is false. Thread-safety: safe.
 GRAFT_MUST_CHECK enum graft_status graft_gguf_open(struct graft_ctx *ctx, struct graft_gguf **out, const char *path,
                                                    bool allow_unknown_types);
-// The same for a file that is in memory already (`data` is borrowed until graft_gguf_close; `name` stands for the path in errors).
+// The same for a file that is in memory already (`data` is borrowed until graft_gguf_close; `name` stands for the path in
+// errors).
 GRAFT_MUST_CHECK enum graft_status graft_gguf_open_memory(struct graft_ctx *ctx, struct graft_gguf **out, const uint8_t *data,
                                                           uint64_t size, const char *name, bool allow_unknown_types);
 // Close; *gguf becomes NULL. All views become invalid.
@@ -78,30 +80,38 @@ void graft_gguf_close(struct graft_gguf **gguf);
 // Name of a value type ("u32", "string"), "?" outside the enum; bytes of one value, 0 for strings and arrays.
 const char *graft_gguf_value_name(enum graft_gguf_value_type type);
 uint32_t graft_gguf_value_bytes(enum graft_gguf_value_type type);
-// Bytes of the file behind the last tensor's padding: 0 in a file as it should be. Base models may have some (a warning is logged).
+// Bytes of the file behind the last tensor's padding: 0 in a file as it should be. Base models may have some (a warning is
+// logged).
 uint64_t graft_gguf_trailing_bytes(const struct graft_gguf *gguf);
 
 // Find by exact name; NULL if absent. O(1).
 const struct graft_gguf_key *graft_gguf_find(const struct graft_gguf *gguf, const char *name);
 const struct graft_gguf_tensor *graft_gguf_tensor(const struct graft_gguf *gguf, const char *name);
 
-// Typed reads. Any integer type that holds the value is accepted for _u32 and _u64, F32 or F64 or an integer for _f32. *out is written
-// only on success. The _or forms take `fallback` when the key is absent; a wrong type or a value out of range is an error always.
+// Typed reads. Any integer type that holds the value is accepted for _u32 and _u64, F32 or F64 or an integer for _f32. *out is
+// written only on success. The _or forms take `fallback` when the key is absent; a wrong type or a value out of range is an
+// error always.
 GRAFT_MUST_CHECK enum graft_status graft_gguf_u32(const struct graft_gguf *gguf, const char *name, uint32_t *out);
-GRAFT_MUST_CHECK enum graft_status graft_gguf_u32_or(const struct graft_gguf *gguf, const char *name, uint32_t fallback, uint32_t *out);
+GRAFT_MUST_CHECK enum graft_status graft_gguf_u32_or(const struct graft_gguf *gguf, const char *name, uint32_t fallback,
+                                                     uint32_t *out);
 GRAFT_MUST_CHECK enum graft_status graft_gguf_f32(const struct graft_gguf *gguf, const char *name, float *out);
-GRAFT_MUST_CHECK enum graft_status graft_gguf_f32_or(const struct graft_gguf *gguf, const char *name, float fallback, float *out);
-GRAFT_MUST_CHECK enum graft_status graft_gguf_bool_or(const struct graft_gguf *gguf, const char *name, bool fallback, bool *out);
+GRAFT_MUST_CHECK enum graft_status graft_gguf_f32_or(const struct graft_gguf *gguf, const char *name, float fallback,
+                                                     float *out);
+GRAFT_MUST_CHECK enum graft_status graft_gguf_bool_or(const struct graft_gguf *gguf, const char *name, bool fallback,
+                                                      bool *out);
 GRAFT_MUST_CHECK enum graft_status graft_gguf_text(const struct graft_gguf *gguf, const char *name, struct graft_text *out);
 // Absent: *out = {NULL, 0}.
-GRAFT_MUST_CHECK enum graft_status graft_gguf_text_or_none(const struct graft_gguf *gguf, const char *name, struct graft_text *out);
+GRAFT_MUST_CHECK enum graft_status graft_gguf_text_or_none(const struct graft_gguf *gguf, const char *name,
+                                                           struct graft_text *out);
 
 // Walk an array key of strings: start with *cursor = 0, call key->count times.
-GRAFT_MUST_CHECK enum graft_status graft_gguf_next_text(const struct graft_gguf *gguf, const struct graft_gguf_key *key, uint64_t *cursor,
-                                                        struct graft_text *out);
+GRAFT_MUST_CHECK enum graft_status graft_gguf_next_text(const struct graft_gguf *gguf, const struct graft_gguf_key *key,
+                                                        uint64_t *cursor, struct graft_text *out);
 // Item i of an array of numbers as double / i64 (bounds: i < key->count; the item type must be a number).
-GRAFT_MUST_CHECK enum graft_status graft_gguf_item_f64(const struct graft_gguf *gguf, const struct graft_gguf_key *key, uint64_t i, double *out);
-GRAFT_MUST_CHECK enum graft_status graft_gguf_item_i64(const struct graft_gguf *gguf, const struct graft_gguf_key *key, uint64_t i, int64_t *out);
+GRAFT_MUST_CHECK enum graft_status graft_gguf_item_f64(const struct graft_gguf *gguf, const struct graft_gguf_key *key,
+                                                       uint64_t i, double *out);
+GRAFT_MUST_CHECK enum graft_status graft_gguf_item_i64(const struct graft_gguf *gguf, const struct graft_gguf_key *key,
+                                                       uint64_t i, int64_t *out);
 
 // The bytes of a tensor in the mapping.
 static inline const uint8_t *graft_gguf_data(const struct graft_gguf *gguf, const struct graft_gguf_tensor *tensor)

@@ -49,7 +49,8 @@ enum graft_status graft_ctx_create(struct graft_ctx **out, const struct graft_ct
     struct graft_ctx_params given = {.size = sizeof given};
     if (params) {
         if (params->size == 0 || params->size > sizeof given) {
-            return graft_fail(GRAFT_E_ARGUMENT, "graft_ctx_params.size is %zu, this library knows %zu", params->size, sizeof given);
+            return graft_fail(GRAFT_E_ARGUMENT, "graft_ctx_params.size is %zu, this library knows %zu", params->size,
+                              sizeof given);
         }
         memcpy(&given, params, params->size);
     }
@@ -161,8 +162,8 @@ enum graft_status graft_alloc(struct graft_ctx *ctx, enum graft_mem_class mem_cl
     return GRAFT_OK;
 }
 
-enum graft_status graft_realloc(struct graft_ctx *ctx, enum graft_mem_class mem_class, void **memory, uint64_t count, uint64_t item,
-                                const char *what)
+enum graft_status graft_realloc(struct graft_ctx *ctx, enum graft_mem_class mem_class, void **memory, uint64_t count,
+                                uint64_t item, const char *what)
 {
     void *bigger;
     GRAFT_TRY(graft_alloc(ctx, mem_class, &bigger, count, item, what));

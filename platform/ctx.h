@@ -43,8 +43,8 @@ GRAFT_MUST_CHECK enum graft_status graft_strdup(struct graft_ctx *ctx, char **ou
 // One line to the log sink, without newline; dropped if the level is not wanted. Thread-safety: safe.
 GRAFT_PRINTF(3, 4) void graft_log(struct graft_ctx *ctx, enum graft_log_level level, const char *format, ...);
 
-// A context with the same allocator and no budget, cache or log: what is built in it measures what building costs. Destroy it with
-// graft_ctx_destroy. Errors: GRAFT_E_MEMORY.
+// A context with the same allocator and no budget, cache or log: what is built in it measures what building costs. Destroy it
+// with graft_ctx_destroy. Errors: GRAFT_E_MEMORY.
 GRAFT_MUST_CHECK enum graft_status graft_ctx_create_like(struct graft_ctx *ctx, struct graft_ctx **out);
 
 // Directory of cache files, or NULL.

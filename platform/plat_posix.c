@@ -89,7 +89,9 @@ void graft_map_advise(const struct graft_map *map, uint64_t offset, uint64_t byt
             return;
         }
     }
-    int flag = advice == GRAFT_ADVICE_SEQUENTIAL ? MADV_SEQUENTIAL : advice == GRAFT_ADVICE_WILL_NEED ? MADV_WILLNEED : MADV_DONTNEED;
+    int flag = advice == GRAFT_ADVICE_SEQUENTIAL  ? MADV_SEQUENTIAL
+               : advice == GRAFT_ADVICE_WILL_NEED ? MADV_WILLNEED
+                                                  : MADV_DONTNEED;
     (void)madvise((void *)(uintptr_t)(map->data + begin), (size_t)(end - begin), flag);
 }
 

@@ -2,13 +2,13 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// Causal attention of one batch row over its sequence's KV pages: AO[h] = sum over t <= pos of softmax(q[h] . k[t]) v[t], in one pass with a
-// running maximum (online softmax: Milakov 2018; flash attention: Dao 2022). Queries are already scaled.
+// Causal attention of one batch row over its sequence's KV pages: AO[h] = sum over t <= pos of softmax(q[h] . k[t]) v[t], in
+// one pass with a running maximum (online softmax: Milakov 2018; flash attention: Dao 2022). Queries are already scaled.
 //   q [n][n_head][head_dim]   kv f16 pages: keys, values from v_quads on   state   ao [n][n_head][head_dim]
 //   part [n][n_head][SPLITS][head_dim + 2] and counter [n][n_head_kv * head_groups]: only with SPLITS > 1
-// Grid: x = (KV head, group of up to HEADS query heads that share it, split of the positions), y = batch row. Positions are taken TILE at a
-// time; for the scores an invocation owns positions, for the values it owns dimensions. The last workgroup of a row and head to finish adds
-// up the splits in order, so the result does not depend on timing.
+// Grid: x = (KV head, group of up to HEADS query heads that share it, split of the positions), y = batch row. Positions are
+// taken TILE at a time; for the scores an invocation owns positions, for the values it owns dimensions. The last workgroup of a
+// row and head to finish adds up the splits in order, so the result does not depend on timing.
 // Limits: head_dim a multiple of 8, at most 8 * WORKGROUP * ... (DIMS values an invocation); WORKGROUP <= 64; HEADS <= 8.
 // Reference: runtime/ref/attention.c.
 #include "params.h"
@@ -18,7 +18,8 @@ layout(constant_id = 0) const uint WORKGROUP = 8;
 layout(constant_id = 1) const uint HEADS = 1;      // query heads of a workgroup
 layout(constant_id = 2) const uint POSITIONS = 4;  // of an invocation in a tile; TILE = WORKGROUP * POSITIONS
 layout(constant_id = 3) const uint QUADS_OF_K = 8; // head_dim / 8
-layout(constant_id = 4) const uint PAIRS = 4;      // pairs of dimensions an invocation owns for the values: ceil(head_dim / 2 / WORKGROUP)
+// Pairs of dimensions an invocation owns for the values: ceil(head_dim / 2 / WORKGROUP).
+layout(constant_id = 4) const uint PAIRS = 4;
 layout(constant_id = 5) const uint SPLITS = 1;
 layout(constant_id = 6) const uint KV_F32 = 0;      // keys and values are f32 instead of f16
 VEC4S(0, q)
@@ -70,7 +71,8 @@ void main()
         [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
             uint t = min(tile * TILE + p * WORKGROUP + lane, length - 1u);
             uint page = state[table + t / GRAFT_PAGE_TOKENS];
-            k_at[p] = ((page * push.n_head_kv + kv_head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) * QUADS_OF_K * (1u + KV_F32);
+            k_at[p] = ((page * push.n_head_kv + kv_head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) *
+                      QUADS_OF_K * (1u + KV_F32);
             [[unroll]] for (uint h = 0u; h < HEADS; h++) {
                 score[h * POSITIONS + p] = 0.0;
             }
@@ -128,7 +130,8 @@ void main()
                 uint t = tile * TILE + p * WORKGROUP + j;
                 uint page = state[table + t / GRAFT_PAGE_TOKENS];
                 uint v_at = push.v_quads * 4u +
-                            ((page * push.n_head_kv + kv_head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) * QUADS_OF_K * (4u + 4u * KV_F32);
+                            ((page * push.n_head_kv + kv_head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) *
+                            QUADS_OF_K * (4u + 4u * KV_F32);
                 vec2 v[PAIRS];
                 if (KV_F32 != 0u) {
                     [[unroll]] for (uint i = 0u; i < PAIRS; i++) {

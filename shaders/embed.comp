@@ -3,8 +3,10 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 // Token embedding and what the first norm needs: X = E[token]; XN = X * gain; SS = parts of sum of X^2.
-//   weights [n_vocab][n_embd] quantized (a window: ids first .. first + count)   state   gain [n_embd]   X, xn [n][n_embd]   ss_out [n][parts_out]
-// Grid: x over groups of WORKGROUP x 32 values, y over batch rows. Ids outside the window are left to the dispatch that has theirs.
+//   weights [n_vocab][n_embd] quantized (a window: ids first .. first + count)   state   gain [n_embd]
+//   X, xn [n][n_embd]   ss_out [n][parts_out]
+// Grid: x over groups of WORKGROUP x 32 values, y over batch rows. Ids outside the window are left to the dispatch that has
+// theirs.
 // Reference: runtime/ref/embed.c.
 #include "params.h"
 #include "lib/io.glsl"

@@ -4,7 +4,8 @@
 #extension GL_EXT_control_flow_attributes : require
 // The gated feed-forward's first half: h = silu(g) * u with g = Wg xn / rms, u = Wu xn / rms (SwiGLU: Shazeer 2020).
 //   weights, weights2 [n_ff][n_embd] quantized, one format   xn [n][n_embd]   ss [n][parts_in]   h [n][n_ff]
-// An owner computes R / 2 values of h: its first R / 2 rows are of Wg, the others the same rows of Wu. Reference: runtime/ref/gate_up.c.
+// An owner computes R / 2 values of h: its first R / 2 rows are of Wg, the others the same rows of Wu. Reference:
+// runtime/ref/gate_up.c.
 #include "params.h"
 #include "lib/io.glsl"
 WORDS(0, weights)

@@ -3,7 +3,8 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 // Output head: logits of the batch rows that want them: LOGITS[o] = W XN[out[o]] / rms.
-//   weights [n_vocab][n_embd] quantized (a window of rows: first)   xn [n][n_embd]   ss [n][parts_in]   state (out)   logits [n_out][n_vocab]
+//   weights [n_vocab][n_embd] quantized (a window of rows: first)   xn [n][n_embd]   ss [n][parts_in]   state (out)
+//   logits [n_out][n_vocab]
 // The column of tile c is row out[c] of the batch; entries beyond n_out repeat row 0 of the list's memory, which is harmless.
 // Reference: runtime/ref/head.c.
 #include "params.h"

@@ -7,7 +7,8 @@
 //   [out .. + n_out)                 rows whose logits are wanted
 //   [rope .. + n_rows * rope_dim)    per row: cos, sin of each rotary pair (f32)
 //   [tables .. + (n_seq + 1) * table_pages)  page table of each sequence: KV page numbers; then a spare table of zeros
-// Rows beyond n_rows (a recorded plan has a fixed row count) use the spare table, write to the spare page 0 and compute without effect.
+// Rows beyond n_rows (a recorded plan has a fixed row count) use the spare table, write to the spare page 0 and compute without
+// effect.
 #ifndef GRAFT_SHADERS_PARAMS_H
 #define GRAFT_SHADERS_PARAMS_H
 
@@ -33,8 +34,10 @@
 #define GRAFT_NO_SLOT 0xffffffffu
 #define GRAFT_LORA_PAIRS 4u
 
-// Adapter table: [slot][layer][target] entries of GRAFT_LORA_ENTRY words. A is [rank][n_in] f16, B is [n_out][rank] f16 with the scale folded
-// in; rank is padded to a multiple of 8, so that rows are whole uvec4. T, what shrink leaves: [row][pair][target of the stage][rank] f32.
+// Adapter table: [slot][layer][target] entries of GRAFT_LORA_ENTRY words. A is [rank][n_in] f16, B is [n_out][rank] f16 with
+// the scale folded
+// in; rank is padded to a multiple of 8, so that rows are whole uvec4. T, what shrink leaves: [row][pair][target of the
+// stage][rank] f32.
 #define GRAFT_LORA_TARGETS 7u  // q k v o gate up down
 #define GRAFT_LORA_ENTRY 4u    // words: a, b (uvec4 offsets in the pool), rank (0: this target is not changed), 0
 #define GRAFT_LORA_RANK 256u   // most, and the stride of T
@@ -50,8 +53,8 @@ struct graft_state_layout {
     GRAFT_UINT rows, outs, rope, tables;
 };
 
-// Push constants of the matrix kernels (qkv, residual, gate_up, head). Weights are seen through one or two bindings; a segment is a
-// matrix inside a binding.
+// Push constants of the matrix kernels (qkv, residual, gate_up, head). Weights are seen through one or two bindings; a segment
+// is a matrix inside a binding.
 struct graft_matmul_push {
     GRAFT_UINT subs;         // n_in / 32
     GRAFT_UINT row_bytes;    // of a weight row, a multiple of 2

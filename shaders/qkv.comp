@@ -2,9 +2,10 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// Queries, keys and values of a layer: y = W xn / rms; rotary embedding on queries and keys (Su 2021; adjacent pairs); queries times
-// attention_scale go to Q, keys and values as f16 (f32 with KV_F32) into the row's KV slot.
-//   weights [segments][rows][n_in] quantized   xn [n][n_embd]   ss [n][parts_in]   state   q_out [n][n_head][head_dim]   kv pages
+// Queries, keys and values of a layer: y = W xn / rms; rotary embedding on queries and keys (Su 2021; adjacent pairs); queries
+// times attention_scale go to Q, keys and values as f16 (f32 with KV_F32) into the row's KV slot.
+//   weights [segments][rows][n_in] quantized   xn [n][n_embd]   ss [n][parts_in]   state   q_out [n][n_head][head_dim]
+//   kv pages
 // Segments follow each other in the grid (x); y is the column tile. R is even. Reference: runtime/ref/qkv.c.
 #include "params.h"
 #include "lib/io.glsl"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #version 450
 #extension GL_GOOGLE_include_directive : require
-// Reads a buffer once and nothing else: the device's own read bandwidth, and (as sums of words) a checksum that shows whether an imported
-// mapping is seen as the host sees it.
+// Reads a buffer once and nothing else: the device's own read bandwidth, and (as sums of words) a checksum that shows whether
+// an imported mapping is seen as the host sees it.
 //   data [n_quads] uvec4   sums [workgroups] uint: sum of all words this workgroup read, modulo 2^32
 // Grid: x. Invocation i of workgroup g reads quads g * WORKGROUP + i, + total, ...
 #include "params.h"

@@ -2,9 +2,12 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// Output projection or FFN down projection, residual, and what the next norm needs: X += W in; XN = X * gain; SS = parts of sum of X^2.
-//   weights [n_embd][n_in] quantized   x [n][n_in]   X [n][n_embd] in place   gain [n_embd]   xn [n][n_embd]   ss_out [n][parts_out]
-// Each workgroup writes its own part of SS, so their sum has a fixed order (RMSNorm: Zhang 2019). Reference: runtime/ref/residual.c.
+// Output projection or FFN down projection, residual, and what the next norm needs: X += W in; XN = X * gain; SS = parts of sum
+// of X^2.
+//   weights [n_embd][n_in] quantized   x [n][n_in]   X [n][n_embd] in place   gain [n_embd]   xn [n][n_embd]
+//   ss_out [n][parts_out]
+// Each workgroup writes its own part of SS, so their sum has a fixed order (RMSNorm: Zhang 2019). Reference:
+// runtime/ref/residual.c.
 #include "params.h"
 #include "lib/io.glsl"
 WORDS(0, weights)

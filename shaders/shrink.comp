@@ -2,10 +2,12 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// Shrink: t = weight * A x, for every batch row, every (adapter, weight) pair of the row and every target that shares the input x. Nothing is
+// Shrink: t = weight * A x, for every batch row, every (adapter, weight) pair of the row and every target that shares the
+// input x. Nothing is
 // divided by the root mean square here: the consumer does that to the whole sum.
 //   pool f16   x [n][n_in]   state   table   t [row][pair][target of the stage][GRAFT_LORA_RANK]
-// Grid: x = target * GRAFT_LORA_PAIRS + pair, y = batch row. LANE: an invocation owns a row of A; otherwise a subgroup or the workgroup does.
+// Grid: x = target * GRAFT_LORA_PAIRS + pair, y = batch row. LANE: an invocation owns a row of A; otherwise a subgroup or the
+// workgroup does.
 // Reference: runtime/ref/lora.c.
 #include "params.h"
 #include "lib/io.glsl"
@@ -34,7 +36,8 @@ void main()
     if (slot == GRAFT_NO_SLOT) {
         return;
     }
-    uint entry = ((slot * push.lora_n_layer + push.lora_layer) * GRAFT_LORA_TARGETS + push.lora_target + target) * GRAFT_LORA_ENTRY;
+    uint entry = ((slot * push.lora_n_layer + push.lora_layer) * GRAFT_LORA_TARGETS + push.lora_target + target) *
+                 GRAFT_LORA_ENTRY;
     uint a = table[entry], rank = table[entry + 2u];
     float weight = uintBitsToFloat(state[pairs + 1u]);
     uint t_at = ((n * GRAFT_LORA_PAIRS + pair) * GRAFT_LORA_STAGE + target) * GRAFT_LORA_RANK, x_at = n * push.quads * 2u;

@@ -2,8 +2,9 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// Candidates: the GRAFT_TOP_K largest logits of every chunk of WORKGROUP x VALUES, so that the best GRAFT_TOP_K of the whole row are among
-// them. The k-th largest value is found bit by bit on order-preserving integers; ties at that value are kept in order of id.
+// Candidates: the GRAFT_TOP_K largest logits of every chunk of WORKGROUP x VALUES, so that the best GRAFT_TOP_K of the whole
+// row are among them. The k-th largest value is found bit by bit on order-preserving integers; ties at that value are kept in
+// order of id.
 //   logits [n_out][n_vocab]   top [n_out][chunks][GRAFT_TOP_K] (id, logit bits); unused entries have id 0xffffffff
 // Grid: x = chunk, y = output row. Reference: runtime/ref/top.c.
 #include "params.h"
@@ -29,7 +30,8 @@ void main()
         if (id < push.n_vocab) {
             uint bits = floatBitsToUint(logits[gl_WorkGroupID.y * push.n_vocab + id]);
             key[i] = (bits & 0x80000000u) != 0u ? ~bits : bits | 0x80000000u;
-            key[i] = (bits & 0x7fffffffu) > 0x7f800000u ? 0xffffffffu : key[i]; // NaN of either sign comes first, so that it shows
+            // NaN of either sign comes first, so that it shows.
+            key[i] = (bits & 0x7fffffffu) > 0x7f800000u ? 0xffffffffu : key[i];
         }
     }
     uint threshold = 0u;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# cmake -DROOT=... -P layering.cmake: a file includes only what stands left of its folder in the line of folders, only runtime/vk
-# sees Vulkan, and every file begins with its licence. Ends with Check's line.
+# cmake -DROOT=... -P layering.cmake: a file includes only what stands left of its folder in the line of folders, and only
+# runtime/vk sees Vulkan. Ends with Check's line.
 cmake_minimum_required(VERSION 3.22)
 
 # Each folder's place in the line; the longest folder that begins a path counts.
@@ -30,10 +30,6 @@ file(GLOB_RECURSE files RELATIVE ${ROOT} ${ROOT}/include/*.h ${ROOT}/platform/*.
      ${ROOT}/runtime/*.[ch] ${ROOT}/tools/*.[ch])
 foreach(file ${files})
   math(EXPR checks "${checks} + 1")
-  file(STRINGS ${ROOT}/${file} first LIMIT_COUNT 1)
-  if(NOT first STREQUAL "// SPDX-License-Identifier: Apache-2.0")
-    fail("${file}:1: the first line is not the SPDX line")
-  endif()
   place_of(${file} place)
   file(STRINGS ${ROOT}/${file} includes REGEX "^[ \t]*#[ \t]*include")
   foreach(include ${includes})

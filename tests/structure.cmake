@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Tests of the tree itself: headers that compile alone, who may include whom, which names leave the library, what is installed.
+# Tests of the tree itself: rules of its files, headers that compile alone, who may include whom, which names leave the library,
+# what is installed.
 
 # Every public header alone and twice, as C11 and as C++17: these libraries only have to compile.
 enable_language(CXX)
@@ -19,6 +20,7 @@ set_target_properties(graft_test_headers PROPERTIES CXX_STANDARD 17 CXX_STANDARD
 target_compile_options(graft_test_headers PRIVATE -Werror $<$<COMPILE_LANGUAGE:CXX>:-Wno-shadow>)
 
 add_test(NAME layering COMMAND ${CMAKE_COMMAND} -DROOT=${CMAKE_SOURCE_DIR} -P ${CMAKE_CURRENT_SOURCE_DIR}/layering.cmake)
+add_test(NAME tree COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/lint ${CMAKE_SOURCE_DIR})
 add_test(NAME symbols COMMAND ${CMAKE_COMMAND} -DNM=${CMAKE_NM} -DSHARED=$<TARGET_FILE:graft_shared>
          -DARCHIVE=$<TARGET_FILE:graft_static> -P ${CMAKE_CURRENT_SOURCE_DIR}/symbols.cmake)
 add_test(NAME install COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/install.sh ${CMAKE_BINARY_DIR} ${CMAKE_SOURCE_DIR})

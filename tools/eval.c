@@ -81,6 +81,11 @@ static int open_model(struct evaluation *e, uint32_t n_ctx)
     }
     e->rows = get_memory(e->session.info.n_batch, sizeof *e->rows);
     enum graft_status status = graft_seq_create(e->session.model, &e->seq);
+    if (status == GRAFT_OK) {
+        struct graft_adapter_use uses[GRAFT_MAX_BLEND];
+        uint32_t n = session_blend(&e->session, uses);
+        status = graft_seq_set_adapters(e->seq, uses, n);
+    }
     return status == GRAFT_OK ? EXIT_GOOD : error_status(status, "a sequence cannot be started");
 }
 

@@ -154,6 +154,15 @@ static bool store(struct options *options, const struct option_info *option, con
     case OPTION_MODEL:
         *(const char **)(void *)field = value;
         return true;
+    case OPTION_TEXTS: {
+        struct option_texts *texts = (struct option_texts *)(void *)field;
+        if (texts->count == OPTION_TEXTS_ITEMS) {
+            snprintf(why, why_bytes, "it was given more than %d times", OPTION_TEXTS_ITEMS);
+            return false;
+        }
+        texts->values[texts->count++] = value;
+        return true;
+    }
     case OPTION_COUNT:
         return parse_count(value, option, (int64_t *)(void *)field, why, why_bytes);
     case OPTION_LIST:

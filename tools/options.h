@@ -34,12 +34,19 @@ enum option_kind {
     OPTION_NUMBER, // double in [low, high]
     OPTION_BYTES,  // uint64_t: 600M, 1.5G, plain bytes
     OPTION_LIST,   // struct option_list: numbers in [low, high] with commas
+    OPTION_TEXTS,  // struct option_texts: may be given several times
     OPTION_IGNORED // a flag of other programs that has no meaning here; high = 1: it has an argument
 };
 
 enum { OPTION_LIST_ITEMS = 16 };
 struct option_list {
     uint32_t values[OPTION_LIST_ITEMS];
+    uint32_t count;
+};
+
+enum { OPTION_TEXTS_ITEMS = 16 };
+struct option_texts {
+    const char *values[OPTION_TEXTS_ITEMS];
     uint32_t count;
 };
 
@@ -66,6 +73,8 @@ struct options {
     bool help, help_all, json, verbose, validation;
     const char *model, *prompt, *file, *system, *device, *weights, *template_file, *messages, *tokens, *format, *synthetic;
     uint64_t memory; // bytes; 0 = no limit
+    uint64_t adapter_pool;
+    struct option_texts adapters;
     int64_t n_ctx, n_batch, n_seq, threads, predict, seed, top_k, penalty_window, repetitions, top;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     struct option_list bench_prompt, bench_gen;

@@ -75,7 +75,13 @@ enum graft_status talk_start(struct talk *talk)
     if (talk->chat) {
         graft_chat_destroy(&talk->chat);
     }
-    return graft_chat_create(talk->session.model, &talk->chat, &params);
+    enum graft_status status = graft_chat_create(talk->session.model, &talk->chat, &params);
+    if (status == GRAFT_OK && talk->session.n_adapters) {
+        struct graft_adapter_use uses[GRAFT_MAX_BLEND];
+        uint32_t n = session_blend(&talk->session, uses);
+        status = graft_chat_set_adapters(talk->chat, uses, n);
+    }
+    return status;
 }
 
 // Write the answer to standard output as it comes, or only keep it when there is a place to.

@@ -7,6 +7,8 @@
 
 #include "tools/tool.h"
 
+enum { DEFAULT_POOL_BYTES = 64 << 20 };
+
 // Keep the whole process, and so software Vulkan and the reference, on the first `count` of the processors it may use.
 static void use_processors(int64_t count)
 {
@@ -69,6 +71,7 @@ struct graft_model_params session_params(const struct options *options)
         .n_batch = (uint32_t)options->n_batch,
         .n_seq = (uint32_t)options->n_seq,
         .exact = options->exact,
+        .adapter_pool_bytes = options->adapters.count ? options->adapter_pool ? options->adapter_pool : DEFAULT_POOL_BYTES : 0,
         .timed = options->stages,
         .weights = strcmp(options->weights, "map") == 0    ? GRAFT_WEIGHTS_MAP
                    : strcmp(options->weights, "copy") == 0 ? GRAFT_WEIGHTS_COPY
@@ -80,6 +83,56 @@ static bool on_progress(void *user, uint64_t done, uint64_t total)
 {
     progress_show(user, done, total, "");
     return true;
+}
+
+// "[NAME=]PATH[:WEIGHT]": without a name it is the last part of the path.
+static int load_adapter(struct session *session, const char *text)
+{
+    struct session_adapter *adapter = &session->adapters[session->n_adapters];
+    char path[PATH_BYTES];
+    const char *equals = strchr(text, '='), *from = equals ? equals + 1 : text;
+    snprintf(path, sizeof path, "%s", from);
+    adapter->weight = 1;
+    char *colon = strrchr(path, ':'), *end;
+    if (colon && colon[1]) {
+        float weight = strtof(colon + 1, &end);
+        if (!*end) {
+            adapter->weight = weight;
+            *colon = 0;
+        }
+    }
+    const char *slash = strrchr(path, '/');
+    const char *name = equals ? text : slash && slash[1] ? slash + 1 : path;
+    size_t length = equals ? (size_t)(equals - text) : strlen(name);
+    snprintf(adapter->name, sizeof adapter->name, "%.*s", (int)(length < 63 ? length : 63), name);
+    enum graft_status status = graft_adapter_load(session->model, &adapter->handle, path);
+    if (status != GRAFT_OK) {
+        char what[PATH_BYTES + 64];
+        snprintf(what, sizeof what, "adapter %s cannot be loaded", path);
+        return error_status(status, what);
+    }
+    session->n_adapters++;
+    return EXIT_GOOD;
+}
+
+static int load_adapters(struct session *session, const struct options *options)
+{
+    for (uint32_t i = 0; i < options->adapters.count; i++) {
+        int code = load_adapter(session, options->adapters.values[i]);
+        if (code != EXIT_GOOD) {
+            return code;
+        }
+    }
+    return EXIT_GOOD;
+}
+
+uint32_t session_blend(const struct session *session, struct graft_adapter_use uses[GRAFT_MAX_BLEND])
+{
+    uint32_t n = session->n_adapters < GRAFT_MAX_BLEND ? session->n_adapters : GRAFT_MAX_BLEND;
+    for (uint32_t i = 0; i < n; i++) {
+        uses[i] = (struct graft_adapter_use){session->adapters[i].handle, session->adapters[i].weight};
+    }
+    return n;
 }
 
 int session_model(struct session *session, const struct options *options, const struct graft_model_params *given)
@@ -106,7 +159,7 @@ int session_model(struct session *session, const struct options *options, const 
         return error_status(status, what);
     }
     graft_model_describe(session->model, &session->info);
-    return EXIT_GOOD;
+    return load_adapters(session, options);
 }
 
 int session_vocabulary(struct session *session, const struct options *options)
@@ -133,7 +186,11 @@ void session_close(struct session *session)
         graft_vocabulary_close(&session->vocabulary);
     }
     if (session->model) {
-        graft_model_close(&session->model);
+        for (uint32_t i = 0; i < session->n_adapters; i++) {
+        graft_adapter_release(&session->adapters[i].handle);
+    }
+    session->n_adapters = 0;
+    graft_model_close(&session->model);
     }
     if (session->device) {
         graft_device_close(&session->device);

@@ -32,8 +32,8 @@ const struct verb_info verb_infos[VERBS] = {
         {"estimate", "memory a model will take, from its metadata alone", "",
          {{"estimate -m model.gguf -c 8192", "bytes by class"},
          {"estimate -m model.gguf -c 8192 --memory 2G", "does it fit?"}},
-         "Nothing is loaded. Exit status 4: it does not fit. Without --device a discrete GPU is assumed, which keeps "
-         "its own copy of the weights; --device auto asks this machine's."},
+         "Nothing is loaded. Exit status 4: it does not fit. Without --device it is the device that a run would choose; "
+         "without any, a discrete GPU is assumed, which keeps its own copy of the weights."},
     [VERB_INSPECT] =
         {"inspect", "look into a GGUF file", "FILE",
          {{"inspect model.gguf", "metadata, and tensors by type"},
@@ -161,6 +161,10 @@ const struct option_info option_infos[] = {
      OPENS, false, AT(threads), 0, 4096, NULL},
     {"exact", NULL, NULL, OPTION_FLAG, NULL, NULL, "32-bit activations everywhere: slower, exact",
      OPENS | V(ESTIMATE), false, AT(exact), 0, 0, NULL},
+    {"adapter", NULL, "lora", OPTION_TEXTS, "[NAME=]PATH[:W]", NULL, "LoRA adapter with weight W; several are blended",
+     V(RUN) | V(EVAL), true, AT(adapters), 0, 0, NULL},
+    {"adapter-pool", NULL, NULL, OPTION_BYTES, "SIZE", "64M", "room for adapters, part of the memory",
+     V(RUN) | V(EVAL), false, AT(adapter_pool), 0, 0, NULL},
     {"raw", NULL, NULL, OPTION_FLAG, NULL, NULL, "the prompt as it is: no template",
      V(RUN), true, AT(raw), 0, 0, NULL},
     {"special", NULL, NULL, OPTION_FLAG, NULL, NULL, "text like <|im_start|> becomes its token",

@@ -51,12 +51,20 @@ struct session {
     struct graft_vocabulary *vocabulary;
     struct graft_model_info info;
     struct graft_device_info device_info;
+    struct session_adapter {
+        char name[64];
+        struct graft_adapter *handle;
+        float weight;
+    } adapters[OPTION_TEXTS_ITEMS]; // of --adapter
+    uint32_t n_adapters;
 };
 // Context only. Each of these prints an error and returns the exit code on failure; close a session in every case.
 int session_context(struct session *session, const struct options *options);
 // Context and device.
 int session_device(struct session *session, const struct options *options);
-// Context, device and model; params may be NULL: from the options alone.
+// The adapters of --adapter as a blend, for graft_seq_set_adapters and graft_chat_set_adapters; returns their number.
+uint32_t session_blend(const struct session *session, struct graft_adapter_use uses[GRAFT_MAX_BLEND]);
+// Context, device, model and the adapters of --adapter; params may be NULL: from the options alone.
 int session_model(struct session *session, const struct options *options, const struct graft_model_params *params);
 // Context and vocabulary, without a device.
 int session_vocabulary(struct session *session, const struct options *options);

@@ -29,10 +29,11 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_sampler_create(struct graft_c
 GRAFT_API void graft_sampler_destroy(struct graft_sampler **sampler);
 // True if the settings need the whole logit row instead of candidates.
 GRAFT_API bool graft_sampler_wants_logits(const struct graft_sampler *sampler);
-// Choose from candidates sorted by logit downwards (all of the vocabulary's when graft_sampler_wants_logits). Order: penalties, top-k, top-p,
-// min-p, temperature, draw. The array is used as scratch. Deterministic for a seed. Errors: GRAFT_E_ARGUMENT (none, or NaN).
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_sampler_choose(struct graft_sampler *sampler, struct graft_candidate *candidates, uint32_t count,
-                                                                  int32_t *out);
+// Choose from candidates sorted by logit downwards (all of the vocabulary's when graft_sampler_wants_logits). Order: penalties,
+// top-k, top-p, min-p, temperature, draw. The array is used as scratch. Deterministic for a seed. Errors: GRAFT_E_ARGUMENT
+// (none, or NaN).
+GRAFT_MUST_CHECK GRAFT_API enum graft_status
+graft_sampler_choose(struct graft_sampler *sampler, struct graft_candidate *candidates, uint32_t count, int32_t *out);
 // Tell the sampler a token was taken (or is part of the prompt), for the penalties.
 GRAFT_API void graft_sampler_accept(struct graft_sampler *sampler, int32_t token);
 // The seed in use.
@@ -48,18 +49,21 @@ struct graft_chat_params {
 };
 
 struct graft_chat;
-// A conversation on a sequence of its own. Errors: GRAFT_E_LIMIT, GRAFT_E_MEMORY, GRAFT_E_UNSUPPORTED (no chat template and not raw).
+// A conversation on a sequence of its own. Errors: GRAFT_E_LIMIT, GRAFT_E_MEMORY, GRAFT_E_UNSUPPORTED (no chat template and not
+// raw).
 // Thread-safety: one thread at a time, except graft_chat_cancel.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_create(struct graft_model *model, struct graft_chat **out,
                                                                const struct graft_chat_params *params);
 GRAFT_API void graft_chat_destroy(struct graft_chat **chat);
 
-// Add a user's message and compute its prompt (what is already in the KV cache is reused). Errors: GRAFT_E_CONTEXT_FULL (the message is not
-// kept), GRAFT_E_CANCELLED, those of graft_decode.
+// Add a user's message and compute its prompt (what is already in the KV cache is reused). Errors: GRAFT_E_CONTEXT_FULL (the
+// message is not kept), GRAFT_E_CANCELLED, those of graft_decode.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_send(struct graft_chat *chat, const char *text, size_t length);
-// The next piece of the answer: whole UTF-8 characters, no NUL inside; *length 0 with *done true at the end. The piece is valid until the next call.
+// The next piece of the answer: whole UTF-8 characters, no NUL inside; *length 0 with *done true at the end. The piece is valid
+// until the next call.
 // Errors: GRAFT_E_CONTEXT_FULL (the answer so far is kept), GRAFT_E_CANCELLED, those of graft_decode. Allocates nothing.
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_next(struct graft_chat *chat, const char **piece, size_t *length, bool *done);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_next(struct graft_chat *chat, const char **piece, size_t *length,
+                                                             bool *done);
 // Stop the answer within one token (from any thread, also from a signal handler).
 GRAFT_API void graft_chat_cancel(struct graft_chat *chat);
 // Forget all messages; the system prompt stays.
@@ -68,7 +72,8 @@ GRAFT_API void graft_chat_clear(struct graft_chat *chat);
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_undo(struct graft_chat *chat);
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_retry(struct graft_chat *chat);
 // Change sampling from the next answer on.
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_set_sampling(struct graft_chat *chat, const struct graft_sampling *sampling);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_set_sampling(struct graft_chat *chat,
+                                                                     const struct graft_sampling *sampling);
 // All messages as a JSON array of {role, content}, NUL-terminated; valid until the next call with this chat.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_history(struct graft_chat *chat, const char **json);
 

@@ -33,11 +33,12 @@ struct graft_device_info {
 
 struct graft_device;
 
-// All devices, best first, the reference last: *count gets their number, at most `capacity` are written (infos may be NULL with capacity 0).
-// A missing loader or driver is not an error: only the reference is listed then, and *note (may be NULL) gets a sentence that says what to
-// install (static text; NULL if all is well). Errors: GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_device_list(struct graft_ctx *ctx, struct graft_device_info *infos, uint32_t capacity,
-                                                               uint32_t *count, const char **note);
+// All devices, best first, the reference last: *count gets their number, at most `capacity` are written (infos may be NULL with
+// capacity 0).
+// A missing loader or driver is not an error: only the reference is listed then, and *note (may be NULL) gets a sentence that
+// says what to install (static text; NULL if all is well). Errors: GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_device_list(struct graft_ctx *ctx, struct graft_device_info *infos,
+                                                               uint32_t capacity, uint32_t *count, const char **note);
 
 struct graft_device_params {
     size_t size;        // sizeof(struct graft_device_params)
@@ -48,8 +49,8 @@ struct graft_device_params {
     uint64_t timeout_ns; // of one submission; 0 = 60 seconds
 };
 
-// Open a device. On failure *out is NULL. Errors: GRAFT_E_DEVICE (none usable, or no such name: all names and reasons are in the detail),
-// GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe; the device itself: one thread at a time.
+// Open a device. On failure *out is NULL. Errors: GRAFT_E_DEVICE (none usable, or no such name: all names and reasons are in
+// the detail), GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe; the device itself: one thread at a time.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_device_open(struct graft_ctx *ctx, struct graft_device **out,
                                                                const struct graft_device_params *params);
 // Close; models opened on it must be closed before. *device becomes NULL.
@@ -62,10 +63,10 @@ struct graft_device_counters {
 };
 GRAFT_API void graft_device_count(const struct graft_device *device, struct graft_device_counters *out);
 
-// Bytes per second a kernel that only reads reaches on this device: median of `repeats` runs over a buffer of `bytes` (0 = a default that
-// exceeds caches). GRAFT_E_UNSUPPORTED on the reference.
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_device_read_bandwidth(struct graft_device *device, uint64_t bytes, uint32_t repeats,
-                                                                         double *bytes_per_second);
+// Bytes per second a kernel that only reads reaches on this device: median of `repeats` runs over a buffer of `bytes` (0 = a
+// default that exceeds caches). GRAFT_E_UNSUPPORTED on the reference.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_device_read_bandwidth(struct graft_device *device, uint64_t bytes,
+                                                                         uint32_t repeats, double *bytes_per_second);
 
 #ifdef __cplusplus
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // graft/model.h: model files: look inside, plan their memory, open them on a device, run batches of tokens.
 //
-// The low level. A model holds sequences (its KV cache, in pages) and computes batches whose rows may belong to different sequences:
+// The low level. A model holds sequences (its KV cache, in pages) and computes batches whose rows may belong to different
+// sequences:
 //
 //     graft_model_open(&model, device, "model.gguf", NULL);
 //     graft_seq_create(model, &seq);
@@ -21,8 +22,8 @@ extern "C" {
 // ---- looking into a file (no device) ----
 
 struct graft_file;
-// Map and validate a GGUF file. Errors: GRAFT_E_IO, GRAFT_E_FORMAT, GRAFT_E_UNSUPPORTED, GRAFT_E_LIMIT. Tensor types that cannot be run
-// are accepted here. On failure *out is NULL. Thread-safety: safe.
+// Map and validate a GGUF file. Errors: GRAFT_E_IO, GRAFT_E_FORMAT, GRAFT_E_UNSUPPORTED, GRAFT_E_LIMIT. Tensor types that
+// cannot be run are accepted here. On failure *out is NULL. Thread-safety: safe.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_open(struct graft_ctx *ctx, struct graft_file **out, const char *path);
 GRAFT_API void graft_file_close(struct graft_file **file);
 
@@ -35,11 +36,13 @@ struct graft_file_tensor {
     bool supported;
 };
 GRAFT_API uint64_t graft_file_tensor_count(const struct graft_file *file);
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_tensor(struct graft_file *file, uint64_t index, struct graft_file_tensor *out);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_tensor(struct graft_file *file, uint64_t index,
+                                                               struct graft_file_tensor *out);
 GRAFT_API uint64_t graft_file_key_count(const struct graft_file *file);
-// Key i as JSON text: name and value; arrays longer than max_items are cut, *cut says so. Both texts are valid until the next call.
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_key(struct graft_file *file, uint64_t index, uint32_t max_items, const char **name,
-                                                            const char **type, const char **json, bool *cut);
+// Key i as JSON text: name and value; arrays longer than max_items are cut, *cut says so. Both texts are valid until the next
+// call.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_key(struct graft_file *file, uint64_t index, uint32_t max_items,
+                                                            const char **name, const char **type, const char **json, bool *cut);
 GRAFT_API uint64_t graft_file_bytes(const struct graft_file *file);
 // Container version, 2 or 3.
 GRAFT_API uint32_t graft_file_version(const struct graft_file *file);
@@ -60,6 +63,8 @@ struct graft_model_params {
     bool exact;        // f32 everywhere, also keys and values (twice the KV memory)
     bool timed;        // timestamps around every step (bench --stages)
     enum graft_weights_mode weights;
+    uint64_t adapter_pool_bytes; // for packed adapters (adapter.h); 0 = none
+    uint32_t adapter_slots;      // most adapters resident at a time; 0 = 16 if there is a pool
     // Called now and then while loading, done of total bytes; return false to cancel (GRAFT_E_CANCELLED). NULL = none.
     bool (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;
@@ -73,21 +78,25 @@ struct graft_estimate {
     uint32_t n_ctx, n_batch, n_seq; // after defaults
     uint32_t n_ctx_fits;    // largest n_ctx that fits the context's budget, everything else unchanged; 0 if none does
 };
-// Compute from metadata alone. device may be NULL (no device is opened: a discrete one is assumed). Errors: as graft_model_open without
-// the device's; never GRAFT_E_BUDGET for the model itself. Thread-safety: safe.
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_estimate(struct graft_ctx *ctx, const struct graft_device *device, const char *path,
-                                                                  const struct graft_model_params *params, struct graft_estimate *out);
+// Compute from metadata alone. device may be NULL (no device is opened: a discrete one is assumed). Errors: as graft_model_open
+// without the device's; never GRAFT_E_BUDGET for the model itself. Thread-safety: safe.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_estimate(struct graft_ctx *ctx, const struct graft_device *device,
+                                                                  const char *path, const struct graft_model_params *params,
+                                                                  struct graft_estimate *out);
 
 struct graft_model;
-// Map the file, check it, plan, take memory, upload or import the weights, record the plan. On failure *out is NULL and all is given back.
-// Errors: those of graft_file_open; GRAFT_E_UNSUPPORTED (architecture, type, tokenizer: what is supported is listed); GRAFT_E_BUDGET (the
-// table, the shortfall, what would fit); GRAFT_E_DEVICE; GRAFT_E_DEVICE_LOST; GRAFT_E_CANCELLED; GRAFT_E_MEMORY.
+// Map the file, check it, plan, take memory, upload or import the weights, record the plan. On failure *out is NULL and all is
+// given back.
+// Errors: those of graft_file_open; GRAFT_E_UNSUPPORTED (architecture, type, tokenizer: what is supported is listed);
+// GRAFT_E_BUDGET (the table, the shortfall, what would fit); GRAFT_E_DEVICE; GRAFT_E_DEVICE_LOST; GRAFT_E_CANCELLED;
+// GRAFT_E_MEMORY.
 // Thread-safety: one thread at a time per device.
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_open(struct graft_device *device, struct graft_model **out, const char *path,
-                                                              const struct graft_model_params *params);
-// A model of a real shape with random weights made in place, for measuring: shape is "NAME:TYPE", NAME one of llama-8b, llama-1b,
-// llama-135m, TYPE any supported format ("q4_0"). It has no vocabulary: text functions return GRAFT_E_UNSUPPORTED.
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_open_synthetic(struct graft_device *device, struct graft_model **out, const char *shape,
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_open(struct graft_device *device, struct graft_model **out,
+                                                              const char *path, const struct graft_model_params *params);
+// A model of a real shape with random weights made in place, for measuring: shape is "NAME:TYPE", NAME one of llama-8b,
+// llama-1b, llama-135m, TYPE any supported format ("q4_0"). It has no vocabulary: text functions return GRAFT_E_UNSUPPORTED.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_open_synthetic(struct graft_device *device, struct graft_model **out,
+                                                                        const char *shape,
                                                                         const struct graft_model_params *params);
 // Close; all sequences and chats of it must be destroyed before. *model becomes NULL.
 GRAFT_API void graft_model_close(struct graft_model **model);
@@ -108,34 +117,40 @@ GRAFT_API void graft_model_describe(const struct graft_model *model, struct graf
 
 // ---- text ----
 
-// Tokenize. special: text like <|im_start|> becomes its token. bos: BOS in front if the file says so. *count gets the number of ids; at most
-// `capacity` are written: GRAFT_E_LIMIT if that is too few. Thread-safety: safe.
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_tokenize(const struct graft_model *model, const char *text, size_t length, bool special, bool bos,
-                                                            int32_t *ids, size_t capacity, size_t *count);
+// Tokenize. special: text like <|im_start|> becomes its token. bos: BOS in front if the file says so. *count gets the number of
+// ids; at most `capacity` are written: GRAFT_E_LIMIT if that is too few. Thread-safety: safe.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_tokenize(const struct graft_model *model, const char *text, size_t length,
+                                                            bool special, bool bos, int32_t *ids, size_t capacity,
+                                                            size_t *count);
 // Bytes of ids as text; no NUL. *length as *count above. special: control tokens are shown by name.
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_detokenize(const struct graft_model *model, const int32_t *ids, size_t count, bool special,
-                                                              char *text, size_t capacity, size_t *length);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_detokenize(const struct graft_model *model, const int32_t *ids, size_t count,
+                                                              bool special, char *text, size_t capacity, size_t *length);
 // True if the token ends a turn or the text.
 GRAFT_API bool graft_token_is_end(const struct graft_model *model, int32_t id);
-// Render the file's chat template: variables_json is a JSON object (messages, tools, add_generation_prompt, ...); bos_token and eos_token are
-// filled in from the vocabulary if absent. template_text: another template instead of the file's, or NULL. *text must be freed with
-// graft_text_free. Errors: GRAFT_E_ARGUMENT, GRAFT_E_UNSUPPORTED (the file has none), GRAFT_E_FORMAT, GRAFT_E_LIMIT. Thread-safety: safe.
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_render(const struct graft_model *model, const char *template_text, const char *variables_json,
-                                                          char **text, size_t *length);
+// Render the file's chat template: variables_json is a JSON object (messages, tools, add_generation_prompt, ...); bos_token and
+// eos_token are filled in from the vocabulary if absent. template_text: another template instead of the file's, or NULL. *text
+// must be freed with graft_text_free. Errors: GRAFT_E_ARGUMENT, GRAFT_E_UNSUPPORTED (the file has none), GRAFT_E_FORMAT,
+// GRAFT_E_LIMIT. Thread-safety: safe.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_render(const struct graft_model *model, const char *template_text,
+                                                          const char *variables_json, char **text, size_t *length);
 GRAFT_API void graft_text_free(const struct graft_model *model, char **text);
 
 // The same without a device: the vocabulary and template of a file.
 struct graft_vocabulary;
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_vocabulary_open(struct graft_ctx *ctx, struct graft_vocabulary **out, const char *path);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_vocabulary_open(struct graft_ctx *ctx, struct graft_vocabulary **out,
+                                                                   const char *path);
 GRAFT_API void graft_vocabulary_close(struct graft_vocabulary **vocabulary);
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_vocabulary_tokenize(const struct graft_vocabulary *vocabulary, const char *text, size_t length,
-                                                                       bool special, bool bos, int32_t *ids, size_t capacity, size_t *count);
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_vocabulary_detokenize(const struct graft_vocabulary *vocabulary, const int32_t *ids, size_t count,
-                                                                         bool special, char *text, size_t capacity, size_t *length);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_vocabulary_tokenize(const struct graft_vocabulary *vocabulary,
+                                                                       const char *text, size_t length, bool special, bool bos,
+                                                                       int32_t *ids, size_t capacity, size_t *count);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_vocabulary_detokenize(const struct graft_vocabulary *vocabulary,
+                                                                         const int32_t *ids, size_t count, bool special,
+                                                                         char *text, size_t capacity, size_t *length);
 // vocabulary may be NULL when template_text is given.
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_vocabulary_render(struct graft_ctx *ctx, const struct graft_vocabulary *vocabulary,
-                                                                     const char *template_text, const char *variables_json, char **text,
-                                                                     size_t *length);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_vocabulary_render(struct graft_ctx *ctx,
+                                                                     const struct graft_vocabulary *vocabulary,
+                                                                     const char *template_text, const char *variables_json,
+                                                                     char **text, size_t *length);
 GRAFT_API void graft_ctx_text_free(struct graft_ctx *ctx, char **text);
 
 // ---- sequences and batches ----
@@ -159,25 +174,29 @@ enum { GRAFT_MAX_WANTED = 32 };
 // What is computed for the rows that want it.
 enum graft_want { GRAFT_WANT_CANDIDATES, GRAFT_WANT_LOGITS };
 
-// Append the rows' tokens to their sequences and compute. Rows of one sequence must be in order; n_rows <= n_batch. Blocks until done.
-// Errors: GRAFT_E_ARGUMENT (token outside the vocabulary, too many rows, too many wanted), GRAFT_E_CONTEXT_FULL (no KV page left: nothing was appended),
-// GRAFT_E_DEVICE_LOST (sequences are as before the call, but the model can only be closed). Allocates nothing.
+// Append the rows' tokens to their sequences and compute. Rows of one sequence must be in order; n_rows <= n_batch. Blocks
+// until done.
+// Errors: GRAFT_E_ARGUMENT (token outside the vocabulary, too many rows, too many wanted), GRAFT_E_CONTEXT_FULL (no KV page
+// left: nothing was appended), GRAFT_E_DEVICE_LOST (sequences are as before the call, but the model can only be closed).
+// Allocates nothing.
 // Thread-safety: one thread at a time per device.
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_decode(struct graft_model *model, const struct graft_row *rows, uint32_t n_rows,
-                                                          enum graft_want want);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_decode(struct graft_model *model, const struct graft_row *rows,
+                                                          uint32_t n_rows, enum graft_want want);
 
 struct graft_candidate {
     int32_t id;
     float logit;
 };
-// After graft_decode: the best next tokens after row `row`, by logit downwards (ties: smaller id first). *count is in: capacity, out: number
-// written; at least min(64, vocabulary) are available. Errors: GRAFT_E_ARGUMENT (that row did not want any).
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_candidates(struct graft_model *model, uint32_t row, struct graft_candidate *out,
-                                                                    uint32_t *count);
+// After graft_decode: the best next tokens after row `row`, by logit downwards (ties: smaller id first). *count is in:
+// capacity, out: number written; at least min(64, vocabulary) are available. Errors: GRAFT_E_ARGUMENT (that row did not want
+// any).
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_candidates(struct graft_model *model, uint32_t row,
+                                                                    struct graft_candidate *out, uint32_t *count);
 // After graft_decode with GRAFT_WANT_LOGITS: all n_vocab logits after row `row`; valid until the next graft_decode.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_logits(struct graft_model *model, uint32_t row, const float **out);
 
-// One line per step of the plan for a row count: name, and nanoseconds of its last run (params.timed). *count in: capacity, out: number.
+// One line per step of the plan for a row count: name, and nanoseconds of its last run (params.timed). *count in: capacity,
+// out: number.
 struct graft_stage {
     const char *name; // "blk.3.qkv"
     const char *kernel; // "qkv.q4_1.lane"
@@ -185,7 +204,8 @@ struct graft_stage {
     uint32_t workgroups;
     uint64_t weight_bytes;
 };
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_stages(struct graft_model *model, uint32_t n_rows, struct graft_stage *out, uint32_t *count);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_stages(struct graft_model *model, uint32_t n_rows,
+                                                                struct graft_stage *out, uint32_t *count);
 
 #ifdef __cplusplus
 }

@@ -10,10 +10,11 @@ uint32_t graft_attention_head_groups(const struct graft_attention_shape *shape)
     return (per_kv + MAX_HEADS - 1) / MAX_HEADS;
 }
 
-uint32_t graft_attention_splits(const struct graft_vk_caps *caps, const struct graft_attention_shape *shape, uint32_t batch_rows)
+uint32_t graft_attention_splits(const struct graft_vk_caps *caps, const struct graft_attention_shape *shape,
+                                uint32_t batch_rows)
 {
-    // As one row alone needs them, whatever the batch: so a row's bits do not depend on what shares its batch. Two workgroups a core in
-    // software, about a hundred on a GPU, and at least 128 positions a split.
+    // As one row alone needs them, whatever the batch: so a row's bits do not depend on what shares its batch. Two workgroups a
+    // core in software, about a hundred on a GPU, and at least 128 positions a split.
     (void)batch_rows;
     uint32_t wanted = caps->kind == GRAFT_VK_SOFTWARE ? 8 : 128;
     uint32_t have = shape->n_head_kv * graft_attention_head_groups(shape);

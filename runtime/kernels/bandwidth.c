@@ -23,7 +23,8 @@ static uint64_t default_bytes(struct graft_ctx *ctx, const struct graft_vk_caps 
     return bytes & ~(uint64_t)0xffff;
 }
 
-enum graft_status graft_bandwidth_measure(struct graft_ctx *ctx, struct graft_vk *vk, uint64_t bytes, uint32_t repeats, double *out)
+enum graft_status graft_bandwidth_measure(struct graft_ctx *ctx, struct graft_vk *vk, uint64_t bytes, uint32_t repeats,
+                                          double *out)
 {
     enum { MAX_REPEATS = 64, PASSES = 4 };
     const struct graft_vk_caps *caps = graft_vk_caps(vk);
@@ -34,14 +35,17 @@ enum graft_status graft_bandwidth_measure(struct graft_ctx *ctx, struct graft_vk
     repeats = repeats == 0 ? 5 : repeats > MAX_REPEATS ? MAX_REPEATS : repeats;
     bytes = bytes ? bytes & ~(uint64_t)15 : default_bytes(ctx, caps);
     if (bytes < 1 << 16) {
-        return graft_fail(GRAFT_E_BUDGET, "no room to measure read bandwidth: %llu bytes are free", (unsigned long long)graft_ledger_free(ctx));
+        return graft_fail(GRAFT_E_BUDGET, "no room to measure read bandwidth: %llu bytes are free",
+                          (unsigned long long)graft_ledger_free(ctx));
     }
     struct graft_kernel kernel;
     GRAFT_TRY(graft_kernel_read(&kernel, caps, (uint32_t)(bytes / 16)));
     kernel.pipeline.name = kernel.name;
     enum graft_status status;
     GRAFT_TRY_OUT(graft_vk_buffer_create(vk, &data, bytes, GRAFT_VK_DEVICE, GRAFT_MEM_STAGING, "read bandwidth"), status, out);
-    GRAFT_TRY_OUT(graft_vk_buffer_create(vk, &sums, kernel.groups[0] * 4ull, GRAFT_VK_DEVICE, GRAFT_MEM_STAGING, "read bandwidth"), status, out);
+    GRAFT_TRY_OUT(
+        graft_vk_buffer_create(vk, &sums, kernel.groups[0] * 4ull, GRAFT_VK_DEVICE, GRAFT_MEM_STAGING, "read bandwidth"),
+        status, out);
     GRAFT_TRY_OUT(graft_vk_pipeline_get(vk, &pipeline, &kernel.pipeline), status, out);
     GRAFT_TRY_OUT(graft_vk_commands_create(vk, &commands, PASSES, false), status, out);
     struct graft_vk_bind binds[2] = {{data, 0, bytes}, {sums, 0, sums->bytes}};

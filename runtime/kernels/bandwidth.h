@@ -5,8 +5,9 @@
 
 #include "runtime/vk/vk.h"
 
-// Bytes per second: median of `repeats` runs (0 = 5, at most 64) over a buffer of `bytes` (0 = a default that exceeds caches), taken from the
-// ledger for the time of the call. Errors: GRAFT_E_BUDGET, GRAFT_E_MEMORY, GRAFT_E_DEVICE_LOST.
-GRAFT_MUST_CHECK enum graft_status graft_bandwidth_measure(struct graft_ctx *ctx, struct graft_vk *vk, uint64_t bytes, uint32_t repeats, double *out);
+// Bytes per second: median of `repeats` runs (0 = 5, at most 64) over a buffer of `bytes` (0 = a default that exceeds caches),
+// taken from the ledger for the time of the call. Errors: GRAFT_E_BUDGET, GRAFT_E_MEMORY, GRAFT_E_DEVICE_LOST.
+GRAFT_MUST_CHECK enum graft_status graft_bandwidth_measure(struct graft_ctx *ctx, struct graft_vk *vk, uint64_t bytes,
+                                                           uint32_t repeats, double *out);
 
 #endif

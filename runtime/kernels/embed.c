@@ -13,7 +13,9 @@ enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graf
     struct graft_variant variant = graft_variant_choose(caps, 1);
     GRAFT_TRY(graft_kernel_name(out, "embed", format, variant.kind, sizeof out->push.embed));
     struct graft_vk_pipeline_params *p = &out->pipeline;
-    uint32_t workgroup = variant.kind == GRAFT_VARIANT_SUBGROUP ? caps->subgroup_size : variant.kind == GRAFT_VARIANT_TEAM ? 32 : variant.workgroup;
+    uint32_t workgroup = variant.kind == GRAFT_VARIANT_SUBGROUP ? caps->subgroup_size
+                         : variant.kind == GRAFT_VARIANT_TEAM   ? 32
+                                                                : variant.workgroup;
     p->n_bindings = 6;
     p->kinds[0] = variant.kind == GRAFT_VARIANT_LANE ? GRAFT_VK_TEXEL_U32 : GRAFT_VK_STORAGE;
     for (uint32_t i = 0; i < 6; i++) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kernels as seen by the executor: from a device's capabilities and a shape to a pipeline, its grid and its push constants. Pure functions:
-// nothing here touches a device, so every choice can be tested for any device without having one.
+// Kernels as seen by the executor: from a device's capabilities and a shape to a pipeline, its grid and its push constants.
+// Pure functions: nothing here touches a device, so every choice can be tested for any device without having one.
 #ifndef GRAFT_RUNTIME_KERNELS_KERNEL_H
 #define GRAFT_RUNTIME_KERNELS_KERNEL_H
 
@@ -37,8 +37,8 @@ struct graft_kernel {
     } push;
 };
 
-// The variant for a device and a number of batch rows. Rule: processors that pretend to be GPUs get `lane` (needs subgroup arithmetic and
-// texel buffers); GPUs with subgroup arithmetic get `subgroup`; everything else `team`.
+// The variant for a device and a number of batch rows. Rule: processors that pretend to be GPUs get `lane` (needs subgroup
+// arithmetic and texel buffers); GPUs with subgroup arithmetic get `subgroup`; everything else `team`.
 struct graft_variant graft_variant_choose(const struct graft_vk_caps *caps, uint32_t batch_rows);
 
 // Weight rows one workgroup of the variant covers (gate_up: half of it).
@@ -57,9 +57,10 @@ enum { GRAFT_QKV_CONSTANT_F32 = 3 };
 // push is filled by the caller except groups[] of the segments and part counts; grid: n_groups workgroups in x.
 // Errors: GRAFT_E_UNSUPPORTED (no such format), GRAFT_E_LIMIT (grid larger than the device allows).
 enum graft_matmul_kind { GRAFT_MATMUL_QKV, GRAFT_MATMUL_RESIDUAL, GRAFT_MATMUL_GATE_UP, GRAFT_MATMUL_HEAD };
-GRAFT_MUST_CHECK enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmul_kind kind, const struct graft_vk_caps *caps,
-                                                       const struct graft_variant *variant, uint32_t type, uint32_t n_segments,
-                                                       const uint32_t *segment_rows, uint32_t batch_rows);
+GRAFT_MUST_CHECK enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmul_kind kind,
+                                                       const struct graft_vk_caps *caps, const struct graft_variant *variant,
+                                                       uint32_t type, uint32_t n_segments, const uint32_t *segment_rows,
+                                                       uint32_t batch_rows);
 // embed: weights, state, gain, X, xn, ss.  parts of SS it writes: out->groups[0].
 GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t type,
                                                       uint32_t n_embd, uint32_t batch_rows);
@@ -71,15 +72,18 @@ struct graft_attention_shape {
 GRAFT_MUST_CHECK enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct graft_vk_caps *caps,
                                                           const struct graft_attention_shape *shape, uint32_t batch_rows);
 // Splits of the positions, and query-head groups per KV head, that attention uses: sizes of its part and counter buffers.
-uint32_t graft_attention_splits(const struct graft_vk_caps *caps, const struct graft_attention_shape *shape, uint32_t batch_rows);
+uint32_t graft_attention_splits(const struct graft_vk_caps *caps, const struct graft_attention_shape *shape,
+                                uint32_t batch_rows);
 uint32_t graft_attention_head_groups(const struct graft_attention_shape *shape);
 // shrink: pool, input, state, table, t.  n_in: length of the input; n_targets: matrices that share it.
-GRAFT_MUST_CHECK enum graft_status graft_kernel_shrink(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t n_in,
-                                                       uint32_t n_targets, uint32_t batch_rows);
+GRAFT_MUST_CHECK enum graft_status graft_kernel_shrink(struct graft_kernel *out, const struct graft_vk_caps *caps,
+                                                       uint32_t n_in, uint32_t n_targets, uint32_t batch_rows);
 // top: logits, top.  Chunks of a row: out->groups[0].
-GRAFT_MUST_CHECK enum graft_status graft_kernel_top(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t n_vocab, uint32_t n_out);
+GRAFT_MUST_CHECK enum graft_status graft_kernel_top(struct graft_kernel *out, const struct graft_vk_caps *caps,
+                                                    uint32_t n_vocab, uint32_t n_out);
 // read: data, sums.  quads: 16-byte groups to read.
-GRAFT_MUST_CHECK enum graft_status graft_kernel_read(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t quads);
+GRAFT_MUST_CHECK enum graft_status graft_kernel_read(struct graft_kernel *out, const struct graft_vk_caps *caps,
+                                                     uint32_t quads);
 
 // Fill name, module and bindings of out->pipeline from "<kernel>[.<format>].<variant>". format NULL: none.
 GRAFT_MUST_CHECK enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel, const char *format,

@@ -5,7 +5,8 @@
 #include "platform/bytes.h"
 #include "runtime/kernels/kernel.h"
 
-// Bindings of each kernel: w = weights, v = input vectors, p = adapter pool, r = read, o = written, x = read and written; lora: what adapters
+// Bindings of each kernel: w = weights, v = input vectors, p = adapter pool, r = read, o = written, x = read and written;
+// lora: what adapters
 // add.
 static const struct {
     const char *name;
@@ -59,8 +60,8 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
     out->groups[1] = batch_rows / variant->cols + (batch_rows % variant->cols != 0);
     out->groups[2] = 1;
     if (total > caps->max_group_count[0] || out->groups[1] > caps->max_group_count[1]) {
-        return graft_fail(GRAFT_E_LIMIT, "kernel %s needs %u x %u workgroups, the device allows %u x %u", out->name, total, out->groups[1],
-                          caps->max_group_count[0], caps->max_group_count[1]);
+        return graft_fail(GRAFT_E_LIMIT, "kernel %s needs %u x %u workgroups, the device allows %u x %u", out->name, total,
+                          out->groups[1], caps->max_group_count[0], caps->max_group_count[1]);
     }
     return GRAFT_OK;
 }

@@ -2,8 +2,8 @@
 // shrink: A x of every adapter of every batch row. Shader: shaders/shrink.comp.
 #include "runtime/kernels/kernel.h"
 
-enum graft_status graft_kernel_shrink(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t n_in, uint32_t n_targets,
-                                      uint32_t batch_rows)
+enum graft_status graft_kernel_shrink(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t n_in,
+                                      uint32_t n_targets, uint32_t batch_rows)
 {
     *out = (struct graft_kernel){0};
     struct graft_variant variant = graft_variant_choose(caps, 1);

@@ -9,7 +9,9 @@ enum graft_status graft_kernel_top(struct graft_kernel *out, const struct graft_
     GRAFT_TRY(graft_kernel_name(out, "top", NULL, variant.kind, sizeof out->push.top));
     struct graft_vk_pipeline_params *p = &out->pipeline;
     // A chunk is large against the 64 it keeps, and its keys live in registers.
-    uint32_t workgroup = variant.kind == GRAFT_VARIANT_LANE ? variant.workgroup : variant.kind == GRAFT_VARIANT_TEAM ? 64 : variant.workgroup;
+    uint32_t workgroup = variant.kind == GRAFT_VARIANT_LANE   ? variant.workgroup
+                         : variant.kind == GRAFT_VARIANT_TEAM ? 64
+                                                              : variant.workgroup;
     uint32_t values = variant.kind == GRAFT_VARIANT_LANE ? 64 : 16;
     p->n_bindings = 2;
     p->access[0] = GRAFT_VK_READ;

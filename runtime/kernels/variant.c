@@ -67,8 +67,8 @@ const char *graft_kernel_format(uint32_t type)
     }
 }
 
-enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel, const char *format, enum graft_variant_kind kind,
-                                    uint32_t push_bytes)
+enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel, const char *format,
+                                    enum graft_variant_kind kind, uint32_t push_bytes)
 {
     static const char *const variants[] = {"lane", "team", "subgroup"};
     snprintf(out->name, sizeof out->name, "%s%s%s.%s", kernel, format ? "." : "", format ? format : "", variants[kind]);

@@ -19,12 +19,13 @@ struct graft_config {
     float rms_eps;
     enum graft_rope_pairs rope_pairs;
     uint32_t rope_dim;                               // rotated values of a head, <= head_dim, even
-    float rope_inv_freq[GRAFT_MAX_ROPE_PAIRS];       // rope_dim / 2 values: angle = position * inv_freq (factors and scaling applied)
+    float rope_inv_freq[GRAFT_MAX_ROPE_PAIRS];       // rope_dim / 2 values: angle = position * inv_freq (scaling applied)
     float rope_magnitude;                            // factor on cos and sin; 1 for plain rope
     float attention_scale;                           // 1 / sqrt(head_dim)
 };
 
-// A matrix y = W x: n_out rows of n_in weights; or a vector (n_out = 1). data points into the file's mapping (or synthetic memory).
+// A matrix y = W x: n_out rows of n_in weights; or a vector (n_out = 1). data points into the file's mapping (or synthetic
+// memory).
 struct graft_weight {
     const char *label;   // "blk.0.attn_q.weight", for errors and stages
     const uint8_t *data; // row-major in the type's blocks
@@ -53,14 +54,17 @@ struct graft_source {
     uint8_t *memory;                 // private: weights of a synthetic model; NULL when they lie in a file
 };
 
-// Read shape and weights. All missing keys and tensors are listed at once; every shape is checked against the hyperparameters; every value
-// range of reliability.md's list is an error with both values. Errors: GRAFT_E_UNSUPPORTED (architecture, with the list of those supported;
-// tensor type), GRAFT_E_FORMAT, GRAFT_E_LIMIT. The gguf must stay open while the source lives. On failure *out is NULL.
-GRAFT_MUST_CHECK enum graft_status graft_source_open(struct graft_ctx *ctx, struct graft_source **out, const struct graft_gguf *gguf);
+// Read shape and weights. All missing keys and tensors are listed at once; every shape is checked against the hyperparameters;
+// every value out of its range is an error with both values. Errors: GRAFT_E_UNSUPPORTED (architecture, with the list of those
+// supported; tensor type), GRAFT_E_FORMAT, GRAFT_E_LIMIT. The gguf must stay open while the source lives. On failure *out is
+// NULL.
+GRAFT_MUST_CHECK enum graft_status graft_source_open(struct graft_ctx *ctx, struct graft_source **out,
+                                                     const struct graft_gguf *gguf);
 void graft_source_close(struct graft_source **source);
 
-// A model of a real shape with random weights, made in place: "NAME:TYPE", NAME one of llama-8b, llama-1b, llama-135m, TYPE any supported
-// format, in any case. Matrices have that type (135m: type Q4_K and Q6_K do not divide its rows and are refused), vectors are F32.
+// A model of a real shape with random weights, made in place: "NAME:TYPE", NAME one of llama-8b, llama-1b, llama-135m, TYPE any
+// supported format, in any case. Matrices have that type (135m: type Q4_K and Q6_K do not divide its rows and are refused),
+// vectors are F32.
 // Memory: class WEIGHTS. Errors: GRAFT_E_ARGUMENT (name or type, with what is offered), GRAFT_E_MEMORY, GRAFT_E_BUDGET.
 GRAFT_MUST_CHECK enum graft_status graft_source_synthetic(struct graft_ctx *ctx, struct graft_source **out, const char *shape);
 

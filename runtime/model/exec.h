@@ -32,19 +32,22 @@ struct graft_exec;
 struct graft_exec_functions {
     // Compute a batch; blocks. Errors: GRAFT_E_DEVICE_LOST. Allocates nothing.
     enum graft_status (*run)(struct graft_exec *exec, const struct graft_exec_batch *batch);
-    // After run: candidates of the o-th wanted row, unsorted; *count in: capacity, out: number (all that the device kept, or capacity of
-    // the best).
+    // After run: candidates of the o-th wanted row, unsorted; *count in: capacity, out: number (all that the device kept, or
+    // capacity of the best).
     enum graft_status (*candidates)(struct graft_exec *exec, uint32_t o, struct graft_candidate *out, uint32_t *count);
     // After run with logits: the o-th wanted row's logits, valid until the next run.
     enum graft_status (*logits)(struct graft_exec *exec, uint32_t o, const float **out);
     // Stages of the plan for n_rows, as graft_model_stages; may be NULL.
     enum graft_status (*stages)(struct graft_exec *exec, uint32_t n_rows, struct graft_stage *out, uint32_t *count);
-    // Run a batch only up to body step `n_steps` (exclusive) and copy one buffer out (first n_rows rows): for tests that compare executors
+    // Run a batch only up to body step `n_steps` (exclusive) and copy one buffer out (first n_rows rows): for tests that
+    // compare executors
     // step by step. KV: this layer's K and V of the rows' slots are not offered; SS is summed to one value per row.
-    enum graft_status (*peek)(struct graft_exec *exec, const struct graft_exec_batch *batch, uint32_t n_steps, enum graft_exec_buffer buffer,
-                              float *out, uint64_t capacity);
-    // Write packed adapter bytes into the pool (offset and bytes multiples of 16, inside limits.pool_bytes), and an adapter's table entries
-    // [n_layer][GRAFT_LORA_TARGETS][GRAFT_LORA_ENTRY] (see shaders/params.h). Between two batches; visible from the next one on.
+    enum graft_status (*peek)(struct graft_exec *exec, const struct graft_exec_batch *batch, uint32_t n_steps,
+                              enum graft_exec_buffer buffer, float *out, uint64_t capacity);
+    // Write packed adapter bytes into the pool (offset and bytes multiples of 16, inside limits.pool_bytes), and an adapter's
+    // table entries
+    // [n_layer][GRAFT_LORA_TARGETS][GRAFT_LORA_ENTRY] (see shaders/params.h). Between two batches; visible from the next one
+    // on.
     enum graft_status (*adapter_write)(struct graft_exec *exec, uint64_t offset, const void *data, uint64_t bytes);
     enum graft_status (*adapter_table)(struct graft_exec *exec, uint32_t slot, const uint32_t *entries);
     void (*destroy)(struct graft_exec **exec);
@@ -74,11 +77,13 @@ GRAFT_MUST_CHECK enum graft_status graft_exec_ref_create(struct graft_exec **out
 
 struct graft_vk;
 // Vulkan. Uploads or imports the weights, takes KV and scratch, records every row bucket.
-GRAFT_MUST_CHECK enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk *vk, const struct graft_exec_params *params);
+GRAFT_MUST_CHECK enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk *vk,
+                                                        const struct graft_exec_params *params);
 
 // What the two would take, by ledger class (added to bytes), from metadata alone. caps NULL: an unknown discrete device.
 struct graft_vk_caps;
-void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_limits *limits, uint64_t bytes[GRAFT_MEM_CLASSES]);
+void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_limits *limits,
+                             uint64_t bytes[GRAFT_MEM_CLASSES]);
 void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_limits *limits, const struct graft_vk_caps *caps,
                             enum graft_weights_mode weights, uint64_t bytes[GRAFT_MEM_CLASSES], uint64_t *mapped_bytes);
 

@@ -100,7 +100,8 @@ void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_l
 
 static struct graft_ref_matrix matrix(const struct graft_weight *w)
 {
-    return (struct graft_ref_matrix){.data = w->data, .type = w->type, .n_in = w->n_in, .n_out = w->n_out, .row_bytes = w->row_bytes};
+    return (struct graft_ref_matrix){
+        .data = w->data, .type = w->type, .n_in = w->n_in, .n_out = w->n_out, .row_bytes = w->row_bytes};
 }
 
 // Vectors are F32; tensors are aligned to 8 bytes at least.
@@ -211,7 +212,10 @@ static void run_step(struct exec_ref *e, const struct graft_step *s)
     if (e->adapted && (s->kind == GRAFT_STEP_QKV || s->kind == GRAFT_STEP_RESIDUAL || s->kind == GRAFT_STEP_GATE_UP)) {
         const float *x = s->kind != GRAFT_STEP_RESIDUAL ? e->xn : s->from_ff ? e->h : e->ao;
         e->lora.layer = s->layer;
-        graft_ref_shrink(&e->lora, x, s->weight[0]->n_in, first_target(s), s->kind == GRAFT_STEP_QKV ? 3 : s->kind == GRAFT_STEP_GATE_UP ? 2 : 1);
+        graft_ref_shrink(&e->lora, x, s->weight[0]->n_in, first_target(s),
+                         s->kind == GRAFT_STEP_QKV       ? 3
+                         : s->kind == GRAFT_STEP_GATE_UP ? 2
+                                                         : 1);
     }
     graft_workers_run(e->workers, n, cost * e->state.n_rows < SERIAL_WORK, work_part, &work);
     if (s->kind == GRAFT_STEP_RESIDUAL) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The plan on a Vulkan device. Every row bucket is recorded once per state buffer; a batch writes one state buffer, submits the body's
-// recording and (if logits are wanted) the head's as one submission, and waits.
+// The plan on a Vulkan device. Every row bucket is recorded once per state buffer; a batch writes one state buffer, submits the
+// body's recording and (if logits are wanted) the head's as one submission, and waits.
 #include <math.h>
 #include <string.h>
 
@@ -37,6 +37,7 @@ struct exec_vk {
     uint32_t state;   // to be written next
     uint32_t n_out;   // of the last batch
     bool has_logits;  // of the last batch
+    bool had_adapters; // of the last batch
 };
 
 static struct exec_vk *self_of(struct graft_exec *exec)
@@ -76,10 +77,12 @@ struct buffer_bytes {
     bool overflow;
 };
 
-static struct buffer_bytes measure(const struct graft_plan *plan, const struct graft_limits *limits, const struct graft_vk_caps *caps)
+static struct buffer_bytes measure(const struct graft_plan *plan, const struct graft_limits *limits,
+                                   const struct graft_vk_caps *caps)
 {
     const struct graft_config *c = &plan->source->config;
-    struct graft_attention_shape shape = {c->n_head, c->n_head_kv, c->head_dim, limits->table_pages * GRAFT_PAGE_TOKENS, limits->kv_f32};
+    struct graft_attention_shape shape = {c->n_head, c->n_head_kv, c->head_dim, limits->table_pages * GRAFT_PAGE_TOKENS,
+                                          limits->kv_f32};
     uint64_t n = whole_tiles(limits->n_batch), out = whole_tiles(limits->n_out);
     struct graft_state_layout layout;
     struct buffer_bytes b = {0};
@@ -114,9 +117,17 @@ void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_li
                             enum graft_weights_mode weights, uint64_t bytes[GRAFT_MEM_CLASSES], uint64_t *mapped_bytes)
 {
     static const struct graft_vk_caps unknown = {
-        .kind = GRAFT_VK_DISCRETE, .subgroup_size = 32, .subgroup_arithmetic = true, .subgroup_shuffle = true, .max_invocations = 1024,
-        .max_shared_bytes = 32768, .max_group_count = {UINT32_MAX, 65535, 65535}, .max_storage_bytes = UINT32_MAX,
-        .max_allocation_bytes = UINT32_MAX, .storage_alignment = 256, .texel_alignment = 256,
+        .kind = GRAFT_VK_DISCRETE,
+        .subgroup_size = 32,
+        .subgroup_arithmetic = true,
+        .subgroup_shuffle = true,
+        .max_invocations = 1024,
+        .max_shared_bytes = 32768,
+        .max_group_count = {UINT32_MAX, 65535, 65535},
+        .max_storage_bytes = UINT32_MAX,
+        .max_allocation_bytes = UINT32_MAX,
+        .storage_alignment = 256,
+        .texel_alignment = 256,
     };
     caps = caps ? caps : &unknown;
     const struct graft_source *source = plan->source;
@@ -127,13 +138,14 @@ void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_li
     *mapped_bytes = mapped ? source->base_bytes : 0;
     bytes[GRAFT_MEM_WEIGHTS] += matrices + gains;
     bytes[GRAFT_MEM_KV] += b.kv * source->config.n_layer;
-    bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + 2 * b.q + b.h + b.part + b.counter + b.logits * (logits_mapped(caps) ? 1 : 2) + b.top +
-                                STATES * b.state + b.lora_t;
+    bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + 2 * b.q + b.h + b.part + b.counter + b.logits * (logits_mapped(caps) ? 1 : 2) +
+                                b.top + STATES * b.state + b.lora_t;
     bytes[GRAFT_MEM_ADAPTERS] += limits->n_slots ? limits->pool_bytes + b.table : 0;
     uint32_t rows[MAX_BUCKETS];
     uint64_t recordings = STATES * (buckets(limits->n_batch, rows) * (limits->n_slots ? 2 : 1) + buckets(limits->n_out, rows));
     uint64_t dispatches = graft_lower_max_dispatches(plan, caps);
-    bytes[GRAFT_MEM_HOST] += recordings * dispatches * sizeof(struct graft_vk_pipeline *) + recordings / STATES * dispatches * sizeof(struct graft_stage_vk);
+    bytes[GRAFT_MEM_HOST] += recordings * dispatches * sizeof(struct graft_vk_pipeline *) +
+                             recordings / STATES * dispatches * sizeof(struct graft_stage_vk);
 }
 
 static enum graft_status take_buffers(struct exec_vk *e)
@@ -142,7 +154,8 @@ static enum graft_status take_buffers(struct exec_vk *e)
     struct graft_buffers_vk *b = &e->buffers;
     struct buffer_bytes bytes = measure(e->plan, &e->limits, caps);
     if (bytes.overflow) {
-        return graft_fail(GRAFT_E_LIMIT, "the KV cache of one layer would exceed 4 GiB: %u pages of %u tokens", e->limits.n_pages, GRAFT_PAGE_TOKENS);
+        return graft_fail(GRAFT_E_LIMIT, "the KV cache of one layer would exceed 4 GiB: %u pages of %u tokens",
+                          e->limits.n_pages, GRAFT_PAGE_TOKENS);
     }
     const struct {
         struct graft_vk_buffer **buffer;
@@ -167,17 +180,21 @@ static enum graft_status take_buffers(struct exec_vk *e)
         GRAFT_TRY(graft_vk_buffer_create(e->vk, list[i].buffer, list[i].bytes, list[i].where, GRAFT_MEM_SCRATCH, list[i].what));
     }
     if (!logits_mapped(caps)) {
-        GRAFT_TRY(graft_vk_buffer_create(e->vk, &e->readback, bytes.logits, GRAFT_VK_READBACK, GRAFT_MEM_SCRATCH, "logits on the host"));
+        GRAFT_TRY(graft_vk_buffer_create(e->vk, &e->readback, bytes.logits, GRAFT_VK_READBACK, GRAFT_MEM_SCRATCH,
+                                         "logits on the host"));
     }
     if (e->limits.n_slots) {
-        GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->pool, e->limits.pool_bytes, GRAFT_VK_DEVICE, GRAFT_MEM_ADAPTERS, "adapter pool"));
+        GRAFT_TRY(
+            graft_vk_buffer_create(e->vk, &b->pool, e->limits.pool_bytes, GRAFT_VK_DEVICE, GRAFT_MEM_ADAPTERS, "adapter pool"));
         GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->table, bytes.table, GRAFT_VK_DEVICE, GRAFT_MEM_ADAPTERS, "adapter table"));
-        GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->lora_t, bytes.lora_t, GRAFT_VK_DEVICE, GRAFT_MEM_SCRATCH, "adapter activations"));
+        GRAFT_TRY(
+            graft_vk_buffer_create(e->vk, &b->lora_t, bytes.lora_t, GRAFT_VK_DEVICE, GRAFT_MEM_SCRATCH, "adapter activations"));
     }
     uint32_t n_layer = e->plan->source->config.n_layer;
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &b->kv, n_layer, "KV buffers"));
     for (uint32_t l = 0; l < n_layer; l++) {
-        GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->kv[l], bytes.kv, GRAFT_VK_DEVICE, GRAFT_MEM_KV, "a layer's keys and values"));
+        GRAFT_TRY(
+            graft_vk_buffer_create(e->vk, &b->kv[l], bytes.kv, GRAFT_VK_DEVICE, GRAFT_MEM_KV, "a layer's keys and values"));
     }
     return GRAFT_OK;
 }
@@ -185,16 +202,27 @@ static enum graft_status take_buffers(struct exec_vk *e)
 static struct graft_lowering lowering(struct exec_vk *e, uint32_t rows, uint32_t state)
 {
     return (struct graft_lowering){
-        .vk = e->vk, .caps = graft_vk_caps(e->vk), .plan = e->plan, .limits = &e->limits, .weights = &e->weights, .buffers = &e->buffers,
-        .rows = rows, .state = state, .layout = e->layout, .pipelines = e->pipelines, .n_pipelines = e->n_pipelines,
-        .pipelines_capacity = e->pipelines_capacity, .ss_parts = graft_lower_residual_parts(e->plan, graft_vk_caps(e->vk)),
+        .vk = e->vk,
+        .caps = graft_vk_caps(e->vk),
+        .plan = e->plan,
+        .limits = &e->limits,
+        .weights = &e->weights,
+        .buffers = &e->buffers,
+        .rows = rows,
+        .state = state,
+        .layout = e->layout,
+        .pipelines = e->pipelines,
+        .n_pipelines = e->n_pipelines,
+        .pipelines_capacity = e->pipelines_capacity,
+        .ss_parts = graft_lower_residual_parts(e->plan, graft_vk_caps(e->vk)),
         .stages_capacity = e->max_dispatches,
     };
 }
 
 // Record steps into n_segments recordings of about as many steps each, at out[0 ..]. stages, n_stages may be NULL.
-static enum graft_status record(struct exec_vk *e, const struct graft_step *steps, uint32_t n_steps, uint32_t rows, uint32_t state,
-                                uint32_t n_segments, bool lora, struct graft_stage_vk *stages, uint32_t *n_stages, struct graft_vk_commands **out)
+static enum graft_status record(struct exec_vk *e, const struct graft_step *steps, uint32_t n_steps, uint32_t rows,
+                                uint32_t state, uint32_t n_segments, bool lora, struct graft_stage_vk *stages,
+                                uint32_t *n_stages, struct graft_vk_commands **out)
 {
     struct graft_lowering lo = lowering(e, rows, state);
     lo.stages = stages;
@@ -218,8 +246,8 @@ static enum graft_status record(struct exec_vk *e, const struct graft_step *step
     return status;
 }
 
-// Segments so that one submission stays far below the drivers' watchdogs (2 s on Windows, 10 s on amdgpu) by a careful guess of the device's
-// speed; software has none, there the submission's own time-out counts.
+// Segments so that one submission stays far below the drivers' watchdogs (2 s on Windows, 10 s on amdgpu) by a careful guess of
+// the device's speed; software has none, there the submission's own time-out counts.
 static uint32_t segments(const struct exec_vk *e, uint32_t rows)
 {
     double operations = 0, rate, limit_s = 0.25;
@@ -243,8 +271,9 @@ static enum graft_status record_bucket(struct exec_vk *e, struct bucket *bucket,
 {
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &bucket->stages, e->max_dispatches, "stages of a recording"));
     for (uint32_t state = 0; state < STATES; state++) {
-        GRAFT_TRY(record(e, head ? e->plan->head : e->plan->body, head ? 2 : e->plan->n_body, bucket->rows, state, bucket->n_segments, lora,
-                         state == 0 ? bucket->stages : NULL, state == 0 ? bucket->n_stages : NULL, bucket->commands[state]));
+        GRAFT_TRY(record(e, head ? e->plan->head : e->plan->body, head ? 2 : e->plan->n_body, bucket->rows, state,
+                         bucket->n_segments, lora, state == 0 ? bucket->stages : NULL, state == 0 ? bucket->n_stages : NULL,
+                         bucket->commands[state]));
     }
     return GRAFT_OK;
 }
@@ -266,7 +295,8 @@ static enum graft_status record_buckets(struct exec_vk *e)
     }
     e->max_dispatches = graft_lower_max_dispatches(e->plan, graft_vk_caps(e->vk));
     uint32_t n_adapted = e->limits.n_slots ? e->n_body : 0;
-    e->pipelines_capacity = (e->n_body + n_adapted + e->n_head) * STATES * e->max_dispatches + e->max_dispatches; // the last for peek
+    // the last for peek
+    e->pipelines_capacity = (e->n_body + n_adapted + e->n_head) * STATES * e->max_dispatches + e->max_dispatches;
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &e->pipelines, e->pipelines_capacity, "pipelines of recordings"));
     for (uint32_t i = 0; i < e->n_body; i++) {
         GRAFT_TRY(record_bucket(e, &e->body[i], false, false));
@@ -324,6 +354,7 @@ static enum graft_status run(struct graft_exec *exec, const struct graft_exec_ba
     e->state = (state + 1) % STATES;
     e->n_out = batch->n_out;
     e->has_logits = batch->logits;
+    e->had_adapters = lora;
     return GRAFT_OK;
 }
 
@@ -370,7 +401,8 @@ static enum graft_status logits(struct graft_exec *exec, uint32_t o, const float
 {
     struct exec_vk *e = self_of(exec);
     if (o >= e->n_out || !e->has_logits) {
-        return graft_fail(GRAFT_E_ARGUMENT, "logits of answer %u, the batch had %u%s", o, e->n_out, e->has_logits ? "" : " without logits");
+        return graft_fail(GRAFT_E_ARGUMENT, "logits of answer %u, the batch had %u%s", o, e->n_out,
+                          e->has_logits ? "" : " without logits");
     }
     const struct graft_vk_buffer *buffer = e->readback ? e->readback : e->buffers.logits;
     *out = (const float *)buffer->mapped + (uint64_t)o * e->plan->source->config.n_vocab;
@@ -378,8 +410,8 @@ static enum graft_status logits(struct graft_exec *exec, uint32_t o, const float
 }
 
 // Append the stages of one recording.
-static enum graft_status stages_of(struct exec_vk *e, struct graft_vk_commands *commands, const struct graft_stage_vk *list, uint32_t n_list,
-                                   struct graft_stage *out, uint32_t capacity, uint32_t *n)
+static enum graft_status stages_of(struct exec_vk *e, struct graft_vk_commands *commands, const struct graft_stage_vk *list,
+                                   uint32_t n_list, struct graft_stage *out, uint32_t capacity, uint32_t *n)
 {
     uint64_t *ns = NULL;
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &ns, n_list, "stage times"));
@@ -396,7 +428,8 @@ static enum graft_status stages_of(struct exec_vk *e, struct graft_vk_commands *
 static enum graft_status stages(struct graft_exec *exec, uint32_t n_rows, struct graft_stage *out, uint32_t *count)
 {
     struct exec_vk *e = self_of(exec);
-    const struct bucket *body = &e->body[bucket_of(e->body, e->n_body, n_rows)], *head = &e->head[0];
+    uint32_t which = bucket_of(e->body, e->n_body, n_rows);
+    const struct bucket *body = e->had_adapters ? &e->adapted[which] : &e->body[which], *head = &e->head[0];
     uint32_t n = 0, first = 0, capacity = *count;
     uint32_t last = (e->state + STATES - 1) % STATES; // the recording that ran last
     for (uint32_t s = 0; s < body->n_segments; s++) {
@@ -408,8 +441,8 @@ static enum graft_status stages(struct graft_exec *exec, uint32_t n_rows, struct
     return n > capacity ? graft_fail(GRAFT_E_LIMIT, "%u stages, room for %u", n, capacity) : GRAFT_OK;
 }
 
-static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_batch *batch, uint32_t n_steps, enum graft_exec_buffer buffer,
-                              float *out, uint64_t capacity)
+static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_batch *batch, uint32_t n_steps,
+                              enum graft_exec_buffer buffer, float *out, uint64_t capacity)
 {
     struct exec_vk *e = self_of(exec);
     const struct graft_config *c = &e->plan->source->config;
@@ -503,8 +536,9 @@ static void destroy(struct graft_exec **exec)
     }
     GRAFT_FREE(ctx, &e->pipelines);
     struct graft_buffers_vk *b = &e->buffers;
-    struct graft_vk_buffer **list[] = {&b->x,   &b->xn,      &b->ss,     &b->q,   &b->ao,       &b->h,       &b->part,
-                                       &b->counter, &b->logits, &b->top, &b->state[0], &b->state[1], &e->readback, &b->pool, &b->table, &b->lora_t};
+    struct graft_vk_buffer **list[] = {&b->x,        &b->xn,      &b->ss,     &b->q,     &b->ao,       &b->h,
+                                       &b->part,     &b->counter, &b->logits, &b->top,   &b->state[0], &b->state[1],
+                                       &e->readback, &b->pool,    &b->table,  &b->lora_t};
     for (uint32_t i = 0; i < sizeof list / sizeof *list; i++) {
         graft_vk_buffer_destroy(list[i]);
     }
@@ -520,7 +554,14 @@ static void destroy(struct graft_exec **exec)
 enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk *vk, const struct graft_exec_params *params)
 {
     static const struct graft_exec_functions functions = {
-        .run = run, .candidates = candidates, .logits = logits, .stages = stages, .peek = peek, .adapter_write = adapter_write, .adapter_table = adapter_table, .destroy = destroy,
+        .run = run,
+        .candidates = candidates,
+        .logits = logits,
+        .stages = stages,
+        .peek = peek,
+        .adapter_write = adapter_write,
+        .adapter_table = adapter_table,
+        .destroy = destroy,
     };
     struct exec_vk *e = NULL;
     *out = NULL;

@@ -17,11 +17,13 @@ static uint64_t window_bytes(const struct graft_vk_caps *caps, bool texel)
     return most - 4096;
 }
 
-// Bind bytes [offset, offset + bytes) of a buffer: the binding starts at the alignment below; *delta is what it starts too early.
-static struct graft_vk_bind window(const struct graft_lowering *lo, const struct graft_vk_buffer *buffer, uint64_t offset, uint64_t bytes,
-                                   uint32_t *delta)
+// Bind bytes [offset, offset + bytes) of a buffer: the binding starts at the alignment below; *delta is what it starts too
+// early.
+static struct graft_vk_bind window(const struct graft_lowering *lo, const struct graft_vk_buffer *buffer, uint64_t offset,
+                                   uint64_t bytes, uint32_t *delta)
 {
-    uint64_t alignment = lo->caps->storage_alignment > lo->caps->texel_alignment ? lo->caps->storage_alignment : lo->caps->texel_alignment;
+    uint64_t alignment =
+        lo->caps->storage_alignment > lo->caps->texel_alignment ? lo->caps->storage_alignment : lo->caps->texel_alignment;
     uint64_t begin = offset & ~(alignment - 1), end = (offset + bytes + 15) & ~(uint64_t)15;
     if (end > buffer->bytes) {
         end = buffer->bytes;
@@ -35,8 +37,8 @@ static struct graft_vk_bind whole(const struct graft_vk_buffer *buffer)
     return (struct graft_vk_bind){buffer, 0, buffer->bytes};
 }
 
-static enum graft_status record(struct graft_lowering *lo, struct graft_kernel *kernel, const struct graft_vk_bind *binds, const char *step,
-                                uint64_t weight_bytes)
+static enum graft_status record(struct graft_lowering *lo, struct graft_kernel *kernel, const struct graft_vk_bind *binds,
+                                const char *step, uint64_t weight_bytes)
 {
     if (lo->n_pipelines == lo->pipelines_capacity || (lo->stages && lo->n_stages == lo->stages_capacity)) {
         return graft_fail(GRAFT_E_INTERNAL, "more dispatches than planned at %s", step);
@@ -72,9 +74,10 @@ static void fill_common(const struct graft_lowering *lo, struct graft_matmul_pus
     push->state_rope = lo->layout.rope;
 }
 
-// What adapters add to a matrix kernel: its variant and push constants, and the bindings behind its own (qkv has the state already).
-static void add_lora(const struct graft_lowering *lo, const struct graft_step *step, uint32_t target, struct graft_matmul_push *push,
-                     struct graft_vk_bind *binds, bool state)
+// What adapters add to a matrix kernel: its variant and push constants, and the bindings behind its own (qkv has the state
+// already).
+static void add_lora(const struct graft_lowering *lo, const struct graft_step *step, uint32_t target,
+                     struct graft_matmul_push *push, struct graft_vk_bind *binds, bool state)
 {
     if (!lo->lora) {
         return;
@@ -91,8 +94,8 @@ static void add_lora(const struct graft_lowering *lo, const struct graft_step *s
 }
 
 // The dispatch in front of a step whose rows may have adapters: T = A x for the targets that share `input`.
-static enum graft_status lower_shrink(struct graft_lowering *lo, const struct graft_step *step, const struct graft_vk_buffer *input, uint32_t n_in,
-                                      uint32_t target, uint32_t n_targets)
+static enum graft_status lower_shrink(struct graft_lowering *lo, const struct graft_step *step,
+                                      const struct graft_vk_buffer *input, uint32_t n_in, uint32_t target, uint32_t n_targets)
 {
     if (!lo->lora) {
         return GRAFT_OK;
@@ -104,12 +107,14 @@ static enum graft_status lower_shrink(struct graft_lowering *lo, const struct gr
     kernel.push.shrink.lora_layer = step->layer;
     kernel.push.shrink.lora_n_layer = lo->plan->source->config.n_layer;
     kernel.push.shrink.lora_target = target;
-    struct graft_vk_bind binds[] = {whole(b->pool), whole(input), whole(b->state[lo->state]), whole(b->table), whole(b->lora_t)};
+    struct graft_vk_bind binds[] = {whole(b->pool), whole(input), whole(b->state[lo->state]), whole(b->table),
+                                    whole(b->lora_t)};
     return record(lo, &kernel, binds, step->name, 0);
 }
 
 // Rows of one window of a matrix: a multiple of what a workgroup covers.
-static uint32_t window_rows(const struct graft_lowering *lo, const struct graft_variant *variant, const struct graft_weight *weight)
+static uint32_t window_rows(const struct graft_lowering *lo, const struct graft_variant *variant,
+                            const struct graft_weight *weight)
 {
     uint64_t rows = window_bytes(lo->caps, variant->kind == GRAFT_VARIANT_LANE) / weight->row_bytes;
     rows -= rows % graft_variant_rows(variant);
@@ -118,8 +123,8 @@ static uint32_t window_rows(const struct graft_lowering *lo, const struct graft_
 
 static enum graft_status too_wide(const struct graft_weight *weight)
 {
-    return graft_fail(GRAFT_E_UNSUPPORTED, "tensor %s: rows of %" PRIu64 " bytes exceed what the device can bind", weight->label,
-                      weight->row_bytes);
+    return graft_fail(GRAFT_E_UNSUPPORTED, "tensor %s: rows of %" PRIu64 " bytes exceed what the device can bind",
+                      weight->label, weight->row_bytes);
 }
 
 static enum graft_status lower_embed(struct graft_lowering *lo, const struct graft_step *step)
@@ -154,7 +159,8 @@ static enum graft_status lower_embed(struct graft_lowering *lo, const struct gra
     return GRAFT_OK;
 }
 
-// Segments [from, to) of the step, all of one type, in one dispatch if they can be seen through one binding, else one by one and by windows.
+// Segments [from, to) of the step, all of one type, in one dispatch if they can be seen through one binding, else one by one
+// and by windows.
 static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct graft_step *step, uint32_t from, uint32_t to)
 {
     const struct graft_config *config = &lo->plan->source->config;
@@ -192,12 +198,17 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
             end = begin + segment_rows[0] * step->weight[from]->row_bytes;
         }
         struct graft_kernel kernel;
-        GRAFT_TRY(graft_kernel_matmul(&kernel, GRAFT_MATMUL_QKV, lo->caps, &variant, step->weight[from]->type, to - from, segment_rows, lo->rows));
+        GRAFT_TRY(graft_kernel_matmul(&kernel, GRAFT_MATMUL_QKV, lo->caps, &variant, step->weight[from]->type, to - from,
+                                      segment_rows, lo->rows));
         struct graft_matmul_push *push = &kernel.push.matmul;
         fill_common(lo, push, step->weight[from]);
         uint32_t delta;
         struct graft_vk_bind binds[9] = {
-            window(lo, places[from].buffer, begin, end - begin, &delta), whole(b->xn), whole(b->ss), whole(b->state[lo->state]), whole(b->q),
+            window(lo, places[from].buffer, begin, end - begin, &delta),
+            whole(b->xn),
+            whole(b->ss),
+            whole(b->state[lo->state]),
+            whole(b->q),
             whole(b->kv[step->layer]),
         };
         add_lora(lo, step, GRAFT_TARGET_Q, push, binds + 6, false);
@@ -238,15 +249,16 @@ static enum graft_status lower_attention(struct graft_lowering *lo, const struct
 {
     const struct graft_config *config = &lo->plan->source->config;
     const struct graft_buffers_vk *b = lo->buffers;
-    struct graft_attention_shape shape = {config->n_head, config->n_head_kv, config->head_dim, lo->limits->table_pages * GRAFT_PAGE_TOKENS,
-                                          lo->limits->kv_f32};
+    struct graft_attention_shape shape = {config->n_head, config->n_head_kv, config->head_dim,
+                                          lo->limits->table_pages * GRAFT_PAGE_TOKENS, lo->limits->kv_f32};
     struct graft_kernel kernel;
     GRAFT_TRY(graft_kernel_attention(&kernel, lo->caps, &shape, lo->rows));
     kernel.push.attention.v_quads = (uint32_t)(b->kv[step->layer]->bytes / 32);
     kernel.push.attention.state_rows = lo->layout.rows;
     kernel.push.attention.state_tables = lo->layout.tables;
-    struct graft_vk_bind binds[] = {whole(b->q), whole(b->kv[step->layer]), whole(b->kv[step->layer]), whole(b->state[lo->state]),
-                                    whole(b->ao), whole(b->part), whole(b->counter)};
+    struct graft_vk_bind binds[] = {
+        whole(b->q),    whole(b->kv[step->layer]), whole(b->kv[step->layer]), whole(b->state[lo->state]), whole(b->ao),
+        whole(b->part), whole(b->counter)};
     return record(lo, &kernel, binds, step->name, 0);
 }
 
@@ -270,19 +282,25 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
     for (uint32_t first = 0; first < w->n_out; first += rows) {
         uint32_t count = w->n_out - first < rows ? w->n_out - first : rows;
         struct graft_kernel kernel;
-        GRAFT_TRY(graft_kernel_matmul(&kernel, head ? GRAFT_MATMUL_HEAD : GRAFT_MATMUL_RESIDUAL, lo->caps, &variant, w->type, 1, &count, lo->rows));
+        GRAFT_TRY(graft_kernel_matmul(&kernel, head ? GRAFT_MATMUL_HEAD : GRAFT_MATMUL_RESIDUAL, lo->caps, &variant, w->type, 1,
+                                      &count, lo->rows));
         struct graft_matmul_push *push = &kernel.push.matmul;
         fill_common(lo, push, w);
         push->first[0] = first;
         push->out_stride = w->n_out;
         push->part_first = first / covered;
         push->parts_out = graft_lower_residual_parts(lo->plan, lo->caps);
-        struct graft_vk_bind matrix = window(lo, place.buffer, place.offset + first * w->row_bytes, count * w->row_bytes, &push->base[0]);
+        struct graft_vk_bind matrix =
+            window(lo, place.buffer, place.offset + first * w->row_bytes, count * w->row_bytes, &push->base[0]);
         struct graft_vk_bind head_binds[] = {matrix, whole(b->xn), whole(b->ss), whole(b->state[lo->state]), whole(b->logits)};
         struct graft_vk_bind residual_binds[10] = {
-            matrix, whole(step->from_ff ? b->h : b->ao), whole(b->x),
-            {lo->weights->gains, head ? 0 : graft_weights_vk_gain(lo->weights, step->gain), lo->plan->source->config.n_embd * sizeof(float)},
-            whole(b->xn), whole(b->ss),
+            matrix,
+            whole(step->from_ff ? b->h : b->ao),
+            whole(b->x),
+            {lo->weights->gains, head ? 0 : graft_weights_vk_gain(lo->weights, step->gain),
+             lo->plan->source->config.n_embd * sizeof(float)},
+            whole(b->xn),
+            whole(b->ss),
         };
         if (!head) {
             add_lora(lo, step, target, push, residual_binds + 6, true);
@@ -300,7 +318,8 @@ static enum graft_status lower_gate_up(struct graft_lowering *lo, const struct g
     const struct graft_weight *gate = step->weight[0], *up = step->weight[1];
     const struct graft_buffers_vk *b = lo->buffers;
     if (gate->type != up->type) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "tensors %s and %s have different types: not supported yet", gate->label, up->label);
+        return graft_fail(GRAFT_E_UNSUPPORTED, "tensors %s and %s have different types: not supported yet", gate->label,
+                          up->label);
     }
     struct graft_place places[2] = {graft_weights_vk_find(lo->weights, gate), graft_weights_vk_find(lo->weights, up)};
     struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
@@ -373,7 +392,8 @@ uint32_t graft_lower_top_chunks(const struct graft_plan *plan, const struct graf
 
 uint32_t graft_lower_max_dispatches(const struct graft_plan *plan, const struct graft_vk_caps *caps)
 {
-    uint64_t n = 8, window_size = window_bytes(caps, false) < window_bytes(caps, true) ? window_bytes(caps, false) : window_bytes(caps, true);
+    uint64_t n = 8, window_size = window_bytes(caps, false) < window_bytes(caps, true) ? window_bytes(caps, false)
+                                                                                       : window_bytes(caps, true);
     if (caps->max_texel_elements == 0) {
         window_size = window_bytes(caps, false);
     }

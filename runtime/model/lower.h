@@ -40,7 +40,8 @@ struct graft_lowering {
     uint32_t ss_parts;                      // parts of SS as the last writer left them
 };
 
-// Record the dispatches of one step. Errors: GRAFT_E_UNSUPPORTED (a mixture of types no kernel takes), GRAFT_E_LIMIT, those of the device.
+// Record the dispatches of one step. Errors: GRAFT_E_UNSUPPORTED (a mixture of types no kernel takes), GRAFT_E_LIMIT, those of
+// the device.
 GRAFT_MUST_CHECK enum graft_status graft_lower_step(struct graft_lowering *lowering, const struct graft_step *step);
 // Most dispatches any step may become on the device.
 uint32_t graft_lower_max_dispatches(const struct graft_plan *plan, const struct graft_vk_caps *caps);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The plan: the fixed list of steps that compute a batch of rows, independent of the device. Both executors run it: exec_ref in scalar C
-// (the definition), exec_vk by recording each step's dispatches once.
+// The plan: the fixed list of steps that compute a batch of rows, independent of the device. Both executors run it: exec_ref in
+// scalar C (the definition), exec_vk by recording each step's dispatches once.
 //
 // Buffers (f32 unless said), n = rows of the plan:
 //   X      [n][n_embd]            residual stream
@@ -46,7 +46,8 @@ struct graft_plan {
     char *names;               // private
 };
 
-GRAFT_MUST_CHECK enum graft_status graft_plan_create(struct graft_ctx *ctx, struct graft_plan **out, const struct graft_source *source);
+GRAFT_MUST_CHECK enum graft_status graft_plan_create(struct graft_ctx *ctx, struct graft_plan **out,
+                                                     const struct graft_source *source);
 void graft_plan_destroy(struct graft_plan **plan);
 
 // Limits of one opened model; the same for every bucket.
@@ -64,10 +65,11 @@ struct graft_limits {
 // Words of a state buffer for `rows` rows and where its parts start.
 uint32_t graft_state_words(const struct graft_config *config, const struct graft_limits *limits, uint32_t rows,
                            struct graft_state_layout *out);
-// Write the state of a batch into an image of graft_state_words words; rows >= batch->n_rows, the rows behind the batch's are spare ones.
-// n_out <= rows. Allocates nothing. Thread-safety: safe on different images.
+// Write the state of a batch into an image of graft_state_words words; rows >= batch->n_rows, the rows behind the batch's are
+// spare ones. n_out <= rows. Allocates nothing. Thread-safety: safe on different images.
 struct graft_exec_batch;
-void graft_state_fill(const struct graft_config *config, const struct graft_limits *limits, const struct graft_state_layout *layout,
-                      uint32_t rows, const struct graft_exec_batch *batch, uint32_t *image);
+void graft_state_fill(const struct graft_config *config, const struct graft_limits *limits,
+                      const struct graft_state_layout *layout, uint32_t rows, const struct graft_exec_batch *batch,
+                      uint32_t *image);
 
 #endif

@@ -12,7 +12,8 @@ enum { MATRICES = 7, COPY_ALIGNMENT = 256, COPY_TAIL = 16 };
 // The matrices of a layer in the order they are copied: those that share a dispatch stand together.
 static const struct graft_weight *layer_matrix(const struct graft_layer *layer, uint32_t i)
 {
-    const struct graft_weight *order[MATRICES] = {&layer->q, &layer->k, &layer->v, &layer->o, &layer->gate, &layer->up, &layer->down};
+    const struct graft_weight *order[MATRICES] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
+                                                  &layer->gate, &layer->up, &layer->down};
     return order[i];
 }
 
@@ -141,11 +142,14 @@ static enum graft_status map_weights(struct graft_weights_vk *weights)
     for (uint32_t l = 0; l < source->config.n_layer; l++) {
         for (uint32_t i = 0; i < MATRICES; i++) {
             const struct graft_weight *w = layer_matrix(&source->layers[l], i);
-            weights->places[n++] = (struct graft_place){weights->mapping, weights->mapping_skip + (uint64_t)(w->data - source->base)};
+            weights->places[n++] =
+                (struct graft_place){weights->mapping, weights->mapping_skip + (uint64_t)(w->data - source->base)};
         }
     }
-    weights->places[n++] = (struct graft_place){weights->mapping, weights->mapping_skip + (uint64_t)(source->embd.data - source->base)};
-    weights->places[n] = (struct graft_place){weights->mapping, weights->mapping_skip + (uint64_t)(source->output.data - source->base)};
+    weights->places[n++] =
+        (struct graft_place){weights->mapping, weights->mapping_skip + (uint64_t)(source->embd.data - source->base)};
+    weights->places[n] =
+        (struct graft_place){weights->mapping, weights->mapping_skip + (uint64_t)(source->output.data - source->base)};
     return GRAFT_OK;
 }
 
@@ -155,8 +159,8 @@ struct copier {
     uint64_t done, total;
 };
 
-static enum graft_status copy_one(struct copier *copier, struct graft_vk_buffer *to, uint64_t *offset, const struct graft_weight *weight,
-                                  struct graft_place *place)
+static enum graft_status copy_one(struct copier *copier, struct graft_vk_buffer *to, uint64_t *offset,
+                                  const struct graft_weight *weight, struct graft_place *place)
 {
     enum { PIECE = 16 << 20 };
     uint64_t bytes = weight_bytes(weight);
@@ -189,14 +193,14 @@ static enum graft_status copy_weights(struct graft_weights_vk *weights, const st
         }
     }
     uint64_t offset = 0;
-    GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer], padded(weight_bytes(&source->embd)), GRAFT_VK_DEVICE,
-                                     GRAFT_MEM_WEIGHTS, "token embeddings"));
+    GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer], padded(weight_bytes(&source->embd)),
+                                     GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "token embeddings"));
     GRAFT_TRY(copy_one(&copier, weights->layers[n_layer], &offset, &source->embd, &weights->places[n]));
     weights->places[n + 1] = weights->places[n];
     if (!source->tied) {
         offset = 0;
-        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer + 1], padded(weight_bytes(&source->output)), GRAFT_VK_DEVICE,
-                                         GRAFT_MEM_WEIGHTS, "output head"));
+        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer + 1], padded(weight_bytes(&source->output)),
+                                         GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "output head"));
         GRAFT_TRY(copy_one(&copier, weights->layers[n_layer + 1], &offset, &source->output, &weights->places[n + 1]));
     }
     return graft_vk_upload_end(weights->vk);
@@ -216,7 +220,8 @@ static enum graft_status copy_gains(struct graft_weights_vk *weights, struct gra
     }
     uint64_t bytes = (2 * n_layer + 1) * n_embd * sizeof *values;
     enum graft_status status;
-    GRAFT_TRY_OUT(graft_vk_buffer_create(weights->vk, &weights->gains, bytes, GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "norm gains"), status, out);
+    GRAFT_TRY_OUT(graft_vk_buffer_create(weights->vk, &weights->gains, bytes, GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "norm gains"),
+                  status, out);
     GRAFT_TRY_OUT(graft_vk_upload(weights->vk, weights->gains, 0, values, bytes), status, out);
     GRAFT_TRY_OUT(graft_vk_upload_end(weights->vk), status, out);
 out:
@@ -224,13 +229,15 @@ out:
     return status;
 }
 
-enum graft_status graft_weights_vk_create(struct graft_weights_vk *out, struct graft_vk *vk, const struct graft_exec_params *params)
+enum graft_status graft_weights_vk_create(struct graft_weights_vk *out, struct graft_vk *vk,
+                                          const struct graft_exec_params *params)
 {
     const struct graft_source *source = params->plan->source;
     *out = (struct graft_weights_vk){.vk = vk, .source = source};
     enum graft_status status;
     GRAFT_TRY_OUT(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &out->places, place_count(source), "places of weights"), status, fail);
-    GRAFT_TRY_OUT(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &out->layers, source->config.n_layer + 2, "weight buffers"), status, fail);
+    GRAFT_TRY_OUT(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &out->layers, source->config.n_layer + 2, "weight buffers"), status,
+                  fail);
     bool mapped = false;
     if (graft_weights_vk_would_map(graft_vk_caps(vk), params->weights, source->base_bytes)) {
         status = map_weights(out);
@@ -243,7 +250,8 @@ enum graft_status graft_weights_vk_create(struct graft_weights_vk *out, struct g
         }
     } else if (params->weights == GRAFT_WEIGHTS_MAP) {
         status = graft_fail(GRAFT_E_UNSUPPORTED, "the device cannot use the file's mapping in place (%s)",
-                            graft_vk_caps(vk)->host_import ? "the file is larger than one allocation" : "no VK_EXT_external_memory_host");
+                            graft_vk_caps(vk)->host_import ? "the file is larger than one allocation"
+                                                           : "no VK_EXT_external_memory_host");
         goto fail;
     }
     if (!mapped) {
@@ -275,7 +283,8 @@ static uint32_t layer_of(const struct graft_source *source, const struct graft_w
 {
     uint32_t n_layer = source->config.n_layer;
     uintptr_t first = (uintptr_t)source->layers, at = (uintptr_t)weight;
-    return at >= first && at < (uintptr_t)(source->layers + n_layer) ? (uint32_t)((at - first) / sizeof *source->layers) : n_layer;
+    return at >= first && at < (uintptr_t)(source->layers + n_layer) ? (uint32_t)((at - first) / sizeof *source->layers)
+                                                                     : n_layer;
 }
 
 struct graft_place graft_weights_vk_find(const struct graft_weights_vk *weights, const struct graft_weight *weight)

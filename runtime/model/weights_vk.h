@@ -21,8 +21,8 @@ struct graft_weights_vk {
     struct graft_place *places;        // per matrix: private order
 };
 
-// Import or copy as `mode` says; a failing import, or one whose checksum differs, falls back to copying under GRAFT_WEIGHTS_AUTO and is an
-// error under GRAFT_WEIGHTS_MAP. Errors as graft_model_open. On failure everything is given back.
+// Import or copy as `mode` says; a failing import, or one whose checksum differs, falls back to copying under
+// GRAFT_WEIGHTS_AUTO and is an error under GRAFT_WEIGHTS_MAP. Errors as graft_model_open. On failure everything is given back.
 GRAFT_MUST_CHECK enum graft_status graft_weights_vk_create(struct graft_weights_vk *out, struct graft_vk *vk,
                                                            const struct graft_exec_params *params);
 void graft_weights_vk_destroy(struct graft_weights_vk *weights, struct graft_ctx *ctx);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weight formats on the host: one file per format, each with its block layout, the exact value of every weight, and quantization
-// as the format's reference does it. The list is in quant.c.
+// Weight formats on the host: one file per format, each with its block layout, the exact value of every weight, and
+// quantization as the format's reference does it. The list is in quant.c.
 #ifndef GRAFT_RUNTIME_QUANT_H
 #define GRAFT_RUNTIME_QUANT_H
 
@@ -11,7 +11,8 @@ struct graft_quant {
     enum graft_type type;
     // y[0..n) = the weights of one row. n is a multiple of the block; row may have any alignment.
     void (*dequantize_row)(const uint8_t *row, float *y, uint64_t n);
-    // Inverse: nearest representation as the format's reference implementation (PyPI gguf) computes it, bit for bit where that has one.
+    // Inverse: nearest representation as the format's reference implementation (PyPI gguf) computes it, bit for bit where that
+    // has one.
     // NULL if quantizing to this format is not offered.
     void (*quantize_row)(const float *x, uint8_t *row, uint64_t n);
 };

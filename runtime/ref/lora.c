@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Adapters, batched by row: y = W x + sum over the row's (adapter, weight) pairs of weight * B (A x). LoRA: Hu 2021; rows with different
+// Adapters, batched by row: y = W x + sum over the row's (adapter, weight) pairs of weight * B (A x). LoRA: Hu 2021; rows
+// with different
 // adapters in one batch: Punica, Chen 2023. Scales are in B already.
 #include <string.h>
 

@@ -23,6 +23,7 @@ void graft_seq_destroy(struct graft_seq **seq)
         return;
     }
     graft_seq_truncate(*seq, 0);
+    graft_seq_drop_adapters(*seq);
     (*seq)->alive = false;
     *seq = NULL;
 }
@@ -85,7 +86,12 @@ enum graft_status graft_decode(struct graft_model *model, const struct graft_row
                               "have more than %u tokens",
                               i, pos, model->kv->n_free, GRAFT_PAGE_TOKENS, model->n_ctx);
         }
-        model->rows[i] = (struct graft_exec_row){.token = (uint32_t)rows[i].token, .pos = pos, .seq = seq, .slot = slot};
+        model->rows[i] = (struct graft_exec_row){
+            .token = (uint32_t)rows[i].token, .pos = pos, .seq = seq, .slot = slot, .n_pairs = rows[i].seq->n_uses};
+        for (uint32_t k = 0; k < rows[i].seq->n_uses; k++) {
+            model->rows[i].pairs[k].slot = rows[i].seq->uses[k].slot;
+            model->rows[i].pairs[k].weight = rows[i].seq->uses[k].weight;
+        }
         model->out_of[i] = GRAFT_NO_SLOT;
         if (rows[i].want) {
             model->out_of[i] = n_out;

@@ -33,6 +33,8 @@ static uint64_t bytes_at(const struct graft_model *model, const struct graft_dev
 {
     struct graft_limits limits = graft_kv_limits(n_ctx, model->limits.n_batch, model->limits.n_seq);
     limits.kv_f32 = model->limits.kv_f32;
+    limits.pool_bytes = model->limits.pool_bytes;
+    limits.n_slots = model->limits.n_slots;
     uint64_t bytes[GRAFT_MEM_CLASSES] = {0}, mapped;
     graft_model_exec_bytes(model, device, &limits, bytes, &mapped);
     uint64_t tables = ((uint64_t)limits.n_seq * limits.table_pages + limits.n_pages) * sizeof(uint32_t), total;

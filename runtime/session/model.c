@@ -7,6 +7,7 @@
 
 enum {
     DEFAULT_MOST_CTX = 4096,
+    DEFAULT_SLOTS = 16, // adapters
     DEFAULT_BATCH = 128,
     DEFAULT_BATCH_SOFTWARE = 32, // on a processor larger batches cost memory and gain nothing
     MAX_CTX = 1 << 22,
@@ -46,6 +47,8 @@ static void set_limits(struct graft_model *model, const struct graft_model_param
     uint32_t n_seq = params->n_seq ? params->n_seq : 1;
     model->limits = graft_kv_limits(model->n_ctx, n_batch < model->n_ctx ? n_batch : model->n_ctx, n_seq);
     model->limits.kv_f32 = params->exact;
+    model->limits.pool_bytes = params->adapter_pool_bytes & ~UINT64_C(15);
+    model->limits.n_slots = !model->limits.pool_bytes ? 0 : params->adapter_slots ? params->adapter_slots : DEFAULT_SLOTS;
     if (n_ctx > trained) {
         graft_log(model->ctx, GRAFT_LOG_WARN, "the context of %u tokens is longer than the %u the model was trained with",
                   n_ctx, trained);
@@ -74,6 +77,9 @@ static enum graft_status prepare(struct graft_model *m, const char *path, const 
     m->timed = params->timed;
     m->weights = params->weights;
     GRAFT_TRY(graft_kv_create(ctx, &m->kv, &m->limits));
+    if (m->limits.n_slots) {
+        GRAFT_TRY(graft_pool_create(ctx, &m->pool, m->limits.pool_bytes, m->limits.n_slots));
+    }
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->seqs, m->limits.n_seq, "sequences"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->lengths, m->limits.n_seq, "the sequences' lengths"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->rows, m->limits.n_batch, "a batch"));
@@ -171,6 +177,7 @@ void graft_model_close(struct graft_model **model)
     GRAFT_FREE(ctx, &m->lengths);
     GRAFT_FREE(ctx, &m->seqs);
     graft_kv_destroy(&m->kv);
+    graft_pool_destroy(&m->pool);
     graft_plan_destroy(&m->plan);
     graft_source_close(&m->source);
     graft_vocabulary_close(&m->vocabulary);

@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "graft/graft.h"
+#include "runtime/adapter/pool.h"
 #include "runtime/model/exec.h"
 #include "runtime/model/kv.h"
 #include "runtime/text/template.h"
@@ -28,6 +29,11 @@ struct graft_seq {
     struct graft_model *model;
     uint32_t index;
     bool alive;
+    uint32_t n_uses; // adapters of every row of it
+    struct {
+        uint32_t slot;
+        float weight;
+    } uses[GRAFT_MAX_BLEND];
 };
 
 struct graft_model {
@@ -39,6 +45,7 @@ struct graft_model {
     struct graft_plan *plan;
     struct graft_exec *exec;
     struct graft_kv *kv;
+    struct graft_pool *pool; // NULL without adapters
     struct graft_limits limits;
     uint32_t n_ctx;
     bool exact, timed, lost;
@@ -71,6 +78,9 @@ GRAFT_MUST_CHECK enum graft_status graft_vocabulary_create(struct graft_ctx *ctx
 GRAFT_MUST_CHECK enum graft_status graft_vocabulary_add_tokens(const struct graft_vocabulary *vocabulary, json_t *variables);
 // The model's vocabulary; GRAFT_E_UNSUPPORTED for a synthetic model.
 GRAFT_MUST_CHECK enum graft_status graft_model_vocabulary(const struct graft_model *model, const struct graft_vocabulary **out);
+
+// adapter.c: the sequence runs with the base model again.
+void graft_seq_drop_adapters(struct graft_seq *seq);
 
 // candidates.c: sort by logit downwards, ties by the smaller id; NaN first. In place, n log n at worst.
 void graft_candidates_sort(struct graft_candidate *candidates, uint32_t count);

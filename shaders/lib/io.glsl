@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// How kernels see buffers. TEXEL: read-only inputs are uniform texel buffers, whose fetches software Vulkan turns into plain vector
-// gathers (2 to 3 times cheaper there than storage buffer loads; measured, docs/performance.md); otherwise storage buffers.
-//   WORDS(b, name)   read-only 32-bit words:    name_at(i) -> uint
-//   QUADS(b, name)   read-only groups of four:  name_at(i) -> uvec4
-//   VEC4S(b, name)   read-only f32 fours:       name_at(i) -> vec4
+// How kernels see buffers. TEXEL: read-only inputs are uniform texel buffers, whose fetches software Vulkan turns into plain
+// vector gathers (2 to 3 times cheaper there than storage buffer loads; measured, docs/performance.md); otherwise storage
+// buffers.
+//   WORDS(b, name)   read-only 32-bit words:    WORD(name, i) -> uint
+//   QUADS(b, name)   read-only groups of four:  QUAD(name, i) -> uvec4
+//   VEC4S(b, name)   read-only f32 fours:       VEC4(name, i) -> vec4
 #ifdef TEXEL
 #define WORDS(b, name) layout(binding = b) uniform utextureBuffer name;
 #define QUADS(b, name) layout(binding = b) uniform utextureBuffer name;

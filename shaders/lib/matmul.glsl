@@ -4,8 +4,9 @@
 // An "owner" computes a tile of R rows x C columns (batch rows) and holds the finished sums in registers:
 //   default   the owner is one invocation; it walks K alone, so nothing is reduced. For devices whose loads are gathers anyway
 //             (software Vulkan): bits do not depend on R or C.
-//   TEAM      the owner is a team that shares K: a subgroup (SUBGROUPS) or the whole workgroup (shared memory); sums are added in a fixed
-//             order, and every invocation of the team ends up with them. For GPUs: neighbours read neighbouring blocks.
+//   TEAM      the owner is a team that shares K: a subgroup (SUBGROUPS) or the whole workgroup (shared memory); sums are added
+//             in a fixed order, and every invocation of the team ends up with them. For GPUs: neighbours read neighbouring
+//             blocks.
 // The including kernel has bound weights (words) and x (vec4s), and calls accumulate().
 layout(local_size_x_id = 0) in;
 layout(constant_id = 0) const uint WORKGROUP = 8;
@@ -130,8 +131,8 @@ void reduce()
 #endif
 
 #ifdef RMS
-// 1 / root mean square of X in batch row `n`, from its parts of the sum of squares. All invocations of a subgroup (or workgroup) take part:
-// call it in uniform control flow.
+// 1 / root mean square of X in batch row `n`, from its parts of the sum of squares. All invocations of a subgroup (or
+// workgroup) take part: call it in uniform control flow.
 float rms_inverse(uint n)
 {
     float total = 0.0;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums and maxima over a workgroup in a fixed order. Every invocation must call them in uniform control flow and gets the result.
+// Sums and maxima over a workgroup in a fixed order. Every invocation must call them in uniform control flow and gets the
+// result.
 // SUBGROUPS: the workgroup is a whole number of full subgroups. Otherwise a tree in shared memory, no subgroup operations.
-// ONE_SUBGROUP (with SUBGROUPS): the workgroup is exactly one subgroup, and nothing ever needs a barrier; software Vulkan compiles a kernel
-// with a barrier into coroutines, which cost more than the kernel (docs/performance.md).
+// ONE_SUBGROUP (with SUBGROUPS): the workgroup is exactly one subgroup, and nothing ever needs a barrier; software Vulkan
+// compiles a kernel with a barrier into coroutines, which cost more than the kernel (docs/performance.md).
 // Needs: WORKGROUP, a specialization constant, at most 256.
 #ifdef SUBGROUPS
 #extension GL_KHR_shader_subgroup_ballot : require

@@ -7,7 +7,8 @@
 vec4 q_value(uint raw[Q_RAW], uint i)
 {
     uint a = raw[2u * i], b = raw[2u * i + 1u];
-    return vec4(uintBitsToFloat(a << 16), uintBitsToFloat(a & 0xffff0000u), uintBitsToFloat(b << 16), uintBitsToFloat(b & 0xffff0000u));
+    return vec4(uintBitsToFloat(a << 16), uintBitsToFloat(a & 0xffff0000u), uintBitsToFloat(b << 16),
+                uintBitsToFloat(b & 0xffff0000u));
 }
 #endif
 void Q_LOAD(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[Q_PARTS])

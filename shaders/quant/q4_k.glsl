@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Q4_K: 256 weights in 144 bytes: f16 d, f16 dmin, 12 bytes of 6-bit scales and minima, 128 bytes of nibbles. Weights 32 j .. 32 j + 31 use
-// scale j and minimum j; their nibbles are the low (j even) or high (j odd) halves of bytes 32 (j / 2) .. + 31.
+// Q4_K: 256 weights in 144 bytes: f16 d, f16 dmin, 12 bytes of 6-bit scales and minima, 128 bytes of nibbles. Weights 32 j ..
+// 32 j + 31 use scale j and minimum j; their nibbles are the low (j even) or high (j odd) halves of bytes 32 (j / 2) .. + 31.
 // weight = d scale q - dmin minimum.
 #ifndef Q_RAW
 #define Q_RAW 8

@@ -11,6 +11,7 @@ layout(set = 0, binding = 4, std430) writeonly buffer Result { uvec4 to[]; };
 void main()
 {
     int i = int(gl_WorkGroupID.x);
-    uvec4 single = uvec4(texelFetch(b, 4 * i).x, texelFetch(b, 4 * i + 1).x, texelFetch(b, 4 * i + 2).x, texelFetch(b, 4 * i + 3).x);
+    uvec4 single = uvec4(texelFetch(b, 4 * i).x, texelFetch(b, 4 * i + 1).x,
+                         texelFetch(b, 4 * i + 2).x, texelFetch(b, 4 * i + 3).x);
     to[i] = texelFetch(a, i) + single + uvec4(texelFetch(c, i)) + bias;
 }

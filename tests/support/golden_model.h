@@ -7,10 +7,11 @@
 
 #include <stdbool.h>
 
+// adapter: one of demo/adapters, judged by PEFT; NULL: the base model.
 // Token ids of all prompts, log-likelihoods of their tokens, mean KL over the top 20 of the next one. select as in
 // graft_device_params.
-void graft_test_golden_probabilities(const char *select, bool exact);
+void graft_test_golden_probabilities(const char *select, bool exact, const char *adapter);
 // Greedy answers to the questions, letter by letter.
-void graft_test_golden_answers(const char *select, bool exact);
+void graft_test_golden_answers(const char *select, bool exact, const char *adapter);
 
 #endif

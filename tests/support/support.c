@@ -32,7 +32,8 @@ void *graft_test_alloc(void *user, size_t bytes)
 {
     struct graft_test_alloc *alloc = user;
     alloc->requests++;
-    if (alloc->fail_at && (alloc->requests == alloc->fail_at || (alloc->fail_from_then_on && alloc->requests > alloc->fail_at))) {
+    if (alloc->fail_at &&
+        (alloc->requests == alloc->fail_at || (alloc->fail_from_then_on && alloc->requests > alloc->fail_at))) {
         return NULL;
     }
     void *memory = malloc(bytes);

@@ -64,7 +64,7 @@ static void compare_steps(struct graft_model *vk, struct graft_model *ref, uint3
         uint32_t seq = i % 2, slot, other, pos = vk->kv->lengths[seq];
         ck_assert(graft_kv_append(vk->kv, seq, &slot) && graft_kv_append(ref->kv, seq, &other));
         ck_assert_uint_eq(slot, other);
-        rows[i] = (struct graft_exec_row){(uint32_t)ids[i], pos, seq, slot};
+        rows[i] = (struct graft_exec_row){.token = (uint32_t)ids[i], .pos = pos, .seq = seq, .slot = slot};
     }
     struct graft_exec_batch batch = {.rows = rows, .n_rows = n_rows, .tables = vk->kv->tables};
     for (uint32_t s = 0; s < vk->plan->n_body; s++) {

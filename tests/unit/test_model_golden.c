@@ -5,13 +5,13 @@
 
 START_TEST(token_ids_and_log_probabilities_are_those_of_the_reference)
 {
-    graft_test_golden_probabilities("ref", false);
+    graft_test_golden_probabilities("ref", false, NULL);
 }
 END_TEST
 
 START_TEST(greedy_answers_are_those_of_the_reference)
 {
-    graft_test_golden_answers("ref", false);
+    graft_test_golden_answers("ref", false, NULL);
 }
 END_TEST
 

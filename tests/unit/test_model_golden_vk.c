@@ -27,7 +27,7 @@ static bool can_run(void)
 START_TEST(token_ids_and_log_probabilities_are_those_of_the_reference)
 {
     if (can_run()) {
-        graft_test_golden_probabilities(NULL, _i);
+        graft_test_golden_probabilities(NULL, _i, NULL);
     }
 }
 END_TEST
@@ -35,7 +35,25 @@ END_TEST
 START_TEST(greedy_answers_are_those_of_the_reference)
 {
     if (can_run()) {
-        graft_test_golden_answers(NULL, false);
+        graft_test_golden_answers(NULL, false, NULL);
+    }
+}
+END_TEST
+
+static const char *const departments[] = {"legal", "finance", "support"};
+
+START_TEST(adapters_give_the_log_probabilities_of_peft)
+{
+    if (can_run()) {
+        graft_test_golden_probabilities(NULL, true, departments[_i]);
+    }
+}
+END_TEST
+
+START_TEST(adapters_give_the_greedy_answers_of_peft)
+{
+    if (can_run()) {
+        graft_test_golden_answers(NULL, false, departments[_i]);
     }
 }
 END_TEST
@@ -95,6 +113,8 @@ int main(void)
     tcase_add_test(tc, a_decoded_token_costs_one_submission_and_no_recording);
     tcase_add_loop_test(tc, token_ids_and_log_probabilities_are_those_of_the_reference, 0, 2); // default, exact
     tcase_add_test(tc, greedy_answers_are_those_of_the_reference);
+    tcase_add_loop_test(tc, adapters_give_the_log_probabilities_of_peft, 0, 3);
+    tcase_add_loop_test(tc, adapters_give_the_greedy_answers_of_peft, 0, 3);
     suite_add_tcase(suite, tc);
     return graft_test_main(suite);
 }

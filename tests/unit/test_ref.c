@@ -54,7 +54,8 @@ static float *values(const struct fixture *f, const char *name)
 
 static struct graft_ref_matrix matrix(const float *data, uint32_t n_in, uint32_t n_out)
 {
-    return (struct graft_ref_matrix){(const uint8_t *)data, GRAFT_TYPE_F32, n_in, n_out, 4 * (uint64_t)n_in};
+    return (struct graft_ref_matrix){
+        .data = (const uint8_t *)data, .type = GRAFT_TYPE_F32, .n_in = n_in, .n_out = n_out, .row_bytes = 4 * (uint64_t)n_in};
 }
 
 static void expect(const struct fixture *f, const char *name, const float *got, double tolerance)

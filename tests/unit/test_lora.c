@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// Adapters at run time on tiny models: the device against the scalar reference, rows with different adapters in one batch,
+// blends, and the
+// pool's bookkeeping.
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/adapter/pool.h"
+#include "support/model_world.h"
+
+enum { SLOTS = 4, POOL = 1 << 20, ROWS = 8 };
+
+// Random packed adapters in every slot of both models: ranks 8 and 16, slot 2 changes q and v only.
+static void fill(struct graft_model *a, struct graft_model *b)
+{
+    static uint16_t pool[POOL / 2];
+    static uint32_t entries[8 * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY];
+    const struct graft_config *c = &a->source->config;
+    struct graft_test_random random = {.state = 5};
+    ck_assert_uint_le(c->n_layer, 8);
+    for (uint32_t i = 0; i < POOL / 2; i++) {
+        pool[i] = (uint16_t)(0x2800 | (graft_test_random_u64(&random) & 0x83ff)); // about +-0.03 to 0.06
+    }
+    ck_assert_ok(a->exec->functions->adapter_write(a->exec, 0, pool, POOL));
+    ck_assert_ok(b->exec->functions->adapter_write(b->exec, 0, pool, POOL));
+    uint32_t at = 0, q = c->n_head * c->head_dim, kv = c->n_head_kv * c->head_dim;
+    const uint32_t in[GRAFT_LORA_TARGETS] = {c->n_embd, c->n_embd, c->n_embd, q, c->n_embd, c->n_embd, c->n_ff};
+    const uint32_t out[GRAFT_LORA_TARGETS] = {q, kv, kv, c->n_embd, c->n_ff, c->n_ff, c->n_embd};
+    for (uint32_t slot = 0; slot < SLOTS; slot++) {
+        uint32_t rank = slot % 2 ? 16 : 8;
+        memset(entries, 0, sizeof entries);
+        for (uint32_t i = 0; i < c->n_layer * GRAFT_LORA_TARGETS; i++) {
+            uint32_t t = i % GRAFT_LORA_TARGETS, *e = entries + i * GRAFT_LORA_ENTRY;
+            if (slot == 2 && t != 0 && t != 2) {
+                continue;
+            }
+            e[0] = at;
+            e[1] = at + rank * in[t] / 8;
+            e[2] = rank;
+            at = e[1] + rank * out[t] / 8;
+            ck_assert_uint_le(at, POOL / 16);
+        }
+        ck_assert_ok(a->exec->functions->adapter_table(a->exec, slot, entries));
+        ck_assert_ok(b->exec->functions->adapter_table(b->exec, slot, entries));
+    }
+}
+
+// Eight sequences of one token each: none, one adapter, another one, a blend of two ...
+static void make_rows(struct graft_exec_row rows[ROWS])
+{
+    for (uint32_t i = 0; i < ROWS; i++) {
+        rows[i] = (struct graft_exec_row){.token = 7 + 3 * i, .pos = 0, .seq = i, .slot = (i + 1) * GRAFT_PAGE_TOKENS};
+        rows[i].n_pairs = i == 0 ? 0 : i == 3 || i == 6 ? 2 : 1;
+        rows[i].pairs[0].slot = i % SLOTS;
+        rows[i].pairs[0].weight = 1.0f;
+        rows[i].pairs[1].slot = (i + 2) % SLOTS;
+        rows[i].pairs[1].weight = -0.5f;
+    }
+}
+
+static void run(struct graft_model *m, const struct graft_exec_row *rows, uint32_t n, float *logits)
+{
+    uint32_t tables[ROWS * 8] = {0}, out[ROWS];
+    ck_assert_uint_le(m->limits.table_pages, 8);
+    for (uint32_t i = 0; i < ROWS; i++) {
+        tables[i * m->limits.table_pages] = i + 1;
+        out[i] = i;
+    }
+    struct graft_exec_batch batch = {.rows = rows, .n_rows = n, .out = out, .n_out = n, .tables = tables, .logits = true};
+    ck_assert_ok(m->exec->functions->run(m->exec, &batch));
+    for (uint32_t i = 0; i < n; i++) {
+        const float *row;
+        ck_assert_ok(m->exec->functions->logits(m->exec, i, &row));
+        memcpy(logits + i * GRAFT_TINY_VOCAB, row, GRAFT_TINY_VOCAB * sizeof *row);
+    }
+}
+
+static const struct graft_model_params PARAMS = {.size = sizeof PARAMS,
+                                                 .n_ctx = 8 * 32,
+                                                 .n_batch = ROWS,
+                                                 .n_seq = ROWS,
+                                                 .exact = true,
+                                                 .adapter_pool_bytes = POOL,
+                                                 .adapter_slots = SLOTS};
+
+START_TEST(rows_with_different_adapters_share_a_batch_and_keep_their_bits)
+{
+    static const struct graft_vk_options masks[] = {{0}, {.no_texel = true}, {.no_subgroups = true}};
+    static float got[ROWS * GRAFT_TINY_VOCAB], want[ROWS * GRAFT_TINY_VOCAB], alone[ROWS * GRAFT_TINY_VOCAB];
+    char path[GRAFT_TINY_PATH_BYTES];
+    graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q4_1}, path);
+    for (size_t m = 0; m < sizeof masks / sizeof *masks; m++) {
+        struct graft_test_world vk, ref;
+        if (!graft_test_world_open(&vk, &masks[m], path, &PARAMS)) {
+            break;
+        }
+        ck_assert(graft_test_world_open(&ref, NULL, path, &PARAMS));
+        fill(vk.model, ref.model);
+        struct graft_exec_row rows[ROWS];
+        make_rows(rows);
+        run(vk.model, rows, ROWS, got);
+        run(ref.model, rows, ROWS, want);
+        double most = 0, worst = 0, changed = 0;
+        for (uint32_t i = 0; i < ROWS * GRAFT_TINY_VOCAB; i++) {
+            most = fmax(most, fabs((double)want[i]));
+            worst = fmax(worst, fabs((double)got[i] - (double)want[i]));
+        }
+        ck_assert_msg(worst <= 2e-4 * most, "mask %zu: off by %g of %g", m, worst, most);
+        for (uint32_t i = 0; i < ROWS; i++) { // alone: the same bits, whatever shares the batch
+            run(vk.model, &rows[i], 1, alone);
+            ck_assert_msg(memcmp(alone, got + i * GRAFT_TINY_VOCAB, GRAFT_TINY_VOCAB * sizeof *alone) == 0, "mask %zu, row %u",
+                          m, i);
+        }
+        rows[1].n_pairs = 0; // the adapter did something
+        run(vk.model, &rows[1], 1, alone);
+        for (uint32_t i = 0; i < GRAFT_TINY_VOCAB; i++) {
+            changed = fmax(changed, fabs((double)alone[i] - (double)got[GRAFT_TINY_VOCAB + i]));
+        }
+        ck_assert_msg(changed > 10 * worst, "the adapter changed the logits by %g only", changed);
+        graft_test_world_close(&vk);
+        graft_test_world_close(&ref);
+    }
+    remove(path);
+}
+END_TEST
+
+START_TEST(pool_drops_the_least_recently_used_and_never_what_is_in_use)
+{
+    struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
+    struct graft_pool *pool;
+    uint8_t digests[5][32];
+    uint32_t slot[5];
+    for (int i = 0; i < 5; i++) {
+        memset(digests[i], i + 1, sizeof digests[i]);
+    }
+    ck_assert_ok(graft_pool_create(ctx, &pool, 1000, 3));
+    ck_assert_ok(graft_pool_take(pool, digests[0], 300, &slot[0]));
+    ck_assert_ok(graft_pool_take(pool, digests[1], 300, &slot[1]));
+    ck_assert_ok(graft_pool_take(pool, digests[2], 300, &slot[2]));
+    ck_assert_status(graft_pool_take(pool, digests[3], 16, &slot[3]), GRAFT_E_BUDGET); // all in use
+    ck_assert_error_has("3 of its 3 slots");
+    graft_pool_release(pool, slot[0]);
+    graft_pool_release(pool, slot[1]);
+    graft_pool_acquire(pool, slot[0]); // used again: 1 is now the oldest idle one
+    graft_pool_release(pool, slot[0]);
+    ck_assert_ok(graft_pool_take(pool, digests[3], 200, &slot[3]));
+    ck_assert_uint_eq(graft_pool_find(pool, digests[1]), 3); // gone
+    ck_assert_uint_lt(graft_pool_find(pool, digests[0]), 3); // still there
+    ck_assert_status(graft_pool_take(pool, digests[4], 600, &slot[4]), GRAFT_E_BUDGET);
+    ck_assert_uint_lt(graft_pool_find(pool, digests[0]), 3); // a refusal drops nothing
+    graft_pool_destroy(&pool);
+    graft_ctx_destroy(&ctx);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("lora");
+    TCase *tests = tcase_create("lora");
+    tcase_set_timeout(tests, 300);
+    tcase_add_test(tests, rows_with_different_adapters_share_a_batch_and_keep_their_bits);
+    tcase_add_test(tests, pool_drops_the_least_recently_used_and_never_what_is_in_use);
+    suite_add_tcase(suite, tests);
+    return graft_test_main(suite);
+}
