@@ -74,7 +74,8 @@ static const struct {
 // A value as JSON text without control characters; a long one as its kind.
 static const char *show(const json_t *value, char out[SHOWN_BYTES])
 {
-    size_t length = json_dumpb(value, out, SHOWN_BYTES - 1, JSON_ENCODE_ANY | JSON_COMPACT | JSON_ENSURE_ASCII);
+    size_t length =
+        json_dumpb(value, out, SHOWN_BYTES - 1, JSON_ENCODE_ANY | JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9));
     if (length == 0 || length >= SHOWN_BYTES) {
         snprintf(out, SHOWN_BYTES, "a long %s", json_is_string(value) ? "text" : json_is_array(value) ? "list" : "object");
     } else {
@@ -169,7 +170,7 @@ static enum graft_status read_alpha(const json_t *value, const char *key, const 
     char shown[SHOWN_BYTES];
     double alpha = json_number_value(value);
     if (!json_is_number(value) || !(alpha >= 1e-30 && alpha <= 1e30)) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: %s is %s, allowed are numbers above 0", file, key,
+        return graft_fail(GRAFT_E_FORMAT, "%s: %s is %s, allowed are numbers above 0, at most 1e30", file, key,
                           value ? show(value, shown) : "missing");
     }
     *out = alpha;

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checks that every adapter format needs: pairs are whole, ranks agree, values are finite.
+#include "loaders/adapter_build.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "platform/bytes.h"
+
+enum { MODULE_BYTES = 64 };
+
+static const char *const target_names[GRAFT_TARGETS] = {"q_proj",  "k_proj",    "v_proj",       "o_proj", "gate_proj",
+                                                        "up_proj", "down_proj", "embed_tokens", "lm_head"};
+
+const char *graft_target_name(enum graft_target target)
+{
+    return (unsigned)target < GRAFT_TARGETS ? target_names[target] : "?";
+}
+
+bool graft_adapter_layer(const char **text, uint32_t *out)
+{
+    const char *p = *text;
+    uint32_t layer = 0;
+    while (*p >= '0' && *p <= '9' && p - *text < GRAFT_ADAPTER_LAYER_DIGITS) {
+        layer = layer * 10 + (uint32_t)(*p++ - '0');
+    }
+    if (p == *text || (**text == '0' && p - *text > 1)) {
+        return false;
+    }
+    *text = p;
+    *out = layer;
+    return true;
+}
+
+static int by_pair(const void *left, const void *right)
+{
+    const struct graft_adapter_tensor *a = left, *b = right;
+    if (a->layer != b->layer) {
+        return a->layer < b->layer ? -1 : 1;
+    }
+    return a->target != b->target ? (int)a->target - (int)b->target : (int)a->part - (int)b->part;
+}
+
+// Every value must be finite. *zero: all of them are 0.
+static enum graft_status check_values(const struct graft_adapter_tensor *t, const char *file, bool *zero)
+{
+    const struct graft_adapter_view *view = &t->view;
+    uint32_t any = 0;
+    uint64_t values = view->rows * view->cols;
+    bool wide = view->type == GRAFT_TYPE_F32;
+    uint32_t exponent = wide ? 0x7f800000u : view->type == GRAFT_TYPE_F16 ? 0x7c00u : 0x7f80u;
+    uint32_t mantissa = wide ? 0x007fffffu : view->type == GRAFT_TYPE_F16 ? 0x03ffu : 0x007fu;
+    for (uint64_t i = 0; i < values; i++) {
+        uint32_t bits = wide ? graft_load_u32(view->data + 4 * i) : graft_load_u16(view->data + 2 * i);
+        if ((bits & exponent) == exponent) {
+            return graft_fail(GRAFT_E_FORMAT, "%s: tensor %s has %s at index %" PRIu64 ", all values must be finite", file,
+                              t->name, bits & mantissa ? "NaN" : "Inf", i);
+        }
+        any |= bits & (exponent | mantissa);
+    }
+    *zero = any == 0;
+    return GRAFT_OK;
+}
+
+// One value for each of B's rows, [n] or [n, 1], as a view of one row.
+static enum graft_status read_vector(const struct graft_adapter_tensor *t, const struct graft_adapter_tensor *b,
+                                     const char *file, struct graft_adapter_view *out)
+{
+    if (!t) {
+        return GRAFT_OK;
+    }
+    if ((t->n_dims == 2 && t->view.cols != 1) || t->view.rows * t->view.cols != b->view.rows) {
+        return graft_fail(GRAFT_E_FORMAT, "%s: tensor %s has shape %" PRIu64 " x %" PRIu64 ", %s has %" PRIu64 " rows", file,
+                          t->name, t->view.rows, t->view.cols, b->name, b->view.rows);
+    }
+    *out = t->view;
+    out->rows = 1;
+    out->cols = b->view.rows;
+    return GRAFT_OK;
+}
+
+// A part that a switch of the configuration announces is there, and only then.
+static enum graft_status check_announced(const struct graft_adapter_tensor *t, const char *part, bool announced,
+                                         const char *key, const char *module, const char *file)
+{
+    if ((t != NULL) != announced) {
+        return graft_fail(GRAFT_E_FORMAT, "%s: %s has %s %s, the configuration's %s is %s", file, module, t ? "a" : "no", part,
+                          key, announced ? "true" : "false");
+    }
+    return GRAFT_OK;
+}
+
+// The tensors of one layer and target -> pair. parts: by enum graft_adapter_part, NULL if absent, at least one is there.
+static enum graft_status add_pair(struct graft_adapter_desc *desc, const struct graft_adapter_tensor *first,
+                                  const struct graft_adapter_tensor *const parts[GRAFT_ADAPTER_PARTS],
+                                  const struct graft_adapter_config *config, double alpha, const char *file)
+{
+    const struct graft_adapter_tensor *a = parts[GRAFT_ADAPTER_A], *b = parts[GRAFT_ADAPTER_B];
+    struct graft_adapter_pair *pair = &desc->pairs[desc->n_pairs];
+    *pair = (struct graft_adapter_pair){.target = first->target, .layer = first->layer};
+    char module[MODULE_BYTES];
+    snprintf(module, sizeof module, "model.layers.%u.%s.%s", first->layer,
+             first->target < GRAFT_TARGET_GATE ? "self_attn" : "mlp", target_names[first->target]);
+    if (!a || !b) {
+        return graft_fail(GRAFT_E_FORMAT, "%s: %s has no %s beside %s", file, module, a ? "B" : "A", first->name);
+    }
+    if (a->n_dims != 2 || b->n_dims != 2 || a->view.rows != b->view.cols) {
+        return graft_fail(GRAFT_E_FORMAT,
+                          "%s: %s has A of shape %" PRIu64 " x %" PRIu64 " and B of shape %" PRIu64 " x %" PRIu64
+                          ", A's rows must be B's columns",
+                          file, module, a->view.rows, a->view.cols, b->view.rows, b->view.cols);
+    }
+    if (a->view.rows > GRAFT_ADAPTER_MAX_RANK) {
+        return graft_fail(GRAFT_E_LIMIT, "%s: %s has rank %" PRIu64 ", allowed are 1 to %d", file, module, a->view.rows,
+                          GRAFT_ADAPTER_MAX_RANK);
+    }
+    pair->rank = (uint32_t)a->view.rows;
+    if (config) {
+        uint32_t rank;
+        graft_adapter_config_module(config, module, &rank, &pair->scale);
+        if (rank != pair->rank) {
+            return graft_fail(GRAFT_E_FORMAT, "%s: %s has rank %u, the configuration says %u", file, module, pair->rank, rank);
+        }
+    } else {
+        pair->scale = (float)(alpha / (double)pair->rank);
+    }
+    GRAFT_TRY(check_announced(parts[GRAFT_ADAPTER_BIAS], "bias", config && config->lora_bias, "lora_bias", module, file));
+    GRAFT_TRY(check_announced(parts[GRAFT_ADAPTER_MAGNITUDE], "magnitude vector", config && config->use_dora, "use_dora",
+                              module, file));
+    GRAFT_TRY(read_vector(parts[GRAFT_ADAPTER_BIAS], b, file, &pair->bias));
+    GRAFT_TRY(read_vector(parts[GRAFT_ADAPTER_MAGNITUDE], b, file, &pair->magnitude));
+    for (unsigned i = 0; i < GRAFT_ADAPTER_PARTS; i++) {
+        bool zero;
+        if (!parts[i]) {
+            continue;
+        }
+        GRAFT_TRY(check_values(parts[i], file, &zero));
+        if (zero && i == GRAFT_ADAPTER_B) {
+            graft_log(desc->ctx, GRAFT_LOG_WARN, "%s: tensor %s is all zeros and changes nothing", file, b->name);
+        }
+        desc->n_parameters += parts[i]->view.rows * parts[i]->view.cols;
+    }
+    pair->a = a->view;
+    pair->b = b->view;
+    desc->max_rank = pair->rank > desc->max_rank ? pair->rank : desc->max_rank;
+    desc->n_pairs++;
+    return GRAFT_OK;
+}
+
+enum graft_status graft_adapter_build(struct graft_adapter_desc *desc, struct graft_adapter_tensor *tensors, uint64_t n_tensors,
+                                      const struct graft_adapter_config *config, double alpha, const char *file)
+{
+    if (n_tensors == 0) {
+        return graft_fail(GRAFT_E_FORMAT, "%s: has no tensors", file);
+    }
+    GRAFT_TRY(GRAFT_NEW(desc->ctx, GRAFT_MEM_HOST, &desc->pairs, n_tensors, "an adapter's matrices"));
+    qsort(tensors, (size_t)n_tensors, sizeof *tensors, by_pair);
+    for (uint64_t i = 0, next; i < n_tensors; i = next) {
+        const struct graft_adapter_tensor *parts[GRAFT_ADAPTER_PARTS] = {0}, *first = &tensors[i];
+        for (next = i; next < n_tensors && tensors[next].layer == first->layer && tensors[next].target == first->target;
+             next++) {
+            const struct graft_adapter_tensor **part = &parts[tensors[next].part];
+            if (*part) {
+                return graft_fail(GRAFT_E_FORMAT, "%s: tensors %s and %s are the same part of one module", file, (*part)->name,
+                                  tensors[next].name);
+            }
+            *part = &tensors[next];
+        }
+        GRAFT_TRY(add_pair(desc, first, parts, config, alpha, file));
+    }
+    return GRAFT_OK;
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// GGUF adapters as llama.cpp's convert_lora_to_gguf.py writes them: general.type "adapter", adapter.type "lora", one alpha,
+// tensors blk.N.attn_q.weight.lora_a [rank][n_in] and .lora_b [n_out][rank]. Rows of q and k are in the base file's order. The
+// format has no place for rsLoRA: scale = alpha / rank.
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "loaders/adapter_build.h"
+#include "loaders/gguf.h"
+#include "loaders/sha256.h"
+#include "platform/bytes.h"
+
+enum { NAME_BYTES = GRAFT_GGUF_MAX_NAME_BYTES + 1 };
+
+static bool text_is(struct graft_text text, const char *value)
+{
+    return text.length == strlen(value) && memcmp(text.data, value, (size_t)text.length) == 0;
+}
+
+// Keys that say what the file is, or nothing that changes the arithmetic.
+static enum graft_status check_keys(const struct graft_gguf *gguf, const char *file)
+{
+    static const char *const known[] = {"adapter.type", "adapter.lora.alpha", "adapter.lora.task_name",
+                                        "adapter.lora.prompt_prefix", "adapter.alora.invocation_tokens"};
+    for (uint64_t i = 0; i < gguf->n_keys; i++) {
+        struct graft_text name = gguf->keys[i].name;
+        bool found = name.length > 8 && memcmp(name.data, "general.", 8) == 0;
+        for (size_t k = 0; k < sizeof known / sizeof *known && !found; k++) {
+            found = text_is(name, known[k]);
+        }
+        if (!found) {
+            return graft_fail(GRAFT_E_UNSUPPORTED, "%s: key %.*s is not known in an adapter", file, (int)name.length,
+                              name.data);
+        }
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status expect_text(const struct graft_gguf *gguf, const char *key, const char *value, const char *file)
+{
+    struct graft_text text;
+    GRAFT_TRY(graft_gguf_text(gguf, key, &text));
+    if (!text_is(text, value)) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: %s is \"%.*s\", allowed in an adapter is \"%s\"", file, key,
+                          text.length < 64 ? (int)text.length : 64, text.data, value);
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status read_alora(struct graft_adapter_desc *desc, const struct graft_gguf *gguf, const char *file)
+{
+    const struct graft_gguf_key *key = graft_gguf_find(gguf, "adapter.alora.invocation_tokens");
+    if (!key) {
+        return GRAFT_OK;
+    }
+    if (key->type != GRAFT_GGUF_ARRAY || (key->item_type != GRAFT_GGUF_U32 && key->item_type != GRAFT_GGUF_I32) ||
+        key->count < 1 || key->count > GRAFT_ADAPTER_MAX_ALORA) {
+        return graft_fail(GRAFT_E_FORMAT, "%s: adapter.alora.invocation_tokens is no list of 1 to %d u32", file,
+                          GRAFT_ADAPTER_MAX_ALORA);
+    }
+    for (uint64_t i = 0; i < key->count; i++) {
+        int64_t id;
+        GRAFT_TRY(graft_gguf_item_i64(gguf, key, i, &id));
+        if (id < 0 || id > INT32_MAX) {
+            return graft_fail(GRAFT_E_FORMAT, "%s: adapter.alora.invocation_tokens has %" PRId64 ", allowed are token ids",
+                              file, id);
+        }
+        desc->alora[desc->n_alora++] = (int32_t)id;
+    }
+    return GRAFT_OK;
+}
+
+// blk.N.TARGET.weight.lora_a or .lora_b; false if the name is another one.
+static bool parse_name(const char *name, struct graft_adapter_tensor *out)
+{
+    static const char *const targets[GRAFT_LAYER_TARGETS] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
+                                                             "ffn_gate", "ffn_up", "ffn_down"};
+    if (strncmp(name, "blk.", 4) != 0) {
+        return false;
+    }
+    const char *p = name + 4;
+    if (!graft_adapter_layer(&p, &out->layer)) {
+        return false;
+    }
+    for (unsigned target = 0; target < GRAFT_LAYER_TARGETS; target++) {
+        char stem[40];
+        int length = snprintf(stem, sizeof stem, ".%s.weight.lora_", targets[target]);
+        if (strncmp(p, stem, (size_t)length) == 0 && (p[length] == 'a' || p[length] == 'b') && p[length + 1] == '\0') {
+            out->target = (enum graft_target)target;
+            out->part = p[length] == 'a' ? GRAFT_ADAPTER_A : GRAFT_ADAPTER_B;
+            return true;
+        }
+    }
+    return false;
+}
+
+// names: NAME_BYTES for each tensor.
+static enum graft_status read_tensors(struct graft_adapter_desc *desc, const struct graft_gguf *gguf,
+                                      struct graft_adapter_tensor *tensors, char *names, double alpha, const char *file)
+{
+    for (uint64_t i = 0; i < gguf->n_tensors; i++) {
+        const struct graft_gguf_tensor *t = &gguf->tensors[i];
+        char *name = names + i * NAME_BYTES;
+        memcpy(name, t->name.data, (size_t)t->name.length);
+        tensors[i].name = name;
+        if (!parse_name(name, &tensors[i])) {
+            return graft_fail(GRAFT_E_UNSUPPORTED,
+                              "%s: tensor %s is not supported; known are blk.N, then attn_q, attn_k, attn_v, attn_output, "
+                              "ffn_gate, ffn_up or ffn_down, then weight.lora_a or weight.lora_b",
+                              file, name);
+        }
+        if (t->type != GRAFT_TYPE_F32 && t->type != GRAFT_TYPE_F16 && t->type != GRAFT_TYPE_BF16) {
+            const char *type = graft_type_gguf_name(t->type);
+            return graft_fail(GRAFT_E_UNSUPPORTED, "%s: tensor %s has type %s, allowed are F32, F16 and BF16", file, name,
+                              type ? type : "?");
+        }
+        if (t->dims[2] != 1 || t->dims[3] != 1 || t->dims[0] == 0 || t->dims[1] == 0) {
+            return graft_fail(GRAFT_E_FORMAT, "%s: tensor %s has %u dimensions, allowed is a matrix that is not empty", file,
+                              name, t->n_dims);
+        }
+        tensors[i].n_dims = 2;
+        tensors[i].view = (struct graft_adapter_view){
+            .data = graft_gguf_data(gguf, t), .type = t->type, .rows = t->dims[1], .cols = t->dims[0]};
+    }
+    return graft_adapter_build(desc, tensors, gguf->n_tensors, NULL, alpha, file);
+}
+
+enum graft_status graft_adapter_read_gguf(struct graft_adapter_desc *desc, const char *file)
+{
+    struct graft_ctx *ctx = desc->ctx;
+    struct graft_gguf *gguf;
+    struct graft_adapter_tensor *tensors = NULL;
+    char *names = NULL;
+    struct graft_text base;
+    float alpha;
+    enum graft_status status;
+    GRAFT_TRY(graft_gguf_open_memory(ctx, &gguf, desc->bytes, desc->n_bytes, file, true));
+    GRAFT_TRY_OUT(expect_text(gguf, "general.type", "adapter", file), status, out);
+    GRAFT_TRY_OUT(expect_text(gguf, "adapter.type", "lora", file), status, out);
+    GRAFT_TRY_OUT(expect_text(gguf, "general.architecture", "llama", file), status, out);
+    GRAFT_TRY_OUT(check_keys(gguf, file), status, out);
+    if (graft_gguf_trailing_bytes(gguf) != 0) {
+        status = graft_fail(GRAFT_E_FORMAT, "%s: has %" PRIu64 " bytes behind the last tensor", file,
+                            graft_gguf_trailing_bytes(gguf));
+        goto out;
+    }
+    GRAFT_TRY_OUT(graft_gguf_f32(gguf, "adapter.lora.alpha", &alpha), status, out);
+    if (!(alpha > 1e-30f && alpha < 1e30f)) {
+        status = graft_fail(GRAFT_E_FORMAT, "%s: adapter.lora.alpha is %g, allowed are numbers above 0", file, (double)alpha);
+        goto out;
+    }
+    GRAFT_TRY_OUT(read_alora(desc, gguf, file), status, out);
+    GRAFT_TRY_OUT(graft_gguf_text_or_none(gguf, "general.base_model.0.name", &base), status, out);
+    if (base.length > 0 && base.length < sizeof desc->base_name) {
+        memcpy(desc->base_name, base.data, (size_t)base.length);
+    }
+    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &tensors, gguf->n_tensors, "an adapter's tensor names"), status, out);
+    GRAFT_TRY_OUT(graft_alloc(ctx, GRAFT_MEM_HOST, (void **)&names, gguf->n_tensors, NAME_BYTES, "an adapter's tensor names"),
+                  status, out);
+    desc->rows_permuted = true;
+    GRAFT_TRY_OUT(read_tensors(desc, gguf, tensors, names, (double)alpha, file), status, out);
+    struct graft_sha256 hash;
+    graft_sha256_begin(&hash);
+    graft_sha256_add(&hash, desc->bytes, desc->n_bytes);
+    graft_sha256_end(&hash, desc->digest);
+out:
+    GRAFT_FREE(ctx, &names);
+    GRAFT_FREE(ctx, &tensors);
+    graft_gguf_close(&gguf);
+    return status;
+}
