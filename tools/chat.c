@@ -396,11 +396,28 @@ static void greet(const struct talk *talk)
     if (use.budget_bytes) {
         printf(" of %s", bytes_text(use.budget_bytes).text);
     }
+    if (s->n_adapters) {
+        struct graft_adapter_use uses[GRAFT_MAX_BLEND];
+        printf("\nadapters:");
+        for (uint32_t i = 0; i < s->n_adapters; i++) {
+            printf(" %s%s", s->adapters[i].name, s->adapters[i].active ? " (active)" : "");
+        }
+        printf("%s", session_blend(s, uses) ? "" : "; the base model answers until /adapter NAME chooses one");
+    }
     puts("\n/help lists the commands; Ctrl-C stops an answer, Ctrl-D ends.\n");
 }
 
 int chat_loop(struct talk *talk)
 {
+    if (talk->session.n_adapters > 1) { // departments to choose from, not a blend of all
+        for (uint32_t i = 0; i < talk->session.n_adapters; i++) {
+            talk->session.adapters[i].active = false;
+        }
+        enum graft_status status = graft_chat_set_adapters(talk->chat, NULL, 0);
+        if (status != GRAFT_OK) {
+            return error_status(status, "the conversation cannot begin");
+        }
+    }
     char history[PATH_BYTES], folder[PATH_BYTES];
     folder_path(FOLDER_STATE, folder);
     snprintf(history, sizeof history, "%.*s/history", PATH_BYTES - 300, folder);
