@@ -11,7 +11,8 @@
 enum { MODULE_BYTES = 64 };
 
 static const char *const target_names[GRAFT_TARGETS] = {"q_proj",  "k_proj",    "v_proj",       "o_proj", "gate_proj",
-                                                        "up_proj", "down_proj", "embed_tokens", "lm_head"};
+                                                        "up_proj", "down_proj", "embed_tokens", "lm_head",
+                                                        "input_layernorm", "post_attention_layernorm", "norm"};
 
 const char *graft_target_name(enum graft_target target)
 {

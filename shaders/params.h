@@ -34,14 +34,29 @@
 #define GRAFT_NO_SLOT 0xffffffffu
 #define GRAFT_LORA_PAIRS 4u
 
-// Adapter table: [slot][layer][target] entries of GRAFT_LORA_ENTRY words. A is [rank][n_in] f16, B is [n_out][rank] f16 with
-// the scale folded
-// in; rank is padded to a multiple of 8, so that rows are whole uvec4. T, what shrink leaves: [row][pair][target of the
-// stage][rank] f32.
-#define GRAFT_LORA_TARGETS 7u  // q k v o gate up down
-#define GRAFT_LORA_ENTRY 4u    // words: a, b (uvec4 offsets in the pool), rank (0: this target is not changed), 0
-#define GRAFT_LORA_RANK 256u   // most, and the stride of T
-#define GRAFT_LORA_STAGE 3u    // most targets that share an input
+// Adapter table: [slot][layer][target] entries of GRAFT_LORA_ENTRY words. Offsets count uvec4 in the pool; 0 means absent (the
+// first 16 bytes of an adapter are not used). Targets that belong to no layer have their entry in layer 0.
+//   linear (Q .. DOWN, HEAD)   A [rank][n_in] f16, B [n_out][rank] f16 with scale (and DoRA's multiplier) folded in, DORA and
+//                              BIAS [n_out] f32; HEAD may be dense instead: B [n_out][n_in] f16, a difference, A absent
+//   EMBED                      A [n_vocab][rank] f16 (transposed), B [n_embd][rank] f16
+//   *_NORM                     A [n_embd] f32, the difference to the base's gain
+// y = W x + sum over pairs of weight * (DORA * (W x) + B (A x) + BIAS). rank is padded to a multiple of 8, so that rows are
+// whole uvec4. T, what shrink leaves: [row][pair][target of the stage][GRAFT_LORA_RANK] f32.
+#define GRAFT_LORA_TARGETS 12u // q k v o gate up down, embed head, attn_norm ffn_norm output_norm
+#define GRAFT_LORA_EMBED 7u
+#define GRAFT_LORA_HEAD 8u
+#define GRAFT_LORA_ATTN_NORM 9u
+#define GRAFT_LORA_FFN_NORM 10u
+#define GRAFT_LORA_OUTPUT_NORM 11u
+#define GRAFT_LORA_ENTRY 8u // words:
+#define GRAFT_LORA_A 0u
+#define GRAFT_LORA_B 1u
+#define GRAFT_LORA_ENTRY_RANK 2u // 0: there is no A and B
+#define GRAFT_LORA_DORA 3u       // multiplier less 1
+#define GRAFT_LORA_BIAS 4u
+#define GRAFT_LORA_DENSE 5u      // 1: B is dense
+#define GRAFT_LORA_RANK 256u     // most, and the stride of T
+#define GRAFT_LORA_STAGE 3u      // most targets that share an input
 
 #define GRAFT_PAGE_TOKENS 32u // tokens in one KV page
 

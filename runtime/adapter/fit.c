@@ -84,7 +84,7 @@ static uint64_t bytes_of_b(const struct graft_adapter_pair *pair)
 
 uint64_t graft_adapter_packed_bytes(const struct graft_adapter_desc *desc)
 {
-    uint64_t bytes = 0; // a file of 2 GiB packs into at most 16 GiB: no overflow
+    uint64_t bytes = UNIT_BYTES; // not used; a file of 2 GiB packs into at most 16 GiB: no overflow
     for (uint32_t i = 0; i < desc->n_pairs; i++) {
         bytes += bytes_of_a(&desc->pairs[i]) + bytes_of_b(&desc->pairs[i]);
     }
@@ -138,7 +138,7 @@ static uint64_t permuted_row(uint64_t row, uint64_t head_dim)
 enum graft_status graft_adapter_pack(const struct graft_adapter_desc *desc, const struct graft_source *source, uint8_t *out,
                                      uint32_t *entries)
 {
-    uint64_t place = 0;
+    uint64_t place = UNIT_BYTES;
     memset(entries, 0, sizeof *entries * source->config.n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY);
     memset(out, 0, (size_t)graft_adapter_packed_bytes(desc));
     for (uint32_t i = 0; i < desc->n_pairs; i++) {
@@ -148,9 +148,9 @@ enum graft_status graft_adapter_pack(const struct graft_adapter_desc *desc, cons
                        (pair->target == GRAFT_TARGET_Q || pair->target == GRAFT_TARGET_K);
         uint32_t *entry = entries + ((uint64_t)pair->layer * GRAFT_LORA_TARGETS + (uint64_t)pair->target) * GRAFT_LORA_ENTRY;
         uint8_t *a = out + place, *b = a + bytes_of_a(pair);
-        entry[0] = (uint32_t)(place / UNIT_BYTES);
-        entry[1] = (uint32_t)((place + bytes_of_a(pair)) / UNIT_BYTES);
-        entry[2] = (uint32_t)rank;
+        entry[GRAFT_LORA_A] = (uint32_t)(place / UNIT_BYTES);
+        entry[GRAFT_LORA_B] = (uint32_t)((place + bytes_of_a(pair)) / UNIT_BYTES);
+        entry[GRAFT_LORA_ENTRY_RANK] = (uint32_t)rank;
         for (uint64_t row = 0; row < pair->rank; row++) {
             GRAFT_TRY(pack_row(pair, &pair->a, 'A', row, 1.0f, a + row * pair->a.cols * F16_BYTES));
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From an adapter's file to the bytes that the kernels read: does it fit the base, how large is it, and the packing itself.
 //
-// Packed bytes: for each pair A as f16 [rank padded to a multiple of 8][n_in], then B as f16 [n_out][rank padded] with the
+// Packed bytes: 16 that are not used (offset 0 means absent), then for each pair A as f16 [rank padded to a multiple of 8][n_in], then B as f16 [n_out][rank padded] with the
 // scale folded in. Padding is zero. Every matrix begins at a multiple of 16 bytes.
 #ifndef GRAFT_RUNTIME_ADAPTER_FIT_H
 #define GRAFT_RUNTIME_ADAPTER_FIT_H

@@ -32,9 +32,9 @@ static enum graft_status put(struct graft_model *model, const struct graft_adapt
     GRAFT_TRY_OUT(graft_pool_take(model->pool, desc->digest, bytes, slot), status, out);
     uint32_t base = (uint32_t)(model->pool->slots[*slot].offset / 16);
     for (uint64_t i = 0; i < words; i += GRAFT_LORA_ENTRY) {
-        if (entries[i + 2]) {
-            entries[i] += base;
-            entries[i + 1] += base;
+        static const uint32_t offsets[] = {GRAFT_LORA_A, GRAFT_LORA_B, GRAFT_LORA_DORA, GRAFT_LORA_BIAS};
+        for (uint32_t k = 0; k < sizeof offsets / sizeof *offsets; k++) {
+            entries[i + offsets[k]] += entries[i + offsets[k]] ? base : 0;
         }
     }
     const struct graft_exec_functions *exec = model->exec->functions;
