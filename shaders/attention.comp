@@ -26,11 +26,29 @@ VEC4S(0, q)
 QUADS(1, kv)
 WORDS(2, kv_words)
 layout(binding = 3, std430) readonly restrict buffer state_buffer { uint state[]; };
+#ifdef LORA
+layout(binding = 4, std430) coherent restrict buffer ao_buffer { float ao[]; };
+#else
 layout(binding = 4, std430) writeonly restrict buffer ao_buffer { float ao[]; };
+#endif
 layout(binding = 5, std430) coherent restrict buffer part_buffer { float part[]; };
 layout(binding = 6, std430) coherent restrict buffer counter_buffer { uint counter[]; };
+#ifdef LORA
+QUADS(7, lora_pool)
+QUADS(8, lora_table)
+layout(binding = 9, std430) writeonly restrict buffer t_buffer { float lora_t_out[]; };
+layout(binding = 10, std430) coherent restrict buffer lora_counter_buffer { uint lora_counter[]; };
+QUADS(11, lora_rows)
+layout(constant_id = 7) const uint LORA_FOLD = 1; // the last workgroup may have to shrink
+#endif
 layout(push_constant) uniform push_block { graft_attention_push push; };
 #include "lib/reduce.glsl"
+#ifdef LORA
+#include "lib/lora.glsl"
+#define SHRINK_X(i) vec4(ao[(i) * 4u], ao[(i) * 4u + 1u], ao[(i) * 4u + 2u], ao[(i) * 4u + 3u])
+#define SHRINK_BY_THE_LAST
+#include "lib/shrink.glsl"
+#endif
 
 const uint TILE = WORKGROUP * POSITIONS;
 #ifndef SUBGROUPS
@@ -40,7 +58,8 @@ shared float weights[HEADS * TILE];
 shared uint arrived_shared;
 #endif
 
-void main()
+// AO of this workgroup's heads. False if another workgroup, which takes more splits, will write it.
+bool attend()
 {
     uint n = gl_WorkGroupID.y, lane = gl_LocalInvocationIndex;
     uint split = gl_WorkGroupID.x % SPLITS, group = gl_WorkGroupID.x / SPLITS;
@@ -180,7 +199,7 @@ void main()
                 }
             }
         }
-        return;
+        return true;
     }
     uint stride = head_dim + 2u;
     [[unroll]] for (uint h = 0u; h < HEADS && head0 + h < head_end; h++) {
@@ -213,7 +232,7 @@ void main()
     arrived = arrived_shared;
 #endif
     if (arrived != SPLITS - 1u) {
-        return;
+        return false;
     }
     memoryBarrierBuffer();
     if (lane == 0u) {
@@ -239,4 +258,15 @@ void main()
             }
         }
     }
+    return true;
+}
+
+void main()
+{
+    bool done = attend();
+#ifdef LORA
+    if (LORA_FOLD != 0u && done) {
+        shrink_by_the_last(gl_WorkGroupID.y, 1u, push.n_head_kv * push.head_groups, push.n_head * QUADS_OF_K * 2u);
+    }
+#endif
 }

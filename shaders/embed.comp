@@ -16,14 +16,52 @@ WORDS(0, weights)
 layout(binding = 1, std430) readonly restrict buffer state_buffer { uint state[]; };
 layout(binding = 2, std430) readonly restrict buffer gain_buffer { float gain[]; };
 layout(binding = 3, std430) writeonly restrict buffer residual_buffer { float residual[]; };
+#ifdef LORA
+layout(binding = 4, std430) coherent restrict buffer xn_buffer { float xn[]; };
+#else
 layout(binding = 4, std430) writeonly restrict buffer xn_buffer { float xn[]; };
+#endif
 layout(binding = 5, std430) writeonly restrict buffer ss_buffer { float ss_out[]; };
+#ifdef LORA
+QUADS(6, lora_pool)
+QUADS(7, lora_table)
+layout(binding = 8, std430) writeonly restrict buffer t_buffer { float lora_t_out[]; };
+layout(binding = 9, std430) coherent restrict buffer counter_buffer { uint lora_counter[]; };
+QUADS(10, lora_rows)
+layout(constant_id = 1) const uint LORA_EXTRAS = 0;
+#endif
 layout(push_constant) uniform push_block { graft_embed_push push; };
 #include "lib/reduce.glsl"
 #include "quant/common.glsl"
 #define W_WORD(i) WORD(weights, i)
 #define Q_LOAD q_load
 #include "quant/format.glsl"
+#ifdef LORA
+#include "lib/lora.glsl"
+#define SHRINK_X(i) vec4(xn[(i) * 4u], xn[(i) * 4u + 1u], xn[(i) * 4u + 2u], xn[(i) * 4u + 3u])
+#define SHRINK_BY_THE_LAST
+#include "lib/shrink.glsl"
+
+// What the adapters of row n add to value `dim` of token `id`: weight * B[dim] . A[id].
+float embed_difference(uint n, uint id, uint dim)
+{
+    float sum = 0.0;
+    uvec4 slots;
+    vec4 weights;
+    lora_row_pairs(n, slots, weights);
+    for (uint pair = 0u; pair < GRAFT_LORA_PAIRS && slots[pair] != GRAFT_NO_SLOT; pair++) {
+        lora_target entry = lora_entry(slots[pair], push.lora.entry);
+        uint quads = entry.rank / 8u;
+        float change = 0.0;
+        for (uint i = 0u; i < quads; i++) {
+            uvec4 wa = QUAD(lora_pool, entry.a + id * quads + i), wb = QUAD(lora_pool, entry.b + dim * quads + i);
+            change += dot(lora_low(wa), lora_low(wb)) + dot(lora_high(wa), lora_high(wb));
+        }
+        sum = fma(weights[pair], change, sum);
+    }
+    return sum;
+}
+#endif
 
 void main()
 {
@@ -41,8 +79,15 @@ void main()
             vec4 v = q_value(raw, i) * scale[i * Q_PARTS / 8u].x + scale[i * Q_PARTS / 8u].y;
             for (uint k = 0u; k < 4u; k++) {
                 uint dim = sub * 32u + i * 4u + k;
+                float gain_dim = gain[dim];
+#ifdef LORA
+                if (LORA_EXTRAS != 0u) {
+                    v[k] += embed_difference(n, push.first + id, dim);
+                    gain_dim += norm_difference(n, dim);
+                }
+#endif
                 residual[n * push.subs * 32u + dim] = v[k];
-                xn[n * push.subs * 32u + dim] = v[k] * gain[dim];
+                xn[n * push.subs * 32u + dim] = v[k] * gain_dim;
                 squares = fma(v[k], v[k], squares);
             }
         }
@@ -51,4 +96,7 @@ void main()
     if (gl_LocalInvocationIndex == 0u) {
         ss_out[n * push.parts_out + gl_WorkGroupID.x] = squares;
     }
+#ifdef LORA
+    shrink_by_the_last(n, 1u, push.parts_out, push.subs * 8u);
+#endif
 }

@@ -11,19 +11,32 @@
 WORDS(0, weights)
 VEC4S(1, x)
 layout(binding = 2, std430) readonly restrict buffer ss_buffer { float ss[]; };
+#ifdef LORA
+layout(binding = 3, std430) coherent restrict buffer h_buffer { float h[]; };
+#else
 layout(binding = 3, std430) writeonly restrict buffer h_buffer { float h[]; };
+#endif
 WORDS(4, weights2)
 #ifdef LORA
 QUADS(5, lora_pool)
-layout(binding = 6, std430) readonly restrict buffer table_buffer { uint lora_table[]; };
+QUADS(6, lora_table)
 VEC4S(7, lora_t)
-layout(binding = 8, std430) readonly restrict buffer state_buffer { uint state[]; };
+QUADS(8, lora_rows)
+layout(constant_id = 5) const uint LORA_FOLD = 1; // the last workgroup may have to shrink
+layout(constant_id = 4) const uint LORA_EXTRAS = 0;
+layout(binding = 9, std430) writeonly restrict buffer t_buffer { float lora_t_out[]; };
+layout(binding = 10, std430) coherent restrict buffer counter_buffer { uint lora_counter[]; };
 #endif
 layout(push_constant) uniform push_block { graft_matmul_push push; };
 #define SECOND_MATRIX
 #define RMS
 #define RMS_ROW(c) (c)
 #include "lib/matmul.glsl"
+#ifdef LORA
+#define SHRINK_X(i) vec4(h[(i) * 4u], h[(i) * 4u + 1u], h[(i) * 4u + 2u], h[(i) * 4u + 3u])
+#define SHRINK_BY_THE_LAST
+#include "lib/shrink.glsl"
+#endif
 
 void main()
 {
@@ -37,6 +50,7 @@ void main()
         col[c] = (gl_WorkGroupID.y * C + c) * push.subs * 8u;
     }
     accumulate(push.subs);
+    find_inverse(gl_WorkGroupID.y * C);
 #ifdef LORA
     [[unroll]] for (uint r = 0u; r < R; r++) {
         lora_row[r] = push.first[0] + min(first + r % half_r, rows - 1u);
@@ -48,11 +62,7 @@ void main()
     expand(1u, half_r, R);
 #endif
     reduce();
-    find_inverse(gl_WorkGroupID.y * C);
-    if (!LEADER) {
-        return;
-    }
-    for (uint c = 0u; c < C; c++) {
+    for (uint c = 0u; c < C && LEADER; c++) {
         uint n = gl_WorkGroupID.y * C + c;
         for (uint r = 0u; r < half_r; r++) {
             if (first + r < rows) {
@@ -61,4 +71,9 @@ void main()
             }
         }
     }
+#ifdef LORA
+    if (LORA_FOLD != 0u) {
+        shrink_by_the_last(gl_WorkGroupID.y * C, C, push.parts_out, push.out_stride / 4u);
+    }
+#endif
 }

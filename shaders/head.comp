@@ -14,6 +14,14 @@ VEC4S(1, x)
 layout(binding = 2, std430) readonly restrict buffer ss_buffer { float ss[]; };
 layout(binding = 3, std430) readonly restrict buffer state_buffer { uint state[]; };
 layout(binding = 4, std430) writeonly restrict buffer logits_buffer { float logits[]; };
+#ifdef LORA
+QUADS(5, lora_pool)
+QUADS(6, lora_table)
+VEC4S(7, lora_t)
+QUADS(8, lora_rows)
+layout(constant_id = 4) const uint LORA_EXTRAS = 0;
+#define LORA_DENSE
+#endif
 layout(push_constant) uniform push_block { graft_matmul_push push; };
 #define RMS
 #define RMS_ROW(c) state[push.state_out + (c)]
@@ -29,8 +37,17 @@ void main()
         col[c] = state[push.state_out + gl_WorkGroupID.y * C + c] * push.subs * 8u;
     }
     accumulate(push.subs);
-    reduce();
     find_inverse(gl_WorkGroupID.y * C);
+#ifdef LORA
+    [[unroll]] for (uint r = 0u; r < R; r++) {
+        lora_row[r] = push.first[0] + min(first + r, rows - 1u);
+    }
+    [[unroll]] for (uint c = 0u; c < C; c++) {
+        lora_column[c] = state[push.state_out + gl_WorkGroupID.y * C + c];
+    }
+    expand(0u, 0u, R);
+#endif
+    reduce();
     if (!LEADER) {
         return;
     }

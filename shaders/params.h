@@ -19,6 +19,7 @@
 #include <stdint.h>
 #define GRAFT_UINT uint32_t
 #define GRAFT_FLOAT float
+typedef struct graft_lora_push graft_lora_push; // GLSL has no struct keyword in declarations of members
 #endif
 
 #define GRAFT_STATE_HEADER 4u
@@ -68,6 +69,17 @@ struct graft_state_layout {
     GRAFT_UINT rows, outs, rope, tables;
 };
 
+// Adapters, in the push constants of every kernel that knows them. Entries are counted inside a slot: layer *
+// GRAFT_LORA_TARGETS + target.
+struct graft_lora_push {
+    GRAFT_UINT stride; // entries of a slot: n_layer * GRAFT_LORA_TARGETS
+    GRAFT_UINT entry;  // of the kernel's first target
+    GRAFT_UINT norm;   // of the gain that the kernel multiplies by
+    GRAFT_UINT next;   // of the first target that reads what the kernel writes, and << GRAFT_LORA_NEXT_SHIFT how many of
+                       // them the kernel's last workgroup shrinks for (0: none)
+};
+#define GRAFT_LORA_NEXT_SHIFT 24u
+
 // Push constants of the matrix kernels (qkv, residual, gate_up, head). Weights are seen through one or two bindings; a segment
 // is a matrix inside a binding.
 struct graft_matmul_push {
@@ -79,7 +91,7 @@ struct graft_matmul_push {
     GRAFT_UINT first[3];     // output index of each segment's first row
     GRAFT_UINT out_stride;   // output values of one batch row
     GRAFT_UINT parts_in;     // parts of SS to add up
-    GRAFT_UINT parts_out;    // parts of SS this kernel's output has in all
+    GRAFT_UINT parts_out;    // workgroups of a tile of batch rows in all: parts of SS, where it is written
     GRAFT_UINT part_first;   // part of workgroup 0
     GRAFT_FLOAT inv_n;       // 1 / n_embd
     GRAFT_FLOAT eps;
@@ -90,15 +102,15 @@ struct graft_matmul_push {
     GRAFT_UINT n_head_kv;    // qkv
     GRAFT_UINT v_words;      // qkv: word offset of the value half of the layer's KV binding
     GRAFT_UINT state_rows, state_out, state_rope;
-    GRAFT_UINT lora_layer, lora_n_layer; // -DLORA: the layer's row of the adapter table
-    GRAFT_UINT lora_target;              // first target of the stage: 0 qkv, 3 o, 4 gate and up, 6 down
+    graft_lora_push lora;
 };
 
 // Push constants of shrink.
 struct graft_shrink_push {
-    GRAFT_UINT quads; // n_in / 8
+    GRAFT_UINT fours; // n_in / 4
     GRAFT_UINT state_rows;
-    GRAFT_UINT lora_layer, lora_n_layer, lora_target;
+    GRAFT_UINT state_out; // rows are those of the state's list at this word; 0: rows are counted from 0
+    graft_lora_push lora;
 };
 
 // Push constants of embed.
@@ -109,6 +121,7 @@ struct graft_embed_push {
     GRAFT_UINT first, count; // token ids in this binding
     GRAFT_UINT parts_out; // parts of SS in all = workgroups in x
     GRAFT_UINT state_rows;
+    graft_lora_push lora;
 };
 
 // Push constants of attention.
@@ -117,6 +130,7 @@ struct graft_attention_push {
     GRAFT_UINT head_groups; // workgroups that share a KV head, each with up to 4 query heads
     GRAFT_UINT v_quads;     // uvec4 offset of the value half
     GRAFT_UINT state_rows, state_tables;
+    graft_lora_push lora;
 };
 
 // Push constants of top.

@@ -17,8 +17,10 @@ layout(binding = 4, std430) writeonly restrict buffer q_buffer { float q_out[]; 
 layout(binding = 5, std430) writeonly restrict buffer kv_buffer { uint kv[]; };
 #ifdef LORA
 QUADS(6, lora_pool)
-layout(binding = 7, std430) readonly restrict buffer table_buffer { uint lora_table[]; };
+QUADS(7, lora_table)
 VEC4S(8, lora_t)
+QUADS(9, lora_rows)
+layout(constant_id = 4) const uint LORA_EXTRAS = 0;
 #endif
 layout(push_constant) uniform push_block { graft_matmul_push push; };
 layout(constant_id = 3) const uint KV_F32 = 0;
@@ -45,6 +47,7 @@ void main()
     }
     accumulate(push.subs);
     uint kind = (push.kinds >> (segment * 2u)) & 3u;
+    find_inverse(gl_WorkGroupID.y * C);
 #ifdef LORA
     [[unroll]] for (uint r = 0u; r < R; r++) {
         lora_row[r] = push.first[segment] + min(first + r, rows - 1u);
@@ -55,7 +58,6 @@ void main()
     expand(kind, 0u, R);
 #endif
     reduce();
-    find_inverse(gl_WorkGroupID.y * C);
     if (!LEADER || first >= rows) {
         return;
     }

@@ -6,6 +6,7 @@
 // of X^2.
 //   weights [n_embd][n_in] quantized   x [n][n_in]   X [n][n_embd] in place   gain [n_embd]   xn [n][n_embd]
 //   ss_out [n][parts_out]
+// LORA: adapters are added (lib/expand.glsl), and the last workgroup shrinks for the next step (lib/shrink.glsl).
 // Each workgroup writes its own part of SS, so their sum has a fixed order (RMSNorm: Zhang 2019). Reference:
 // runtime/ref/residual.c.
 #include "params.h"
@@ -14,16 +15,28 @@ WORDS(0, weights)
 VEC4S(1, x)
 layout(binding = 2, std430) restrict buffer residual_buffer { float residual[]; };
 layout(binding = 3, std430) readonly restrict buffer gain_buffer { float gain[]; };
+#ifdef LORA
+layout(binding = 4, std430) coherent restrict buffer xn_buffer { float xn[]; };
+#else
 layout(binding = 4, std430) writeonly restrict buffer xn_buffer { float xn[]; };
+#endif
 layout(binding = 5, std430) writeonly restrict buffer ss_buffer { float ss_out[]; };
 #ifdef LORA
 QUADS(6, lora_pool)
-layout(binding = 7, std430) readonly restrict buffer table_buffer { uint lora_table[]; };
+QUADS(7, lora_table)
 VEC4S(8, lora_t)
-layout(binding = 9, std430) readonly restrict buffer state_buffer { uint state[]; };
+QUADS(9, lora_rows)
+layout(binding = 10, std430) writeonly restrict buffer t_buffer { float lora_t_out[]; };
+layout(binding = 11, std430) coherent restrict buffer counter_buffer { uint lora_counter[]; };
+layout(constant_id = 4) const uint LORA_EXTRAS = 0;
 #endif
 layout(push_constant) uniform push_block { graft_matmul_push push; };
 #include "lib/matmul.glsl"
+#ifdef LORA
+#define SHRINK_X(i) vec4(xn[(i) * 4u], xn[(i) * 4u + 1u], xn[(i) * 4u + 2u], xn[(i) * 4u + 3u])
+#define SHRINK_BY_THE_LAST
+#include "lib/shrink.glsl"
+#endif
 
 void main()
 {
@@ -52,9 +65,14 @@ void main()
             for (uint r = 0u; r < R; r++) {
                 if (first + r < rows) {
                     uint i = push.first[0] + first + r;
-                    float value = residual[n * push.out_stride + i] + acc[r * C + c];
+                    float value = residual[n * push.out_stride + i] + acc[r * C + c], gain_i = gain[i];
+#ifdef LORA
+                    if (LORA_EXTRAS != 0u) {
+                        gain_i += norm_difference(n, i);
+                    }
+#endif
                     residual[n * push.out_stride + i] = value;
-                    xn[n * push.out_stride + i] = value * gain[i];
+                    xn[n * push.out_stride + i] = value * gain_i;
                     squares = fma(value, value, squares);
                 }
             }
@@ -64,4 +82,7 @@ void main()
             ss_out[n * push.parts_out + push.part_first + gl_WorkGroupID.x] = squares;
         }
     }
+#ifdef LORA
+    shrink_by_the_last(gl_WorkGroupID.y * C, C, push.parts_out, push.out_stride / 4u);
+#endif
 }

@@ -26,24 +26,27 @@ uint32_t graft_attention_splits(const struct graft_vk_caps *caps, const struct g
 }
 
 enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct graft_vk_caps *caps,
-                                         const struct graft_attention_shape *shape, uint32_t batch_rows)
+                                         const struct graft_attention_shape *shape, uint32_t batch_rows, bool lora)
 {
     *out = (struct graft_kernel){0};
     struct graft_variant variant = graft_variant_choose(caps, 1);
-    GRAFT_TRY(graft_kernel_name(out, "attention", NULL, variant.kind, sizeof out->push.attention));
+    GRAFT_TRY(graft_kernel_name(out, lora ? "attention_lora" : "attention", NULL, variant.kind, sizeof out->push.attention));
     struct graft_vk_pipeline_params *p = &out->pipeline;
     bool texel = variant.kind == GRAFT_VARIANT_LANE;
     uint32_t workgroup = variant.kind == GRAFT_VARIANT_TEAM ? 32 : caps->subgroup_size;
     uint32_t groups = graft_attention_head_groups(shape), per_kv = shape->n_head / shape->n_head_kv;
     uint32_t splits = graft_attention_splits(caps, shape, batch_rows);
-    p->n_bindings = 7;
+    p->n_bindings = lora ? 12 : 7;
     p->kinds[0] = texel ? GRAFT_VK_TEXEL_F32X4 : GRAFT_VK_STORAGE;
     p->kinds[1] = texel ? GRAFT_VK_TEXEL_U32X4 : GRAFT_VK_STORAGE;
     p->kinds[2] = texel ? GRAFT_VK_TEXEL_U32 : GRAFT_VK_STORAGE;
-    for (uint32_t i = 0; i < 7; i++) {
-        p->access[i] = i < 4 ? GRAFT_VK_READ : i == 4 ? GRAFT_VK_WRITE : GRAFT_VK_READ_WRITE;
+    p->kinds[7] = p->kinds[8] = p->kinds[11] = texel ? GRAFT_VK_TEXEL_U32X4 : GRAFT_VK_STORAGE;
+    for (uint32_t i = 0; i < p->n_bindings; i++) {
+        p->access[i] = i < 4 || i == 7 || i == 8 || i == 11 ? GRAFT_VK_READ
+                       : (i == 4 && !lora) || i == 9 ? GRAFT_VK_WRITE
+                                                     : GRAFT_VK_READ_WRITE;
     }
-    p->n_constants = 7;
+    p->n_constants = lora ? 8 : 7;
     p->constants[0] = workgroup;
     p->constants[1] = (per_kv + groups - 1) / groups;
     p->constants[2] = workgroup < 32 ? 32 / workgroup : 1;
@@ -51,6 +54,7 @@ enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct 
     p->constants[4] = (shape->head_dim / 2 + workgroup - 1) / workgroup;
     p->constants[5] = splits;
     p->constants[6] = shape->kv_f32;
+    p->constants[7] = variant.fold;
     p->required_subgroup_size = variant.subgroup;
     p->full_subgroups = variant.subgroup != 0;
     out->push.attention = (struct graft_attention_push){.n_head = shape->n_head, .n_head_kv = shape->n_head_kv,

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // embed: token rows of the embedding table, and what the first norm needs. Shader: shaders/embed.comp.
+#include <string.h>
+
 #include "runtime/kernels/kernel.h"
 
 enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t type, uint32_t n_embd,
-                                     uint32_t batch_rows)
+                                     uint32_t batch_rows, enum graft_lora_kind lora)
 {
     *out = (struct graft_kernel){0};
     const char *format = graft_kernel_format(type);
@@ -11,18 +13,22 @@ enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graf
         return graft_fail(GRAFT_E_UNSUPPORTED, "weight type %u has no kernel", type);
     }
     struct graft_variant variant = graft_variant_choose(caps, 1);
-    GRAFT_TRY(graft_kernel_name(out, "embed", format, variant.kind, sizeof out->push.embed));
+    GRAFT_TRY(graft_kernel_name(out, lora ? "embed_lora" : "embed", format, variant.kind, sizeof out->push.embed));
     struct graft_vk_pipeline_params *p = &out->pipeline;
     uint32_t workgroup = variant.kind == GRAFT_VARIANT_SUBGROUP ? caps->subgroup_size
                          : variant.kind == GRAFT_VARIANT_TEAM   ? 32
                                                                 : variant.workgroup;
-    p->n_bindings = 6;
+    p->n_bindings = lora ? 11 : 6;
     p->kinds[0] = variant.kind == GRAFT_VARIANT_LANE ? GRAFT_VK_TEXEL_U32 : GRAFT_VK_STORAGE;
-    for (uint32_t i = 0; i < 6; i++) {
-        p->access[i] = i < 3 ? GRAFT_VK_READ : GRAFT_VK_WRITE;
-    }
-    p->n_constants = 1;
+    p->kinds[6] = p->kinds[7] = p->kinds[10] =
+        variant.kind == GRAFT_VARIANT_LANE ? GRAFT_VK_TEXEL_U32X4 : GRAFT_VK_STORAGE;
+    static const enum graft_vk_access access[] = {GRAFT_VK_READ,  GRAFT_VK_READ, GRAFT_VK_READ, GRAFT_VK_WRITE, GRAFT_VK_WRITE,
+                                                  GRAFT_VK_WRITE, GRAFT_VK_READ, GRAFT_VK_READ, GRAFT_VK_WRITE, GRAFT_VK_READ_WRITE, GRAFT_VK_READ};
+    memcpy(p->access, access, sizeof access);
+    p->access[4] = lora ? GRAFT_VK_READ_WRITE : GRAFT_VK_WRITE;
+    p->n_constants = lora ? 2 : 1;
     p->constants[0] = workgroup;
+    p->constants[1] = lora == GRAFT_LORA_EXTRAS;
     p->required_subgroup_size = variant.subgroup;
     p->full_subgroups = variant.subgroup != 0;
     uint32_t subs = n_embd / 32;

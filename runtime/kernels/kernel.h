@@ -11,6 +11,9 @@ enum { GRAFT_MAX_COLS = 8 }; // widest column tile of any variant
 
 enum graft_variant_kind { GRAFT_VARIANT_LANE, GRAFT_VARIANT_TEAM, GRAFT_VARIANT_SUBGROUP };
 
+// Adapters of a batch, as kernels distinguish them: GRAFT_LORA_SOME have A and B only.
+enum graft_lora_kind { GRAFT_LORA_NONE, GRAFT_LORA_SOME, GRAFT_LORA_EXTRAS };
+
 // How a matrix kernel is cut: see shaders/lib/matmul.glsl.
 struct graft_variant {
     enum graft_variant_kind kind;
@@ -19,7 +22,8 @@ struct graft_variant {
     uint32_t rows;      // R: weight rows of a tile (even)
     uint32_t cols;      // C: batch rows of a tile
     uint32_t subgroup;  // required subgroup size, 0 = the driver's choice
-    bool lora;          // adds adapters: set by the caller, never chosen
+    enum graft_lora_kind lora; // adapters to add: set by the caller, never chosen
+    bool fold;          // the kernels that write o's and down's inputs shrink for them, as those in front of qkv and gate always do
 };
 
 // One recorded dispatch, without its buffers.
@@ -53,7 +57,7 @@ enum { GRAFT_QKV_CONSTANT_F32 = 3 };
 // Matrix kernels. type: enum graft_type of the weights. Bindings, in order:
 //   qkv       weights, xn, ss, state, q, kv         residual  weights, in, X, gain, xn, ss
 //   gate_up   weights, xn, ss, h, weights           head      weights, xn, ss, state, logits
-// and with variant->lora behind them: pool, table, t (residual and gate_up: and state).
+// and with variant->lora behind them: pool, table, t, state (residual and gate_up: and the next step's t, counters).
 // push is filled by the caller except groups[] of the segments and part counts; grid: n_groups workgroups in x.
 // Errors: GRAFT_E_UNSUPPORTED (no such format), GRAFT_E_LIMIT (grid larger than the device allows).
 enum graft_matmul_kind { GRAFT_MATMUL_QKV, GRAFT_MATMUL_RESIDUAL, GRAFT_MATMUL_GATE_UP, GRAFT_MATMUL_HEAD };
@@ -61,23 +65,26 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_matmul(struct graft_kernel *out,
                                                        const struct graft_vk_caps *caps, const struct graft_variant *variant,
                                                        uint32_t type, uint32_t n_segments, const uint32_t *segment_rows,
                                                        uint32_t batch_rows);
-// embed: weights, state, gain, X, xn, ss.  parts of SS it writes: out->groups[0].
+// embed: weights, state, gain, X, xn, ss; lora: and pool, table, the next step's t, counters, state.  parts of SS it writes:
+// out->groups[0].
 GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t type,
-                                                      uint32_t n_embd, uint32_t batch_rows);
-// attention: q, kv, kv, state, ao, part, counter.
+                                                      uint32_t n_embd, uint32_t batch_rows,
+                                                      enum graft_lora_kind lora);
+// attention: q, kv, kv, state, ao, part, counter; lora: and pool, table, the next step's t, counters, state.
 struct graft_attention_shape {
     uint32_t n_head, n_head_kv, head_dim, n_ctx; // n_ctx: longest sequence
     bool kv_f32;                                 // keys and values are f32
 };
 GRAFT_MUST_CHECK enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct graft_vk_caps *caps,
-                                                          const struct graft_attention_shape *shape, uint32_t batch_rows);
+                                                          const struct graft_attention_shape *shape, uint32_t batch_rows,
+                                                          bool lora);
 // Splits of the positions, and query-head groups per KV head, that attention uses: sizes of its part and counter buffers.
 uint32_t graft_attention_splits(const struct graft_vk_caps *caps, const struct graft_attention_shape *shape,
                                 uint32_t batch_rows);
 uint32_t graft_attention_head_groups(const struct graft_attention_shape *shape);
-// shrink: pool, input, state, table, t.  n_in: length of the input; n_targets: matrices that share it.
+// shrink: pool, input, state, table, t, state.  n_in: length of the input.
 GRAFT_MUST_CHECK enum graft_status graft_kernel_shrink(struct graft_kernel *out, const struct graft_vk_caps *caps,
-                                                       uint32_t n_in, uint32_t n_targets, uint32_t batch_rows);
+                                                       uint32_t n_in, uint32_t batch_rows);
 // top: logits, top.  Chunks of a row: out->groups[0].
 GRAFT_MUST_CHECK enum graft_status graft_kernel_top(struct graft_kernel *out, const struct graft_vk_caps *caps,
                                                     uint32_t n_vocab, uint32_t n_out);

@@ -5,17 +5,16 @@
 #include "platform/bytes.h"
 #include "runtime/kernels/kernel.h"
 
-// Bindings of each kernel: w = weights, v = input vectors, p = adapter pool, r = read, o = written, x = read and written;
-// lora: what adapters
-// add.
+// Bindings of each kernel: w = weights, v = input vectors, p = adapter data, r = read, o = written, x = read and written;
+// lora: all of them where adapters are added.
 static const struct {
     const char *name;
     const char *bindings, *lora;
 } kinds[] = {
-    [GRAFT_MATMUL_QKV] = {"qkv", "wvrroo", "prv"},
-    [GRAFT_MATMUL_RESIDUAL] = {"residual", "wvxroo", "prvr"},
-    [GRAFT_MATMUL_GATE_UP] = {"gate_up", "wvrow", "prvr"},
-    [GRAFT_MATMUL_HEAD] = {"head", "wvrro", ""},
+    [GRAFT_MATMUL_QKV] = {"qkv", "wvrroo", "wvrrooppvp"},
+    [GRAFT_MATMUL_RESIDUAL] = {"residual", "wvxroo", "wvxrxoppvpox"},
+    [GRAFT_MATMUL_GATE_UP] = {"gate_up", "wvrow", "wvrxwppvpox"},
+    [GRAFT_MATMUL_HEAD] = {"head", "wvrro", "wvrroppvp"},
 };
 
 enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmul_kind kind, const struct graft_vk_caps *caps,
@@ -27,9 +26,9 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
     if (!format) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "weight type %u has no kernel", type);
     }
-    char name[24], bindings[16];
+    char name[24];
+    const char *bindings = variant->lora ? kinds[kind].lora : kinds[kind].bindings;
     snprintf(name, sizeof name, "%s%s", kinds[kind].name, variant->lora ? "_lora" : "");
-    snprintf(bindings, sizeof bindings, "%s%s", kinds[kind].bindings, variant->lora ? kinds[kind].lora : "");
     GRAFT_TRY(graft_kernel_name(out, name, format, variant->kind, sizeof out->push.matmul));
     struct graft_vk_pipeline_params *p = &out->pipeline;
     bool texel = variant->kind == GRAFT_VARIANT_LANE;
@@ -39,10 +38,12 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
                        : *b == 'p' && texel ? GRAFT_VK_TEXEL_U32X4 : GRAFT_VK_STORAGE;
         p->access[i] = *b == 'o' ? GRAFT_VK_WRITE : *b == 'x' ? GRAFT_VK_READ_WRITE : GRAFT_VK_READ;
     }
-    p->n_constants = kind == GRAFT_MATMUL_QKV ? GRAFT_QKV_CONSTANT_F32 + 1 : 3;
+    p->n_constants = variant->lora ? 6 : kind == GRAFT_MATMUL_QKV ? GRAFT_QKV_CONSTANT_F32 + 1 : 3;
     p->constants[0] = variant->workgroup;
     p->constants[1] = variant->rows;
     p->constants[2] = variant->cols;
+    p->constants[4] = variant->lora == GRAFT_LORA_EXTRAS;
+    p->constants[5] = variant->fold;
     p->required_subgroup_size = variant->subgroup;
     p->full_subgroups = variant->subgroup != 0;
 

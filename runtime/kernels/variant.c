@@ -19,6 +19,7 @@ struct graft_variant graft_variant_choose(const struct graft_vk_caps *caps, uint
         v.owners = v.workgroup;
         v.rows = 4;
         v.cols = batch_rows < 4 ? batch_rows : batch_rows < 8 ? 4 : 8;
+        v.fold = true; // a dispatch costs more than what it would share out
     } else if (subgroups) {
         // Four subgroups a workgroup: enough loads in flight, few enough parts for the sums of squares.
         v.kind = GRAFT_VARIANT_SUBGROUP;

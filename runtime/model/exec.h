@@ -47,7 +47,7 @@ struct graft_exec_functions {
     // Write packed adapter bytes into the pool (offset and bytes multiples of 16, inside limits.pool_bytes), and an adapter's
     // table entries
     // [n_layer][GRAFT_LORA_TARGETS][GRAFT_LORA_ENTRY] (see shaders/params.h). Between two batches; visible from the next one
-    // on.
+    // on. The first adapter with more than A and B makes the device record its buckets for such adapters.
     enum graft_status (*adapter_write)(struct graft_exec *exec, uint64_t offset, const void *data, uint64_t bytes);
     enum graft_status (*adapter_table)(struct graft_exec *exec, uint32_t slot, const uint32_t *entries);
     void (*destroy)(struct graft_exec **exec);

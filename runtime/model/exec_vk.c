@@ -5,61 +5,11 @@
 #include <string.h>
 
 #include "platform/bytes.h"
-#include "runtime/model/exec.h"
-#include "runtime/model/lower.h"
-
-enum { MAX_BUCKETS = 16, STATES = 2, MAX_SEGMENTS = 32 };
-
-struct bucket {
-    uint32_t rows, n_segments;
-    struct graft_vk_commands *commands[STATES][MAX_SEGMENTS];
-    struct graft_stage_vk *stages;         // of all segments
-    uint32_t n_stages[MAX_SEGMENTS];       // of each segment
-};
-
-struct exec_vk {
-    struct graft_exec exec; // first
-    struct graft_ctx *ctx;
-    struct graft_vk *vk;
-    const struct graft_plan *plan;
-    struct graft_limits limits;
-    bool timed;
-    struct graft_state_layout layout; // for n_batch rows, the same in every bucket
-    struct graft_weights_vk weights;
-    struct graft_buffers_vk buffers;
-    struct graft_vk_buffer *readback; // of logits, where they are not mapped
-    struct graft_vk_commands *copy[MAX_BUCKETS];
-    struct bucket body[MAX_BUCKETS], adapted[MAX_BUCKETS], head[MAX_BUCKETS]; // adapted: bodies for batches with adapters
-    uint32_t n_body, n_head;
-    struct graft_vk_pipeline **pipelines;
-    uint32_t n_pipelines, pipelines_capacity, max_dispatches;
-    uint32_t chunks;  // of TOP
-    uint32_t state;   // to be written next
-    uint32_t n_out;   // of the last batch
-    bool has_logits;  // of the last batch
-    bool had_adapters; // of the last batch
-};
+#include "runtime/model/exec_vk.h"
 
 static struct exec_vk *self_of(struct graft_exec *exec)
 {
     return (struct exec_vk *)exec;
-}
-
-// Powers of two up to `most`, and `most` itself.
-static uint32_t buckets(uint32_t most, uint32_t rows[MAX_BUCKETS])
-{
-    uint32_t n = 0;
-    for (uint32_t r = 1; r < most && n < MAX_BUCKETS - 1; r *= 2) {
-        rows[n++] = r;
-    }
-    rows[n++] = most;
-    return n;
-}
-
-// Buffers have room for the rows that a column tile may touch beyond the batch.
-static uint32_t whole_tiles(uint32_t rows)
-{
-    return (rows + GRAFT_MAX_COLS - 1) / GRAFT_MAX_COLS * GRAFT_MAX_COLS;
 }
 
 static uint32_t bucket_of(const struct bucket *list, uint32_t n, uint32_t rows)
@@ -69,134 +19,6 @@ static uint32_t bucket_of(const struct bucket *list, uint32_t n, uint32_t rows)
         i++;
     }
     return i;
-}
-
-// Bytes of every buffer that depends on shape and limits.
-struct buffer_bytes {
-    uint64_t x, ss, q, h, part, counter, logits, top, kv, state, table, lora_t;
-    bool overflow;
-};
-
-static struct buffer_bytes measure(const struct graft_plan *plan, const struct graft_limits *limits,
-                                   const struct graft_vk_caps *caps)
-{
-    const struct graft_config *c = &plan->source->config;
-    struct graft_attention_shape shape = {c->n_head, c->n_head_kv, c->head_dim, limits->table_pages * GRAFT_PAGE_TOKENS,
-                                          limits->kv_f32};
-    uint64_t n = whole_tiles(limits->n_batch), out = whole_tiles(limits->n_out);
-    struct graft_state_layout layout;
-    struct buffer_bytes b = {0};
-    b.x = n * c->n_embd * 4;
-    b.ss = n * graft_lower_max_parts(plan, caps) * 4;
-    b.q = n * c->n_head * c->head_dim * 4;
-    b.h = n * c->n_ff * 4;
-    uint32_t rows[MAX_BUCKETS], n_buckets = buckets(limits->n_batch, rows);
-    for (uint32_t i = 0; i < n_buckets; i++) {
-        uint64_t splits = graft_attention_splits(caps, &shape, rows[i]);
-        uint64_t part = splits > 1 ? (uint64_t)rows[i] * c->n_head * splits * (c->head_dim + 2) * 4 : 16;
-        b.part = part > b.part ? part : b.part;
-    }
-    b.counter = n * c->n_head_kv * graft_attention_head_groups(&shape) * 4;
-    b.logits = out * c->n_vocab * 4;
-    b.top = out * graft_lower_top_chunks(plan, caps) * GRAFT_TOP_K * 8;
-    b.state = graft_state_words(c, limits, (uint32_t)n, &layout) * 4ull;
-    b.table = (uint64_t)limits->n_slots * c->n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY * 4;
-    b.lora_t = limits->n_slots ? n * GRAFT_LORA_PAIRS * GRAFT_LORA_STAGE * GRAFT_LORA_RANK * 4 : 0;
-    uint64_t per_page = 2ull * c->n_head_kv * GRAFT_PAGE_TOKENS * c->head_dim * (limits->kv_f32 ? 4 : 2);
-    b.overflow = !graft_mul_u64(per_page, limits->n_pages, &b.kv) || b.kv > UINT32_MAX;
-    return b;
-}
-
-// Whole rows of logits are read through mapped memory: directly where memory is unified, through a copy elsewhere.
-static bool logits_mapped(const struct graft_vk_caps *caps)
-{
-    return caps->unified;
-}
-
-void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_limits *limits, const struct graft_vk_caps *caps,
-                            enum graft_weights_mode weights, uint64_t bytes[GRAFT_MEM_CLASSES], uint64_t *mapped_bytes)
-{
-    static const struct graft_vk_caps unknown = {
-        .kind = GRAFT_VK_DISCRETE,
-        .subgroup_size = 32,
-        .subgroup_arithmetic = true,
-        .subgroup_shuffle = true,
-        .max_invocations = 1024,
-        .max_shared_bytes = 32768,
-        .max_group_count = {UINT32_MAX, 65535, 65535},
-        .max_storage_bytes = UINT32_MAX,
-        .max_allocation_bytes = UINT32_MAX,
-        .storage_alignment = 256,
-        .texel_alignment = 256,
-    };
-    caps = caps ? caps : &unknown;
-    const struct graft_source *source = plan->source;
-    bool mapped = graft_weights_vk_would_map(caps, weights, source->base_bytes);
-    uint64_t matrices, gains;
-    graft_weights_vk_bytes(source, mapped, &matrices, &gains);
-    struct buffer_bytes b = measure(plan, limits, caps);
-    *mapped_bytes = mapped ? source->base_bytes : 0;
-    bytes[GRAFT_MEM_WEIGHTS] += matrices + gains;
-    bytes[GRAFT_MEM_KV] += b.kv * source->config.n_layer;
-    bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + 2 * b.q + b.h + b.part + b.counter + b.logits * (logits_mapped(caps) ? 1 : 2) +
-                                b.top + STATES * b.state + b.lora_t;
-    bytes[GRAFT_MEM_ADAPTERS] += limits->n_slots ? limits->pool_bytes + b.table : 0;
-    uint32_t rows[MAX_BUCKETS];
-    uint64_t recordings = STATES * (buckets(limits->n_batch, rows) * (limits->n_slots ? 2 : 1) + buckets(limits->n_out, rows));
-    uint64_t dispatches = graft_lower_max_dispatches(plan, caps);
-    bytes[GRAFT_MEM_HOST] += recordings * dispatches * sizeof(struct graft_vk_pipeline *) +
-                             recordings / STATES * dispatches * sizeof(struct graft_stage_vk);
-}
-
-static enum graft_status take_buffers(struct exec_vk *e)
-{
-    const struct graft_vk_caps *caps = graft_vk_caps(e->vk);
-    struct graft_buffers_vk *b = &e->buffers;
-    struct buffer_bytes bytes = measure(e->plan, &e->limits, caps);
-    if (bytes.overflow) {
-        return graft_fail(GRAFT_E_LIMIT, "the KV cache of one layer would exceed 4 GiB: %u pages of %u tokens",
-                          e->limits.n_pages, GRAFT_PAGE_TOKENS);
-    }
-    const struct {
-        struct graft_vk_buffer **buffer;
-        uint64_t bytes;
-        enum graft_vk_memory where;
-        const char *what;
-    } list[] = {
-        {&b->x, bytes.x, GRAFT_VK_DEVICE, "residual stream"},
-        {&b->xn, bytes.x, GRAFT_VK_DEVICE, "normed stream"},
-        {&b->ss, bytes.ss, GRAFT_VK_DEVICE, "sums of squares"},
-        {&b->q, bytes.q, GRAFT_VK_DEVICE, "queries"},
-        {&b->ao, bytes.q, GRAFT_VK_DEVICE, "attention output"},
-        {&b->h, bytes.h, GRAFT_VK_DEVICE, "feed-forward"},
-        {&b->part, bytes.part, GRAFT_VK_DEVICE, "attention splits"},
-        {&b->counter, bytes.counter, GRAFT_VK_DEVICE, "attention counters"},
-        {&b->logits, bytes.logits, logits_mapped(caps) ? GRAFT_VK_READBACK : GRAFT_VK_DEVICE, "logits"},
-        {&b->top, bytes.top, GRAFT_VK_READBACK, "candidates"},
-        {&b->state[0], bytes.state, GRAFT_VK_HOST_SEEN, "state"},
-        {&b->state[1], bytes.state, GRAFT_VK_HOST_SEEN, "state"},
-    };
-    for (uint32_t i = 0; i < sizeof list / sizeof *list; i++) {
-        GRAFT_TRY(graft_vk_buffer_create(e->vk, list[i].buffer, list[i].bytes, list[i].where, GRAFT_MEM_SCRATCH, list[i].what));
-    }
-    if (!logits_mapped(caps)) {
-        GRAFT_TRY(graft_vk_buffer_create(e->vk, &e->readback, bytes.logits, GRAFT_VK_READBACK, GRAFT_MEM_SCRATCH,
-                                         "logits on the host"));
-    }
-    if (e->limits.n_slots) {
-        GRAFT_TRY(
-            graft_vk_buffer_create(e->vk, &b->pool, e->limits.pool_bytes, GRAFT_VK_DEVICE, GRAFT_MEM_ADAPTERS, "adapter pool"));
-        GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->table, bytes.table, GRAFT_VK_DEVICE, GRAFT_MEM_ADAPTERS, "adapter table"));
-        GRAFT_TRY(
-            graft_vk_buffer_create(e->vk, &b->lora_t, bytes.lora_t, GRAFT_VK_DEVICE, GRAFT_MEM_SCRATCH, "adapter activations"));
-    }
-    uint32_t n_layer = e->plan->source->config.n_layer;
-    GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &b->kv, n_layer, "KV buffers"));
-    for (uint32_t l = 0; l < n_layer; l++) {
-        GRAFT_TRY(
-            graft_vk_buffer_create(e->vk, &b->kv[l], bytes.kv, GRAFT_VK_DEVICE, GRAFT_MEM_KV, "a layer's keys and values"));
-    }
-    return GRAFT_OK;
 }
 
 static struct graft_lowering lowering(struct exec_vk *e, uint32_t rows, uint32_t state)
@@ -221,7 +43,7 @@ static struct graft_lowering lowering(struct exec_vk *e, uint32_t rows, uint32_t
 
 // Record steps into n_segments recordings of about as many steps each, at out[0 ..]. stages, n_stages may be NULL.
 static enum graft_status record(struct exec_vk *e, const struct graft_step *steps, uint32_t n_steps, uint32_t rows,
-                                uint32_t state, uint32_t n_segments, bool lora, struct graft_stage_vk *stages,
+                                uint32_t state, uint32_t n_segments, enum graft_lora_kind lora, struct graft_stage_vk *stages,
                                 uint32_t *n_stages, struct graft_vk_commands **out)
 {
     struct graft_lowering lo = lowering(e, rows, state);
@@ -267,7 +89,8 @@ static uint32_t segments(const struct exec_vk *e, uint32_t rows)
 }
 
 // One bucket for both state buffers.
-static enum graft_status record_bucket(struct exec_vk *e, struct bucket *bucket, bool head, bool lora)
+static enum graft_status record_bucket(struct exec_vk *e, struct bucket *bucket, bool head,
+                                       enum graft_lora_kind lora)
 {
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &bucket->stages, e->max_dispatches, "stages of a recording"));
     for (uint32_t state = 0; state < STATES; state++) {
@@ -278,36 +101,56 @@ static enum graft_status record_bucket(struct exec_vk *e, struct bucket *bucket,
     return GRAFT_OK;
 }
 
-static enum graft_status record_buckets(struct exec_vk *e)
+static void destroy_bucket(struct graft_ctx *ctx, struct bucket *bucket)
+{
+    for (uint32_t i = 0; i < STATES * MAX_SEGMENTS; i++) {
+        graft_vk_commands_destroy(&bucket->commands[i / MAX_SEGMENTS][i % MAX_SEGMENTS]);
+    }
+    GRAFT_FREE(ctx, &bucket->stages);
+}
+
+// All buckets for one kind of adapters. After a failure none of them is there.
+static enum graft_status record_kind(struct exec_vk *e, enum graft_lora_kind lora)
 {
     uint32_t rows[MAX_BUCKETS];
-    e->n_body = buckets(e->limits.n_batch, rows);
-    for (uint32_t i = 0; i < e->n_body; i++) {
-        e->body[i].rows = rows[i];
-        e->body[i].n_segments = segments(e, rows[i]);
-        e->adapted[i].rows = rows[i];
-        e->adapted[i].n_segments = e->body[i].n_segments;
+    enum graft_status status = GRAFT_OK;
+    (void)graft_exec_vk_buckets(e->limits.n_batch, rows);
+    for (uint32_t i = 0; i < e->n_body && status == GRAFT_OK; i++) {
+        e->body[lora][i].rows = rows[i];
+        e->body[lora][i].n_segments = segments(e, rows[i]);
+        status = record_bucket(e, &e->body[lora][i], false, lora);
     }
-    e->n_head = buckets(e->limits.n_out, rows);
-    for (uint32_t i = 0; i < e->n_head; i++) {
-        e->head[i].rows = rows[i];
-        e->head[i].n_segments = 1;
+    (void)graft_exec_vk_buckets(e->limits.n_out, rows);
+    for (uint32_t i = 0; i < e->n_head && lora != GRAFT_LORA_SOME && status == GRAFT_OK; i++) { // those do not change the head
+        e->head[lora][i].rows = rows[i];
+        e->head[lora][i].n_segments = 1;
+        status = record_bucket(e, &e->head[lora][i], true, lora);
     }
+    for (uint32_t i = 0; i < MAX_BUCKETS && status != GRAFT_OK; i++) {
+        destroy_bucket(e->ctx, &e->body[lora][i]);
+        destroy_bucket(e->ctx, &e->head[lora][i]);
+    }
+    e->has_extras = lora == GRAFT_LORA_EXTRAS && status == GRAFT_OK;
+    return status;
+}
+
+static enum graft_status record_buckets(struct exec_vk *e)
+{
+    uint32_t head_rows[MAX_BUCKETS];
+    e->n_body = graft_exec_vk_buckets(e->limits.n_batch, head_rows);
     e->max_dispatches = graft_lower_max_dispatches(e->plan, graft_vk_caps(e->vk));
-    uint32_t n_adapted = e->limits.n_slots ? e->n_body : 0;
+    e->n_head = graft_exec_vk_buckets(e->limits.n_out, head_rows);
+    uint32_t kinds = e->limits.n_slots ? LORA_KINDS : 1;
     // the last for peek
-    e->pipelines_capacity = (e->n_body + n_adapted + e->n_head) * STATES * e->max_dispatches + e->max_dispatches;
+    e->pipelines_capacity = (e->n_body + e->n_head) * kinds * STATES * e->max_dispatches + e->max_dispatches;
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &e->pipelines, e->pipelines_capacity, "pipelines of recordings"));
-    for (uint32_t i = 0; i < e->n_body; i++) {
-        GRAFT_TRY(record_bucket(e, &e->body[i], false, false));
-        if (n_adapted) {
-            GRAFT_TRY(record_bucket(e, &e->adapted[i], false, true));
-        }
+    GRAFT_TRY(record_kind(e, GRAFT_LORA_NONE));
+    if (e->limits.n_slots) {
+        GRAFT_TRY(record_kind(e, GRAFT_LORA_SOME)); // GRAFT_LORA_EXTRAS when the first such adapter is loaded
     }
     for (uint32_t i = 0; i < e->n_head; i++) {
-        GRAFT_TRY(record_bucket(e, &e->head[i], true, false));
         if (e->readback) {
-            uint64_t bytes = (uint64_t)e->head[i].rows * e->plan->source->config.n_vocab * 4;
+            uint64_t bytes = (uint64_t)head_rows[i] * e->plan->source->config.n_vocab * 4;
             GRAFT_TRY(graft_vk_commands_create(e->vk, &e->copy[i], 1, false));
             GRAFT_TRY(graft_vk_copy(e->copy[i], e->buffers.logits, 0, e->readback, 0, bytes));
             GRAFT_TRY(graft_vk_commands_end(e->copy[i]));
@@ -316,22 +159,33 @@ static enum graft_status record_buckets(struct exec_vk *e)
     return GRAFT_OK;
 }
 
-static bool has_adapters(const struct graft_exec_batch *batch)
+// What the adapters of the batch's rows ask for. *head: an adapter of a row whose logits are wanted changes the head.
+static enum graft_lora_kind adapters_of(const struct exec_vk *e, const struct graft_exec_batch *batch, bool *head)
 {
+    bool any = false;
+    uint8_t kinds = 0, head_kinds = 0;
     for (uint32_t i = 0; i < batch->n_rows; i++) {
-        if (batch->rows[i].n_pairs) {
-            return true;
+        for (uint32_t k = 0; k < batch->rows[i].n_pairs && e->limits.n_slots; k++) {
+            kinds |= e->slot_kinds[batch->rows[i].pairs[k].slot];
+        }
+        any = any || batch->rows[i].n_pairs;
+    }
+    for (uint32_t o = 0; o < batch->n_out; o++) {
+        const struct graft_exec_row *row = &batch->rows[batch->out[o]];
+        for (uint32_t k = 0; k < row->n_pairs && e->limits.n_slots; k++) {
+            head_kinds |= e->slot_kinds[row->pairs[k].slot];
         }
     }
-    return false;
+    *head = head_kinds & SLOT_HEAD;
+    return !any ? GRAFT_LORA_NONE : kinds & SLOT_EXTRAS ? GRAFT_LORA_EXTRAS : GRAFT_LORA_SOME;
 }
 
 static enum graft_status run(struct graft_exec *exec, const struct graft_exec_batch *batch)
 {
     struct exec_vk *e = self_of(exec);
-    bool lora = has_adapters(batch);
-    uint32_t which = bucket_of(e->body, e->n_body, batch->n_rows);
-    struct bucket *body = lora ? &e->adapted[which] : &e->body[which];
+    bool adapted_head;
+    enum graft_lora_kind lora = adapters_of(e, batch, &adapted_head);
+    struct bucket *body = &e->body[lora][bucket_of(e->body[0], e->n_body, batch->n_rows)];
     if (lora && !e->limits.n_slots) {
         return graft_fail(GRAFT_E_ARGUMENT, "the model was opened without room for adapters");
     }
@@ -343,8 +197,8 @@ static enum graft_status run(struct graft_exec *exec, const struct graft_exec_ba
     }
     list[n++] = body->commands[state][body->n_segments - 1];
     if (batch->n_out) {
-        uint32_t head = bucket_of(e->head, e->n_head, batch->n_out);
-        list[n++] = e->head[head].commands[state][0];
+        uint32_t head = bucket_of(e->head[0], e->n_head, batch->n_out);
+        list[n++] = e->head[adapted_head ? GRAFT_LORA_EXTRAS : GRAFT_LORA_NONE][head].commands[state][0];
         if (batch->logits && e->readback) {
             list[n++] = e->copy[head];
         }
@@ -354,7 +208,7 @@ static enum graft_status run(struct graft_exec *exec, const struct graft_exec_ba
     e->state = (state + 1) % STATES;
     e->n_out = batch->n_out;
     e->has_logits = batch->logits;
-    e->had_adapters = lora;
+    e->lora = lora;
     return GRAFT_OK;
 }
 
@@ -428,8 +282,7 @@ static enum graft_status stages_of(struct exec_vk *e, struct graft_vk_commands *
 static enum graft_status stages(struct graft_exec *exec, uint32_t n_rows, struct graft_stage *out, uint32_t *count)
 {
     struct exec_vk *e = self_of(exec);
-    uint32_t which = bucket_of(e->body, e->n_body, n_rows);
-    const struct bucket *body = e->had_adapters ? &e->adapted[which] : &e->body[which], *head = &e->head[0];
+    const struct bucket *body = &e->body[e->lora][bucket_of(e->body[0], e->n_body, n_rows)], *head = &e->head[0][0];
     uint32_t n = 0, first = 0, capacity = *count;
     uint32_t last = (e->state + STATES - 1) % STATES; // the recording that ran last
     for (uint32_t s = 0; s < body->n_segments; s++) {
@@ -457,10 +310,11 @@ static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_b
     };
     struct graft_vk_commands *commands = NULL;
     float *parts = NULL;
-    uint32_t rows = e->body[bucket_of(e->body, e->n_body, batch->n_rows)].rows, taken = e->n_pipelines;
+    uint32_t rows = e->body[0][bucket_of(e->body[0], e->n_body, batch->n_rows)].rows, taken = e->n_pipelines;
     enum graft_status status;
+    bool head;
     graft_state_fill(c, &e->limits, &e->layout, rows, batch, b->state[0]->mapped);
-    GRAFT_TRY_OUT(record(e, e->plan->body, n_steps, rows, 0, 1, has_adapters(batch), NULL, NULL, &commands), status, out);
+    GRAFT_TRY_OUT(record(e, e->plan->body, n_steps, rows, 0, 1, adapters_of(e, batch, &head), NULL, NULL, &commands), status, out);
     GRAFT_TRY_OUT(graft_vk_submit(e->vk, &commands, 1), status, out);
     GRAFT_TRY_OUT(graft_vk_wait(e->vk), status, out);
     if (buffer != GRAFT_BUFFER_SS) {
@@ -473,7 +327,7 @@ static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_b
         goto out;
     }
     struct graft_kernel embed;
-    GRAFT_TRY_OUT(graft_kernel_embed(&embed, graft_vk_caps(e->vk), e->plan->source->embd.type, c->n_embd, 1), status, out);
+    GRAFT_TRY_OUT(graft_kernel_embed(&embed, graft_vk_caps(e->vk), e->plan->source->embd.type, c->n_embd, 1, GRAFT_LORA_NONE), status, out);
     bool residual = false;
     for (uint32_t i = 0; i < n_steps; i++) {
         residual = residual || e->plan->body[i].kind == GRAFT_STEP_RESIDUAL;
@@ -507,6 +361,18 @@ static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, c
 {
     struct exec_vk *e = self_of(exec);
     uint64_t bytes = (uint64_t)e->plan->source->config.n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY * 4;
+    uint8_t kinds = 0;
+    for (uint32_t i = 0; i < bytes / 4; i += GRAFT_LORA_ENTRY) {
+        uint32_t target = i / GRAFT_LORA_ENTRY % GRAFT_LORA_TARGETS;
+        const uint32_t *entry = entries + i;
+        bool there = entry[GRAFT_LORA_A] || entry[GRAFT_LORA_B] || entry[GRAFT_LORA_BIAS];
+        bool extras = target >= GRAFT_LORA_EMBED || entry[GRAFT_LORA_DORA] || entry[GRAFT_LORA_BIAS];
+        kinds |= there && target == GRAFT_LORA_HEAD ? SLOT_HEAD : there && extras ? SLOT_EXTRAS : 0;
+    }
+    if (kinds && !e->has_extras) {
+        GRAFT_TRY(record_kind(e, GRAFT_LORA_EXTRAS));
+    }
+    e->slot_kinds[slot] = kinds;
     GRAFT_TRY(graft_vk_upload(e->vk, e->buffers.table, slot * bytes, entries, bytes));
     return graft_vk_upload_end(e->vk);
 }
@@ -518,34 +384,19 @@ static void destroy(struct graft_exec **exec)
     }
     struct exec_vk *e = self_of(*exec);
     struct graft_ctx *ctx = e->ctx;
+    for (uint32_t i = 0; i < LORA_KINDS * MAX_BUCKETS; i++) {
+        destroy_bucket(ctx, &e->body[i / MAX_BUCKETS][i % MAX_BUCKETS]);
+        destroy_bucket(ctx, &e->head[i / MAX_BUCKETS][i % MAX_BUCKETS]);
+    }
     for (uint32_t i = 0; i < MAX_BUCKETS; i++) {
-        for (uint32_t s = 0; s < STATES; s++) {
-            for (uint32_t k = 0; k < MAX_SEGMENTS; k++) {
-                graft_vk_commands_destroy(&e->body[i].commands[s][k]);
-                graft_vk_commands_destroy(&e->adapted[i].commands[s][k]);
-            }
-            graft_vk_commands_destroy(&e->head[i].commands[s][0]);
-        }
         graft_vk_commands_destroy(&e->copy[i]);
-        GRAFT_FREE(ctx, &e->body[i].stages);
-        GRAFT_FREE(ctx, &e->head[i].stages);
-        GRAFT_FREE(ctx, &e->adapted[i].stages);
     }
     while (e->n_pipelines > 0) {
         graft_vk_pipeline_put(e->vk, &e->pipelines[--e->n_pipelines]);
     }
     GRAFT_FREE(ctx, &e->pipelines);
-    struct graft_buffers_vk *b = &e->buffers;
-    struct graft_vk_buffer **list[] = {&b->x,        &b->xn,      &b->ss,     &b->q,     &b->ao,       &b->h,
-                                       &b->part,     &b->counter, &b->logits, &b->top,   &b->state[0], &b->state[1],
-                                       &e->readback, &b->pool,    &b->table,  &b->lora_t};
-    for (uint32_t i = 0; i < sizeof list / sizeof *list; i++) {
-        graft_vk_buffer_destroy(list[i]);
-    }
-    for (uint32_t l = 0; b->kv && l < e->plan->source->config.n_layer; l++) {
-        graft_vk_buffer_destroy(&b->kv[l]);
-    }
-    GRAFT_FREE(ctx, &b->kv);
+    graft_exec_vk_free_buffers(e);
+    GRAFT_FREE(ctx, &e->slot_kinds);
     graft_weights_vk_destroy(&e->weights, ctx);
     GRAFT_FREE(ctx, &e);
     *exec = NULL;
@@ -578,7 +429,8 @@ enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk 
     enum graft_status status;
     GRAFT_TRY_OUT(graft_weights_vk_create(&e->weights, vk, params), status, fail);
     e->exec.imported = e->weights.mapping != NULL;
-    GRAFT_TRY_OUT(take_buffers(e), status, fail);
+    GRAFT_TRY_OUT(graft_exec_vk_take_buffers(e), status, fail);
+    GRAFT_TRY_OUT(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &e->slot_kinds, e->limits.n_slots, "the adapters' list"), status, fail);
     GRAFT_TRY_OUT(record_buckets(e), status, fail);
     *out = made;
     return GRAFT_OK;

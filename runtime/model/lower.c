@@ -74,41 +74,62 @@ static void fill_common(const struct graft_lowering *lo, struct graft_matmul_pus
     push->state_rope = lo->layout.rope;
 }
 
-// What adapters add to a matrix kernel: its variant and push constants, and the bindings behind its own (qkv has the state
-// already).
-static void add_lora(const struct graft_lowering *lo, const struct graft_step *step, uint32_t target,
-                     struct graft_matmul_push *push, struct graft_vk_bind *binds, bool state)
+// Adapters. T goes to and fro between two buffers: lora_t[0] is for what reads XN, lora_t[1] for what reads AO or H, so that a
+// step may write the next one's while it reads its own.
+enum { T_OF_XN, T_OF_OTHERS };
+
+static uint32_t entry_of(uint32_t layer, uint32_t target)
 {
+    return layer * GRAFT_LORA_TARGETS + target;
+}
+
+static struct graft_lora_push lora_push(const struct graft_lowering *lo, uint32_t entry)
+{
+    return (struct graft_lora_push){.stride = lo->plan->source->config.n_layer * GRAFT_LORA_TARGETS, .entry = entry};
+}
+
+// The kernel's last workgroup shrinks for n targets from `entry` on.
+static void fold(struct graft_lora_push *push, uint32_t entry, uint32_t n)
+{
+    push->next = entry | n << GRAFT_LORA_NEXT_SHIFT;
+}
+
+// Bindings behind a kernel's own: pool and table; in: T to read (which, -1: none) and the state; out: T to write, the counters,
+// and the state if it is not there yet.
+static void bind_lora(const struct graft_lowering *lo, struct graft_vk_bind *binds, int in, int out)
+{
+    const struct graft_buffers_vk *b = lo->buffers;
+    uint32_t n = 0;
     if (!lo->lora) {
         return;
     }
-    push->lora_layer = step->layer;
-    push->lora_n_layer = lo->plan->source->config.n_layer;
-    push->lora_target = target;
-    binds[0] = whole(lo->buffers->pool);
-    binds[1] = whole(lo->buffers->table);
-    binds[2] = whole(lo->buffers->lora_t);
-    if (state) {
-        binds[3] = whole(lo->buffers->state[lo->state]);
+    binds[n++] = whole(b->pool);
+    binds[n++] = whole(b->table);
+    if (in >= 0) {
+        binds[n++] = whole(b->lora_t[in]);
+        binds[n++] = whole(b->state[lo->state]);
+    }
+    if (out >= 0) {
+        binds[n++] = whole(b->lora_t[out]);
+        binds[n++] = whole(b->lora_count);
+    }
+    if (in < 0) {
+        binds[n++] = whole(b->state[lo->state]);
     }
 }
 
-// The dispatch in front of a step whose rows may have adapters: T = A x for the targets that share `input`.
+// The shrink of a target as a dispatch of its own, in front of the step that reads `input`.
 static enum graft_status lower_shrink(struct graft_lowering *lo, const struct graft_step *step,
-                                      const struct graft_vk_buffer *input, uint32_t n_in, uint32_t target, uint32_t n_targets)
+                                      const struct graft_vk_buffer *input, uint32_t n_in, uint32_t entry, int t)
 {
-    if (!lo->lora) {
-        return GRAFT_OK;
-    }
     const struct graft_buffers_vk *b = lo->buffers;
     struct graft_kernel kernel;
-    GRAFT_TRY(graft_kernel_shrink(&kernel, lo->caps, n_in, n_targets, lo->rows));
+    GRAFT_TRY(graft_kernel_shrink(&kernel, lo->caps, n_in, lo->rows));
     kernel.push.shrink.state_rows = lo->layout.rows;
-    kernel.push.shrink.lora_layer = step->layer;
-    kernel.push.shrink.lora_n_layer = lo->plan->source->config.n_layer;
-    kernel.push.shrink.lora_target = target;
+    kernel.push.shrink.state_out = step->kind == GRAFT_STEP_HEAD ? lo->layout.outs : 0;
+    kernel.push.shrink.lora = lora_push(lo, entry);
     struct graft_vk_bind binds[] = {whole(b->pool), whole(input), whole(b->state[lo->state]), whole(b->table),
-                                    whole(b->lora_t)};
+                                    whole(b->lora_t[t]), whole(b->state[lo->state])};
     return record(lo, &kernel, binds, step->name, 0);
 }
 
@@ -140,15 +161,19 @@ static enum graft_status lower_embed(struct graft_lowering *lo, const struct gra
     for (uint32_t first = 0; first < w->n_out; first += rows) {
         uint32_t count = w->n_out - first < rows ? w->n_out - first : rows;
         struct graft_kernel kernel;
-        GRAFT_TRY(graft_kernel_embed(&kernel, lo->caps, w->type, w->n_in, lo->rows));
+        GRAFT_TRY(graft_kernel_embed(&kernel, lo->caps, w->type, w->n_in, lo->rows, lo->lora));
         struct graft_embed_push *push = &kernel.push.embed;
-        struct graft_vk_bind binds[] = {
+        struct graft_vk_bind binds[11] = {
             window(lo, place.buffer, place.offset + first * w->row_bytes, count * w->row_bytes, &push->base),
             whole(b->state[lo->state]),
             {lo->weights->gains, 0, lo->weights->gains->bytes},
             whole(b->x), whole(b->xn), whole(b->ss),
         };
         // Layer 0's attention norm is the first gain.
+        bind_lora(lo, binds + 6, -1, T_OF_XN);
+        push->lora = lora_push(lo, entry_of(0, GRAFT_LORA_EMBED));
+        push->lora.norm = entry_of(0, GRAFT_LORA_ATTN_NORM);
+        fold(&push->lora, entry_of(0, GRAFT_TARGET_Q), 3);
         push->row_bytes = (uint32_t)w->row_bytes;
         push->first = first;
         push->count = count;
@@ -203,7 +228,7 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
         struct graft_matmul_push *push = &kernel.push.matmul;
         fill_common(lo, push, step->weight[from]);
         uint32_t delta;
-        struct graft_vk_bind binds[9] = {
+        struct graft_vk_bind binds[10] = {
             window(lo, places[from].buffer, begin, end - begin, &delta),
             whole(b->xn),
             whole(b->ss),
@@ -211,7 +236,8 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
             whole(b->q),
             whole(b->kv[step->layer]),
         };
-        add_lora(lo, step, GRAFT_TARGET_Q, push, binds + 6, false);
+        bind_lora(lo, binds + 6, T_OF_XN, -1);
+        push->lora = lora_push(lo, entry_of(step->layer, GRAFT_TARGET_Q));
         uint64_t bytes = 0;
         for (uint32_t i = from; i < to; i++) {
             push->base[i - from] = delta + (to - from > 1 ? (uint32_t)(places[i].offset - begin) : 0);
@@ -232,7 +258,6 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
 
 static enum graft_status lower_qkv(struct graft_lowering *lo, const struct graft_step *step)
 {
-    GRAFT_TRY(lower_shrink(lo, step, lo->buffers->xn, step->weight[0]->n_in, GRAFT_TARGET_Q, 3));
     uint32_t from = 0;
     while (from < 3) { // neighbours of one type share a dispatch; q, k in one type and v in another is common
         uint32_t to = from + 1;
@@ -252,13 +277,18 @@ static enum graft_status lower_attention(struct graft_lowering *lo, const struct
     struct graft_attention_shape shape = {config->n_head, config->n_head_kv, config->head_dim,
                                           lo->limits->table_pages * GRAFT_PAGE_TOKENS, lo->limits->kv_f32};
     struct graft_kernel kernel;
-    GRAFT_TRY(graft_kernel_attention(&kernel, lo->caps, &shape, lo->rows));
+    GRAFT_TRY(graft_kernel_attention(&kernel, lo->caps, &shape, lo->rows, lo->lora));
     kernel.push.attention.v_quads = (uint32_t)(b->kv[step->layer]->bytes / 32);
     kernel.push.attention.state_rows = lo->layout.rows;
     kernel.push.attention.state_tables = lo->layout.tables;
-    struct graft_vk_bind binds[] = {
+    struct graft_vk_bind binds[12] = {
         whole(b->q),    whole(b->kv[step->layer]), whole(b->kv[step->layer]), whole(b->state[lo->state]), whole(b->ao),
         whole(b->part), whole(b->counter)};
+    bind_lora(lo, binds + 7, -1, T_OF_OTHERS);
+    kernel.push.attention.lora = lora_push(lo, 0);
+    if (graft_variant_choose(lo->caps, lo->rows).fold) {
+        fold(&kernel.push.attention.lora, entry_of(step->layer, GRAFT_TARGET_O), 1);
+    }
     return record(lo, &kernel, binds, step->name, 0);
 }
 
@@ -270,10 +300,13 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
     bool head = step->kind == GRAFT_STEP_HEAD;
     struct graft_place place = graft_weights_vk_find(lo->weights, w);
     struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
-    variant.lora = lo->lora && !head;
-    uint32_t target = step->from_ff ? GRAFT_TARGET_DOWN : GRAFT_TARGET_O;
-    if (!head) {
-        GRAFT_TRY(lower_shrink(lo, step, step->from_ff ? b->h : b->ao, w->n_in, target, 1));
+    variant.lora = lo->lora;
+    uint32_t entry = entry_of(step->layer, head ? GRAFT_LORA_HEAD : step->from_ff ? GRAFT_TARGET_DOWN : GRAFT_TARGET_O);
+    bool last = step->layer + 1 == lo->plan->source->config.n_layer;
+    if (lo->lora && head) {
+        GRAFT_TRY(lower_shrink(lo, step, b->xn, w->n_in, entry, T_OF_XN));
+    } else if (lo->lora && !variant.fold) {
+        GRAFT_TRY(lower_shrink(lo, step, step->from_ff ? b->h : b->ao, w->n_in, entry, T_OF_OTHERS));
     }
     uint32_t rows = window_rows(lo, &variant, w), covered = graft_variant_rows(&variant);
     if (!rows) {
@@ -292,8 +325,8 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
         push->parts_out = graft_lower_residual_parts(lo->plan, lo->caps);
         struct graft_vk_bind matrix =
             window(lo, place.buffer, place.offset + first * w->row_bytes, count * w->row_bytes, &push->base[0]);
-        struct graft_vk_bind head_binds[] = {matrix, whole(b->xn), whole(b->ss), whole(b->state[lo->state]), whole(b->logits)};
-        struct graft_vk_bind residual_binds[10] = {
+        struct graft_vk_bind head_binds[9] = {matrix, whole(b->xn), whole(b->ss), whole(b->state[lo->state]), whole(b->logits)};
+        struct graft_vk_bind residual_binds[12] = {
             matrix,
             whole(step->from_ff ? b->h : b->ao),
             whole(b->x),
@@ -302,8 +335,17 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
             whole(b->xn),
             whole(b->ss),
         };
-        if (!head) {
-            add_lora(lo, step, target, push, residual_binds + 6, true);
+        push->lora = lora_push(lo, entry);
+        bind_lora(lo, head_binds + 5, T_OF_XN, -1);
+        bind_lora(lo, residual_binds + 6, T_OF_OTHERS, T_OF_XN);
+        if (!step->from_ff) {
+            push->lora.norm = entry_of(step->layer, GRAFT_LORA_FFN_NORM);
+            fold(&push->lora, entry_of(step->layer, GRAFT_TARGET_GATE), 2);
+        } else if (!last) {
+            push->lora.norm = entry_of(step->layer + 1, GRAFT_LORA_ATTN_NORM);
+            fold(&push->lora, entry_of(step->layer + 1, GRAFT_TARGET_Q), 3);
+        } else {
+            push->lora.norm = entry_of(0, GRAFT_LORA_OUTPUT_NORM);
         }
         GRAFT_TRY(record(lo, &kernel, head ? head_binds : residual_binds, step->name, count * w->row_bytes));
     }
@@ -324,10 +366,14 @@ static enum graft_status lower_gate_up(struct graft_lowering *lo, const struct g
     struct graft_place places[2] = {graft_weights_vk_find(lo->weights, gate), graft_weights_vk_find(lo->weights, up)};
     struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
     variant.lora = lo->lora;
-    GRAFT_TRY(lower_shrink(lo, step, b->xn, gate->n_in, GRAFT_TARGET_GATE, 2));
     uint32_t rows = window_rows(lo, &variant, gate);
     if (!rows) {
         return too_wide(gate);
+    }
+    uint32_t covered = graft_variant_rows(&variant) / 2, gate_up_groups = 0; // of all windows
+    for (uint32_t first = 0; first < gate->n_out; first += rows) {
+        uint32_t count = gate->n_out - first < rows ? gate->n_out - first : rows;
+        gate_up_groups += count / covered + (count % covered != 0);
     }
     for (uint32_t first = 0; first < gate->n_out; first += rows) {
         uint32_t count = gate->n_out - first < rows ? gate->n_out - first : rows;
@@ -337,12 +383,17 @@ static enum graft_status lower_gate_up(struct graft_lowering *lo, const struct g
         fill_common(lo, push, gate);
         push->first[0] = first;
         push->out_stride = gate->n_out;
-        struct graft_vk_bind binds[9] = {
+        push->parts_out = gate_up_groups;
+        struct graft_vk_bind binds[11] = {
             window(lo, places[0].buffer, places[0].offset + first * gate->row_bytes, count * gate->row_bytes, &push->base[0]),
             whole(b->xn), whole(b->ss), whole(b->h),
             window(lo, places[1].buffer, places[1].offset + first * gate->row_bytes, count * gate->row_bytes, &push->base[1]),
         };
-        add_lora(lo, step, GRAFT_TARGET_GATE, push, binds + 5, true);
+        push->lora = lora_push(lo, entry_of(step->layer, GRAFT_TARGET_GATE));
+        bind_lora(lo, binds + 5, T_OF_XN, T_OF_OTHERS);
+        if (variant.fold) {
+            fold(&push->lora, entry_of(step->layer, GRAFT_TARGET_DOWN), 1);
+        }
         GRAFT_TRY(record(lo, &kernel, binds, step->name, 2ull * count * gate->row_bytes));
     }
     return GRAFT_OK;

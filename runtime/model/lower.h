@@ -10,7 +10,8 @@
 struct graft_buffers_vk {
     struct graft_vk_buffer *x, *xn, *ss, *q, *ao, *h, *part, *counter, *logits, *top;
     struct graft_vk_buffer **kv;       // per layer
-    struct graft_vk_buffer *pool, *table, *lora_t; // adapters; NULL without
+    struct graft_vk_buffer *pool, *table;          // adapters; NULL without
+    struct graft_vk_buffer *lora_t[2], *lora_count; // T of what reads XN, T of what reads AO or H; the last workgroup's counters
     struct graft_vk_buffer *state[2];
 };
 
@@ -33,7 +34,7 @@ struct graft_lowering {
     uint32_t n_pipelines, pipelines_capacity;
     struct graft_stage_vk *stages;          // may be NULL
     uint32_t n_stages, stages_capacity;
-    bool lora;                              // rows may have adapters: shrink before, expand in every matrix kernel of a layer
+    enum graft_lora_kind lora;              // adapters of the rows: shrink before, expand in every matrix kernel
     uint32_t rows;                          // of this recording: batch rows (body) or wanted rows (head)
     uint32_t state;                         // which state buffer
     struct graft_state_layout layout;       // of the state buffer for the body's rows

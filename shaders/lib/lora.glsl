@@ -1,39 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
-// Expand: adds B (A x) of the adapters of each column's batch row to the sums of lib/matmul.glsl, as more terms of the same
-// sum (so the team
-// shares them and the reduction order stays fixed). Weights and scales are already in B and T.
-//   lora_pool [quads] f16 pairs   lora_table [slot][layer][target] entries   lora_t [row][pair][target of the
-//   stage][GRAFT_LORA_RANK] f32
-// Batching by row after Punica (Chen 2023) and S-LoRA (Sheng 2023).
-// stage_target: which of the targets that share the input; rows r_begin .. r_end of the tile belong to it.
-uint lora_row[R];    // in: index of each row among its target's outputs
-uint lora_column[C]; // in: batch row of each column
+// Adapters as kernels see them: the pairs of a batch row, the entries of the adapter table (params.h), and what an adapter adds
+// to a norm's gain. Needs, as QUADS: lora_pool, lora_table, and lora_rows, which is the state; push.lora, push.state_rows.
+//
+// LORA_EXTRAS, a specialization constant: adapters may have more than A and B (DoRA's multiplier, biases, embeddings, norms).
+// Software Vulkan has no branches, only masks, so that code which is there costs time even where it is not taken.
 
-void expand(uint stage_target, uint r_begin, uint r_end)
+struct lora_target {
+    uint a, b, rank, dora, bias;
+    bool dense;
+};
+
+// Slots and weights of row n's pairs; GRAFT_NO_SLOT behind the last one.
+void lora_row_pairs(uint n, out uvec4 slots, out vec4 weights)
 {
-    for (uint c = 0u; c < C; c++) {
-        uint n = lora_column[c];
-        uint pairs = push.state_rows + n * GRAFT_ROW_WORDS + GRAFT_ROW_LORA;
-        for (uint pair = 0u; pair < GRAFT_LORA_PAIRS; pair++) {
-            uint slot = state[pairs + pair * 2u];
-            if (slot == GRAFT_NO_SLOT) {
-                break;
-            }
-            uint entry = ((slot * push.lora_n_layer + push.lora_layer) * GRAFT_LORA_TARGETS + push.lora_target + stage_target) *
-                         GRAFT_LORA_ENTRY;
-            uint b = lora_table[entry + 1u], quads = lora_table[entry + 2u] / 8u;
-            uint t = ((n * GRAFT_LORA_PAIRS + pair) * GRAFT_LORA_STAGE + stage_target) * (GRAFT_LORA_RANK / 4u);
-            for (uint i = FIRST_SUB; i < quads; i += STEP_SUB) {
-                vec4 t0 = VEC4(lora_t, t + i * 2u), t1 = VEC4(lora_t, t + i * 2u + 1u);
-                [[unroll]] for (uint r = 0u; r < R; r++) {
-                    if (r >= r_begin && r < r_end) {
-                        uvec4 w = QUAD(lora_pool, b + lora_row[r] * quads + i);
-                        vec4 low = vec4(unpackHalf2x16(w.x), unpackHalf2x16(w.y));
-                        vec4 high = vec4(unpackHalf2x16(w.z), unpackHalf2x16(w.w));
-                        acc[r * C + c] += dot(low, t0) + dot(high, t1);
-                    }
-                }
-            }
-        }
+    uint at = (push.state_rows + GRAFT_ROW_LORA + n * GRAFT_ROW_WORDS) / 4u;
+    uvec4 first = QUAD(lora_rows, at), second = QUAD(lora_rows, at + 1u);
+    slots = uvec4(first.xz, second.xz);
+    weights = uintBitsToFloat(uvec4(first.yw, second.yw));
+}
+
+lora_target lora_entry(uint slot, uint target)
+{
+    uint at = (slot * push.lora.stride + target) * (GRAFT_LORA_ENTRY / 4u);
+    uvec4 first = QUAD(lora_table, at), second = QUAD(lora_table, at + 1u);
+    return lora_target(first.x, first.y, first.z, first.w, second.x, second.y != 0u);
+}
+
+vec4 lora_low(uvec4 w)
+{
+    return vec4(unpackHalf2x16(w.x), unpackHalf2x16(w.y));
+}
+
+vec4 lora_high(uvec4 w)
+{
+    return vec4(unpackHalf2x16(w.z), unpackHalf2x16(w.w));
+}
+
+// Value i of an f32 vector of the pool.
+float lora_value(uint at, uint i)
+{
+    return uintBitsToFloat(QUAD(lora_pool, at + i / 4u)[i % 4u]);
+}
+
+// What the adapters of row n add to gain i. Only with LORA_EXTRAS.
+float norm_difference(uint n, uint i)
+{
+    float sum = 0.0;
+    uvec4 slots;
+    vec4 weights;
+    lora_row_pairs(n, slots, weights);
+    for (uint pair = 0u; pair < GRAFT_LORA_PAIRS && slots[pair] != GRAFT_NO_SLOT; pair++) {
+        uint at = lora_entry(slots[pair], push.lora.norm).a;
+        sum = at != 0u ? fma(weights[pair], lora_value(at, i), sum) : sum;
     }
+    return sum;
 }

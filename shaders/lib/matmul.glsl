@@ -49,6 +49,17 @@ layout(constant_id = 2) const uint C = 1;
 #define LEADER true
 #endif
 
+// Software Vulkan has no branches, only masks: what is not taken is computed all the same, and a loop that tests at its top
+// computes its body once too often. Its loops test at the end; they run at least once, which is right where a team is one
+// invocation.
+#ifdef TEAM
+#define LOOP_BEGIN(more) while (more)
+#define LOOP_END(more)
+#else
+#define LOOP_BEGIN(more) do
+#define LOOP_END(more) while (more);
+#endif
+
 // Private to the invocation (not parameters: glslang 12 fails now and then on parameters sized by specialization constants).
 uint row[R];      // in: byte offset of each row's weights; with SECOND_MATRIX the upper half of the rows is read from weights2
 uint col[C];      // in: vec4 index of each column's first value
@@ -59,7 +70,8 @@ void accumulate(uint subs)
     [[unroll]] for (uint i = 0u; i < R * C; i++) {
         acc[i] = 0.0;
     }
-    for (uint sub = FIRST_SUB; sub < subs; sub += STEP_SUB) {
+    uint sub = FIRST_SUB;
+    LOOP_BEGIN(sub < subs) {
         uint raw[R][Q_RAW];
         vec2 scale[R][Q_PARTS];
         [[unroll]] for (uint r = 0u; r < R; r++) {
@@ -109,7 +121,8 @@ void accumulate(uint subs)
                 }
             }
         }
-    }
+        sub += STEP_SUB;
+    } LOOP_END(sub < subs)
 }
 
 // Add up what the members of the team have.
@@ -125,10 +138,6 @@ void reduce()
     }
 #endif
 }
-
-#ifdef LORA
-#include "lib/lora.glsl"
-#endif
 
 #ifdef RMS
 // 1 / root mean square of X in batch row `n`, from its parts of the sum of squares. All invocations of a subgroup (or
@@ -158,4 +167,9 @@ void find_inverse(uint n0)
         inverse[c] = rms_inverse(RMS_ROW(n0 + c));
     }
 }
+#endif
+
+#ifdef LORA
+#include "lib/lora.glsl"
+#include "lib/expand.glsl"
 #endif

@@ -115,7 +115,7 @@ static void run(struct world *world)
 {
     struct graft_kernel kernel;
     graft_test_buffer_poison(&world->ao);
-    ck_assert_ok(graft_kernel_attention(&kernel, world->gpu->caps, &world->shape, world->rows));
+    ck_assert_ok(graft_kernel_attention(&kernel, world->gpu->caps, &world->shape, world->rows, false));
     kernel.push.attention.v_quads = (uint32_t)(world->kv.words / 8);
     kernel.push.attention.state_rows = STATE_ROWS;
     kernel.push.attention.state_tables = world->tables;

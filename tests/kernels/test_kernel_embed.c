@@ -23,7 +23,7 @@ static uint32_t token(uint32_t row)
 static void run_window(struct world *world, uint32_t first, uint32_t count)
 {
     struct graft_kernel kernel;
-    ck_assert_ok(graft_kernel_embed(&kernel, world->gpu->caps, world->w.type, world->w.n_in, world->rows));
+    ck_assert_ok(graft_kernel_embed(&kernel, world->gpu->caps, world->w.type, world->w.n_in, world->rows, GRAFT_LORA_NONE));
     ck_assert_uint_eq(kernel.push.embed.parts_out, world->parts);
     struct graft_embed_push *push = &kernel.push.embed;
     push->row_bytes = (uint32_t)world->w.row_bytes;
@@ -73,7 +73,7 @@ static void one_case(struct graft_test_gpu *gpu, uint32_t type, uint32_t n_in, u
     world.gpu = gpu;
     world.rows = rows;
     ck_assert(graft_test_matrix(&world.w, type, n_in, VOCAB, data, n_in + rows));
-    ck_assert_ok(graft_kernel_embed(&kernel, gpu->caps, type, n_in, rows));
+    ck_assert_ok(graft_kernel_embed(&kernel, gpu->caps, type, n_in, rows, GRAFT_LORA_NONE));
     world.parts = kernel.groups[0];
     world.weights = graft_test_buffer(gpu, (world.w.bytes + WEIGHTS_AT) / 4 + 4);
     world.state = graft_test_buffer(gpu, STATE_ROWS + (uint64_t)rows * GRAFT_ROW_WORDS);

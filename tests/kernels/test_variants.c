@@ -127,7 +127,7 @@ START_TEST(the_other_grids_cover_their_outputs)
     for (uint32_t i = 0; i < sizeof batches / sizeof *batches; i++) {
         struct graft_kernel kernel;
         for (uint32_t w = 0; w < sizeof widths / sizeof *widths; w++) {
-            ck_assert_ok(graft_kernel_embed(&kernel, &device->caps, GRAFT_TYPE_Q8_0, widths[w], batches[i]));
+            ck_assert_ok(graft_kernel_embed(&kernel, &device->caps, GRAFT_TYPE_Q8_0, widths[w], batches[i], GRAFT_LORA_NONE));
             check_pipeline(device, &kernel);
             ck_assert_uint_ge(kernel.groups[0] * kernel.pipeline.constants[0] * 32, widths[w]);
             ck_assert_uint_eq(kernel.push.embed.parts_out, kernel.groups[0]);
@@ -159,7 +159,7 @@ START_TEST(attention_fits_every_head_shape)
                 for (uint32_t n_ctx = 32; n_ctx <= 131072; n_ctx *= 16) {
                     struct graft_attention_shape shape = {heads[h][0], heads[h][1], dims[d], n_ctx, false};
                     struct graft_kernel kernel;
-                    ck_assert_ok(graft_kernel_attention(&kernel, &device->caps, &shape, batches[i]));
+                    ck_assert_ok(graft_kernel_attention(&kernel, &device->caps, &shape, batches[i], false));
                     check_pipeline(device, &kernel);
                     const uint32_t *c = kernel.pipeline.constants;
                     uint32_t per_kv = shape.n_head / shape.n_head_kv, groups = graft_attention_head_groups(&shape);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "loaders/adapter.h"
 #include "runtime/adapter/pool.h"
 #include "support/model_world.h"
 
@@ -24,7 +25,7 @@ static void fill(struct graft_model *a, struct graft_model *b)
     }
     ck_assert_ok(a->exec->functions->adapter_write(a->exec, 0, pool, POOL));
     ck_assert_ok(b->exec->functions->adapter_write(b->exec, 0, pool, POOL));
-    uint32_t at = 0, q = c->n_head * c->head_dim, kv = c->n_head_kv * c->head_dim;
+    uint32_t at = 1, q = c->n_head * c->head_dim, kv = c->n_head_kv * c->head_dim;
     const uint32_t in[GRAFT_LORA_TARGETS] = {c->n_embd, c->n_embd, c->n_embd, q, c->n_embd, c->n_embd, c->n_ff};
     const uint32_t out[GRAFT_LORA_TARGETS] = {q, kv, kv, c->n_embd, c->n_ff, c->n_ff, c->n_embd};
     for (uint32_t slot = 0; slot < SLOTS; slot++) {
@@ -32,7 +33,7 @@ static void fill(struct graft_model *a, struct graft_model *b)
         memset(entries, 0, sizeof entries);
         for (uint32_t i = 0; i < c->n_layer * GRAFT_LORA_TARGETS; i++) {
             uint32_t t = i % GRAFT_LORA_TARGETS, *e = entries + i * GRAFT_LORA_ENTRY;
-            if (slot == 2 && t != 0 && t != 2) {
+            if (t > GRAFT_TARGET_DOWN || (slot == 2 && t != 0 && t != 2)) {
                 continue;
             }
             e[0] = at;

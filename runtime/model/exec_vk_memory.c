@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// Buffers of the Vulkan executor: how large, taken, freed; and the estimate from the same figures.
+#include "platform/bytes.h"
+#include "runtime/model/exec_vk.h"
+
+// Powers of two up to `most`, and `most` itself.
+uint32_t graft_exec_vk_buckets(uint32_t most, uint32_t rows[MAX_BUCKETS])
+{
+    uint32_t n = 0;
+    for (uint32_t r = 1; r < most && n < MAX_BUCKETS - 1; r *= 2) {
+        rows[n++] = r;
+    }
+    rows[n++] = most;
+    return n;
+}
+
+// Bytes of every buffer that depends on shape and limits.
+struct buffer_bytes {
+    uint64_t x, ss, q, h, part, counter, logits, top, kv, state, table, lora_t, lora_count;
+    bool overflow;
+};
+
+static struct buffer_bytes measure(const struct graft_plan *plan, const struct graft_limits *limits,
+                                   const struct graft_vk_caps *caps)
+{
+    const struct graft_config *c = &plan->source->config;
+    struct graft_attention_shape shape = {c->n_head, c->n_head_kv, c->head_dim, limits->table_pages * GRAFT_PAGE_TOKENS,
+                                          limits->kv_f32};
+    uint64_t n = whole_tiles(limits->n_batch), out = whole_tiles(limits->n_out);
+    struct graft_state_layout layout;
+    struct buffer_bytes b = {0};
+    b.x = n * c->n_embd * 4;
+    b.ss = n * graft_lower_max_parts(plan, caps) * 4;
+    b.q = n * c->n_head * c->head_dim * 4;
+    b.h = n * c->n_ff * 4;
+    uint32_t rows[MAX_BUCKETS], n_buckets = graft_exec_vk_buckets(limits->n_batch, rows);
+    for (uint32_t i = 0; i < n_buckets; i++) {
+        uint64_t splits = graft_attention_splits(caps, &shape, rows[i]);
+        uint64_t part = splits > 1 ? (uint64_t)rows[i] * c->n_head * splits * (c->head_dim + 2) * 4 : 16;
+        b.part = part > b.part ? part : b.part;
+    }
+    b.counter = n * c->n_head_kv * graft_attention_head_groups(&shape) * 4;
+    b.logits = out * c->n_vocab * 4;
+    b.top = out * graft_lower_top_chunks(plan, caps) * GRAFT_TOP_K * 8;
+    b.state = (graft_state_words(c, limits, (uint32_t)n, &layout) * 4ull + 15) & ~15ull; // read as groups of 16 bytes
+    b.table = (uint64_t)limits->n_slots * c->n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY * 4;
+    b.lora_t = limits->n_slots ? n * GRAFT_LORA_PAIRS * GRAFT_LORA_STAGE * GRAFT_LORA_RANK * 4 : 0;
+    b.lora_count = limits->n_slots ? n * 4 : 0;
+    uint64_t per_page = 2ull * c->n_head_kv * GRAFT_PAGE_TOKENS * c->head_dim * (limits->kv_f32 ? 4 : 2);
+    b.overflow = !graft_mul_u64(per_page, limits->n_pages, &b.kv) || b.kv > UINT32_MAX;
+    return b;
+}
+
+// Whole rows of logits are read through mapped memory: directly where memory is unified, through a copy elsewhere.
+static bool logits_mapped(const struct graft_vk_caps *caps)
+{
+    return caps->unified;
+}
+
+void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_limits *limits, const struct graft_vk_caps *caps,
+                            enum graft_weights_mode weights, uint64_t bytes[GRAFT_MEM_CLASSES], uint64_t *mapped_bytes)
+{
+    static const struct graft_vk_caps unknown = {
+        .kind = GRAFT_VK_DISCRETE,
+        .subgroup_size = 32,
+        .subgroup_arithmetic = true,
+        .subgroup_shuffle = true,
+        .max_invocations = 1024,
+        .max_shared_bytes = 32768,
+        .max_group_count = {UINT32_MAX, 65535, 65535},
+        .max_storage_bytes = UINT32_MAX,
+        .max_allocation_bytes = UINT32_MAX,
+        .storage_alignment = 256,
+        .texel_alignment = 256,
+    };
+    caps = caps ? caps : &unknown;
+    const struct graft_source *source = plan->source;
+    bool mapped = graft_weights_vk_would_map(caps, weights, source->base_bytes);
+    uint64_t matrices, gains;
+    graft_weights_vk_bytes(source, mapped, &matrices, &gains);
+    struct buffer_bytes b = measure(plan, limits, caps);
+    *mapped_bytes = mapped ? source->base_bytes : 0;
+    bytes[GRAFT_MEM_WEIGHTS] += matrices + gains;
+    bytes[GRAFT_MEM_KV] += b.kv * source->config.n_layer;
+    bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + 2 * b.q + b.h + b.part + b.counter + b.logits * (logits_mapped(caps) ? 1 : 2) +
+                                b.top + STATES * b.state + 2 * b.lora_t + b.lora_count;
+    bytes[GRAFT_MEM_ADAPTERS] += limits->n_slots ? limits->pool_bytes + b.table : 0;
+    uint32_t rows[MAX_BUCKETS];
+    uint64_t buckets = graft_exec_vk_buckets(limits->n_batch, rows) + graft_exec_vk_buckets(limits->n_out, rows);
+    uint64_t recordings = STATES * buckets * (limits->n_slots ? LORA_KINDS : 1);
+    uint64_t dispatches = graft_lower_max_dispatches(plan, caps);
+    bytes[GRAFT_MEM_HOST] += recordings * dispatches * sizeof(struct graft_vk_pipeline *) +
+                             recordings / STATES * dispatches * sizeof(struct graft_stage_vk);
+}
+
+enum graft_status graft_exec_vk_take_buffers(struct exec_vk *e)
+{
+    const struct graft_vk_caps *caps = graft_vk_caps(e->vk);
+    struct graft_buffers_vk *b = &e->buffers;
+    struct buffer_bytes bytes = measure(e->plan, &e->limits, caps);
+    if (bytes.overflow) {
+        return graft_fail(GRAFT_E_LIMIT, "the KV cache of one layer would exceed 4 GiB: %u pages of %u tokens",
+                          e->limits.n_pages, GRAFT_PAGE_TOKENS);
+    }
+    const struct {
+        struct graft_vk_buffer **buffer;
+        uint64_t bytes;
+        enum graft_vk_memory where;
+        const char *what;
+    } list[] = {
+        {&b->x, bytes.x, GRAFT_VK_DEVICE, "residual stream"},
+        {&b->xn, bytes.x, GRAFT_VK_DEVICE, "normed stream"},
+        {&b->ss, bytes.ss, GRAFT_VK_DEVICE, "sums of squares"},
+        {&b->q, bytes.q, GRAFT_VK_DEVICE, "queries"},
+        {&b->ao, bytes.q, GRAFT_VK_DEVICE, "attention output"},
+        {&b->h, bytes.h, GRAFT_VK_DEVICE, "feed-forward"},
+        {&b->part, bytes.part, GRAFT_VK_DEVICE, "attention splits"},
+        {&b->counter, bytes.counter, GRAFT_VK_DEVICE, "attention counters"},
+        {&b->logits, bytes.logits, logits_mapped(caps) ? GRAFT_VK_READBACK : GRAFT_VK_DEVICE, "logits"},
+        {&b->top, bytes.top, GRAFT_VK_READBACK, "candidates"},
+        {&b->state[0], bytes.state, GRAFT_VK_HOST_SEEN, "state"},
+        {&b->state[1], bytes.state, GRAFT_VK_HOST_SEEN, "state"},
+    };
+    for (uint32_t i = 0; i < sizeof list / sizeof *list; i++) {
+        GRAFT_TRY(graft_vk_buffer_create(e->vk, list[i].buffer, list[i].bytes, list[i].where, GRAFT_MEM_SCRATCH, list[i].what));
+    }
+    if (!logits_mapped(caps)) {
+        GRAFT_TRY(graft_vk_buffer_create(e->vk, &e->readback, bytes.logits, GRAFT_VK_READBACK, GRAFT_MEM_SCRATCH,
+                                         "logits on the host"));
+    }
+    if (e->limits.n_slots) {
+        GRAFT_TRY(
+            graft_vk_buffer_create(e->vk, &b->pool, e->limits.pool_bytes, GRAFT_VK_DEVICE, GRAFT_MEM_ADAPTERS, "adapter pool"));
+        GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->table, bytes.table, GRAFT_VK_DEVICE, GRAFT_MEM_ADAPTERS, "adapter table"));
+        for (uint32_t i = 0; i < 2; i++) {
+            GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->lora_t[i], bytes.lora_t, GRAFT_VK_DEVICE, GRAFT_MEM_SCRATCH,
+                                             "adapter activations"));
+        }
+        GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->lora_count, bytes.lora_count, GRAFT_VK_DEVICE, GRAFT_MEM_SCRATCH,
+                                         "adapter counters"));
+    }
+    uint32_t n_layer = e->plan->source->config.n_layer;
+    GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &b->kv, n_layer, "KV buffers"));
+    for (uint32_t l = 0; l < n_layer; l++) {
+        GRAFT_TRY(
+            graft_vk_buffer_create(e->vk, &b->kv[l], bytes.kv, GRAFT_VK_DEVICE, GRAFT_MEM_KV, "a layer's keys and values"));
+    }
+    return GRAFT_OK;
+}
+
+void graft_exec_vk_free_buffers(struct exec_vk *e)
+{
+    struct graft_buffers_vk *b = &e->buffers;
+    struct graft_vk_buffer **list[] = {&b->x,        &b->xn,      &b->ss,     &b->q,     &b->ao,       &b->h,
+                                       &b->part,     &b->counter, &b->logits, &b->top,   &b->state[0], &b->state[1],
+                                       &e->readback, &b->pool,    &b->table,  &b->lora_t[0], &b->lora_t[1], &b->lora_count};
+    for (uint32_t i = 0; i < sizeof list / sizeof *list; i++) {
+        graft_vk_buffer_destroy(list[i]);
+    }
+    for (uint32_t l = 0; b->kv && l < e->plan->source->config.n_layer; l++) {
+        graft_vk_buffer_destroy(&b->kv[l]);
+    }
+    GRAFT_FREE(e->ctx, &b->kv);
+}
