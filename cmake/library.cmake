@@ -3,7 +3,7 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-set(GRAFT_DEPENDENCIES PkgConfig::JANSSON PkgConfig::PCRE2 PkgConfig::SODIUM PkgConfig::UTF8PROC Threads::Threads m ${CMAKE_DL_LIBS})
+set(GRAFT_DEPENDENCIES PkgConfig::JANSSON PkgConfig::PCRE2 PkgConfig::NETTLE PkgConfig::SODIUM PkgConfig::UTF8PROC Threads::Threads m ${CMAKE_DL_LIBS})
 
 add_library(graft_shared SHARED $<TARGET_OBJECTS:graft_objects>)
 set_target_properties(graft_shared PROPERTIES OUTPUT_NAME graft EXPORT_NAME graft VERSION ${PROJECT_VERSION} SOVERSION 0)

@@ -1,26 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// SHA-256 on libsodium.
+// SHA-256 on nettle; hexadecimal forms on libsodium.
 #include "loaders/sha256.h"
 
+#include <nettle/version.h>
+#include <sodium.h>
 #include <string.h>
 
-_Static_assert(crypto_hash_sha256_BYTES == GRAFT_SHA256_BYTES, "a SHA-256 digest has 32 bytes");
+_Static_assert(SHA256_DIGEST_SIZE == GRAFT_SHA256_BYTES, "a SHA-256 digest has 32 bytes");
 
 void graft_sha256_begin(struct graft_sha256 *hash)
 {
-    (void)crypto_hash_sha256_init(&hash->state);
+    sha256_init(&hash->state);
 }
 
 void graft_sha256_add(struct graft_sha256 *hash, const void *data, uint64_t size)
 {
     if (size > 0) {
-        (void)crypto_hash_sha256_update(&hash->state, data, size);
+        sha256_update(&hash->state, (size_t)size, data);
     }
 }
 
 void graft_sha256_end(struct graft_sha256 *hash, uint8_t digest[GRAFT_SHA256_BYTES])
 {
-    (void)crypto_hash_sha256_final(&hash->state, digest);
+#if NETTLE_VERSION_MAJOR >= 4
+    sha256_digest(&hash->state, digest);
+#else
+    sha256_digest(&hash->state, SHA256_DIGEST_SIZE, digest);
+#endif
 }
 
 void graft_sha256_hex(const uint8_t digest[GRAFT_SHA256_BYTES], char hex[GRAFT_SHA256_HEX_BYTES])

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// SHA-256 (FIPS 180-4) of memory, in pieces; the arithmetic is libsodium's.
+// SHA-256 (FIPS 180-4) of memory, in pieces. The arithmetic is nettle's, which uses the processor's SHA instructions where it
+// has them.
 #ifndef GRAFT_LOADERS_SHA256_H
 #define GRAFT_LOADERS_SHA256_H
 
-#include <sodium.h>
+#include <nettle/sha2.h>
 
 #include "platform/err.h"
 
 enum { GRAFT_SHA256_BYTES = 32, GRAFT_SHA256_HEX_BYTES = 65 }; // the hex form has 64 lowercase digits and a NUL
 
 struct graft_sha256 {
-    crypto_hash_sha256_state state;
+    struct sha256_ctx state;
 };
 
 // begin, add any number of pieces, end. `data` may be NULL if size is 0. After end, begin again. Thread-safety: one thread at a

@@ -4,7 +4,7 @@
 //     clang -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -DGRAFT_LIBFUZZER -DGRAFT_TEST_SOURCE_DIR='"tests"'
 //         -DGRAFT_TEST_SHARED_DIR='"../shared"' -Iinclude -I. -Itests tests/fuzz/fuzz_tokenize.c tests/support/*.c
 //         runtime/text/{bpe,normalize,pretokenize,spm,vocab,vocab_load}.c loaders/*.c platform/*.c
-//         -lcheck -lsubunit -lrt -lm -lsodium -ljansson -lpcre2-8 -lutf8proc -lpthread -o fuzz_tokenize
+//         -lcheck -lsubunit -lrt -lm -lsodium -lnettle -ljansson -lpcre2-8 -lutf8proc -lpthread -o fuzz_tokenize
 //     ./fuzz_tokenize -max_len=2048 CORPUS
 // Without GRAFT_LIBFUZZER it is a program that replays the files named on its command line.
 #include <stdio.h>
