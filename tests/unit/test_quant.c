@@ -111,6 +111,35 @@ START_TEST(all_f16_values_equal_numpys)
 }
 END_TEST
 
+// Rows are converted by other code than single values: all halves, and every 4093rd of all floats from both sides of 0.
+START_TEST(rows_of_f16_are_converted_as_single_values_are)
+{
+    enum { COUNT = 65536, STRIDE = 4093 };
+    static uint8_t halves[2 * COUNT];
+    static float floats[COUNT];
+    const struct graft_quant *f16 = graft_quant_find(GRAFT_TYPE_F16);
+    for (uint32_t h = 0; h < COUNT; h++) {
+        halves[2 * h] = (uint8_t)h;
+        halves[2 * h + 1] = (uint8_t)(h >> 8);
+    }
+    f16->dequantize_row(halves, floats, COUNT);
+    for (uint32_t h = 0; h < COUNT; h++) {
+        float want = graft_f16_to_f32((uint16_t)h);
+        ck_assert_msg(memcmp(&want, &floats[h], sizeof want) == 0, "half %x", h);
+    }
+    for (uint64_t first = 0; first < UINT64_C(1) << 32; first += (uint64_t)COUNT * STRIDE) {
+        for (uint32_t i = 0; i < COUNT; i++) {
+            uint32_t bits = (uint32_t)(first + (uint64_t)i * STRIDE);
+            memcpy(&floats[i], &bits, sizeof bits);
+        }
+        f16->quantize_row(floats, halves, COUNT);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            ck_assert_msg(graft_load_u16(halves + 2 * i) == graft_f32_to_f16(floats[i]), "float %g", (double)floats[i]);
+        }
+    }
+}
+END_TEST
+
 START_TEST(all_bf16_values_are_upper_halves)
 {
     for (uint32_t h = 0; h < 65536; h++) {
@@ -239,6 +268,7 @@ int main(void)
     tcase_add_loop_test(tests, every_weight_is_bit_exact_to_the_reference, 0, FORMATS);
     tcase_add_loop_test(tests, quantizing_is_bit_exact_where_the_reference_quantizes, 0, FORMATS);
     tcase_add_test(tests, all_f16_values_equal_numpys);
+    tcase_add_test(tests, rows_of_f16_are_converted_as_single_values_are);
     tcase_add_test(tests, all_bf16_values_are_upper_halves);
     tcase_add_test(tests, k_quantizers_beat_the_simple_formats_on_normal_weights);
     tcase_add_test(tests, k_quantizers_return_representable_weights_nearly_unchanged);
