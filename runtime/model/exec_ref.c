@@ -125,6 +125,7 @@ struct work {
 static uint32_t first_target(const struct graft_step *s)
 {
     return s->kind == GRAFT_STEP_QKV       ? GRAFT_TARGET_Q
+           : s->kind == GRAFT_STEP_HEAD    ? GRAFT_TARGET_HEAD
            : s->kind == GRAFT_STEP_GATE_UP ? GRAFT_TARGET_GATE
            : s->from_ff                    ? GRAFT_TARGET_DOWN
                                            : GRAFT_TARGET_O;
@@ -140,7 +141,7 @@ static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last
     struct graft_ref_matrix m[3] = {{0}};
     for (int i = 0; i < 3 && s->weight[i]; i++) {
         m[i] = matrix(s->weight[i]);
-        if (e->adapted && s->kind != GRAFT_STEP_EMBED && s->kind != GRAFT_STEP_HEAD) {
+        if (e->adapted && s->kind != GRAFT_STEP_EMBED) {
             m[i].lora = &e->lora;
             m[i].target = first_target(s) + (uint32_t)i;
             m[i].stage = (uint32_t)i;
@@ -170,10 +171,14 @@ static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last
     }
 }
 
-static void norm(struct exec_ref *e, const struct graft_weight *gain)
+// The norm behind a step: layer and target say where adapters have their difference to its gain.
+static void norm(struct exec_ref *e, const struct graft_step *s)
 {
     const struct graft_config *c = &e->plan->source->config;
-    graft_ref_norm(e->x, vector(gain), e->state.n_rows, c->n_embd, e->xn, e->ss);
+    bool last = s->from_ff && s->layer + 1 == c->n_layer, embed = s->kind == GRAFT_STEP_EMBED;
+    uint32_t target = last ? GRAFT_LORA_OUTPUT_NORM : s->from_ff || embed ? GRAFT_LORA_ATTN_NORM : GRAFT_LORA_FFN_NORM;
+    e->lora.layer = last || embed ? 0 : s->from_ff ? s->layer + 1 : s->layer;
+    graft_ref_norm(e->x, vector(s->gain), e->adapted ? &e->lora : NULL, target, e->state.n_rows, c->n_embd, e->xn, e->ss);
     for (uint32_t r = 0; r < e->state.n_rows; r++) {
         e->inv_rms[r] = graft_ref_inverse_rms(e->ss[r], c->n_embd, c->rms_eps);
     }
@@ -189,7 +194,11 @@ static void run_step(struct exec_ref *e, const struct graft_step *s)
     case GRAFT_STEP_EMBED: {
         struct graft_ref_matrix embd = matrix(s->weight[0]);
         graft_ref_embed(&embd, &e->state, e->x);
-        norm(e, s->gain);
+        e->lora.layer = 0;
+        if (e->adapted) {
+            graft_ref_expand_embed(&e->lora, e->x, c->n_embd);
+        }
+        norm(e, s);
         return;
     }
     case GRAFT_STEP_TOP:
@@ -209,9 +218,10 @@ static void run_step(struct exec_ref *e, const struct graft_step *s)
         cost = (uint64_t)n * s->weight[0]->n_in;
         break;
     }
-    if (e->adapted && (s->kind == GRAFT_STEP_QKV || s->kind == GRAFT_STEP_RESIDUAL || s->kind == GRAFT_STEP_GATE_UP)) {
+    if (e->adapted && s->kind != GRAFT_STEP_ATTENTION) {
         const float *x = s->kind != GRAFT_STEP_RESIDUAL ? e->xn : s->from_ff ? e->h : e->ao;
         e->lora.layer = s->layer;
+        e->lora.inv_rms = s->kind == GRAFT_STEP_RESIDUAL ? NULL : e->inv_rms;
         graft_ref_shrink(&e->lora, x, s->weight[0]->n_in, first_target(s),
                          s->kind == GRAFT_STEP_QKV       ? 3
                          : s->kind == GRAFT_STEP_GATE_UP ? 2
@@ -219,7 +229,7 @@ static void run_step(struct exec_ref *e, const struct graft_step *s)
     }
     graft_workers_run(e->workers, n, cost * e->state.n_rows < SERIAL_WORK, work_part, &work);
     if (s->kind == GRAFT_STEP_RESIDUAL) {
-        norm(e, s->gain);
+        norm(e, s);
     }
 }
 

@@ -12,7 +12,9 @@ void graft_ref_head(const struct graft_ref_matrix *w, const struct graft_ref_sta
     for (uint32_t o = first; o < last; o++) {
         quant->dequantize_row(w->data + o * w->row_bytes, scratch, w->n_in);
         for (uint32_t i = 0; i < n_out; i++) {
-            float dot = graft_ref_dot(scratch, xn + (uint64_t)out[i] * w->n_in, w->n_in);
+            const float *x = xn + (uint64_t)out[i] * w->n_in;
+            float dot = graft_ref_dot(scratch, x, w->n_in);
+            dot += w->lora ? graft_ref_expand(w->lora, w->target, w->stage, o, out[i], dot, x, w->n_in) : 0.0f;
             logits[(uint64_t)i * w->n_out + o] = dot * inv_rms[out[i]];
         }
     }

@@ -3,12 +3,13 @@
 // XN.
 #include "runtime/ref/ref.h"
 
-void graft_ref_norm(const float *x, const float *gain, uint32_t n_rows, uint32_t n, float *xn, float *ss)
+void graft_ref_norm(const float *x, const float *gain, const struct graft_ref_lora *lora, uint32_t target, uint32_t n_rows,
+                    uint32_t n, float *xn, float *ss)
 {
     for (uint32_t r = 0; r < n_rows; r++) {
         const float *row = x + (uint64_t)r * n;
         for (uint32_t i = 0; i < n; i++) {
-            xn[(uint64_t)r * n + i] = row[i] * gain[i];
+            xn[(uint64_t)r * n + i] = row[i] * (gain[i] + (lora ? graft_ref_norm_difference(lora, target, r, i) : 0.0f));
         }
         ss[r] = graft_ref_sum_squares(row, n);
     }

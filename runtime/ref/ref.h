@@ -48,12 +48,19 @@ struct graft_ref_lora {
     const uint16_t *pool;
     const uint32_t *table;
     uint32_t n_layer, layer;
+    const float *inv_rms; // [n_rows] what the whole sum is multiplied by in the end; NULL: nothing
     float *t; // [n_rows][GRAFT_LORA_PAIRS][GRAFT_LORA_STAGE][GRAFT_LORA_RANK]
 };
 // T = weight * A x for targets target .. target + n_targets - 1, which share x [n_rows][n_in].
 void graft_ref_shrink(const struct graft_ref_lora *lora, const float *x, uint32_t n_in, uint32_t target, uint32_t n_targets);
-// What row r's adapters add to output o of a target: sum of B[o] . T.
-float graft_ref_expand(const struct graft_ref_lora *lora, uint32_t target, uint32_t stage, uint32_t o, uint32_t r);
+// What row r's adapters add to output o of a target: sum over pairs of B[o] . T + weight * (DORA[o] * base + BIAS[o] / inv_rms),
+// or, where the entry is dense, of weight * B[o] . x. base = W[o] . x; x [n_in].
+float graft_ref_expand(const struct graft_ref_lora *lora, uint32_t target, uint32_t stage, uint32_t o, uint32_t r, float base,
+                       const float *x, uint32_t n_in);
+// x[r] += sum over row r's pairs of weight * B A[token]: LoRA on the embedding. x [n_rows][n_embd].
+void graft_ref_expand_embed(const struct graft_ref_lora *lora, float *x, uint32_t n_embd);
+// What row r's adapters add to a norm's gain at i. target: one of GRAFT_LORA_*_NORM.
+float graft_ref_norm_difference(const struct graft_ref_lora *lora, uint32_t target, uint32_t r, uint32_t i);
 
 // y[r * stride] = W[o] . x[r] (+ what adapters add) for all rows r; scratch: n_in floats. n_in is a multiple of 8.
 void graft_ref_dot_rows(const struct graft_ref_matrix *w, uint32_t o, const float *x, uint32_t n_rows, float *y,
@@ -65,8 +72,10 @@ float graft_ref_sum_squares(const float *x, uint32_t n);
 // 1 / sqrt(ss / n + eps)
 float graft_ref_inverse_rms(float ss, uint32_t n, float eps);
 
-// XN[r] = X[r] * gain, SS[r] = sum of X[r]^2. X, XN: [n_rows][n]; gain: [n]. Zhang and Sennrich 2019, without the division.
-void graft_ref_norm(const float *x, const float *gain, uint32_t n_rows, uint32_t n, float *xn, float *ss);
+// XN[r] = X[r] * gain, SS[r] = sum of X[r]^2. X, XN: [n_rows][n]; gain: [n]. Zhang and Sennrich 2019, without the division. With
+// lora (NULL: none) the row's adapters change the gain: target, as in graft_ref_norm_difference.
+void graft_ref_norm(const float *x, const float *gain, const struct graft_ref_lora *lora, uint32_t target, uint32_t n_rows,
+                    uint32_t n, float *xn, float *ss);
 // X[r] = E[token[r]].
 void graft_ref_embed(const struct graft_ref_matrix *embd, const struct graft_ref_state *state, float *x);
 // Heads [first, last) of n_head + 2 n_head_kv (queries, then keys, then values). xn [n_rows][n_in], inv_rms [n_rows].

@@ -4,7 +4,7 @@
 into, computed by numpy: writes the folder adapter beside this file.
 
 peft/: rsLoRA with rank_pattern and alpha_pattern, F32, F16 and BF16 tensors. lora.gguf: one alpha, two ranks.
-*.packed: the table [layer][target][4] as u32, then the packed bytes: per pair A [rank to 8][n_in] f16, then B * scale
+*.packed: the table [layer][12 targets][8] as u32, then the packed bytes: 16 of zero, then per pair A [rank to 8][n_in] f16, then B * scale
 [n_out][rank to 8] f16.
 Heads are permuted as llama.cpp's convert_hf_to_gguf.py does it for q and k."""
 import json
@@ -44,15 +44,15 @@ def permute(b, heads):
 
 def packed(name, pairs):
     """pairs: (layer, target) -> (a, b, scale), b's rows in the base's order already."""
-    table = np.zeros((LAYERS, len(TARGETS), 4), np.uint32)
-    data = b""
+    table = np.zeros((LAYERS, 12, 8), np.uint32)
+    data = bytes(16)
     for (layer, target), (a, b, scale) in sorted(pairs.items()):
         rank = (a.shape[0] + 7) // 8 * 8
         pa = np.zeros((rank, a.shape[1]), np.float16)
         pa[:a.shape[0]] = a.astype(np.float16)
         pb = np.zeros((b.shape[0], rank), np.float16)
         pb[:, :a.shape[0]] = (b * np.float32(scale)).astype(np.float16)
-        table[layer, target] = [len(data) // 16, (len(data) + pa.nbytes) // 16, rank, 0]
+        table[layer, target] = [len(data) // 16, (len(data) + pa.nbytes) // 16, rank, 0, 0, 0, 0, 0]
         data += pa.tobytes() + pb.tobytes()
     with open(os.path.join(HERE, name), "wb") as f:
         f.write(table.tobytes() + data)

@@ -10,12 +10,23 @@
 #include "runtime/adapter/pool.h"
 #include "support/model_world.h"
 
-enum { SLOTS = 4, POOL = 1 << 20, ROWS = 8 };
+enum { SLOTS = 8, POOL = 1 << 20, ROWS = 8, EXTRAS = 3 }; // slot EXTRAS has everything that an adapter may have
 
-// Random packed adapters in every slot of both models: ranks 8 and 16, slot 2 changes q and v only.
+// `count` small f32 numbers into the pool at `at` (units of 16 bytes); the first unit behind them.
+static uint32_t put_vector(uint16_t *pool, uint32_t at, uint32_t count, struct graft_test_random *random)
+{
+    float *values = (float *)(void *)(pool + 8 * (size_t)at);
+    for (uint32_t i = 0; i < count; i++) {
+        values[i] = (float)(int32_t)(graft_test_random_u64(random) >> 40 & 0xff) / 512.0f - 0.25f;
+    }
+    return at + (count + 3) / 4;
+}
+
+// Random packed adapters in every slot of both models: ranks 8 and 16, slot 2 changes q and v only, slot EXTRAS has DoRA's
+// multipliers, biases, norms, embedding and head besides.
 static void fill(struct graft_model *a, struct graft_model *b)
 {
-    static uint16_t pool[POOL / 2];
+    static _Alignas(16) uint16_t pool[POOL / 2];
     static uint32_t entries[8 * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY];
     const struct graft_config *c = &a->source->config;
     struct graft_test_random random = {.state = 5};
@@ -23,8 +34,6 @@ static void fill(struct graft_model *a, struct graft_model *b)
     for (uint32_t i = 0; i < POOL / 2; i++) {
         pool[i] = (uint16_t)(0x2800 | (graft_test_random_u64(&random) & 0x83ff)); // about +-0.03 to 0.06
     }
-    ck_assert_ok(a->exec->functions->adapter_write(a->exec, 0, pool, POOL));
-    ck_assert_ok(b->exec->functions->adapter_write(b->exec, 0, pool, POOL));
     uint32_t at = 1, q = c->n_head * c->head_dim, kv = c->n_head_kv * c->head_dim;
     const uint32_t in[GRAFT_LORA_TARGETS] = {c->n_embd, c->n_embd, c->n_embd, q, c->n_embd, c->n_embd, c->n_ff};
     const uint32_t out[GRAFT_LORA_TARGETS] = {q, kv, kv, c->n_embd, c->n_ff, c->n_ff, c->n_embd};
@@ -32,7 +41,16 @@ static void fill(struct graft_model *a, struct graft_model *b)
         uint32_t rank = slot % 2 ? 16 : 8;
         memset(entries, 0, sizeof entries);
         for (uint32_t i = 0; i < c->n_layer * GRAFT_LORA_TARGETS; i++) {
-            uint32_t t = i % GRAFT_LORA_TARGETS, *e = entries + i * GRAFT_LORA_ENTRY;
+            uint32_t t = i % GRAFT_LORA_TARGETS, layer = i / GRAFT_LORA_TARGETS, *e = entries + i * GRAFT_LORA_ENTRY;
+            if (slot == EXTRAS && t >= GRAFT_LORA_ATTN_NORM && (layer == 0 || t != GRAFT_LORA_OUTPUT_NORM)) {
+                e[GRAFT_LORA_A] = at;
+                at = put_vector(pool, at, c->n_embd, &random);
+            } else if (slot == EXTRAS && layer == 0 && (t == GRAFT_LORA_EMBED || t == GRAFT_LORA_HEAD)) {
+                e[GRAFT_LORA_A] = at;
+                e[GRAFT_LORA_B] = at + rank * (t == GRAFT_LORA_EMBED ? c->n_vocab : c->n_embd) / 8;
+                e[GRAFT_LORA_ENTRY_RANK] = rank;
+                at = e[GRAFT_LORA_B] + rank * (t == GRAFT_LORA_EMBED ? c->n_embd : c->n_vocab) / 8;
+            }
             if (t > GRAFT_TARGET_DOWN || (slot == 2 && t != 0 && t != 2)) {
                 continue;
             }
@@ -40,11 +58,18 @@ static void fill(struct graft_model *a, struct graft_model *b)
             e[1] = at + rank * in[t] / 8;
             e[2] = rank;
             at = e[1] + rank * out[t] / 8;
+            if (slot == EXTRAS) {
+                e[GRAFT_LORA_DORA] = at;
+                e[GRAFT_LORA_BIAS] = at = put_vector(pool, at, out[t], &random);
+                at = put_vector(pool, at, out[t], &random);
+            }
             ck_assert_uint_le(at, POOL / 16);
         }
         ck_assert_ok(a->exec->functions->adapter_table(a->exec, slot, entries));
         ck_assert_ok(b->exec->functions->adapter_table(b->exec, slot, entries));
     }
+    ck_assert_ok(a->exec->functions->adapter_write(a->exec, 0, pool, POOL));
+    ck_assert_ok(b->exec->functions->adapter_write(b->exec, 0, pool, POOL));
 }
 
 // Eight sequences of one token each: none, one adapter, another one, a blend of two ...
@@ -126,6 +151,43 @@ START_TEST(rows_with_different_adapters_share_a_batch_and_keep_their_bits)
 }
 END_TEST
 
+START_TEST(any_number_of_adapters_costs_the_same_commands)
+{
+    struct graft_test_world vk;
+    char path[GRAFT_TINY_PATH_BYTES];
+    static float logits[ROWS * GRAFT_TINY_VOCAB];
+    graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q4_1}, path);
+    if (graft_test_world_open(&vk, &(struct graft_vk_options){0}, path, &PARAMS)) {
+        struct graft_exec_row rows[ROWS];
+        uint64_t dispatches = 0, barriers = 0;
+        fill(vk.model, vk.model);
+        make_rows(rows);
+        for (uint32_t n = 0; n <= ROWS; n = n ? 2 * n : 1) { // 0, 1, 2, 4, 8 adapters in a batch of 8
+            struct graft_device_counters before, after;
+            for (uint32_t i = 0; i < ROWS; i++) {
+                rows[i].n_pairs = n > 0;
+                rows[i].pairs[0].slot = n ? i % n : 0;
+            }
+            graft_device_count(&vk.device, &before);
+            run(vk.model, rows, ROWS, logits);
+            graft_device_count(&vk.device, &after);
+            if (n == 0) {
+                dispatches = after.dispatches - before.dispatches;
+                barriers = after.barriers - before.barriers;
+            }
+            uint32_t head = n > EXTRAS; // that slot changes the head, whose shrink is a dispatch of its own
+            ck_assert_msg(after.dispatches - before.dispatches == dispatches + head, "%u adapters", n);
+            ck_assert_msg(after.barriers - before.barriers == barriers + head, "%u adapters", n);
+            ck_assert_uint_eq(after.submissions - before.submissions, 1);
+            ck_assert_uint_eq(after.recordings, before.recordings);
+            ck_assert_uint_eq(after.descriptor_updates, before.descriptor_updates);
+        }
+        graft_test_world_close(&vk);
+    }
+    remove(path);
+}
+END_TEST
+
 START_TEST(pool_drops_the_least_recently_used_and_never_what_is_in_use)
 {
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
@@ -161,6 +223,7 @@ int main(void)
     TCase *tests = tcase_create("lora");
     tcase_set_timeout(tests, 300);
     tcase_add_test(tests, rows_with_different_adapters_share_a_batch_and_keep_their_bits);
+    tcase_add_test(tests, any_number_of_adapters_costs_the_same_commands);
     tcase_add_test(tests, pool_drops_the_least_recently_used_and_never_what_is_in_use);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);

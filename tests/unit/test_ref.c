@@ -141,7 +141,7 @@ static void check_embed_and_norm(struct fixture *f)
     float x[512], xn[512], want[512], ss[ROWS];
     graft_ref_embed(&embd, &f->state, x);
     expect(f, "x", x, 1e-8); // the list has nine digits
-    graft_ref_norm(x, values(f, "gain"), ROWS, n, xn, ss);
+    graft_ref_norm(x, values(f, "gain"), NULL, 0, ROWS, n, xn, ss);
     expect(f, "ss", ss, 1e-6);
     scaled(f, want);
     ck_assert_mem_eq(xn, want, ROWS * n * sizeof *xn);
