@@ -17,39 +17,83 @@ static bool ends_with(const char *text, const char *end)
     return length >= tail && strcmp(text + length - tail, end) == 0;
 }
 
-// base_model.model.model.layers.N.BLOCK.TARGET.PART; false if the name is another one.
+struct suffix {
+    const char *text;
+    enum graft_adapter_part part;
+};
+
+// The part whose suffix `text` is; false if it is none of them.
+static bool parse_part(const char *text, const struct suffix *list, size_t n, enum graft_adapter_part *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(text, list[i].text) == 0) {
+            *out = list[i].part;
+            return true;
+        }
+    }
+    return false;
+}
+
+// Behind "base_model.model.model.layers.N": .BLOCK.TARGET.PART, or a norm's gain.
+static bool parse_layer_name(const char *p, struct graft_adapter_tensor *out)
+{
+    static const struct suffix parts[] = {{".lora_A.weight", GRAFT_ADAPTER_A},
+                                          {".lora_B.weight", GRAFT_ADAPTER_B},
+                                          {".lora_B.bias", GRAFT_ADAPTER_BIAS},
+                                          {".lora_magnitude_vector", GRAFT_ADAPTER_MAGNITUDE},
+                                          {".lora_magnitude_vector.weight", GRAFT_ADAPTER_MAGNITUDE}};
+    for (unsigned target = 0; target <= GRAFT_TARGET_FFN_NORM; target++) {
+        char module[64];
+        bool norm = target >= GRAFT_TARGET_ATTN_NORM;
+        int length = snprintf(module, sizeof module, "%s.%s%s", norm ? "" : target < GRAFT_TARGET_GATE ? ".self_attn" : ".mlp",
+                              graft_target_name((enum graft_target)target), norm ? ".weight" : "");
+        if (target == GRAFT_TARGET_EMBED || target == GRAFT_TARGET_HEAD || strncmp(p, module, (size_t)length) != 0) {
+            continue;
+        }
+        out->target = (enum graft_target)target;
+        out->part = GRAFT_ADAPTER_WHOLE;
+        if (norm ? p[length] == '\0' : parse_part(p + length, parts, sizeof parts / sizeof *parts, &out->part)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// base_model.model.[model.]MODULE.PART; false if the name is another one.
 static bool parse_name(const char *name, struct graft_adapter_tensor *out)
 {
-    static const char prefix[] = "base_model.model.model.layers.";
-    static const struct {
-        const char *text;
-        enum graft_adapter_part part;
-    } parts[] = {{".lora_A.weight", GRAFT_ADAPTER_A},
-                 {".lora_B.weight", GRAFT_ADAPTER_B},
-                 {".lora_B.bias", GRAFT_ADAPTER_BIAS},
-                 {".lora_magnitude_vector", GRAFT_ADAPTER_MAGNITUDE},
-                 {".lora_magnitude_vector.weight", GRAFT_ADAPTER_MAGNITUDE}};
+    static const char prefix[] = "base_model.model.", layers[] = "model.layers.", embed[] = "model.embed_tokens",
+                      head[] = "lm_head";
+    static const struct suffix embed_parts[] = {{".lora_embedding_A", GRAFT_ADAPTER_A},
+                                                {".lora_embedding_B", GRAFT_ADAPTER_B},
+                                                {".base_layer.weight", GRAFT_ADAPTER_BASE_COPY}},
+                               head_parts[] = {{".lora_A.weight", GRAFT_ADAPTER_A},
+                                               {".lora_B.weight", GRAFT_ADAPTER_B},
+                                               {".lora_B.bias", GRAFT_ADAPTER_BIAS},
+                                               {".lora_magnitude_vector", GRAFT_ADAPTER_MAGNITUDE},
+                                               {".weight", GRAFT_ADAPTER_WHOLE},
+                                               {".base_layer.weight", GRAFT_ADAPTER_BASE_COPY}};
     if (strncmp(name, prefix, sizeof prefix - 1) != 0) {
         return false;
     }
     const char *p = name + sizeof prefix - 1;
-    if (!graft_adapter_layer(&p, &out->layer)) {
-        return false;
+    out->layer = 0;
+    if (strncmp(p, layers, sizeof layers - 1) == 0) {
+        p += sizeof layers - 1;
+        return graft_adapter_layer(&p, &out->layer) && parse_layer_name(p, out);
     }
-    for (unsigned target = 0; target < GRAFT_LAYER_TARGETS; target++) {
-        char module[32];
-        int length = snprintf(module, sizeof module, ".%s.%s", target < GRAFT_TARGET_GATE ? "self_attn" : "mlp",
-                              graft_target_name((enum graft_target)target));
-        if (strncmp(p, module, (size_t)length) != 0) {
-            continue;
-        }
-        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-            if (strcmp(p + length, parts[i].text) == 0) {
-                out->target = (enum graft_target)target;
-                out->part = parts[i].part;
-                return true;
-            }
-        }
+    if (strcmp(p, "model.norm.weight") == 0) {
+        out->target = GRAFT_TARGET_OUTPUT_NORM;
+        out->part = GRAFT_ADAPTER_WHOLE;
+        return true;
+    }
+    if (strncmp(p, embed, sizeof embed - 1) == 0) {
+        out->target = GRAFT_TARGET_EMBED;
+        return parse_part(p + sizeof embed - 1, embed_parts, sizeof embed_parts / sizeof *embed_parts, &out->part);
+    }
+    if (strncmp(p, head, sizeof head - 1) == 0) {
+        out->target = GRAFT_TARGET_HEAD;
+        return parse_part(p + sizeof head - 1, head_parts, sizeof head_parts / sizeof *head_parts, &out->part);
     }
     return false;
 }
@@ -66,9 +110,27 @@ static enum graft_status read_names(const struct graft_safetensors *st, struct g
             return graft_fail(
                 GRAFT_E_UNSUPPORTED,
                 "%s: tensor %s is not supported; known are base_model.model.model.layers.N, then self_attn with q_proj, "
-                "k_proj, v_proj, o_proj or mlp with gate_proj, up_proj, down_proj, then lora_A.weight or lora_B.weight",
+                "k_proj, v_proj, o_proj or mlp with gate_proj, up_proj, down_proj, then lora_A.weight or lora_B.weight; "
+                "embed_tokens and lm_head; and whole norms and lm_head",
                 file, t->name);
         }
+    }
+    return GRAFT_OK;
+}
+
+// Names of whole tensors outlive the reading: fitting names them in errors.
+static enum graft_status keep_names(struct graft_adapter_desc *desc)
+{
+    uint64_t bytes = 0, at = 0;
+    for (uint32_t i = 0; i < desc->n_whole; i++) {
+        bytes += strlen(desc->whole[i].name) + 1;
+    }
+    GRAFT_TRY(graft_alloc(desc->ctx, GRAFT_MEM_HOST, (void **)&desc->names, bytes, 1, "an adapter's tensor names"));
+    for (uint32_t i = 0; i < desc->n_whole; i++) {
+        size_t length = strlen(desc->whole[i].name) + 1;
+        memcpy(desc->names + at, desc->whole[i].name, length);
+        desc->whole[i].name = desc->names + at;
+        at += length;
     }
     return GRAFT_OK;
 }
@@ -87,6 +149,7 @@ static enum graft_status read_peft(struct graft_adapter_desc *desc, const char *
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &tensors, st->n_tensors, "an adapter's tensor names"), status, out);
     GRAFT_TRY_OUT(read_names(st, tensors, file), status, out);
     GRAFT_TRY_OUT(graft_adapter_build(desc, tensors, st->n_tensors, &config, 0.0, file), status, out);
+    GRAFT_TRY_OUT(keep_names(desc), status, out);
     memcpy(desc->base_name, config.base_name, sizeof desc->base_name);
     memcpy(desc->alora, config.alora, sizeof desc->alora);
     desc->n_alora = config.n_alora;
@@ -194,6 +257,7 @@ void graft_adapter_free(struct graft_adapter_desc **desc)
     struct graft_ctx *ctx = (*desc)->ctx;
     GRAFT_FREE(ctx, &(*desc)->pairs);
     GRAFT_FREE(ctx, &(*desc)->whole);
+    GRAFT_FREE(ctx, &(*desc)->names);
     GRAFT_FREE(ctx, &(*desc)->bytes);
     GRAFT_FREE(ctx, desc);
 }

@@ -26,7 +26,7 @@ struct graft_adapter_view {
 
 struct graft_adapter_pair {
     enum graft_target target;
-    uint32_t layer;                      // 0 for EMBED and HEAD
+    uint32_t layer;                      // 0 for EMBED and HEAD; EMBED: a [rank][n_vocab], b [n_embd][rank]
     uint32_t rank;
     float scale;                         // alpha / r or alpha / sqrt(r), patterns applied
     struct graft_adapter_view a;         // [rank][n_in]
@@ -35,9 +35,13 @@ struct graft_adapter_pair {
     struct graft_adapter_view bias;      // lora_bias: [n_out], added to B's output before scaling; data NULL if none
 };
 
-// A whole tensor that replaces the base's (modules_to_save): norms, embeddings, head.
+// A whole tensor that replaces the base's (modules_to_save): a norm's gain or the head. Or a copy of the base's embedding or head
+// that PEFT saved with an adapter on it (save_embedding_layers).
 struct graft_adapter_whole {
-    char name[64]; // GGUF name: "blk.0.attn_norm.weight"
+    enum graft_target target;
+    uint32_t layer; // 0 for HEAD, EMBED and OUTPUT_NORM
+    bool base_copy;
+    const char *name; // of the tensor, for errors
     struct graft_adapter_view view;
 };
 
@@ -57,6 +61,7 @@ struct graft_adapter_desc {
     uint64_t n_parameters;
     uint8_t *bytes;            // the file as read, once; owned
     uint64_t n_bytes;
+    char *names;               // backing of the whole tensors' names; owned
 };
 
 // Read a PEFT folder, an adapter_model.safetensors beside its adapter_config.json, or a GGUF adapter: read once into memory

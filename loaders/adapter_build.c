@@ -101,8 +101,12 @@ static enum graft_status add_pair(struct graft_adapter_desc *desc, const struct 
     struct graft_adapter_pair *pair = &desc->pairs[desc->n_pairs];
     *pair = (struct graft_adapter_pair){.target = first->target, .layer = first->layer};
     char module[MODULE_BYTES];
-    snprintf(module, sizeof module, "model.layers.%u.%s.%s", first->layer,
-             first->target < GRAFT_TARGET_GATE ? "self_attn" : "mlp", target_names[first->target]);
+    if (first->target < GRAFT_LAYER_TARGETS) {
+        snprintf(module, sizeof module, "model.layers.%u.%s.%s", first->layer,
+                 first->target < GRAFT_TARGET_GATE ? "self_attn" : "mlp", target_names[first->target]);
+    } else {
+        snprintf(module, sizeof module, "%s", first->target == GRAFT_TARGET_EMBED ? "model.embed_tokens" : "lm_head");
+    }
     if (!a || !b) {
         return graft_fail(GRAFT_E_FORMAT, "%s: %s has no %s beside %s", file, module, a ? "B" : "A", first->name);
     }
@@ -119,12 +123,16 @@ static enum graft_status add_pair(struct graft_adapter_desc *desc, const struct 
     pair->rank = (uint32_t)a->view.rows;
     if (config) {
         uint32_t rank;
-        graft_adapter_config_module(config, module, &rank, &pair->scale);
+        GRAFT_TRY(graft_adapter_config_module(config, module, &rank, &pair->scale));
         if (rank != pair->rank) {
             return graft_fail(GRAFT_E_FORMAT, "%s: %s has rank %u, the configuration says %u", file, module, pair->rank, rank);
         }
     } else {
         pair->scale = (float)(alpha / (double)pair->rank);
+    }
+    if (first->target == GRAFT_TARGET_EMBED && (parts[GRAFT_ADAPTER_BIAS] || parts[GRAFT_ADAPTER_MAGNITUDE])) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: %s has a bias or a magnitude vector (DoRA), which is not supported there", file,
+                          module);
     }
     GRAFT_TRY(check_announced(parts[GRAFT_ADAPTER_BIAS], "bias", config && config->lora_bias, "lora_bias", module, file));
     GRAFT_TRY(check_announced(parts[GRAFT_ADAPTER_MAGNITUDE], "magnitude vector", config && config->use_dora, "use_dora",
@@ -149,6 +157,26 @@ static enum graft_status add_pair(struct graft_adapter_desc *desc, const struct 
     return GRAFT_OK;
 }
 
+// A tensor that replaces the base's, or a copy of it.
+static enum graft_status add_whole(struct graft_adapter_desc *desc, const struct graft_adapter_tensor *t, const char *file)
+{
+    bool zero;
+    GRAFT_TRY(check_values(t, file, &zero));
+    for (uint32_t i = 0; i < desc->n_whole; i++) {
+        if (desc->whole[i].target == t->target && desc->whole[i].layer == t->layer) {
+            return graft_fail(GRAFT_E_FORMAT, "%s: tensors %s and %s stand for the same tensor of the base", file,
+                              desc->whole[i].name, t->name);
+        }
+    }
+    desc->whole[desc->n_whole++] = (struct graft_adapter_whole){.target = t->target,
+                                                                .layer = t->layer,
+                                                                .base_copy = t->part == GRAFT_ADAPTER_BASE_COPY,
+                                                                .name = t->name,
+                                                                .view = t->view};
+    desc->n_parameters += t->part == GRAFT_ADAPTER_BASE_COPY ? 0 : t->view.rows * t->view.cols;
+    return GRAFT_OK;
+}
+
 enum graft_status graft_adapter_build(struct graft_adapter_desc *desc, struct graft_adapter_tensor *tensors, uint64_t n_tensors,
                                       const struct graft_adapter_config *config, double alpha, const char *file)
 {
@@ -156,10 +184,17 @@ enum graft_status graft_adapter_build(struct graft_adapter_desc *desc, struct gr
         return graft_fail(GRAFT_E_FORMAT, "%s: has no tensors", file);
     }
     GRAFT_TRY(GRAFT_NEW(desc->ctx, GRAFT_MEM_HOST, &desc->pairs, n_tensors, "an adapter's matrices"));
+    GRAFT_TRY(GRAFT_NEW(desc->ctx, GRAFT_MEM_HOST, &desc->whole, n_tensors, "an adapter's tensors"));
     qsort(tensors, (size_t)n_tensors, sizeof *tensors, by_pair);
     for (uint64_t i = 0, next; i < n_tensors; i = next) {
         const struct graft_adapter_tensor *parts[GRAFT_ADAPTER_PARTS] = {0}, *first = &tensors[i];
-        for (next = i; next < n_tensors && tensors[next].layer == first->layer && tensors[next].target == first->target;
+        if (first->part > GRAFT_ADAPTER_PARTS) {
+            next = i + 1;
+            GRAFT_TRY(add_whole(desc, first, file));
+            continue;
+        }
+        for (next = i; next < n_tensors && tensors[next].layer == first->layer && tensors[next].target == first->target &&
+                       tensors[next].part < GRAFT_ADAPTER_PARTS;
              next++) {
             const struct graft_adapter_tensor **part = &parts[tensors[next].part];
             if (*part) {

@@ -45,6 +45,7 @@ static const struct {
     {"eva_config", RULE_ANY},
     {"runtime_config", RULE_ANY},
     {"merge_weights", RULE_ANY},
+    {"fan_in_fan_out", RULE_ANY}, // PEFT sets it to false for linear layers, and a llama has no others
     // options of features that other keys turn on
     {"megatron_core", RULE_ANY},
     {"qalora_group_size", RULE_ANY},
@@ -52,8 +53,7 @@ static const struct {
     {"exclude_modules", RULE_NAMES},
     {"layers_pattern", RULE_NAMES},
     {"layers_to_transform", RULE_LAYERS},
-    {"fan_in_fan_out", RULE_EMPTY},
-    {"modules_to_save", RULE_EMPTY},
+    {"modules_to_save", RULE_NAMES},
     {"megatron_config", RULE_EMPTY},
     {"trainable_token_indices", RULE_EMPTY},
     {"loftq_config", RULE_EMPTY},
@@ -177,8 +177,8 @@ static enum graft_status read_alpha(const json_t *value, const char *key, const 
     return GRAFT_OK;
 }
 
-// PEFT takes a pattern's keys for regular expressions; only names are understood here. A dot means any character, as there.
-static enum graft_status check_pattern(const json_t *json, const char *key, bool ranks, const char *file)
+static enum graft_status read_pattern(const json_t *json, const char *key, bool ranks, const char *file,
+                                      struct graft_adapter_patterns *out)
 {
     json_t *pattern = json_object_get(json, key), *value;
     const char *name;
@@ -191,18 +191,12 @@ static enum graft_status check_pattern(const json_t *json, const char *key, bool
     }
     json_object_foreach(pattern, name, value)
     {
-        size_t length = strlen(name);
-        if (length == 0 || strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") != length) {
-            return graft_fail(GRAFT_E_UNSUPPORTED,
-                              "%s: %s has the key %s; only names of modules are supported, letters, digits, '_', '-' and '.'",
-                              file, key, show_text(name, shown));
-        }
         snprintf(label, sizeof label, "%s[%s]", key, show_text(name, shown));
         uint32_t rank;
         double alpha;
         GRAFT_TRY(ranks ? read_rank(value, label, file, &rank) : read_alpha(value, label, file, &alpha));
     }
-    return GRAFT_OK;
+    return graft_adapter_patterns_read(out, pattern, key, file);
 }
 
 static enum graft_status read_alora(struct graft_adapter_config *config, const char *file)
@@ -294,50 +288,28 @@ enum graft_status graft_adapter_config_read(struct graft_adapter_config *config,
     GRAFT_TRY(read_bool(json, "use_rslora", file, &config->use_rslora));
     GRAFT_TRY(read_bool(json, "use_dora", file, &config->use_dora));
     GRAFT_TRY(read_bool(json, "lora_bias", file, &config->lora_bias));
-    GRAFT_TRY(check_pattern(json, "rank_pattern", true, file));
-    GRAFT_TRY(check_pattern(json, "alpha_pattern", false, file));
+    GRAFT_TRY(read_pattern(json, "rank_pattern", true, file, &config->ranks));
+    GRAFT_TRY(read_pattern(json, "alpha_pattern", false, file, &config->alphas));
     GRAFT_TRY(read_alora(config, file));
     return read_base_name(config, file);
 }
 
 void graft_adapter_config_free(struct graft_adapter_config *config)
 {
+    graft_adapter_patterns_free(&config->ranks);
+    graft_adapter_patterns_free(&config->alphas);
     json_decref(config->json);
     config->json = NULL;
 }
 
-// The first value whose key is the whole of `module` or its end behind a dot; NULL if there is none.
-static const json_t *find_pattern(const json_t *pattern, const char *module)
+enum graft_status graft_adapter_config_module(const struct graft_adapter_config *config, const char *module, uint32_t *rank,
+                                              float *scale)
 {
-    const char *name;
-    json_t *value;
-    size_t length = strlen(module);
-    if (!json_is_object(pattern)) {
-        return NULL;
-    }
-    json_object_foreach((json_t *)(uintptr_t)pattern, name, value)
-    {
-        size_t end = strlen(name);
-        if (end > length || (end < length && module[length - end - 1] != '.')) {
-            continue;
-        }
-        const char *tail = module + length - end;
-        size_t i = 0;
-        while (i < end && (name[i] == '.' || name[i] == tail[i])) {
-            i++;
-        }
-        if (i == end) {
-            return value;
-        }
-    }
-    return NULL;
-}
-
-void graft_adapter_config_module(const struct graft_adapter_config *config, const char *module, uint32_t *rank, float *scale)
-{
-    const json_t *r = find_pattern(json_object_get(config->json, "rank_pattern"), module);
-    const json_t *a = find_pattern(json_object_get(config->json, "alpha_pattern"), module);
+    const json_t *r, *a;
+    GRAFT_TRY(graft_adapter_patterns_find(&config->ranks, module, &r));
+    GRAFT_TRY(graft_adapter_patterns_find(&config->alphas, module, &a));
     *rank = r ? (uint32_t)json_integer_value(r) : config->r;
     double alpha = a ? json_number_value(a) : config->alpha;
     *scale = (float)(alpha / (config->use_rslora ? sqrt((double)*rank) : (double)*rank));
+    return GRAFT_OK;
 }

@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "loaders/adapter.h"
+#include "loaders/adapter_pattern.h"
 
 enum { GRAFT_ADAPTER_CONFIG_MAX_BYTES = 64 << 10 };
 
@@ -17,7 +18,8 @@ struct graft_adapter_config {
     char base_name[256]; // base_model_name_or_path, "" if none; without control characters
     int32_t alora[GRAFT_ADAPTER_MAX_ALORA];
     uint32_t n_alora;
-    json_t *json; // private: backing of the patterns
+    struct graft_adapter_patterns ranks, alphas; // private
+    json_t *json;                                // private: backing of the patterns
 };
 
 // Read and check; `file` names the text in errors. End with graft_adapter_config_free in any case. Errors: GRAFT_E_FORMAT,
@@ -27,9 +29,10 @@ GRAFT_MUST_CHECK enum graft_status graft_adapter_config_read(struct graft_adapte
                                                              uint64_t size, const char *file);
 void graft_adapter_config_free(struct graft_adapter_config *config);
 
-// Rank and scale of one module ("model.layers.0.self_attn.q_proj"): r and lora_alpha, each replaced by the first key of
-// rank_pattern or alpha_pattern that is the module's name or its end behind a dot; scale = alpha / r, with rsLoRA alpha /
-// sqrt(r).
-void graft_adapter_config_module(const struct graft_adapter_config *config, const char *module, uint32_t *rank, float *scale);
+// Rank and scale of one module ("model.layers.0.self_attn.q_proj"): r and lora_alpha, each replaced by the value of the first key
+// of rank_pattern or alpha_pattern that matches; scale = alpha / r, with rsLoRA alpha / sqrt(r). Errors: GRAFT_E_LIMIT (a pattern
+// without end), GRAFT_E_MEMORY.
+GRAFT_MUST_CHECK enum graft_status graft_adapter_config_module(const struct graft_adapter_config *config, const char *module,
+                                                               uint32_t *rank, float *scale);
 
 #endif

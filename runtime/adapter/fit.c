@@ -1,164 +1,163 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fitting and packing of adapters.
+// Does an adapter fit a base? Everything that packing relies on is checked here.
 #include "runtime/adapter/fit.h"
+
+#include <math.h>
 
 #include "platform/bytes.h"
 #include "runtime/quant/quant.h"
 #include "shaders/params.h"
 
-enum { RANK_ROUND = 8, F16_BYTES = 2, UNIT_BYTES = 16, F16_INF = 0x7c00, CHUNK = 256 };
+// A copy of a base's tensor in an adapter's file may differ from the base by its quantization: || copy - base || / || copy || up
+// to this (4-bit formats: about 0.1).
+static const double COPY_TOLERANCE = 0.25;
 
-static const struct graft_weight *base_weight(const struct graft_layer *layer, enum graft_target target)
+const struct graft_weight *graft_adapter_base_weight(const struct graft_source *source, enum graft_target target, uint32_t layer)
 {
-    const struct graft_weight *weights[GRAFT_LAYER_TARGETS] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
-                                                               &layer->gate, &layer->up, &layer->down};
+    const struct graft_layer *l = &source->layers[layer];
+    const struct graft_weight *weights[GRAFT_TARGETS] = {&l->q,   &l->k,          &l->v,            &l->o,
+                                                         &l->gate, &l->up,         &l->down,         &source->embd,
+                                                         &source->output, &l->attn_norm, &l->ffn_norm, &source->output_norm};
     return weights[target];
 }
 
-static uint64_t padded_rank(const struct graft_adapter_pair *pair)
+static enum graft_status check_layer(enum graft_target target, uint32_t layer, const struct graft_source *source)
 {
-    return ((uint64_t)pair->rank + RANK_ROUND - 1) / RANK_ROUND * RANK_ROUND;
+    if ((unsigned)target >= GRAFT_TARGETS) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter changes %s, which is not supported", graft_target_name(target));
+    }
+    if (layer >= source->config.n_layer) {
+        return graft_fail(GRAFT_E_FORMAT,
+                          "the adapter changes layer %u, the base has layers 0 to %u; was it made for another base?", layer,
+                          source->config.n_layer - 1);
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status wrong_shape(uint32_t layer, enum graft_target target, uint64_t rows, uint64_t cols, uint64_t base_rows,
+                                     uint64_t base_cols)
+{
+    return graft_fail(GRAFT_E_FORMAT,
+                      "the adapter's layer %u %s has shape %" PRIu64 " x %" PRIu64 ", the base's %" PRIu64 " x %" PRIu64
+                      "; was it made for another base?",
+                      layer, graft_target_name(target), rows, cols, base_rows, base_cols);
 }
 
 static enum graft_status fit_pair(const struct graft_adapter_pair *pair, const struct graft_source *source)
 {
     const char *target = graft_target_name(pair->target);
-    if ((unsigned)pair->target >= GRAFT_LAYER_TARGETS) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter changes %s, which is not supported by this version", target);
-    }
-    if (pair->layer >= source->config.n_layer) {
-        return graft_fail(GRAFT_E_FORMAT,
-                          "the adapter changes layer %u, the base has layers 0 to %u; was it made for another base?",
-                          pair->layer, source->config.n_layer - 1);
-    }
+    GRAFT_TRY(check_layer(pair->target, pair->layer, source));
     if (pair->rank < 1 || pair->rank > GRAFT_ADAPTER_MAX_RANK) {
         return graft_fail(GRAFT_E_LIMIT, "the adapter's layer %u %s has rank %u, allowed are 1 to %d", pair->layer, target,
                           pair->rank, GRAFT_ADAPTER_MAX_RANK);
     }
-    const struct graft_weight *weight = base_weight(&source->layers[pair->layer], pair->target);
-    if (pair->a.cols != weight->n_in || pair->b.rows != weight->n_out) {
+    if (pair->a.rows != pair->rank || pair->b.cols != pair->rank) {
         return graft_fail(GRAFT_E_FORMAT,
-                          "the adapter's layer %u %s has shape %" PRIu64 " x %" PRIu64
-                          ", the base's %u x %u; was it made for another base?",
-                          pair->layer, target, pair->b.rows, pair->a.cols, weight->n_out, weight->n_in);
+                          "the adapter's layer %u %s has rank %u, but A has %" PRIu64 " rows and B %" PRIu64 " columns", pair->layer,
+                          target, pair->rank, pair->a.rows, pair->b.cols);
     }
-    if (pair->magnitude.data) {
-        return graft_fail(GRAFT_E_UNSUPPORTED,
-                          "the adapter is DoRA (layer %u %s has a magnitude), which is not supported by this version",
-                          pair->layer, target);
+    if (!isfinite(pair->scale)) {
+        return graft_fail(GRAFT_E_FORMAT, "the adapter's layer %u %s has the scale %g", pair->layer, target, (double)pair->scale);
     }
-    if (pair->bias.data) {
-        return graft_fail(GRAFT_E_UNSUPPORTED,
-                          "the adapter's layer %u %s has a bias (lora_bias), which is not supported by this version",
-                          pair->layer, target);
+    const struct graft_weight *weight = graft_adapter_base_weight(source, pair->target, pair->layer);
+    bool embed = pair->target == GRAFT_TARGET_EMBED; // its table has a row per token, which is A's column
+    uint64_t rows = embed ? weight->n_in : weight->n_out, cols = embed ? weight->n_out : weight->n_in;
+    if (pair->a.cols != cols || pair->b.rows != rows) {
+        return wrong_shape(pair->layer, pair->target, pair->b.rows, pair->a.cols, rows, cols);
+    }
+    if (embed && (pair->magnitude.data || pair->bias.data)) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter has DoRA or a bias on embed_tokens, which is not supported");
+    }
+    if (pair->magnitude.data && pair->bias.data) { // PEFT refuses it too (LoraConfig)
+        return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter's layer %u %s has a bias (lora_bias) and is DoRA: PEFT knows no such "
+                                               "thing", pair->layer, target);
     }
     return GRAFT_OK;
+}
+
+static float value_at(const struct graft_adapter_view *view, uint64_t i)
+{
+    float value;
+    graft_quant_find(view->type)->dequantize_row(view->data + i * (view->type == GRAFT_TYPE_F32 ? 4 : 2), &value, 1);
+    return value;
+}
+
+// Is the tensor the base's own, but for its quantization?
+static enum graft_status check_copy(const struct graft_adapter_whole *whole, const struct graft_weight *weight,
+                                    struct graft_ctx *ctx)
+{
+    double difference = 0, size = 0;
+    float *row;
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &row, weight->n_in, "a row of the base"));
+    for (uint64_t o = 0; o < weight->n_out; o++) {
+        graft_quant_find(weight->type)->dequantize_row(weight->data + o * weight->row_bytes, row, weight->n_in);
+        for (uint64_t i = 0; i < weight->n_in; i++) {
+            double copy = (double)value_at(&whole->view, o * weight->n_in + i), off = copy - (double)row[i];
+            difference += off * off;
+            size += copy * copy;
+        }
+    }
+    GRAFT_FREE(ctx, &row);
+    double share = size > 0 ? sqrt(difference / size) : 0;
+    if (!(share <= COPY_TOLERANCE)) {
+        return graft_fail(GRAFT_E_UNSUPPORTED,
+                          "the adapter's %s is not the base's tensor: it differs by %.3g of its size, quantization explains %.2g; a "
+                          "trained or resized copy is not supported",
+                          whole->name, share, COPY_TOLERANCE);
+    }
+    graft_log(ctx, GRAFT_LOG_INFO, "the adapter's %s is the base's tensor (off by %.3g of its size) and is not loaded", whole->name,
+              share);
+    return GRAFT_OK;
+}
+
+static enum graft_status fit_whole(const struct graft_adapter_whole *whole, const struct graft_source *source,
+                                   struct graft_ctx *ctx)
+{
+    GRAFT_TRY(check_layer(whole->target, whole->layer, source));
+    const struct graft_weight *weight = graft_adapter_base_weight(source, whole->target, whole->layer);
+    bool norm = whole->target >= GRAFT_TARGET_ATTN_NORM;
+    uint64_t rows = norm ? 1 : weight->n_out, cols = norm ? source->config.n_embd : weight->n_in;
+    if (whole->view.rows != rows || whole->view.cols != cols) {
+        return wrong_shape(whole->layer, whole->target, whole->view.rows, whole->view.cols, rows, cols);
+    }
+    return whole->base_copy ? check_copy(whole, weight, ctx) : GRAFT_OK;
 }
 
 enum graft_status graft_adapter_fit(const struct graft_adapter_desc *desc, const struct graft_source *source)
 {
+    uint32_t changes = desc->n_pairs;
     for (uint32_t i = 0; i < desc->n_pairs; i++) {
-        GRAFT_TRY(fit_pair(&desc->pairs[i], source));
+        const struct graft_adapter_pair *pair = &desc->pairs[i];
+        GRAFT_TRY(fit_pair(pair, source));
+        for (uint32_t k = i; k-- > 0 && desc->pairs[k].layer == pair->layer;) { // pairs are sorted by layer
+            if (desc->pairs[k].target == pair->target) {
+                return graft_fail(GRAFT_E_FORMAT, "the adapter changes layer %u %s twice", pair->layer,
+                                  graft_target_name(pair->target));
+            }
+        }
     }
-    if (desc->n_whole) {
-        return graft_fail(GRAFT_E_UNSUPPORTED,
-                          "the adapter replaces %s (modules_to_save), which is not supported by this version",
-                          desc->whole[0].name);
+    for (uint32_t i = 0; i < desc->n_whole; i++) {
+        const struct graft_adapter_whole *whole = &desc->whole[i];
+        GRAFT_TRY(fit_whole(whole, source, desc->ctx));
+        changes += !whole->base_copy;
+        for (uint32_t k = 0; k < desc->n_pairs; k++) {
+            if (!whole->base_copy && desc->pairs[k].target == whole->target && desc->pairs[k].layer == whole->layer) {
+                return graft_fail(GRAFT_E_FORMAT, "the adapter replaces %s and adds matrices to it", whole->name);
+            }
+        }
+    }
+    if (changes == 0) {
+        return graft_fail(GRAFT_E_FORMAT, "the adapter changes nothing");
+    }
+    for (uint32_t i = 0; i < desc->n_alora; i++) {
+        if (desc->alora[i] < 0 || (uint32_t)desc->alora[i] >= source->config.n_vocab) {
+            return graft_fail(GRAFT_E_FORMAT, "alora_invocation_tokens has token %d, the base's vocabulary has 0 to %u",
+                              desc->alora[i], source->config.n_vocab - 1);
+        }
     }
     if (desc->n_alora) {
         return graft_fail(GRAFT_E_UNSUPPORTED,
                           "the adapter is aLoRA (alora_invocation_tokens), which is not supported by this version");
-    }
-    return GRAFT_OK;
-}
-
-static uint64_t bytes_of_a(const struct graft_adapter_pair *pair)
-{
-    return (padded_rank(pair) * pair->a.cols * F16_BYTES + UNIT_BYTES - 1) / UNIT_BYTES * UNIT_BYTES;
-}
-
-static uint64_t bytes_of_b(const struct graft_adapter_pair *pair)
-{
-    return pair->b.rows * padded_rank(pair) * F16_BYTES;
-}
-
-uint64_t graft_adapter_packed_bytes(const struct graft_adapter_desc *desc)
-{
-    uint64_t bytes = UNIT_BYTES; // not used; a file of 2 GiB packs into at most 16 GiB: no overflow
-    for (uint32_t i = 0; i < desc->n_pairs; i++) {
-        bytes += bytes_of_a(&desc->pairs[i]) + bytes_of_b(&desc->pairs[i]);
-    }
-    return bytes;
-}
-
-static void store_u16(uint8_t *p, uint16_t value)
-{
-    p[0] = (uint8_t)value;
-    p[1] = (uint8_t)(value >> 8);
-}
-
-// out[0 .. view.cols) = f16(row `row` of the view * scale).
-static enum graft_status pack_row(const struct graft_adapter_pair *pair, const struct graft_adapter_view *view, char matrix,
-                                  uint64_t row, float scale, uint8_t *out)
-{
-    uint64_t item = view->type == GRAFT_TYPE_F32 ? 4 : 2;
-    const uint8_t *in = view->data + row * view->cols * item;
-    if (view->type == GRAFT_TYPE_F16 && scale == 1.0f) {
-        memcpy(out, in, (size_t)(view->cols * F16_BYTES));
-        return GRAFT_OK;
-    }
-    const struct graft_quant *quant = graft_quant_find(view->type);
-    float values[CHUNK];
-    for (uint64_t first = 0; first < view->cols; first += CHUNK) {
-        uint64_t count = view->cols - first < CHUNK ? view->cols - first : CHUNK;
-        quant->dequantize_row(in + first * item, values, count);
-        for (uint64_t i = 0; i < count; i++) {
-            uint16_t half = graft_f32_to_f16(values[i] * scale);
-            if ((half & F16_INF) == F16_INF) {
-                return graft_fail(GRAFT_E_UNSUPPORTED,
-                                  "the adapter's layer %u %s lora_%c has %g at row %" PRIu64 ", column %" PRIu64
-                                  ", which with the scale %g is beyond the largest f16, 65504",
-                                  pair->layer, graft_target_name(pair->target), matrix, (double)values[i], row, first + i,
-                                  (double)scale);
-            }
-            store_u16(out + (first + i) * F16_BYTES, half);
-        }
-    }
-    return GRAFT_OK;
-}
-
-// Where the base's file has row `row` of a matrix whose heads' halves were interleaved: within a head, old row j * half + i is
-// new row 2 * i + j (llama.cpp, convert_hf_to_gguf.py, permute).
-static uint64_t permuted_row(uint64_t row, uint64_t head_dim)
-{
-    uint64_t half = head_dim / 2, in_head = row % head_dim;
-    return row - in_head + 2 * (in_head % half) + in_head / half;
-}
-
-enum graft_status graft_adapter_pack(const struct graft_adapter_desc *desc, const struct graft_source *source, uint8_t *out,
-                                     uint32_t *entries)
-{
-    uint64_t place = UNIT_BYTES;
-    memset(entries, 0, sizeof *entries * source->config.n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY);
-    memset(out, 0, (size_t)graft_adapter_packed_bytes(desc));
-    for (uint32_t i = 0; i < desc->n_pairs; i++) {
-        const struct graft_adapter_pair *pair = &desc->pairs[i];
-        uint64_t rank = padded_rank(pair);
-        bool permute = !desc->rows_permuted && source->config.rope_pairs == GRAFT_ROPE_ADJACENT &&
-                       (pair->target == GRAFT_TARGET_Q || pair->target == GRAFT_TARGET_K);
-        uint32_t *entry = entries + ((uint64_t)pair->layer * GRAFT_LORA_TARGETS + (uint64_t)pair->target) * GRAFT_LORA_ENTRY;
-        uint8_t *a = out + place, *b = a + bytes_of_a(pair);
-        entry[GRAFT_LORA_A] = (uint32_t)(place / UNIT_BYTES);
-        entry[GRAFT_LORA_B] = (uint32_t)((place + bytes_of_a(pair)) / UNIT_BYTES);
-        entry[GRAFT_LORA_ENTRY_RANK] = (uint32_t)rank;
-        for (uint64_t row = 0; row < pair->rank; row++) {
-            GRAFT_TRY(pack_row(pair, &pair->a, 'A', row, 1.0f, a + row * pair->a.cols * F16_BYTES));
-        }
-        for (uint64_t row = 0; row < pair->b.rows; row++) {
-            uint64_t to = permute ? permuted_row(row, source->config.head_dim) : row;
-            GRAFT_TRY(pack_row(pair, &pair->b, 'B', row, pair->scale, b + to * rank * F16_BYTES));
-        }
-        place += bytes_of_a(pair) + bytes_of_b(pair);
     }
     return GRAFT_OK;
 }

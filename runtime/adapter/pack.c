@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+// Packing: an adapter's matrices as kernels read them (shaders/params.h).
+#include <math.h>
+
+#include "platform/bytes.h"
+#include "runtime/adapter/dora.h"
+#include "runtime/adapter/fit.h"
+#include "runtime/quant/quant.h"
+#include "shaders/params.h"
+
+enum { RANK_ROUND = 8, F16_BYTES = 2, UNIT_BYTES = 16, F16_INF = 0x7c00, CHUNK = 1024 };
+
+static uint64_t round_up(uint64_t bytes)
+{
+    return (bytes + UNIT_BYTES - 1) / UNIT_BYTES * UNIT_BYTES;
+}
+
+static uint64_t padded_rank(const struct graft_adapter_pair *pair)
+{
+    return ((uint64_t)pair->rank + RANK_ROUND - 1) / RANK_ROUND * RANK_ROUND;
+}
+
+static uint64_t bytes_of_a(const struct graft_adapter_pair *pair)
+{
+    return round_up(padded_rank(pair) * pair->a.cols * F16_BYTES);
+}
+
+static uint64_t bytes_of_b(const struct graft_adapter_pair *pair)
+{
+    return pair->b.rows * padded_rank(pair) * F16_BYTES;
+}
+
+static uint64_t bytes_of_vector(uint64_t count)
+{
+    return round_up(count * sizeof(float));
+}
+
+uint64_t graft_adapter_packed_bytes(const struct graft_adapter_desc *desc)
+{
+    uint64_t bytes = UNIT_BYTES; // not used; a file of 2 GiB packs into at most 16 GiB: no overflow
+    for (uint32_t i = 0; i < desc->n_pairs; i++) {
+        const struct graft_adapter_pair *pair = &desc->pairs[i];
+        bytes += bytes_of_a(pair) + bytes_of_b(pair);
+        bytes += (pair->magnitude.data ? bytes_of_vector(pair->b.rows) : 0) + (pair->bias.data ? bytes_of_vector(pair->b.rows) : 0);
+    }
+    for (uint32_t i = 0; i < desc->n_whole; i++) {
+        const struct graft_adapter_whole *whole = &desc->whole[i];
+        bool norm = whole->target >= GRAFT_TARGET_ATTN_NORM;
+        bytes += whole->base_copy ? 0
+                 : norm           ? bytes_of_vector(whole->view.cols)
+                                  : round_up(whole->view.rows * whole->view.cols * F16_BYTES);
+    }
+    return bytes;
+}
+
+// Values [first, first + count) of a row as f32.
+static void read_values(const struct graft_adapter_view *view, uint64_t row, uint64_t first, uint64_t count, float *out)
+{
+    uint64_t item = view->type == GRAFT_TYPE_F32 ? 4 : 2;
+    graft_quant_find(view->type)->dequantize_row(view->data + (row * view->cols + first) * item, out, count);
+}
+
+// Where values are from, for errors.
+struct origin {
+    enum graft_target target;
+    uint32_t layer;
+    const char *label; // "A", "B" or a tensor's name
+    uint64_t row, column;
+};
+
+// f16(values * scale) to `out`.
+static enum graft_status put_halves(float *values, uint64_t count, float scale, uint8_t *out, struct origin from)
+{
+    uint16_t infinite = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        values[i] *= scale;
+    }
+    graft_quant_find(GRAFT_TYPE_F16)->quantize_row(values, out, count);
+    for (uint64_t i = 0; i < count; i++) {
+        infinite |= (graft_load_u16(out + F16_BYTES * i) & F16_INF) == F16_INF;
+    }
+    for (uint64_t i = 0; i < count && infinite; i++) {
+        if ((graft_load_u16(out + F16_BYTES * i) & F16_INF) == F16_INF) {
+            return graft_fail(GRAFT_E_UNSUPPORTED,
+                              "the adapter's layer %u %s has %g in %s at row %" PRIu64 ", column %" PRIu64
+                              ", with the scale %g included; it is beyond the largest f16, 65504",
+                              from.layer, graft_target_name(from.target), (double)values[i], from.label, from.row,
+                              from.column + i, (double)scale);
+        }
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status pack_row(const struct graft_adapter_pair *pair, const struct graft_adapter_view *view,
+                                  const char *label, uint64_t row, float scale, uint8_t *out)
+{
+    if (view->type == GRAFT_TYPE_F16 && scale == 1.0f) {
+        memcpy(out, view->data + row * view->cols * F16_BYTES, (size_t)(view->cols * F16_BYTES));
+        return GRAFT_OK;
+    }
+    float values[CHUNK];
+    for (uint64_t first = 0; first < view->cols; first += CHUNK) {
+        uint64_t count = view->cols - first < CHUNK ? view->cols - first : CHUNK;
+        read_values(view, row, first, count, values);
+        GRAFT_TRY(put_halves(values, count, scale, out + first * F16_BYTES,
+                             (struct origin){pair->target, pair->layer, label, row, first}));
+    }
+    return GRAFT_OK;
+}
+
+// A of an embedding, transposed: out [cols][rank padded].
+static enum graft_status pack_transposed(const struct graft_adapter_pair *pair, uint8_t *out)
+{
+    uint64_t rank = padded_rank(pair);
+    float values[CHUNK];
+    uint8_t halves[CHUNK * F16_BYTES];
+    for (uint64_t row = 0; row < pair->rank; row++) {
+        for (uint64_t first = 0; first < pair->a.cols; first += CHUNK) {
+            uint64_t count = pair->a.cols - first < CHUNK ? pair->a.cols - first : CHUNK;
+            read_values(&pair->a, row, first, count, values);
+            GRAFT_TRY(put_halves(values, count, 1.0f, halves,
+                                 (struct origin){pair->target, pair->layer, "A", row, first}));
+            for (uint64_t i = 0; i < count; i++) {
+                memcpy(out + ((first + i) * rank + row) * F16_BYTES, halves + F16_BYTES * i, F16_BYTES);
+            }
+        }
+    }
+    return GRAFT_OK;
+}
+
+// Where the base's file has row `row` of a matrix whose heads' halves were interleaved: within a head, old row j * half + i is
+// new row 2 * i + j (llama.cpp, convert_hf_to_gguf.py, permute).
+static uint64_t permuted_row(uint64_t row, uint64_t head_dim)
+{
+    uint64_t half = head_dim / 2, in_head = row % head_dim;
+    return row - in_head + 2 * (in_head % half) + in_head / half;
+}
+
+static void store_f32(uint8_t *out, uint64_t i, float value)
+{
+    memcpy(out + i * sizeof value, &value, sizeof value);
+}
+
+struct packing {
+    const struct graft_adapter_desc *desc;
+    const struct graft_source *source;
+    uint8_t *out;
+    uint64_t place;
+};
+
+// Take bytes of the output; their place in units.
+static uint32_t take(struct packing *p, uint64_t bytes, uint8_t **data)
+{
+    uint64_t unit = p->place / UNIT_BYTES;
+    *data = p->out + p->place;
+    p->place += bytes;
+    return (uint32_t)unit;
+}
+
+static enum graft_status pack_pair(struct packing *p, const struct graft_adapter_pair *pair, uint32_t *entry)
+{
+    const struct graft_source *source = p->source;
+    uint64_t rank = padded_rank(pair);
+    bool permute = !p->desc->rows_permuted && source->config.rope_pairs == GRAFT_ROPE_ADJACENT &&
+                   (pair->target == GRAFT_TARGET_Q || pair->target == GRAFT_TARGET_K);
+    uint8_t *a, *b, *dora = NULL, *bias = NULL;
+    entry[GRAFT_LORA_A] = take(p, bytes_of_a(pair), &a);
+    entry[GRAFT_LORA_B] = take(p, bytes_of_b(pair), &b);
+    entry[GRAFT_LORA_ENTRY_RANK] = (uint32_t)rank;
+    entry[GRAFT_LORA_DORA] = pair->magnitude.data ? take(p, bytes_of_vector(pair->b.rows), &dora) : 0;
+    entry[GRAFT_LORA_BIAS] = pair->bias.data ? take(p, bytes_of_vector(pair->b.rows), &bias) : 0;
+    if (pair->target == GRAFT_TARGET_EMBED) {
+        GRAFT_TRY(pack_transposed(pair, a));
+    }
+    for (uint64_t row = 0; row < pair->rank && pair->target != GRAFT_TARGET_EMBED; row++) {
+        GRAFT_TRY(pack_row(pair, &pair->a, "A", row, 1.0f, a + row * pair->a.cols * F16_BYTES));
+    }
+    struct graft_dora norms = {0};
+    enum graft_status status = GRAFT_OK;
+    if (dora) {
+        GRAFT_TRY(graft_dora_begin(&norms, p->desc->ctx, pair, graft_adapter_base_weight(source, pair->target, pair->layer)));
+    }
+    for (uint64_t row = 0; row < pair->b.rows && status == GRAFT_OK; row++) {
+        uint64_t to = permute ? permuted_row(row, source->config.head_dim) : row;
+        float multiplier = 1.0f, value;
+        if (dora) {
+            status = graft_dora_multiplier(&norms, row, to, &multiplier);
+            store_f32(dora, to, multiplier - 1.0f);
+        }
+        if (bias) {
+            read_values(&pair->bias, 0, row, 1, &value);
+            store_f32(bias, to, value * pair->scale);
+        }
+        if (status == GRAFT_OK) {
+            status = pack_row(pair, &pair->b, "B", row, pair->scale * multiplier, b + to * rank * F16_BYTES);
+        }
+    }
+    graft_dora_end(&norms, p->desc->ctx);
+    return status;
+}
+
+// A norm's difference to the base's gain as f32, or the head's to the dequantized base as f16.
+static enum graft_status pack_whole(struct packing *p, const struct graft_adapter_whole *whole, uint32_t *entry)
+{
+    const struct graft_weight *weight = graft_adapter_base_weight(p->source, whole->target, whole->layer);
+    const struct graft_adapter_view *view = &whole->view;
+    bool norm = whole->target >= GRAFT_TARGET_ATTN_NORM;
+    float *base = NULL, *values = NULL;
+    enum graft_status status;
+    uint8_t *out;
+    GRAFT_TRY(GRAFT_NEW(p->desc->ctx, GRAFT_MEM_HOST, &base, view->cols, "a row of the base"));
+    GRAFT_TRY_OUT(GRAFT_NEW(p->desc->ctx, GRAFT_MEM_HOST, &values, view->cols, "a row of an adapter"), status, done);
+    if (norm) {
+        entry[GRAFT_LORA_A] = take(p, bytes_of_vector(view->cols), &out);
+        read_values(view, 0, 0, view->cols, values);
+        memcpy(base, weight->data, (size_t)(view->cols * sizeof *base)); // gains are F32
+        for (uint64_t i = 0; i < view->cols; i++) {
+            store_f32(out, i, values[i] - base[i]);
+        }
+        goto done;
+    }
+    entry[GRAFT_LORA_B] = take(p, round_up(view->rows * view->cols * F16_BYTES), &out);
+    entry[GRAFT_LORA_DENSE] = 1;
+    for (uint64_t row = 0; row < view->rows && status == GRAFT_OK; row++) {
+        read_values(view, row, 0, view->cols, values);
+        graft_quant_find(weight->type)->dequantize_row(weight->data + row * weight->row_bytes, base, view->cols);
+        for (uint64_t i = 0; i < view->cols; i++) {
+            values[i] -= base[i];
+        }
+        status = put_halves(values, view->cols, 1.0f, out + row * view->cols * F16_BYTES,
+                            (struct origin){whole->target, whole->layer, whole->name, row, 0});
+    }
+done:
+    GRAFT_FREE(p->desc->ctx, &values);
+    GRAFT_FREE(p->desc->ctx, &base);
+    return status;
+}
+
+enum graft_status graft_adapter_pack(const struct graft_adapter_desc *desc, const struct graft_source *source, uint8_t *out,
+                                     uint32_t *entries)
+{
+    struct packing p = {.desc = desc, .source = source, .out = out, .place = UNIT_BYTES};
+    memset(entries, 0, sizeof *entries * source->config.n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY);
+    memset(out, 0, (size_t)graft_adapter_packed_bytes(desc));
+    for (uint32_t i = 0; i < desc->n_pairs; i++) {
+        const struct graft_adapter_pair *pair = &desc->pairs[i];
+        uint64_t at = (uint64_t)pair->layer * GRAFT_LORA_TARGETS + (uint64_t)pair->target;
+        GRAFT_TRY(pack_pair(&p, pair, entries + at * GRAFT_LORA_ENTRY));
+    }
+    for (uint32_t i = 0; i < desc->n_whole; i++) {
+        const struct graft_adapter_whole *whole = &desc->whole[i];
+        uint64_t at = (uint64_t)whole->layer * GRAFT_LORA_TARGETS + (uint64_t)whole->target;
+        if (!whole->base_copy) {
+            GRAFT_TRY(pack_whole(&p, whole, entries + at * GRAFT_LORA_ENTRY));
+        }
+    }
+    return GRAFT_OK;
+}
