@@ -86,6 +86,7 @@ struct graft_chat_stats {
     uint64_t first_token_ns;  // from graft_chat_send to the first token
     uint32_t context_used, context_size;
     uint64_t seed;
+    uint32_t recomputed_tokens; // of prompt_tokens: had been computed before the adapters were changed
 };
 GRAFT_API void graft_chat_last_stats(const struct graft_chat *chat, struct graft_chat_stats *out);
 

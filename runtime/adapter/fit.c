@@ -155,9 +155,5 @@ enum graft_status graft_adapter_fit(const struct graft_adapter_desc *desc, const
                               desc->alora[i], source->config.n_vocab - 1);
         }
     }
-    if (desc->n_alora) {
-        return graft_fail(GRAFT_E_UNSUPPORTED,
-                          "the adapter is aLoRA (alora_invocation_tokens), which is not supported by this version");
-    }
     return GRAFT_OK;
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which adapter is where in the pool: slots of the table and byte ranges of the pool, with reference counts. Bookkeeping
-// only: no device, no
-// bytes. Thread-safety: one thread at a time.
+// only: no device, no bytes. Thread-safety: one thread at a time.
 #ifndef GRAFT_RUNTIME_ADAPTER_POOL_H
 #define GRAFT_RUNTIME_ADAPTER_POOL_H
 
@@ -13,6 +12,14 @@ struct graft_pool_slot {
     uint64_t offset, bytes; // multiples of 16
     uint32_t references;    // handles and sequences; only at 0 may the slot be taken
     uint64_t last_use;      // of the pool's clock
+    uint64_t last_use_ns;   // of the system's clock
+    uint64_t hits;          // times chosen since it was loaded
+};
+
+// One range that has to be copied to a lower place: what is there is not needed any more, or is the range itself.
+struct graft_pool_move {
+    uint32_t slot;
+    uint64_t from, to, bytes;
 };
 
 struct graft_pool {
@@ -21,6 +28,10 @@ struct graft_pool {
     uint32_t n_slots;
     uint64_t clock;
     struct graft_pool_slot *slots;
+    struct graft_pool_move *moves; // [n_slots] that graft_pool_take wants done
+    uint32_t n_moves;
+    uint64_t n_compactions; // since the pool was created
+    uint32_t *order; // [n_slots] scratch
 };
 
 GRAFT_MUST_CHECK enum graft_status graft_pool_create(struct graft_ctx *ctx, struct graft_pool **out, uint64_t bytes,
@@ -28,14 +39,18 @@ GRAFT_MUST_CHECK enum graft_status graft_pool_create(struct graft_ctx *ctx, stru
 void graft_pool_destroy(struct graft_pool **pool);
 // Slot that holds these bytes; n_slots if none.
 uint32_t graft_pool_find(const struct graft_pool *pool, const uint8_t digest[32]);
-// Take a slot and a range of `bytes`: first fit, after dropping unreferenced adapters, least recently used first, as far as
-// needed. The slot
-// starts with one reference. Errors: GRAFT_E_BUDGET with what is needed, free and pinned; nothing is dropped then.
+// Take a slot and a range of `bytes`, after dropping unreferenced adapters, least recently used first, until a slot and that many
+// bytes are free; never more than that. If the free bytes are in pieces, the adapters are moved together: pool->moves[n_moves],
+// in the order in which they have to be copied, by the caller, before the new range is written. The slot starts with one
+// reference. Errors: GRAFT_E_BUDGET with what is needed and held; nothing is dropped or moved then. Allocates nothing.
 GRAFT_MUST_CHECK enum graft_status graft_pool_take(struct graft_pool *pool, const uint8_t digest[32], uint64_t bytes,
                                                    uint32_t *slot);
+// One reference more, and the slot counts as used now; one less.
 void graft_pool_acquire(struct graft_pool *pool, uint32_t slot);
 void graft_pool_release(struct graft_pool *pool, uint32_t slot);
 // Forget a slot whose upload failed.
 void graft_pool_drop(struct graft_pool *pool, uint32_t slot);
+// Drop unreferenced adapters that were not used for idle_ns; how many.
+uint32_t graft_pool_expire(struct graft_pool *pool, uint64_t idle_ns);
 
 #endif

@@ -320,6 +320,12 @@ static enum graft_status adapter_write(struct graft_exec *exec, uint64_t offset,
     return GRAFT_OK;
 }
 
+static enum graft_status adapter_read(struct graft_exec *exec, uint64_t offset, void *data, uint64_t bytes)
+{
+    memcpy(data, (const uint8_t *)self_of(exec)->pool + offset, (size_t)bytes);
+    return GRAFT_OK;
+}
+
 static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, const uint32_t *entries)
 {
     struct exec_ref *e = self_of(exec);
@@ -351,7 +357,8 @@ static void destroy(struct graft_exec **exec)
 
 static const struct graft_exec_functions functions = {
     .run = run, .candidates = candidates, .logits = logits, .stages = NULL, .peek = peek,
-    .adapter_write = adapter_write, .adapter_table = adapter_table, .destroy = destroy};
+    .adapter_write = adapter_write,
+        .adapter_read = adapter_read, .adapter_table = adapter_table, .destroy = destroy};
 
 static enum graft_status take_memory(struct exec_ref *e)
 {

@@ -357,6 +357,12 @@ static enum graft_status adapter_write(struct graft_exec *exec, uint64_t offset,
     return graft_vk_upload_end(e->vk);
 }
 
+static enum graft_status adapter_read(struct graft_exec *exec, uint64_t offset, void *data, uint64_t bytes)
+{
+    struct exec_vk *e = self_of(exec);
+    return graft_vk_download(e->vk, e->buffers.pool, offset, data, bytes);
+}
+
 static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, const uint32_t *entries)
 {
     struct exec_vk *e = self_of(exec);
@@ -411,6 +417,7 @@ enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk 
         .stages = stages,
         .peek = peek,
         .adapter_write = adapter_write,
+        .adapter_read = adapter_read,
         .adapter_table = adapter_table,
         .destroy = destroy,
     };

@@ -8,46 +8,100 @@
 #include "loaders/adapter.h"
 #include "loaders/sha256.h"
 #include "platform/bytes.h"
+#include "platform/plat.h"
 #include "runtime/adapter/fit.h"
 #include "runtime/session/chat_private.h"
+
+enum { MOVE_BYTES = 1 << 20 }; // moved at a time
 
 struct graft_adapter {
     struct graft_model *model;
     uint32_t slot;
-    struct graft_adapter_info info;
 };
 
-// Pack, take room and write: the table entry comes last, so that a slot is whole when it can be chosen.
+static uint64_t entry_words(const struct graft_model *model)
+{
+    return (uint64_t)model->source->config.n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY;
+}
+
+// The table of a slot, with the pool's offsets: from here on it can be chosen, or is where it was moved to.
+static enum graft_status write_table(struct graft_model *model, uint32_t slot, uint32_t *scratch)
+{
+    static const uint32_t offsets[] = {GRAFT_LORA_A, GRAFT_LORA_B, GRAFT_LORA_DORA, GRAFT_LORA_BIAS};
+    uint64_t words = entry_words(model);
+    uint32_t base = (uint32_t)(model->pool->slots[slot].offset / 16);
+    memcpy(scratch, model->entries + slot * words, (size_t)words * sizeof *scratch);
+    for (uint64_t i = 0; i < words; i += GRAFT_LORA_ENTRY) {
+        for (uint32_t k = 0; k < sizeof offsets / sizeof *offsets; k++) {
+            scratch[i + offsets[k]] += scratch[i + offsets[k]] ? base : 0;
+        }
+    }
+    return model->exec->functions->adapter_table(model->exec, slot, scratch);
+}
+
+// Copy what graft_pool_take moved, through the host, and write the tables again. Every move goes down, lowest first, so that a
+// piece is read before anything is written over it.
+static enum graft_status do_moves(struct graft_model *model, uint8_t *piece, uint32_t *scratch)
+{
+    const struct graft_exec_functions *exec = model->exec->functions;
+    for (uint32_t i = 0; i < model->pool->n_moves; i++) {
+        const struct graft_pool_move *move = &model->pool->moves[i];
+        for (uint64_t done = 0; done < move->bytes; done += MOVE_BYTES) {
+            uint64_t bytes = move->bytes - done < MOVE_BYTES ? move->bytes - done : MOVE_BYTES;
+            GRAFT_TRY(exec->adapter_read(model->exec, move->from + done, piece, bytes));
+            GRAFT_TRY(exec->adapter_write(model->exec, move->to + done, piece, bytes));
+        }
+        GRAFT_TRY(write_table(model, move->slot, scratch));
+    }
+    model->pool->n_moves = 0;
+    return GRAFT_OK;
+}
+
+// Pack, take room and write: the table entry comes last, so that a slot is whole when it can be chosen. A failure of the device
+// between moves loses the device, and with it the model.
 static enum graft_status put(struct graft_model *model, const struct graft_adapter_desc *desc, uint32_t *slot)
 {
-    uint64_t bytes = graft_adapter_packed_bytes(desc);
-    uint64_t words = (uint64_t)model->source->config.n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY;
-    uint8_t *packed = NULL;
-    uint32_t *entries = NULL;
+    uint64_t bytes = graft_adapter_packed_bytes(desc), words = entry_words(model);
+    uint8_t *packed = NULL, *piece = NULL;
+    uint32_t *entries = NULL, *scratch = NULL;
     enum graft_status status;
     *slot = model->pool->n_slots;
     GRAFT_TRY_OUT(graft_alloc(model->ctx, GRAFT_MEM_HOST, (void **)&packed, bytes, 1, "a packed adapter"), status, out);
     GRAFT_TRY_OUT(GRAFT_NEW(model->ctx, GRAFT_MEM_HOST, &entries, words, "an adapter's table"), status, out);
+    GRAFT_TRY_OUT(GRAFT_NEW(model->ctx, GRAFT_MEM_HOST, &scratch, words, "an adapter's table"), status, out);
+    GRAFT_TRY_OUT(GRAFT_NEW(model->ctx, GRAFT_MEM_HOST, &piece, MOVE_BYTES, "adapters being moved"), status, out);
     GRAFT_TRY_OUT(graft_adapter_pack(desc, model->source, packed, entries), status, out);
     GRAFT_TRY_OUT(graft_pool_take(model->pool, desc->digest, bytes, slot), status, out);
-    uint32_t base = (uint32_t)(model->pool->slots[*slot].offset / 16);
-    for (uint64_t i = 0; i < words; i += GRAFT_LORA_ENTRY) {
-        static const uint32_t offsets[] = {GRAFT_LORA_A, GRAFT_LORA_B, GRAFT_LORA_DORA, GRAFT_LORA_BIAS};
-        for (uint32_t k = 0; k < sizeof offsets / sizeof *offsets; k++) {
-            entries[i + offsets[k]] += entries[i + offsets[k]] ? base : 0;
-        }
-    }
-    const struct graft_exec_functions *exec = model->exec->functions;
-    GRAFT_TRY_OUT(exec->adapter_write(model->exec, model->pool->slots[*slot].offset, packed, (bytes + 15) & ~UINT64_C(15)),
+    memcpy(model->entries + *slot * words, entries, (size_t)words * sizeof *entries);
+    GRAFT_TRY_OUT(do_moves(model, piece, scratch), status, out);
+    GRAFT_TRY_OUT(model->exec->functions->adapter_write(model->exec, model->pool->slots[*slot].offset, packed,
+                                                        (bytes + 15) & ~UINT64_C(15)),
                   status, out);
-    GRAFT_TRY_OUT(exec->adapter_table(model->exec, *slot, entries), status, out);
+    GRAFT_TRY_OUT(write_table(model, *slot, scratch), status, out);
 out:
     if (status != GRAFT_OK && *slot < model->pool->n_slots) {
         graft_pool_drop(model->pool, *slot);
     }
+    model->lost = model->lost || status == GRAFT_E_DEVICE_LOST;
+    GRAFT_FREE(model->ctx, &piece);
+    GRAFT_FREE(model->ctx, &scratch);
     GRAFT_FREE(model->ctx, &packed);
     GRAFT_FREE(model->ctx, &entries);
     return status;
+}
+
+static void fill_info(struct graft_adapter_info *info, const struct graft_adapter_desc *desc)
+{
+    *info = (struct graft_adapter_info){.rank = desc->max_rank,
+                                        .n_targets = desc->n_pairs,
+                                        .n_parameters = desc->n_parameters,
+                                        .n_invocation = desc->n_alora};
+    for (uint32_t i = 0; i < desc->n_whole; i++) {
+        info->n_targets += !desc->whole[i].base_copy;
+    }
+    graft_sha256_hex(desc->digest, info->digest);
+    memcpy(info->base_name, desc->base_name, sizeof info->base_name);
+    memcpy(info->invocation, desc->alora, desc->n_alora * sizeof *desc->alora);
 }
 
 enum graft_status graft_adapter_load(struct graft_model *model, struct graft_adapter **out, const char *path)
@@ -55,6 +109,9 @@ enum graft_status graft_adapter_load(struct graft_model *model, struct graft_ada
     *out = NULL;
     if (!model->pool) {
         return graft_fail(GRAFT_E_ARGUMENT, "the model was opened without an adapter pool (adapter_pool_bytes)");
+    }
+    if (model->lost) {
+        return graft_fail(GRAFT_E_DEVICE_LOST, "the device was lost: close the model and open it again");
     }
     struct graft_adapter_desc *desc = NULL;
     struct graft_adapter *adapter = NULL;
@@ -66,20 +123,11 @@ enum graft_status graft_adapter_load(struct graft_model *model, struct graft_ada
     adapter->slot = graft_pool_find(model->pool, desc->digest);
     if (adapter->slot < model->pool->n_slots) {
         graft_pool_acquire(model->pool, adapter->slot);
+        model->pool->slots[adapter->slot].hits++;
     } else {
         GRAFT_TRY_OUT(put(model, desc, &adapter->slot), status, out);
+        fill_info(&model->infos[adapter->slot], desc);
     }
-    struct graft_adapter_info *info = &adapter->info;
-    for (uint32_t i = 0; i < sizeof desc->digest; i++) {
-        static const char hex[] = "0123456789abcdef";
-        info->digest[2 * i] = hex[desc->digest[i] >> 4];
-        info->digest[2 * i + 1] = hex[desc->digest[i] & 15];
-    }
-    memcpy(info->base_name, desc->base_name, sizeof info->base_name);
-    info->rank = desc->max_rank;
-    info->n_targets = desc->n_pairs;
-    info->n_parameters = desc->n_parameters;
-    info->bytes = model->pool->slots[adapter->slot].bytes;
     *out = adapter;
     adapter = NULL;
     status = GRAFT_OK;
@@ -98,9 +146,37 @@ void graft_adapter_release(struct graft_adapter **adapter)
     GRAFT_FREE((*adapter)->model->ctx, adapter);
 }
 
+static void describe(const struct graft_model *model, uint32_t slot, struct graft_adapter_info *out)
+{
+    const struct graft_pool_slot *s = &model->pool->slots[slot];
+    *out = model->infos[slot];
+    out->bytes = s->bytes;
+    out->references = s->references;
+    out->hits = s->hits;
+    out->idle_ns = graft_clock_ns() - s->last_use_ns;
+}
+
 void graft_adapter_describe(const struct graft_adapter *adapter, struct graft_adapter_info *out)
 {
-    *out = adapter->info;
+    describe(adapter->model, adapter->slot, out);
+}
+
+void graft_adapter_list(struct graft_model *model, struct graft_adapter_info *infos, uint32_t capacity, uint32_t *count)
+{
+    *count = 0;
+    for (uint32_t i = 0; model->pool && i < model->pool->n_slots; i++) {
+        if (model->pool->slots[i].used) {
+            if (*count < capacity) {
+                describe(model, i, &infos[*count]);
+            }
+            (*count)++;
+        }
+    }
+}
+
+uint32_t graft_adapter_expire(struct graft_model *model, uint64_t idle_ns)
+{
+    return model->pool ? graft_pool_expire(model->pool, idle_ns) : 0;
 }
 
 void graft_seq_drop_adapters(struct graft_seq *seq)
@@ -111,35 +187,125 @@ void graft_seq_drop_adapters(struct graft_seq *seq)
     seq->n_uses = 0;
 }
 
-enum graft_status graft_seq_set_adapters(struct graft_seq *seq, const struct graft_adapter_use *uses, uint32_t n)
+// Rows from the start that two choices compute alike. Slots stand for digests: a slot that is held never changes its bytes.
+static uint32_t common_rows(const struct graft_seq_use *a, uint32_t n_a, const struct graft_seq_use *b, uint32_t n_b)
 {
+    uint32_t rows = UINT32_MAX, i = 0;
+    while (i < n_a && i < n_b && a[i].slot == b[i].slot && memcmp(&a[i].weight, &b[i].weight, sizeof a[i].weight) == 0 &&
+           a[i].from == b[i].from) {
+        i++;
+    }
+    for (uint32_t k = i; k < n_a; k++) {
+        rows = a[k].from < rows ? a[k].from : rows;
+    }
+    for (uint32_t k = i; k < n_b; k++) {
+        rows = b[k].from < rows ? b[k].from : rows;
+    }
+    return rows;
+}
+
+static enum graft_status check_uses(const struct graft_seq *seq, const struct graft_adapter_use *uses, uint32_t n)
+{
+    uint32_t n_invoked = 0;
     if (n > GRAFT_MAX_BLEND) {
         return graft_fail(GRAFT_E_ARGUMENT, "%u adapters for one sequence, at most %d", n, GRAFT_MAX_BLEND);
-    }
-    if (graft_seq_length(seq) != 0) {
-        return graft_fail(GRAFT_E_ARGUMENT, "the sequence has %u tokens computed with other adapters: truncate it first",
-                          graft_seq_length(seq));
     }
     for (uint32_t i = 0; i < n; i++) {
         if (!uses[i].adapter || uses[i].adapter->model != seq->model || !isfinite(uses[i].weight)) {
             return graft_fail(GRAFT_E_ARGUMENT, "adapter %u of %u is not one of this model, or its weight is not finite", i + 1,
                               n);
         }
+        n_invoked += seq->model->infos[uses[i].adapter->slot].n_invocation > 0;
     }
+    if (n_invoked > 1) {
+        return graft_fail(GRAFT_E_ARGUMENT, "%u of the adapters are aLoRA, of which a sequence has one at most", n_invoked);
+    }
+    return GRAFT_OK;
+}
+
+// Take the new references before the old ones go: they may be the same.
+static void replace_uses(struct graft_seq *seq, const struct graft_seq_use *uses, uint32_t n)
+{
     for (uint32_t i = 0; i < n; i++) {
-        graft_pool_acquire(seq->model->pool, uses[i].adapter->slot); // before the old ones go: they may be the same
+        graft_pool_acquire(seq->model->pool, uses[i].slot);
+        seq->model->pool->slots[uses[i].slot].hits++;
     }
     graft_seq_drop_adapters(seq);
-    for (uint32_t i = 0; i < n; i++) {
-        seq->uses[i].slot = uses[i].adapter->slot;
-        seq->uses[i].weight = uses[i].weight;
-    }
+    memcpy(seq->uses, uses, n * sizeof *uses);
     seq->n_uses = n;
+}
+
+enum graft_status graft_seq_set_adapters(struct graft_seq *seq, const struct graft_adapter_use *uses, uint32_t n)
+{
+    struct graft_seq_use wanted[GRAFT_MAX_BLEND] = {0};
+    GRAFT_TRY(check_uses(seq, uses, n));
+    for (uint32_t i = 0; i < n; i++) {
+        wanted[i] = (struct graft_seq_use){uses[i].adapter->slot, uses[i].weight, uses[i].from};
+    }
+    uint32_t rows = common_rows(seq->uses, seq->n_uses, wanted, n);
+    if (graft_seq_length(seq) > rows) {
+        return graft_fail(GRAFT_E_ARGUMENT, "the sequence has %u tokens, of which %u were computed with other adapters: truncate it "
+                                            "to %u first",
+                          graft_seq_length(seq), graft_seq_length(seq) - rows, rows);
+    }
+    replace_uses(seq, wanted, n);
     return GRAFT_OK;
+}
+
+static uint32_t invoked(const struct graft_adapter_info *info, const int32_t *ids, uint32_t count)
+{
+    uint32_t n = info->n_invocation;
+    for (uint32_t at = count >= n ? count - n + 1 : 0; at-- > 0;) {
+        if (memcmp(ids + at, info->invocation, n * sizeof *ids) == 0) {
+            return n ? at : 0;
+        }
+    }
+    return count;
+}
+
+uint32_t graft_adapter_invoked(const struct graft_adapter *adapter, const int32_t *ids, uint32_t count)
+{
+    return invoked(&adapter->model->infos[adapter->slot], ids, count);
+}
+
+void graft_seq_invoke(struct graft_seq *seq, const int32_t *ids, uint32_t count)
+{
+    for (uint32_t i = 0; i < seq->n_uses; i++) {
+        const struct graft_adapter_info *info = &seq->model->infos[seq->uses[i].slot];
+        if (info->n_invocation == 0) {
+            continue;
+        }
+        uint32_t from = invoked(info, ids, count), old = seq->uses[i].from, first = from < old ? from : old;
+        if (from == count) {
+            graft_log(seq->model->ctx, GRAFT_LOG_WARN,
+                      "the prompt does not have the adapter's invocation (alora_invocation_tokens): the adapter does nothing");
+            from = UINT32_MAX;
+            first = old;
+        }
+        if (from != old && graft_seq_length(seq) > first) {
+            graft_seq_truncate(seq, first);
+        }
+        seq->uses[i].from = from;
+    }
 }
 
 enum graft_status graft_chat_set_adapters(struct graft_chat *chat, const struct graft_adapter_use *uses, uint32_t n)
 {
-    graft_seq_truncate(chat->seq, 0);
-    return graft_seq_set_adapters(chat->seq, uses, n);
+    struct graft_seq_use wanted[GRAFT_MAX_BLEND] = {0};
+    struct graft_seq *seq = chat->seq;
+    GRAFT_TRY(check_uses(seq, uses, n));
+    for (uint32_t i = 0; i < n; i++) {
+        bool alora = seq->model->infos[uses[i].adapter->slot].n_invocation > 0; // it begins where the next prompt invokes it
+        wanted[i] = (struct graft_seq_use){uses[i].adapter->slot, uses[i].weight, alora ? UINT32_MAX : 0};
+        for (uint32_t k = 0; k < seq->n_uses && alora; k++) {
+            wanted[i].from = seq->uses[k].slot == wanted[i].slot ? seq->uses[k].from : wanted[i].from;
+        }
+    }
+    uint32_t length = graft_seq_length(seq), rows = common_rows(seq->uses, seq->n_uses, wanted, n);
+    if (length > rows) {
+        graft_seq_truncate(seq, rows);
+        chat->forgotten += length - rows;
+    }
+    replace_uses(seq, wanted, n);
+    return GRAFT_OK;
 }

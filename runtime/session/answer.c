@@ -74,7 +74,8 @@ enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count)
                           chat->model->n_ctx);
     }
     uint64_t start = graft_clock_ns();
-    uint32_t reused = common_prefix(chat, count);
+    graft_seq_invoke(chat->seq, chat->prompt, count);
+    uint32_t reused = common_prefix(chat, count), forgotten = chat->forgotten;
     graft_seq_truncate(chat->seq, reused);
     chat->n_ids = reused;
     GRAFT_TRY(compute_chunks(chat, reused, count));
@@ -88,7 +89,9 @@ enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count)
     chat->stats = (struct graft_chat_stats){.prompt_tokens = count - reused,
                                             .reused_tokens = reused,
                                             .prompt_ns = graft_clock_ns() - start,
-                                            .seed = graft_sampler_seed(chat->sampler)};
+                                            .seed = graft_sampler_seed(chat->sampler),
+                                            .recomputed_tokens = forgotten < count - reused ? forgotten : count - reused};
+    chat->forgotten = 0;
     return GRAFT_OK;
 }
 

@@ -47,6 +47,8 @@ struct graft_chat {
     uint32_t n_partial; // bytes of an unfinished character, in front
     bool skip_space;    // SentencePiece: the answer's first token loses its leading space
 
+    uint32_t forgotten; // tokens that the cache held until the adapters were changed
+
     atomic_bool cancelled;
     struct graft_chat_stats stats;
     uint64_t sent_ns;

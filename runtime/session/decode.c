@@ -71,6 +71,17 @@ static enum graft_status check_rows(const struct graft_model *model, const struc
     return GRAFT_OK;
 }
 
+// The adapters of a row: those of its sequence that are active at its position.
+static void add_pairs(struct graft_exec_row *row, const struct graft_seq *seq)
+{
+    for (uint32_t k = 0; k < seq->n_uses; k++) {
+        if (row->pos >= seq->uses[k].from) {
+            row->pairs[row->n_pairs].slot = seq->uses[k].slot;
+            row->pairs[row->n_pairs++].weight = seq->uses[k].weight;
+        }
+    }
+}
+
 enum graft_status graft_decode(struct graft_model *model, const struct graft_row *rows, uint32_t n_rows, enum graft_want want)
 {
     GRAFT_TRY(check_rows(model, rows, n_rows));
@@ -87,11 +98,8 @@ enum graft_status graft_decode(struct graft_model *model, const struct graft_row
                               i, pos, model->kv->n_free, GRAFT_PAGE_TOKENS, model->n_ctx);
         }
         model->rows[i] = (struct graft_exec_row){
-            .token = (uint32_t)rows[i].token, .pos = pos, .seq = seq, .slot = slot, .n_pairs = rows[i].seq->n_uses};
-        for (uint32_t k = 0; k < rows[i].seq->n_uses; k++) {
-            model->rows[i].pairs[k].slot = rows[i].seq->uses[k].slot;
-            model->rows[i].pairs[k].weight = rows[i].seq->uses[k].weight;
-        }
+            .token = (uint32_t)rows[i].token, .pos = pos, .seq = seq, .slot = slot};
+        add_pairs(&model->rows[i], rows[i].seq);
         model->out_of[i] = GRAFT_NO_SLOT;
         if (rows[i].want) {
             model->out_of[i] = n_out;

@@ -78,7 +78,10 @@ static enum graft_status prepare(struct graft_model *m, const char *path, const 
     m->weights = params->weights;
     GRAFT_TRY(graft_kv_create(ctx, &m->kv, &m->limits));
     if (m->limits.n_slots) {
+        uint64_t words = (uint64_t)m->source->config.n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY;
         GRAFT_TRY(graft_pool_create(ctx, &m->pool, m->limits.pool_bytes, m->limits.n_slots));
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_ADAPTERS, &m->infos, m->limits.n_slots, "the adapters' descriptions"));
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_ADAPTERS, &m->entries, m->limits.n_slots * words, "the adapters' tables"));
     }
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->seqs, m->limits.n_seq, "sequences"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->lengths, m->limits.n_seq, "the sequences' lengths"));
@@ -178,6 +181,8 @@ void graft_model_close(struct graft_model **model)
     GRAFT_FREE(ctx, &m->seqs);
     graft_kv_destroy(&m->kv);
     graft_pool_destroy(&m->pool);
+    GRAFT_FREE(ctx, &m->infos);
+    GRAFT_FREE(ctx, &m->entries);
     graft_plan_destroy(&m->plan);
     graft_source_close(&m->source);
     graft_vocabulary_close(&m->vocabulary);

@@ -30,9 +30,10 @@ struct graft_seq {
     uint32_t index;
     bool alive;
     uint32_t n_uses; // adapters of every row of it
-    struct {
+    struct graft_seq_use {
         uint32_t slot;
         float weight;
+        uint32_t from;
     } uses[GRAFT_MAX_BLEND];
 };
 
@@ -46,6 +47,8 @@ struct graft_model {
     struct graft_exec *exec;
     struct graft_kv *kv;
     struct graft_pool *pool; // NULL without adapters
+    struct graft_adapter_info *infos; // [n_slots] of the adapters in the pool
+    uint32_t *entries;       // [n_slots][n_layer][GRAFT_LORA_TARGETS][GRAFT_LORA_ENTRY] as packed: offsets from the adapter's begin
     struct graft_limits limits;
     uint32_t n_ctx;
     bool exact, timed, lost;
@@ -81,6 +84,8 @@ GRAFT_MUST_CHECK enum graft_status graft_model_vocabulary(const struct graft_mod
 
 // adapter.c: the sequence runs with the base model again.
 void graft_seq_drop_adapters(struct graft_seq *seq);
+// adapter.c: uses of a sequence that are aLoRA begin where ids invoke them last; what that changes is truncated.
+void graft_seq_invoke(struct graft_seq *seq, const int32_t *ids, uint32_t count);
 
 // candidates.c: sort by logit downwards, ties by the smaller id; NaN first. In place, n log n at worst.
 void graft_candidates_sort(struct graft_candidate *candidates, uint32_t count);

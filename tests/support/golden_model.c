@@ -88,7 +88,7 @@ static double compare(const char *name, const int32_t *ids, uint32_t count, cons
     graft_model_describe(model, &info);
     struct graft_seq *seq;
     ck_assert_ok(graft_seq_create(model, &seq));
-    ck_assert_ok(graft_seq_set_adapters(seq, &(struct graft_adapter_use){adapter, 1.0f}, adapter != NULL));
+    ck_assert_ok(graft_seq_set_adapters(seq, &(struct graft_adapter_use){.adapter = adapter, .weight = 1.0f}, adapter != NULL));
     const json_t *nll = json_object_get(want, "nll"), *top = json_object_get(want, "top");
     const float *logits = NULL;
     for (uint32_t at = 0; at < count; at += N_BATCH) {
@@ -170,7 +170,7 @@ void graft_test_golden_answers(const char *select, bool exact, const char *adapt
         params.sampling = (struct graft_sampling){.size = sizeof params.sampling, .temperature = -1.0f};
         struct graft_chat *chat;
         ck_assert_ok(graft_chat_create(model, &chat, &params));
-        ck_assert_ok(graft_chat_set_adapters(chat, &(struct graft_adapter_use){adapter, 1.0f}, adapter != NULL));
+        ck_assert_ok(graft_chat_set_adapters(chat, &(struct graft_adapter_use){.adapter = adapter, .weight = 1.0f}, adapter != NULL));
         ck_assert_ok(graft_chat_send(chat, question, (size_t)(end - question)));
         char answer[1024];
         size_t used = 0;

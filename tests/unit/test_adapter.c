@@ -522,7 +522,7 @@ START_TEST(an_adapter_of_another_base_does_not_fit)
          {{Q A, 2, 64}, {Q B, 64, 2}, {Q "lora_magnitude_vector", 0, 64}, {Q "lora_B.bias", 0, 64}},
          GRAFT_E_UNSUPPORTED,
          "is DoRA"},
-        {"aLoRA", WITH("\"alora_invocation_tokens\":[1]"), {{Q A, 2, 64}, {Q B, 64, 2}}, GRAFT_E_UNSUPPORTED, "aLoRA"},
+        {"aLoRA", WITH("\"alora_invocation_tokens\":[1,290]"), {{Q A, 2, 64}, {Q B, 64, 2}}, GRAFT_E_FORMAT, "has token 290"},
     };
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
     struct tiny tiny;

@@ -42,6 +42,7 @@ static const struct {
     {"regex", {"regex"}, {1}},
     {"f16", {"f16"}, {1}},
     {"bf16", {"bf16"}, {1}},
+    {"alora", {"alora"}, {1}},
     {"blend", {"plain", "rslora"}, {0.6f, -0.4f}},
 };
 enum { CASES = sizeof cases / sizeof *cases };
@@ -113,7 +114,9 @@ static void check_case(struct graft_model *model, size_t index, const char *devi
     for (; n < 2 && cases[index].adapters[n]; n++) {
         golden_path(path, cases[index].adapters[n]);
         ck_assert_msg(graft_adapter_load(model, &adapters[n], path) == GRAFT_OK, "%s", graft_last_error());
-        uses[n] = (struct graft_adapter_use){.adapter = adapters[n], .weight = cases[index].weights[n]};
+        uses[n] = (struct graft_adapter_use){.adapter = adapters[n],
+                                             .weight = cases[index].weights[n],
+                                             .from = graft_adapter_invoked(adapters[n], ids, TOKENS)};
     }
     snprintf(file, sizeof file, "%s.logits", cases[index].logits);
     golden_path(path, file);

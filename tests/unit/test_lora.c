@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Adapters at run time on tiny models: the device against the scalar reference, rows with different adapters in one batch,
-// blends, and the
-// pool's bookkeeping.
+// blends, and
+// what they cost in commands.
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "loaders/adapter.h"
-#include "runtime/adapter/pool.h"
 #include "support/model_world.h"
 
 enum { SLOTS = 8, POOL = 1 << 20, ROWS = 8, EXTRAS = 3 }; // slot EXTRAS has everything that an adapter may have
@@ -188,35 +187,6 @@ START_TEST(any_number_of_adapters_costs_the_same_commands)
 }
 END_TEST
 
-START_TEST(pool_drops_the_least_recently_used_and_never_what_is_in_use)
-{
-    struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
-    struct graft_pool *pool;
-    uint8_t digests[5][32];
-    uint32_t slot[5];
-    for (int i = 0; i < 5; i++) {
-        memset(digests[i], i + 1, sizeof digests[i]);
-    }
-    ck_assert_ok(graft_pool_create(ctx, &pool, 1000, 3));
-    ck_assert_ok(graft_pool_take(pool, digests[0], 300, &slot[0]));
-    ck_assert_ok(graft_pool_take(pool, digests[1], 300, &slot[1]));
-    ck_assert_ok(graft_pool_take(pool, digests[2], 300, &slot[2]));
-    ck_assert_status(graft_pool_take(pool, digests[3], 16, &slot[3]), GRAFT_E_BUDGET); // all in use
-    ck_assert_error_has("3 of its 3 slots");
-    graft_pool_release(pool, slot[0]);
-    graft_pool_release(pool, slot[1]);
-    graft_pool_acquire(pool, slot[0]); // used again: 1 is now the oldest idle one
-    graft_pool_release(pool, slot[0]);
-    ck_assert_ok(graft_pool_take(pool, digests[3], 200, &slot[3]));
-    ck_assert_uint_eq(graft_pool_find(pool, digests[1]), 3); // gone
-    ck_assert_uint_lt(graft_pool_find(pool, digests[0]), 3); // still there
-    ck_assert_status(graft_pool_take(pool, digests[4], 600, &slot[4]), GRAFT_E_BUDGET);
-    ck_assert_uint_lt(graft_pool_find(pool, digests[0]), 3); // a refusal drops nothing
-    graft_pool_destroy(&pool);
-    graft_ctx_destroy(&ctx);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("lora");
@@ -224,7 +194,6 @@ int main(void)
     tcase_set_timeout(tests, 300);
     tcase_add_test(tests, rows_with_different_adapters_share_a_batch_and_keep_their_bits);
     tcase_add_test(tests, any_number_of_adapters_costs_the_same_commands);
-    tcase_add_test(tests, pool_drops_the_least_recently_used_and_never_what_is_in_use);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);
 }
