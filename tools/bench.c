@@ -79,14 +79,14 @@ static void count_up(struct graft_device_counters *sum, const struct graft_devic
 
 static enum graft_status run_test(struct runner *runner, struct bench_test *test, bool counted)
 {
-    for (uint32_t i = 0; i < runner->n_seqs; i++) {
-        graft_seq_truncate(runner->seqs[i], 0);
-    }
     struct graft_device_counters before, after;
+    enum graft_status status = bench_choose(runner->bench, test, runner->seqs, runner->n_seqs);
+    if (status != GRAFT_OK) {
+        return status;
+    }
     graft_device_count(runner->bench->session.device, &before);
     uint64_t begin = graft_clock_ns();
-    enum graft_status status =
-        test->n_prompt ? run_prompt(runner, test->n_prompt) : run_generation(runner, test->n_gen, test->n_seq);
+    status = test->n_prompt ? run_prompt(runner, test->n_prompt) : run_generation(runner, test->n_gen, test->n_seq);
     uint64_t ns = graft_clock_ns() - begin;
     graft_device_count(runner->bench->session.device, &after);
     if (status == GRAFT_OK && counted) {
@@ -214,14 +214,12 @@ static int run_all(struct bench *bench, const struct options *options)
     enum graft_status status = GRAFT_OK;
     for (uint32_t i = 0; i < runner.n_seqs && status == GRAFT_OK; i++) {
         status = graft_seq_create(bench->session.model, &runner.seqs[i]);
-        if (status == GRAFT_OK) {
-            struct graft_adapter_use uses[GRAFT_MAX_BLEND];
-            uint32_t n = session_blend(&bench->session, uses);
-            status = graft_seq_set_adapters(runner.seqs[i], uses, n);
-        }
     }
     if (status == GRAFT_OK) {
         status = measure(bench, &runner, (uint32_t)options->repetitions);
+    }
+    if (status == GRAFT_OK) {
+        status = bench_swap(bench, runner.seqs[0]);
     }
     for (uint32_t i = 0; i < runner.n_seqs; i++) {
         if (runner.seqs[i]) {
@@ -237,29 +235,52 @@ static int run_all(struct bench *bench, const struct options *options)
     return EXIT_GOOD;
 }
 
-static void add_test(struct bench *bench, uint32_t n_prompt, uint32_t n_gen, uint32_t n_seq, int64_t repetitions)
+static void add_test(struct bench *bench, struct bench_test test, int64_t repetitions)
 {
+    test.samples = get_memory((size_t)repetitions, sizeof(double));
     bench->tests = grow_memory(bench->tests, bench->n_tests + 1, sizeof *bench->tests);
-    bench->tests[bench->n_tests++] = (struct bench_test){
-        .n_prompt = n_prompt, .n_gen = n_gen, .n_seq = n_seq, .samples = get_memory((size_t)repetitions, sizeof(double))};
+    bench->tests[bench->n_tests++] = test;
 }
 
-int verb_BENCH(const struct options *options)
+// One test, or with --adapters one for each way of giving them to the sequences, so that a run can compare them.
+static void add_tests(struct bench *bench, uint32_t n_prompt, uint32_t n_gen, uint32_t n_seq, int64_t repetitions)
 {
+    struct bench_test test = {.n_prompt = n_prompt, .n_gen = n_gen, .n_seq = n_seq};
+    if (bench->n_own == 0) {
+        add_test(bench, test, repetitions);
+        return;
+    }
+    for (test.n_seq = n_seq > 1 ? 1 : n_seq; test.n_seq <= n_seq; test.n_seq += n_seq > 1 ? n_seq - 1 : 1) {
+        for (test.adapters = BENCH_NONE; test.adapters <= (test.n_seq > 1 ? BENCH_EACH : BENCH_FIRST); test.adapters++) {
+            add_test(bench, test, repetitions);
+        }
+    }
+}
+
+int verb_BENCH(const struct options *given)
+{
+    struct options own_options = *given, *options = &own_options;
     struct bench bench = {.timed = options->stages};
     struct graft_model_params params = session_params(options);
     uint64_t context = 0;
     if (options->synthetic && options->model) {
         return error_usage("there are two models to measure", "both -m and --synthetic were given", "one of the two");
     }
+    if (options->bench_adapters) {
+        int read = bench_read_adapters(&bench, options->bench_adapters, options);
+        if (read != EXIT_GOOD) {
+            return read;
+        }
+        params = session_params(options);
+    }
     for (uint32_t i = 0; i < options->bench_prompt.count; i++) {
         uint32_t n = options->bench_prompt.values[i];
-        add_test(&bench, n, 0, 1, options->repetitions);
+        add_tests(&bench, n, 0, 1, options->repetitions);
         context = n > context ? n : context;
     }
     for (uint32_t i = 0; i < options->bench_gen.count; i++) {
         uint32_t n = options->bench_gen.values[i];
-        add_test(&bench, 0, n, params.n_seq, options->repetitions);
+        add_tests(&bench, 0, n, params.n_seq, options->repetitions);
         uint64_t need = ((uint64_t)n + PAGE_MARGIN) * params.n_seq; // each sequence has its own last page
         context = need > context ? need : context;
     }
@@ -293,6 +314,7 @@ int verb_BENCH(const struct options *options)
         free(bench.tests[i].stages);
     }
     free(bench.tests);
+    free(bench.own);
     session_close(&bench.session);
     return code;
 }

@@ -12,8 +12,13 @@ struct bench_stage {
     uint64_t ns, weight_bytes;
 };
 
+// What the sequences of a test run with.
+enum bench_adapters { BENCH_BLEND, BENCH_NONE, BENCH_FIRST, BENCH_EACH }; // what --adapter says; with --adapters: none, the first
+                                                                          // for all, each its own
+
 struct bench_test {
     uint32_t n_prompt, n_gen, n_seq;
+    enum bench_adapters adapters;
     double *samples; // [repetitions] tokens per second, as they were measured
     uint32_t n_samples;
     double median, least, most;
@@ -30,7 +35,20 @@ struct bench {
     uint32_t n_tests;
     double bandwidth; // bytes per second; 0: unknown
     bool timed;
+    // --adapters: which of the session's adapters each sequence has, in turn; -1: none
+    int *own;
+    uint32_t n_own;
+    double swap_ms; // what a token costs more behind a change to another resident adapter
 };
+
+// bench_adapters.c: --adapters, a list with commas, as options for the session, and bench->own. Returns an exit code.
+int bench_read_adapters(struct bench *bench, const char *list, struct options *options);
+// Choose what the sequences of a test run with; they are empty afterwards.
+enum graft_status bench_choose(const struct bench *bench, const struct bench_test *test, struct graft_seq **seqs, uint32_t n_seqs);
+// Fill bench->swap_ms, if there are two adapters.
+enum graft_status bench_swap(struct bench *bench, struct graft_seq *seq);
+// "none", "legal", "legal, finance": for tables.
+void bench_adapters_text(const struct bench *bench, const struct bench_test *test, char *out, size_t size);
 
 json_t *bench_json(const struct bench *bench, bool exact);
 void bench_markdown(const struct bench *bench);

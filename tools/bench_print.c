@@ -50,6 +50,10 @@ json_t *bench_json(const struct bench *bench, bool exact)
         json_object_set_new(out, "n_prompt", json_integer(test->n_prompt));
         json_object_set_new(out, "n_gen", json_integer(test->n_gen));
         json_object_set_new(out, "n_seq", json_integer(test->n_seq));
+        char adapters[256];
+        bench_adapters_text(bench, test, adapters, sizeof adapters);
+        json_object_set_new(out, "adapters", json_text(adapters, strlen(adapters)));
+        json_object_set_new(out, "swap_ms", json_real(bench->swap_ms));
         json_object_set_new(out, "tokens_per_second", json_real(test->median));
         json_object_set_new(out, "samples", samples);
         json_object_set_new(out, "bandwidth_share", test->share < 0 ? json_null() : json_real(test->share));
@@ -83,6 +87,46 @@ static void test_name(const struct bench_test *test, char out[32])
     }
 }
 
+static double rate(const struct bench *bench, uint32_t n_gen, uint32_t n_seq, enum bench_adapters adapters)
+{
+    for (uint32_t i = 0; i < bench->n_tests; i++) {
+        const struct bench_test *test = &bench->tests[i];
+        if (test->n_gen == n_gen && test->n_seq == n_seq && test->adapters == adapters) {
+            return test->median;
+        }
+    }
+    return 0;
+}
+
+// --adapters: how the ways of giving adapters to the sequences compare, and what was loaded.
+static void compare(const struct bench *bench)
+{
+    for (uint32_t i = 0; i < bench->session.n_adapters; i++) {
+        struct graft_adapter_info info;
+        graft_adapter_describe(bench->session.adapters[i].handle, &info);
+        printf("%s%s: rank %" PRIu32 ", %s, loaded in %.1f ms\n", i ? "" : "\n", bench->session.adapters[i].name, info.rank,
+               bytes_text(info.bytes).text, (double)bench->session.adapters[i].load_ns * 1e-6);
+    }
+    if (bench->session.n_adapters > 1) {
+        printf("A token behind a swap to another of them takes %.2f ms more.\n", bench->swap_ms > 0 ? bench->swap_ms : 0.0);
+    }
+    for (uint32_t i = 0; i < bench->n_tests; i++) {
+        const struct bench_test *test = &bench->tests[i];
+        double none = rate(bench, test->n_gen, test->n_seq, BENCH_NONE), alone = rate(bench, test->n_gen, 1, BENCH_NONE),
+               same = rate(bench, test->n_gen, test->n_seq, BENCH_FIRST);
+        if (test->n_gen == 0 || test->adapters != BENCH_FIRST || none <= 0) {
+            continue;
+        }
+        printf("tg%" PRIu32 ", %" PRIu32 " sequence%s: one adapter / none %.3f", test->n_gen, test->n_seq,
+               test->n_seq > 1 ? "s" : "", same / none);
+        if (test->n_seq > 1) {
+            printf("; each its own / one for all %.3f; %" PRIu32 " sequences / 1, without adapters, %.2f",
+                   rate(bench, test->n_gen, test->n_seq, BENCH_EACH) / same, test->n_seq, none / alone);
+        }
+        puts("");
+    }
+}
+
 void bench_markdown(const struct bench *bench)
 {
     const struct session *s = &bench->session;
@@ -95,23 +139,25 @@ void bench_markdown(const struct bench *bench)
         printf("reads %.2f GB/s, ", bench->bandwidth * 1e-9);
     }
     printf("weights %s, memory %s\n\n", s->info.imported ? "used in place" : "copied", bytes_text(use.peak_bytes).text);
-    puts("| test | sequences | tokens/s |   min |   max | of bandwidth | dispatches | barriers | submissions | recordings | "
+    puts("| test | sequences | adapters | tokens/s |   min |   max | of bandwidth | dispatches | barriers | submissions | recordings | "
          "descriptor updates |");
-    puts("|------|----------:|---------:|------:|------:|-------------:|-----------:|---------:|------------:|-----------:|----"
+    puts("|------|----------:|----------|---------:|------:|------:|-------------:|-----------:|---------:|------------:|-----------:|----"
          "---------------:|");
     for (uint32_t i = 0; i < bench->n_tests; i++) {
         const struct bench_test *test = &bench->tests[i];
-        char name[32], share[16] = "";
+        char name[32], share[16] = "", adapters[128];
         test_name(test, name);
+        bench_adapters_text(bench, test, adapters, sizeof adapters);
         if (test->share >= 0) {
             snprintf(share, sizeof share, "%.0f %%", 100 * test->share);
         }
-        printf("| %s | %" PRIu32 " | %.2f | %.2f | %.2f | %s | %.1f | %.1f | %.2f | %.2f | %.2f |\n", name, test->n_seq,
-               test->median, test->least, test->most, share, per_token(test, test->counts.dispatches),
+        printf("| %s | %" PRIu32 " | %s | %.2f | %.2f | %.2f | %s | %.1f | %.1f | %.2f | %.2f | %.2f |\n", name, test->n_seq,
+               adapters, test->median, test->least, test->most, share, per_token(test, test->counts.dispatches),
                per_token(test, test->counts.barriers), per_token(test, test->counts.submissions),
                per_token(test, test->counts.recordings), per_token(test, test->counts.descriptor_updates));
     }
     puts("\nMedians; counters are per token.");
+    compare(bench);
     for (uint32_t i = 0; bench->timed && i < bench->n_tests; i++) {
         const struct bench_test *test = &bench->tests[i];
         char name[32];

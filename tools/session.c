@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "platform/plat.h"
+
 #include "tools/tool.h"
 
 enum { DEFAULT_POOL_BYTES = 64 << 20 };
@@ -105,7 +107,9 @@ static int load_adapter(struct session *session, const char *text)
     const char *name = equals ? text : slash && slash[1] ? slash + 1 : path;
     size_t length = equals ? (size_t)(equals - text) : strlen(name);
     snprintf(adapter->name, sizeof adapter->name, "%.*s", (int)(length < 63 ? length : 63), name);
+    uint64_t begin = graft_clock_ns();
     enum graft_status status = graft_adapter_load(session->model, &adapter->handle, path);
+    adapter->load_ns = graft_clock_ns() - begin;
     if (status != GRAFT_OK) {
         char what[PATH_BYTES + 64];
         snprintf(what, sizeof what, "adapter %s cannot be loaded", path);
@@ -190,10 +194,10 @@ void session_close(struct session *session)
     }
     if (session->model) {
         for (uint32_t i = 0; i < session->n_adapters; i++) {
-        graft_adapter_release(&session->adapters[i].handle);
-    }
-    session->n_adapters = 0;
-    graft_model_close(&session->model);
+            graft_adapter_release(&session->adapters[i].handle);
+        }
+        session->n_adapters = 0;
+        graft_model_close(&session->model);
     }
     if (session->device) {
         graft_device_close(&session->device);

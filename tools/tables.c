@@ -163,6 +163,8 @@ const struct option_info option_infos[] = {
      OPENS | V(ESTIMATE), false, AT(exact), 0, 0, NULL},
     {"adapter", NULL, "lora", OPTION_TEXTS, "[NAME=]PATH[:W]", NULL, "LoRA adapter with weight W; several are blended",
      V(RUN) | V(EVAL) | V(BENCH), true, AT(adapters), 0, 0, NULL},
+    {"adapters", NULL, NULL, OPTION_TEXT, "A,B,none", NULL, "compare: none, one for all, each sequence its own",
+     V(BENCH), true, AT(bench_adapters), 0, 0, NULL},
     {"adapter-pool", NULL, NULL, OPTION_BYTES, "SIZE", "64M", "room for adapters, part of the memory",
      V(RUN) | V(EVAL) | V(BENCH), false, AT(adapter_pool), 0, 0, NULL},
     {"raw", NULL, NULL, OPTION_FLAG, NULL, NULL, "the prompt as it is: no template",

@@ -56,6 +56,7 @@ struct session {
         struct graft_adapter *handle;
         float weight;
         bool active; // part of the blend
+        uint64_t load_ns;
     } adapters[OPTION_TEXTS_ITEMS]; // of --adapter
     uint32_t n_adapters;
 };
