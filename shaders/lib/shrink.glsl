@@ -16,9 +16,12 @@
 #define SHRINK_STEP WORKGROUP
 #endif
 
-// Rows of A that one pass over x serves. A dispatch of its own has workgroups enough to take few each.
-#ifdef SHRINK_BY_THE_LAST
+// Rows of A that one pass over x serves. A dispatch of its own has workgroups enough to take few each; software Vulkan computes
+// one pass in every workgroup that is not the last one, too.
+#if defined(SHRINK_BY_THE_LAST) && !defined(ONE_SUBGROUP)
 const uint SHRINK_ROWS = 8u;
+#elif defined(SHRINK_BY_THE_LAST)
+const uint SHRINK_ROWS = 4u;
 #else
 const uint SHRINK_ROWS = 2u;
 #endif
