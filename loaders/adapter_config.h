@@ -29,9 +29,9 @@ GRAFT_MUST_CHECK enum graft_status graft_adapter_config_read(struct graft_adapte
                                                              uint64_t size, const char *file);
 void graft_adapter_config_free(struct graft_adapter_config *config);
 
-// Rank and scale of one module ("model.layers.0.self_attn.q_proj"): r and lora_alpha, each replaced by the value of the first key
-// of rank_pattern or alpha_pattern that matches; scale = alpha / r, with rsLoRA alpha / sqrt(r). Errors: GRAFT_E_LIMIT (a pattern
-// without end), GRAFT_E_MEMORY.
+// Rank and scale of one module ("model.layers.0.self_attn.q_proj"): r and lora_alpha, each replaced by the value of the first
+// key of rank_pattern or alpha_pattern that matches; scale = alpha / r, with rsLoRA alpha / sqrt(r). Errors: GRAFT_E_LIMIT (a
+// pattern without end), GRAFT_E_MEMORY.
 GRAFT_MUST_CHECK enum graft_status graft_adapter_config_module(const struct graft_adapter_config *config, const char *module,
                                                                uint32_t *rank, float *scale);
 

@@ -22,7 +22,8 @@ static enum graft_status compile(pcre2_code **out, const char *key, const char *
     int error, length = snprintf(text, sizeof text, "(.*\\.)?(%s)$", key);
     PCRE2_SIZE at;
     if (strlen(key) == 0 || strlen(key) > MAX_KEY_BYTES) {
-        return graft_fail(GRAFT_E_LIMIT, "%s: %s has a key of %zu bytes, allowed are 1 to %d", file, label, strlen(key), MAX_KEY_BYTES);
+        return graft_fail(GRAFT_E_LIMIT, "%s: %s has a key of %zu bytes, allowed are 1 to %d", file, label, strlen(key),
+                          MAX_KEY_BYTES);
     }
     *out = pcre2_compile((PCRE2_SPTR)text, (PCRE2_SIZE)length, PCRE2_ANCHORED | PCRE2_NEVER_BACKSLASH_C, &error, &at, NULL);
     if (!*out) {
@@ -92,8 +93,8 @@ enum graft_status graft_adapter_patterns_find(const struct graft_adapter_pattern
         if (found >= 0) {
             *out = patterns->list[i].value;
         } else if (found != PCRE2_ERROR_NOMATCH) {
-            status = graft_fail(GRAFT_E_LIMIT, "a pattern of the adapter's configuration takes more than %d steps for %s", MATCH_LIMIT,
-                                module);
+            status = graft_fail(GRAFT_E_LIMIT, "a pattern of the adapter's configuration takes more than %d steps for %s",
+                                MATCH_LIMIT, module);
         }
     }
     pcre2_match_context_free(limits);

@@ -15,16 +15,16 @@ struct graft_adapter_patterns {
     struct graft_adapter_pattern *list; // private
 };
 
-// Compile the keys of an object (PCRE2, at most GRAFT_ADAPTER_MAX_PATTERNS; Python's syntax and PCRE2's agree on what configurations
-// use); `object` is borrowed and may be NULL. key, file: for errors. Free in any case. Errors: GRAFT_E_UNSUPPORTED (an expression
-// that is not understood, with its place), GRAFT_E_LIMIT, GRAFT_E_MEMORY.
+// Compile the keys of an object (PCRE2, at most GRAFT_ADAPTER_MAX_PATTERNS; Python's syntax and PCRE2's agree on what
+// configurations use); `object` is borrowed and may be NULL. key, file: for errors. Free in any case. Errors:
+// GRAFT_E_UNSUPPORTED (an expression that is not understood, with its place), GRAFT_E_LIMIT, GRAFT_E_MEMORY.
 GRAFT_MUST_CHECK enum graft_status graft_adapter_patterns_read(struct graft_adapter_patterns *patterns, const json_t *object,
                                                                const char *key, const char *file);
 void graft_adapter_patterns_free(struct graft_adapter_patterns *patterns);
 
 // *out: the value of the first key that matches, NULL if none does. Bounded: GRAFT_E_LIMIT for an expression that backtracks
 // without end. Thread-safety: one thread at a time.
-GRAFT_MUST_CHECK enum graft_status graft_adapter_patterns_find(const struct graft_adapter_patterns *patterns, const char *module,
-                                                               const json_t **out);
+GRAFT_MUST_CHECK enum graft_status graft_adapter_patterns_find(const struct graft_adapter_patterns *patterns,
+                                                               const char *module, const json_t **out);
 
 #endif

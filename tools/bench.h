@@ -13,8 +13,13 @@ struct bench_stage {
 };
 
 // What the sequences of a test run with.
-enum bench_adapters { BENCH_BLEND, BENCH_NONE, BENCH_FIRST, BENCH_EACH }; // what --adapter says; with --adapters: none, the first
-                                                                          // for all, each its own
+enum bench_adapters {
+    BENCH_BLEND,
+    BENCH_NONE,
+    BENCH_FIRST,
+    BENCH_EACH
+}; // what --adapter says; with --adapters: none, the first
+   // for all, each its own
 
 struct bench_test {
     uint32_t n_prompt, n_gen, n_seq;
@@ -44,7 +49,8 @@ struct bench {
 // bench_adapters.c: --adapters, a list with commas, as options for the session, and bench->own. Returns an exit code.
 int bench_read_adapters(struct bench *bench, const char *list, struct options *options);
 // Choose what the sequences of a test run with; they are empty afterwards.
-enum graft_status bench_choose(const struct bench *bench, const struct bench_test *test, struct graft_seq **seqs, uint32_t n_seqs);
+enum graft_status bench_choose(const struct bench *bench, const struct bench_test *test, struct graft_seq **seqs,
+                               uint32_t n_seqs);
 // Fill bench->swap_ms, if there are two adapters.
 enum graft_status bench_swap(struct bench *bench, struct graft_seq *seq);
 // "none", "legal", "legal, finance": for tables.

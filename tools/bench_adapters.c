@@ -12,7 +12,8 @@ enum { SWAPS = 32 };
 int bench_read_adapters(struct bench *bench, const char *list, struct options *options)
 {
     if (options->adapters.count) {
-        return error_usage("the adapters of the sequences are not clear", "both --adapter and --adapters were given", "one of the two");
+        return error_usage("the adapters of the sequences are not clear", "both --adapter and --adapters were given",
+                           "one of the two");
     }
     for (const char *part = list;; part++) {
         size_t length = strcspn(part, ",");
@@ -67,7 +68,8 @@ static enum graft_status set_one(const struct bench *bench, struct graft_seq *se
     return graft_seq_set_adapters(seq, &use, which >= 0);
 }
 
-enum graft_status bench_choose(const struct bench *bench, const struct bench_test *test, struct graft_seq **seqs, uint32_t n_seqs)
+enum graft_status bench_choose(const struct bench *bench, const struct bench_test *test, struct graft_seq **seqs,
+                               uint32_t n_seqs)
 {
     enum graft_status status = GRAFT_OK;
     for (uint32_t i = 0; i < n_seqs && status == GRAFT_OK; i++) {
@@ -130,7 +132,8 @@ void bench_adapters_text(const struct bench *bench, const struct bench_test *tes
     uint32_t n = test->adapters == BENCH_EACH ? test->n_seq : test->adapters == BENCH_FIRST ? 1 : 0;
     for (uint32_t i = 0; i < n && used < size; i++) {
         int which = test->adapters == BENCH_FIRST ? first_of(bench) : bench->own[i % bench->n_own];
-        int wrote = snprintf(out + used, size - used, "%s%s", i ? ", " : "", which < 0 ? "none" : bench->session.adapters[which].name);
+        int wrote =
+            snprintf(out + used, size - used, "%s%s", i ? ", " : "", which < 0 ? "none" : bench->session.adapters[which].name);
         used += wrote > 0 ? (size_t)wrote : 0;
     }
     for (uint32_t i = 0; test->adapters == BENCH_BLEND && i < bench->session.n_adapters && used < size; i++) {

@@ -139,9 +139,11 @@ void bench_markdown(const struct bench *bench)
         printf("reads %.2f GB/s, ", bench->bandwidth * 1e-9);
     }
     printf("weights %s, memory %s\n\n", s->info.imported ? "used in place" : "copied", bytes_text(use.peak_bytes).text);
-    puts("| test | sequences | adapters | tokens/s |   min |   max | of bandwidth | dispatches | barriers | submissions | recordings | "
+    puts("| test | sequences | adapters | tokens/s |   min |   max | of bandwidth | dispatches | barriers | submissions | "
+         "recordings | "
          "descriptor updates |");
-    puts("|------|----------:|----------|---------:|------:|------:|-------------:|-----------:|---------:|------------:|-----------:|----"
+    puts("|------|----------:|----------|---------:|------:|------:|-------------:|-----------:|---------:|------------:|------"
+         "-----:|----"
          "---------------:|");
     for (uint32_t i = 0; i < bench->n_tests; i++) {
         const struct bench_test *test = &bench->tests[i];

@@ -100,64 +100,19 @@ static enum verdict do_undo(struct conversation *c, char *argument)
 static enum verdict do_adapters(struct conversation *c, char *argument)
 {
     (void)argument;
-    const struct session *session = &c->talk->session;
-    if (session->n_adapters == 0) {
-        puts("No adapter is loaded: graft run --adapter legal=FOLDER loads one.");
-    }
-    for (uint32_t i = 0; i < session->n_adapters; i++) {
-        struct graft_adapter_info info;
-        graft_adapter_describe(session->adapters[i].handle, &info);
-        printf("%c %-16s weight %-4g  rank %-3" PRIu32 " %" PRIu32 " matrices  %s  %.12s\n",
-               session->adapters[i].active ? '*' : ' ', session->adapters[i].name, (double)session->adapters[i].weight,
-               info.rank, info.n_targets, bytes_text(info.bytes).text, info.digest);
-    }
+    adapters_show(&c->talk->session);
     return GO_ON;
-}
-
-// "legal", "legal:0.6+finance:0.4", "none": false, with nothing changed, if a name is not loaded.
-static bool choose_adapters(struct session *session, char *text)
-{
-    float weights[OPTION_TEXTS_ITEMS];
-    bool active[OPTION_TEXTS_ITEMS] = {false};
-    for (char *part = strcmp(text, "none") == 0 ? NULL : strtok(text, "+ "); part; part = strtok(NULL, "+ ")) {
-        char *colon = strrchr(part, ':');
-        float weight = colon ? strtof(colon + 1, NULL) : 1.0f;
-        uint32_t i = 0;
-        if (colon) {
-            *colon = 0;
-        }
-        while (i < session->n_adapters && strcmp(session->adapters[i].name, part) != 0) {
-            i++;
-        }
-        if (i == session->n_adapters) {
-            printf("No adapter '%s' is loaded; /adapters lists them.\n", part);
-            return false;
-        }
-        active[i] = true;
-        weights[i] = weight;
-    }
-    for (uint32_t i = 0; i < session->n_adapters; i++) {
-        session->adapters[i].active = active[i];
-        session->adapters[i].weight = active[i] ? weights[i] : session->adapters[i].weight;
-    }
-    return true;
 }
 
 static enum verdict do_adapter(struct conversation *c, char *argument)
 {
-    struct session *session = &c->talk->session;
-    if (!*argument || !choose_adapters(session, argument)) {
-        return *argument ? GO_ON : do_adapters(c, argument);
-    }
-    struct graft_adapter_use uses[GRAFT_MAX_BLEND];
-    uint32_t n = session_blend(session, uses);
-    uint64_t start = graft_clock_ns();
-    enum graft_status status = graft_chat_set_adapters(c->talk->chat, uses, n);
-    double ms = (double)(graft_clock_ns() - start) / 1e6;
-    say_status(status, "the adapter cannot be used");
-    if (status == GRAFT_OK) {
-        printf("Done in %.3f ms; what was said so far is computed anew for the next answer.\n", ms);
-    }
+    adapters_choose(c->talk, argument);
+    return GO_ON;
+}
+
+static enum verdict do_compare(struct conversation *c, char *argument)
+{
+    adapters_compare(c->talk, argument);
     return GO_ON;
 }
 
@@ -286,6 +241,7 @@ static const struct command {
     {"/set", "KEY VALUE", "temp, top-k, top-p, min-p, ... ; alone: show them", do_set},
     {"/adapter", "NAME", "who answers: legal, legal:0.6+finance:0.4, or none", do_adapter},
     {"/adapters", "", "the adapters that are loaded", do_adapters},
+    {"/compare", "NAME ...", "what each of them answers to the last question", do_compare},
     {"/stats", "", "rates, first-token time, memory", do_stats},
     {"/memory", "", "bytes by class, against the budget", do_memory},
     {"/save", "FILE", "the conversation as JSON", do_save},

@@ -71,7 +71,8 @@ extern const size_t option_info_count;
 struct options {
     enum verb verb;
     bool help, help_all, json, verbose, validation;
-    const char *model, *prompt, *file, *system, *device, *weights, *template_file, *messages, *tokens, *format, *synthetic, *bench_adapters;
+    const char *model, *prompt, *file, *system, *device, *weights, *template_file, *messages, *tokens, *format, *synthetic,
+        *bench_adapters;
     uint64_t memory; // bytes; 0 = no limit
     uint64_t adapter_pool;
     struct option_texts adapters;

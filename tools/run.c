@@ -267,6 +267,9 @@ int verb_RUN(const struct options *options)
     }
     uint64_t begin = graft_clock_ns();
     if (code == EXIT_GOOD) {
+        if (chatting && talk.options.adapters.count && talk.options.n_seq < 2) {
+            talk.options.n_seq = 2; // the conversation, and /compare beside it
+        }
         code = session_model(&talk.session, &talk.options, NULL);
     }
     talk.load_seconds = (double)(graft_clock_ns() - begin) * 1e-9;

@@ -136,7 +136,8 @@ uint32_t session_blend(const struct session *session, struct graft_adapter_use u
     uint32_t n = 0;
     for (uint32_t i = 0; i < session->n_adapters && n < GRAFT_MAX_BLEND; i++) {
         if (session->adapters[i].active) {
-            uses[n++] = (struct graft_adapter_use){.adapter = session->adapters[i].handle, .weight = session->adapters[i].weight};
+            uses[n++] =
+                (struct graft_adapter_use){.adapter = session->adapters[i].handle, .weight = session->adapters[i].weight};
         }
     }
     return n;

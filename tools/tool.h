@@ -102,4 +102,9 @@ void talk_stats(const struct talk *talk, FILE *stream);
 // The conversation on a terminal.
 int chat_loop(struct talk *talk);
 
+// chat_adapters.c: /adapters; /adapter (argument is cut into pieces); /compare NAME ... [QUESTION].
+void adapters_show(const struct session *session);
+void adapters_choose(struct talk *talk, char *argument);
+void adapters_compare(struct talk *talk, char *argument);
+
 #endif

@@ -21,14 +21,13 @@ enum { GRAFT_MAX_BLEND = 4 }; // adapters of one sequence
 struct graft_adapter;
 
 // Read an adapter (a PEFT folder, its .safetensors file, or a GGUF adapter) once, hash it, check it against the model, pack it
-// into the pool. The same bytes loaded twice are one adapter; a file that changed is another one, and who uses the old one goes on
-// with it. An adapter whose bytes are free in the pool, or held by adapters that nothing uses, always fits: the least recently used
-// of those are dropped, and the others are moved together if need be. A handle and a sequence hold what they use: keep the handle
-// to pin an adapter, release it to let it go when its room is needed.
-// On failure *out is NULL and everything else stays as it was. Errors: those of reading (GRAFT_E_IO, GRAFT_E_FORMAT,
-// GRAFT_E_UNSUPPORTED, GRAFT_E_LIMIT), GRAFT_E_FORMAT (does not fit the model: tensor and both shapes), GRAFT_E_BUDGET (pool or
-// slots full: bytes needed and held), GRAFT_E_ARGUMENT (the model was opened without a pool). Thread-safety: one thread at a time
-// per device.
+// into the pool. The same bytes loaded twice are one adapter; a file that changed is another one, and who uses the old one goes
+// on with it. An adapter whose bytes are free in the pool, or held by adapters that nothing uses, always fits: the least
+// recently used of those are dropped, and the others are moved together if need be. A handle and a sequence hold what they use:
+// keep the handle to pin an adapter, release it to let it go when its room is needed. On failure *out is NULL and everything
+// else stays as it was. Errors: those of reading (GRAFT_E_IO, GRAFT_E_FORMAT, GRAFT_E_UNSUPPORTED, GRAFT_E_LIMIT),
+// GRAFT_E_FORMAT (does not fit the model: tensor and both shapes), GRAFT_E_BUDGET (pool or slots full: bytes needed and held),
+// GRAFT_E_ARGUMENT (the model was opened without a pool). Thread-safety: one thread at a time per device.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_adapter_load(struct graft_model *model, struct graft_adapter **out,
                                                                 const char *path);
 // Give the handle back; *adapter becomes NULL. Sequences that use it finish with it; after that it stays resident until its
@@ -51,7 +50,8 @@ struct graft_adapter_info {
     int32_t invocation[GRAFT_MAX_INVOCATION];
 };
 GRAFT_API void graft_adapter_describe(const struct graft_adapter *adapter, struct graft_adapter_info *out);
-// All adapters in the model's pool: *count gets their number, at most `capacity` are written (infos may be NULL with capacity 0).
+// All adapters in the model's pool: *count gets their number, at most `capacity` are written (infos may be NULL with capacity
+// 0).
 GRAFT_API void graft_adapter_list(struct graft_model *model, struct graft_adapter_info *infos, uint32_t capacity,
                                   uint32_t *count);
 // Drop the adapters that nothing holds and that were not used for idle_ns; how many. Call it now and then: the library has no
@@ -65,9 +65,9 @@ struct graft_adapter_use {
 };
 // Choose what a sequence runs with: n = 0 is the base model, several are added up with their weights. The choice may not touch
 // what is computed already: the same choice again is allowed at any length, another one only where each use that differs begins
-// (`from`) at the sequence's length or behind it; truncate first otherwise. Rows of different sequences may use different adapters
-// in one batch, and a row's bits do not depend on the others. Errors: GRAFT_E_ARGUMENT (more than GRAFT_MAX_BLEND, rows that would
-// change, another model's adapter, weight not finite).
+// (`from`) at the sequence's length or behind it; truncate first otherwise. Rows of different sequences may use different
+// adapters in one batch, and a row's bits do not depend on the others. Errors: GRAFT_E_ARGUMENT (more than GRAFT_MAX_BLEND,
+// rows that would change, another model's adapter, weight not finite).
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_seq_set_adapters(struct graft_seq *seq, const struct graft_adapter_use *uses,
                                                                     uint32_t n);
 
@@ -76,8 +76,8 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_seq_set_adapters(struct graft
 GRAFT_API uint32_t graft_adapter_invoked(const struct graft_adapter *adapter, const int32_t *ids, uint32_t count);
 
 // The same for a conversation, from its next answer on. What was said stays; keys and values that another choice computed are
-// computed anew (graft_chat_stats.recomputed_tokens), those that the choice does not change are kept. `from` is not used: an aLoRA
-// begins where the prompt invokes it last, and does nothing in a prompt that does not (a line in the log).
+// computed anew (graft_chat_stats.recomputed_tokens), those that the choice does not change are kept. `from` is not used: an
+// aLoRA begins where the prompt invokes it last, and does nothing in a prompt that does not (a line in the log).
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_set_adapters(struct graft_chat *chat,
                                                                      const struct graft_adapter_use *uses, uint32_t n);
 

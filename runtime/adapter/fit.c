@@ -8,11 +8,12 @@
 #include "runtime/quant/quant.h"
 #include "shaders/params.h"
 
-// A copy of a base's tensor in an adapter's file may differ from the base by its quantization: || copy - base || / || copy || up
-// to this (4-bit formats: about 0.1).
+// A copy of a base's tensor in an adapter's file may differ from the base by its quantization: || copy - base || / || copy ||
+// up to this (4-bit formats: about 0.1).
 static const double COPY_TOLERANCE = 0.25;
 
-const struct graft_weight *graft_adapter_base_weight(const struct graft_source *source, enum graft_target target, uint32_t layer)
+const struct graft_weight *graft_adapter_base_weight(const struct graft_source *source, enum graft_target target,
+                                                     uint32_t layer)
 {
     const struct graft_layer *l = &source->layers[layer];
     const struct graft_weight *weights[GRAFT_TARGETS] = {&l->q,   &l->k,          &l->v,            &l->o,
@@ -53,11 +54,12 @@ static enum graft_status fit_pair(const struct graft_adapter_pair *pair, const s
     }
     if (pair->a.rows != pair->rank || pair->b.cols != pair->rank) {
         return graft_fail(GRAFT_E_FORMAT,
-                          "the adapter's layer %u %s has rank %u, but A has %" PRIu64 " rows and B %" PRIu64 " columns", pair->layer,
-                          target, pair->rank, pair->a.rows, pair->b.cols);
+                          "the adapter's layer %u %s has rank %u, but A has %" PRIu64 " rows and B %" PRIu64 " columns",
+                          pair->layer, target, pair->rank, pair->a.rows, pair->b.cols);
     }
     if (!isfinite(pair->scale)) {
-        return graft_fail(GRAFT_E_FORMAT, "the adapter's layer %u %s has the scale %g", pair->layer, target, (double)pair->scale);
+        return graft_fail(GRAFT_E_FORMAT, "the adapter's layer %u %s has the scale %g", pair->layer, target,
+                          (double)pair->scale);
     }
     const struct graft_weight *weight = graft_adapter_base_weight(source, pair->target, pair->layer);
     bool embed = pair->target == GRAFT_TARGET_EMBED; // its table has a row per token, which is A's column
@@ -69,8 +71,10 @@ static enum graft_status fit_pair(const struct graft_adapter_pair *pair, const s
         return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter has DoRA or a bias on embed_tokens, which is not supported");
     }
     if (pair->magnitude.data && pair->bias.data) { // PEFT refuses it too (LoraConfig)
-        return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter's layer %u %s has a bias (lora_bias) and is DoRA: PEFT knows no such "
-                                               "thing", pair->layer, target);
+        return graft_fail(GRAFT_E_UNSUPPORTED,
+                          "the adapter's layer %u %s has a bias (lora_bias) and is DoRA: PEFT knows no such "
+                          "thing",
+                          pair->layer, target);
     }
     return GRAFT_OK;
 }
@@ -100,13 +104,14 @@ static enum graft_status check_copy(const struct graft_adapter_whole *whole, con
     GRAFT_FREE(ctx, &row);
     double share = size > 0 ? sqrt(difference / size) : 0;
     if (!(share <= COPY_TOLERANCE)) {
-        return graft_fail(GRAFT_E_UNSUPPORTED,
-                          "the adapter's %s is not the base's tensor: it differs by %.3g of its size, quantization explains %.2g; a "
-                          "trained or resized copy is not supported",
-                          whole->name, share, COPY_TOLERANCE);
+        return graft_fail(
+            GRAFT_E_UNSUPPORTED,
+            "the adapter's %s is not the base's tensor: it differs by %.3g of its size, quantization explains %.2g; a "
+            "trained or resized copy is not supported",
+            whole->name, share, COPY_TOLERANCE);
     }
-    graft_log(ctx, GRAFT_LOG_INFO, "the adapter's %s is the base's tensor (off by %.3g of its size) and is not loaded", whole->name,
-              share);
+    graft_log(ctx, GRAFT_LOG_INFO, "the adapter's %s is the base's tensor (off by %.3g of its size) and is not loaded",
+              whole->name, share);
     return GRAFT_OK;
 }
 

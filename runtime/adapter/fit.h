@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // From an adapter's file to the bytes that the kernels read: does it fit the base, how large is it, and the packing itself.
 //
-// Packed bytes: 16 that are not used (offset 0 means absent), then for each pair A as f16 [rank padded to a multiple of 8][n_in]
-// (of the embedding transposed), B as f16 [n_out][rank padded] with the scale (and DoRA's multiplier) folded in, DoRA's
-// multipliers less 1 and the scaled bias as f32; then what replaces tensors of the base, as differences to it. Padding is zero.
-// Everything begins at a multiple of 16 bytes.
+// Packed bytes: 16 that are not used (offset 0 means absent), then for each pair A as f16 [rank padded to a multiple of
+// 8][n_in] (of the embedding transposed), B as f16 [n_out][rank padded] with the scale (and DoRA's multiplier) folded in,
+// DoRA's multipliers less 1 and the scaled bias as f32; then what replaces tensors of the base, as differences to it. Padding
+// is zero. Everything begins at a multiple of 16 bytes.
 #ifndef GRAFT_RUNTIME_ADAPTER_FIT_H
 #define GRAFT_RUNTIME_ADAPTER_FIT_H
 
@@ -12,7 +12,8 @@
 #include "runtime/model/config.h"
 
 // The base's tensor that a target changes. target < GRAFT_TARGETS, layer < n_layer.
-const struct graft_weight *graft_adapter_base_weight(const struct graft_source *source, enum graft_target target, uint32_t layer);
+const struct graft_weight *graft_adapter_base_weight(const struct graft_source *source, enum graft_target target,
+                                                     uint32_t layer);
 
 // GRAFT_OK if every pair names a layer of the base and has its shape, and everything in the adapter is computed by this
 // version. Errors: GRAFT_E_FORMAT (both shapes), GRAFT_E_UNSUPPORTED, GRAFT_E_LIMIT. Thread-safety: safe.
@@ -23,10 +24,10 @@ uint64_t graft_adapter_packed_bytes(const struct graft_adapter_desc *desc);
 
 // Write the packed bytes to out[graft_adapter_packed_bytes()] and the table rows to entries[n_layer][GRAFT_LORA_TARGETS]
 // [GRAFT_LORA_ENTRY] (shaders/params.h): a and b count 16-byte units from `out`'s start; targets without a pair are all zero.
-// Only for an adapter that graft_adapter_fit accepted. Takes scratch for DoRA and replaced tensors (class HOST). Rows of q's and k's B go to the places that convert_hf_to_gguf gives the
-// base's rows. Errors: GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_FORMAT (DoRA
-// without a norm), GRAFT_E_UNSUPPORTED (a value beyond f16's range, with tensor and index); out and entries are then
-// unusable. Thread-safety: safe.
+// Only for an adapter that graft_adapter_fit accepted. Takes scratch for DoRA and replaced tensors (class HOST). Rows of q's
+// and k's B go to the places that convert_hf_to_gguf gives the base's rows. Errors: GRAFT_E_MEMORY, GRAFT_E_BUDGET,
+// GRAFT_E_FORMAT (DoRA without a norm), GRAFT_E_UNSUPPORTED (a value beyond f16's range, with tensor and index); out and
+// entries are then unusable. Thread-safety: safe.
 GRAFT_MUST_CHECK enum graft_status graft_adapter_pack(const struct graft_adapter_desc *desc, const struct graft_source *source,
                                                       uint8_t *out, uint32_t *entries);
 

@@ -41,7 +41,8 @@ uint64_t graft_adapter_packed_bytes(const struct graft_adapter_desc *desc)
     for (uint32_t i = 0; i < desc->n_pairs; i++) {
         const struct graft_adapter_pair *pair = &desc->pairs[i];
         bytes += bytes_of_a(pair) + bytes_of_b(pair);
-        bytes += (pair->magnitude.data ? bytes_of_vector(pair->b.rows) : 0) + (pair->bias.data ? bytes_of_vector(pair->b.rows) : 0);
+        bytes +=
+            (pair->magnitude.data ? bytes_of_vector(pair->b.rows) : 0) + (pair->bias.data ? bytes_of_vector(pair->b.rows) : 0);
     }
     for (uint32_t i = 0; i < desc->n_whole; i++) {
         const struct graft_adapter_whole *whole = &desc->whole[i];

@@ -39,10 +39,11 @@ GRAFT_MUST_CHECK enum graft_status graft_pool_create(struct graft_ctx *ctx, stru
 void graft_pool_destroy(struct graft_pool **pool);
 // Slot that holds these bytes; n_slots if none.
 uint32_t graft_pool_find(const struct graft_pool *pool, const uint8_t digest[32]);
-// Take a slot and a range of `bytes`, after dropping unreferenced adapters, least recently used first, until a slot and that many
-// bytes are free; never more than that. If the free bytes are in pieces, the adapters are moved together: pool->moves[n_moves],
-// in the order in which they have to be copied, by the caller, before the new range is written. The slot starts with one
-// reference. Errors: GRAFT_E_BUDGET with what is needed and held; nothing is dropped or moved then. Allocates nothing.
+// Take a slot and a range of `bytes`, after dropping unreferenced adapters, least recently used first, until a slot and that
+// many bytes are free; never more than that. If the free bytes are in pieces, the adapters are moved together:
+// pool->moves[n_moves], in the order in which they have to be copied, by the caller, before the new range is written. The slot
+// starts with one reference. Errors: GRAFT_E_BUDGET with what is needed and held; nothing is dropped or moved then. Allocates
+// nothing.
 GRAFT_MUST_CHECK enum graft_status graft_pool_take(struct graft_pool *pool, const uint8_t digest[32], uint64_t bytes,
                                                    uint32_t *slot);
 // One reference more, and the slot counts as used now; one less.

@@ -22,8 +22,9 @@ enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graf
     p->kinds[0] = variant.kind == GRAFT_VARIANT_LANE ? GRAFT_VK_TEXEL_U32 : GRAFT_VK_STORAGE;
     p->kinds[6] = p->kinds[7] = p->kinds[10] =
         variant.kind == GRAFT_VARIANT_LANE ? GRAFT_VK_TEXEL_U32X4 : GRAFT_VK_STORAGE;
-    static const enum graft_vk_access access[] = {GRAFT_VK_READ,  GRAFT_VK_READ, GRAFT_VK_READ, GRAFT_VK_WRITE, GRAFT_VK_WRITE,
-                                                  GRAFT_VK_WRITE, GRAFT_VK_READ, GRAFT_VK_READ, GRAFT_VK_WRITE, GRAFT_VK_READ_WRITE, GRAFT_VK_READ};
+    static const enum graft_vk_access access[] = {GRAFT_VK_READ,  GRAFT_VK_READ,       GRAFT_VK_READ, GRAFT_VK_WRITE,
+                                                  GRAFT_VK_WRITE, GRAFT_VK_WRITE,      GRAFT_VK_READ, GRAFT_VK_READ,
+                                                  GRAFT_VK_WRITE, GRAFT_VK_READ_WRITE, GRAFT_VK_READ};
     memcpy(p->access, access, sizeof access);
     p->access[4] = lora ? GRAFT_VK_READ_WRITE : GRAFT_VK_WRITE;
     p->n_constants = lora ? 2 : 1;

@@ -23,7 +23,7 @@ struct graft_variant {
     uint32_t cols;      // C: batch rows of a tile
     uint32_t subgroup;  // required subgroup size, 0 = the driver's choice
     enum graft_lora_kind lora; // adapters to add: set by the caller, never chosen
-    bool fold;          // the kernels that write o's and down's inputs shrink for them, as those in front of qkv and gate always do
+    bool fold; // the kernels that write o's and down's inputs shrink for them, as those in front of qkv and gate always do
 };
 
 // One recorded dispatch, without its buffers.

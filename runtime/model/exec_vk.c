@@ -314,7 +314,8 @@ static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_b
     enum graft_status status;
     bool head;
     graft_state_fill(c, &e->limits, &e->layout, rows, batch, b->state[0]->mapped);
-    GRAFT_TRY_OUT(record(e, e->plan->body, n_steps, rows, 0, 1, adapters_of(e, batch, &head), NULL, NULL, &commands), status, out);
+    GRAFT_TRY_OUT(record(e, e->plan->body, n_steps, rows, 0, 1, adapters_of(e, batch, &head), NULL, NULL, &commands), status,
+                  out);
     GRAFT_TRY_OUT(graft_vk_submit(e->vk, &commands, 1), status, out);
     GRAFT_TRY_OUT(graft_vk_wait(e->vk), status, out);
     if (buffer != GRAFT_BUFFER_SS) {
@@ -327,7 +328,8 @@ static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_b
         goto out;
     }
     struct graft_kernel embed;
-    GRAFT_TRY_OUT(graft_kernel_embed(&embed, graft_vk_caps(e->vk), e->plan->source->embd.type, c->n_embd, 1, GRAFT_LORA_NONE), status, out);
+    GRAFT_TRY_OUT(graft_kernel_embed(&embed, graft_vk_caps(e->vk), e->plan->source->embd.type, c->n_embd, 1, GRAFT_LORA_NONE),
+                  status, out);
     bool residual = false;
     for (uint32_t i = 0; i < n_steps; i++) {
         residual = residual || e->plan->body[i].kind == GRAFT_STEP_RESIDUAL;

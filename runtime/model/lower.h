@@ -11,7 +11,8 @@ struct graft_buffers_vk {
     struct graft_vk_buffer *x, *xn, *ss, *q, *ao, *h, *part, *counter, *logits, *top;
     struct graft_vk_buffer **kv;       // per layer
     struct graft_vk_buffer *pool, *table;          // adapters; NULL without
-    struct graft_vk_buffer *lora_t[2], *lora_count; // T of what reads XN, T of what reads AO or H; the last workgroup's counters
+    struct graft_vk_buffer *lora_t[2],
+        *lora_count; // T of what reads XN, T of what reads AO or H; the last workgroup's counters
     struct graft_vk_buffer *state[2];
 };
 

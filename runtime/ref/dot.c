@@ -41,7 +41,8 @@ void graft_ref_dot_rows(const struct graft_ref_matrix *w, uint32_t o, const floa
     for (uint32_t r = 0; r < n_rows; r++) {
         y[r * stride] = graft_ref_dot(scratch, x + (uint64_t)r * w->n_in, w->n_in);
         if (w->lora) {
-            y[r * stride] += graft_ref_expand(w->lora, w->target, w->stage, o, r, y[r * stride], x + (uint64_t)r * w->n_in, w->n_in);
+            y[r * stride] +=
+                graft_ref_expand(w->lora, w->target, w->stage, o, r, y[r * stride], x + (uint64_t)r * w->n_in, w->n_in);
         }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Adapters, batched by row: y = W x + sum over the row's (adapter, weight) pairs of weight * (B (A x) + DORA * (W x) + BIAS); the
-// embedding and the norms' gains likewise. LoRA: Hu 2021; DoRA: Liu 2024; rows with different adapters in one batch: Punica,
-// Chen 2023. Scales are in B already.
+// Adapters, batched by row: y = W x + sum over the row's (adapter, weight) pairs of weight * (B (A x) + DORA * (W x) + BIAS);
+// the embedding and the norms' gains likewise. LoRA: Hu 2021; DoRA: Liu 2024; rows with different adapters in one batch:
+// Punica, Chen 2023. Scales are in B already.
 #include <string.h>
 
 #include "runtime/quant/quant.h"

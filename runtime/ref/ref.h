@@ -53,8 +53,8 @@ struct graft_ref_lora {
 };
 // T = weight * A x for targets target .. target + n_targets - 1, which share x [n_rows][n_in].
 void graft_ref_shrink(const struct graft_ref_lora *lora, const float *x, uint32_t n_in, uint32_t target, uint32_t n_targets);
-// What row r's adapters add to output o of a target: sum over pairs of B[o] . T + weight * (DORA[o] * base + BIAS[o] / inv_rms),
-// or, where the entry is dense, of weight * B[o] . x. base = W[o] . x; x [n_in].
+// What row r's adapters add to output o of a target: sum over pairs of B[o] . T + weight * (DORA[o] * base + BIAS[o] /
+// inv_rms), or, where the entry is dense, of weight * B[o] . x. base = W[o] . x; x [n_in].
 float graft_ref_expand(const struct graft_ref_lora *lora, uint32_t target, uint32_t stage, uint32_t o, uint32_t r, float base,
                        const float *x, uint32_t n_in);
 // x[r] += sum over row r's pairs of weight * B A[token]: LoRA on the embedding. x [n_rows][n_embd].
@@ -72,8 +72,8 @@ float graft_ref_sum_squares(const float *x, uint32_t n);
 // 1 / sqrt(ss / n + eps)
 float graft_ref_inverse_rms(float ss, uint32_t n, float eps);
 
-// XN[r] = X[r] * gain, SS[r] = sum of X[r]^2. X, XN: [n_rows][n]; gain: [n]. Zhang and Sennrich 2019, without the division. With
-// lora (NULL: none) the row's adapters change the gain: target, as in graft_ref_norm_difference.
+// XN[r] = X[r] * gain, SS[r] = sum of X[r]^2. X, XN: [n_rows][n]; gain: [n]. Zhang and Sennrich 2019, without the division.
+// With lora (NULL: none) the row's adapters change the gain: target, as in graft_ref_norm_difference.
 void graft_ref_norm(const float *x, const float *gain, const struct graft_ref_lora *lora, uint32_t target, uint32_t n_rows,
                     uint32_t n, float *xn, float *ss);
 // X[r] = E[token[r]].

@@ -244,8 +244,9 @@ enum graft_status graft_seq_set_adapters(struct graft_seq *seq, const struct gra
     }
     uint32_t rows = common_rows(seq->uses, seq->n_uses, wanted, n);
     if (graft_seq_length(seq) > rows) {
-        return graft_fail(GRAFT_E_ARGUMENT, "the sequence has %u tokens, of which %u were computed with other adapters: truncate it "
-                                            "to %u first",
+        return graft_fail(GRAFT_E_ARGUMENT,
+                          "the sequence has %u tokens, of which %u were computed with other adapters: truncate it "
+                          "to %u first",
                           graft_seq_length(seq), graft_seq_length(seq) - rows, rows);
     }
     replace_uses(seq, wanted, n);

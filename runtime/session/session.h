@@ -48,7 +48,7 @@ struct graft_model {
     struct graft_kv *kv;
     struct graft_pool *pool; // NULL without adapters
     struct graft_adapter_info *infos; // [n_slots] of the adapters in the pool
-    uint32_t *entries;       // [n_slots][n_layer][GRAFT_LORA_TARGETS][GRAFT_LORA_ENTRY] as packed: offsets from the adapter's begin
+    uint32_t *entries; // [n_slots][n_layer][GRAFT_LORA_TARGETS][GRAFT_LORA_ENTRY] as packed: offsets from the adapter's begin
     struct graft_limits limits;
     uint32_t n_ctx;
     bool exact, timed, lost;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Expand: what the adapters of each column's batch row add to the sums of lib/matmul.glsl, as more terms of the same sum (so the
-// team shares them and the reduction order stays fixed): B T; with LORA_EXTRAS DoRA's share of the base's part and a bias.
+// Expand: what the adapters of each column's batch row add to the sums of lib/matmul.glsl, as more terms of the same sum (so
+// the team shares them and the reduction order stays fixed): B T; with LORA_EXTRAS DoRA's share of the base's part and a bias.
 // Columns with the same adapters, which neighbours mostly are, share one fetch of B.
 //   lora_t [row][pair][target of the stage][GRAFT_LORA_RANK] f32; the rest: lib/lora.glsl
 // Batching by row after Punica (Chen 2023) and S-LoRA (Sheng 2023); DoRA: Liu 2024.

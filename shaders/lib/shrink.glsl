@@ -83,7 +83,8 @@ void shrink(uint n, uint pair, uint slot, float weight, uint first, uint n_targe
 }
 
 #ifdef SHRINK_BY_THE_LAST
-// True for the last of `total` workgroups that count at `at`; what the others wrote to coherent buffers before is visible to it.
+// True for the last of `total` workgroups that count at `at`; what the others wrote to coherent buffers before is visible to
+// it.
 #ifndef ONE_SUBGROUP
 shared uint shrink_arrived;
 #endif

@@ -2,7 +2,8 @@
 // Any bytes as a GGUF file: parsing never crashes and leaks nothing; what it accepts lies inside the file, does not overlap and
 // is found by name (graft_test_gguf_walk). Under libFuzzer (one line):
 //     clang -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -DGRAFT_LIBFUZZER -Iinclude -I. -Itests tests/fuzz/fuzz_gguf.c
-//         tests/support/*.c loaders/*.c platform/*.c -lcheck -lsubunit -lrt -lm -lsodium -lnettle -ljansson -lpthread -o fuzz_gguf
+//         tests/support/*.c loaders/*.c platform/*.c -lcheck -lsubunit -lrt -lm -lsodium -lnettle -ljansson -lpthread
+//         -o fuzz_gguf
 //     ./fuzz_gguf -max_len=4096 CORPUS tests/golden/gguf
 // Without GRAFT_LIBFUZZER it is a program that replays the files of the folders named on its command line.
 #include <dirent.h>

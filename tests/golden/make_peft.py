@@ -82,6 +82,7 @@ def base():
     w.add_token_merges(["t h"])
     w.add_bos_token_id(0)
     w.add_eos_token_id(0)
+    w.add_chat_template("{% for message in messages %}{{ message['content'] }}{% endfor %}")
     for name, p in model.named_parameters():
         x = p.detach().numpy()
         if x.ndim == 1:

@@ -170,7 +170,8 @@ void graft_test_golden_answers(const char *select, bool exact, const char *adapt
         params.sampling = (struct graft_sampling){.size = sizeof params.sampling, .temperature = -1.0f};
         struct graft_chat *chat;
         ck_assert_ok(graft_chat_create(model, &chat, &params));
-        ck_assert_ok(graft_chat_set_adapters(chat, &(struct graft_adapter_use){.adapter = adapter, .weight = 1.0f}, adapter != NULL));
+        ck_assert_ok(
+            graft_chat_set_adapters(chat, &(struct graft_adapter_use){.adapter = adapter, .weight = 1.0f}, adapter != NULL));
         ck_assert_ok(graft_chat_send(chat, question, (size_t)(end - question)));
         char answer[1024];
         size_t used = 0;

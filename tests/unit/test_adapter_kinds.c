@@ -132,8 +132,8 @@ static void check_case(struct graft_model *model, size_t index, const char *devi
         for (uint32_t i = 0; i < TOKENS; i++) {
             most = fmax(most, divergence(want + (size_t)i * VOCAB, got[i], &worst));
         }
-        ck_assert_msg(most <= 1e-5 && worst <= 0.02, "%s on %s%s: KL %.3g, largest difference %.3g", cases[index].logits, device,
-                      single ? ", token by token" : "", most, worst);
+        ck_assert_msg(most <= 1e-5 && worst <= 0.02, "%s on %s%s: KL %.3g, largest difference %.3g", cases[index].logits,
+                      device, single ? ", token by token" : "", most, worst);
         printf("%s on %s%s: KL %.2g, largest difference %.2g\n", cases[index].logits, device, single ? ", token by token" : "",
                most, worst);
     }
