@@ -9,12 +9,34 @@
 
 #include "platform/bytes.h"
 
-enum { MAX_KEY_BYTES = 1024, MATCH_LIMIT = 100000 };
+enum { MAX_KEY_BYTES = 1024, MATCH_LIMIT = 100000, HEAP_LIMIT_KIB = 1024 };
 
 struct graft_adapter_pattern {
     pcre2_code *code;
     const json_t *value;
 };
+
+// Constructs that Python's re and PCRE2 read alike: no verbs, no named or conditional groups, no classes of POSIX, no escapes
+// but the usual ones.
+static bool is_common(const char *key)
+{
+    for (const char *p = key; *p; p++) {
+        if ((unsigned char)*p < 0x20 || (unsigned char)*p > 0x7e) {
+            return false;
+        }
+        if (*p == '\\') {
+            p++;
+            if (!*p || !strchr("dDwWsSbB.^$*+?()[]{}|/_-\\", *p)) {
+                return false;
+            }
+        } else if (*p == '(' && (p[1] == '*' || (p[1] == '?' && (!p[2] || !strchr(":=!", p[2]))))) {
+            return false;
+        } else if (*p == '[' && p[1] && strchr("[:.=", p[1])) {
+            return false;
+        }
+    }
+    return true;
+}
 
 static enum graft_status compile(pcre2_code **out, const char *key, const char *label, const char *file)
 {
@@ -24,6 +46,13 @@ static enum graft_status compile(pcre2_code **out, const char *key, const char *
     if (strlen(key) == 0 || strlen(key) > MAX_KEY_BYTES) {
         return graft_fail(GRAFT_E_LIMIT, "%s: %s has a key of %zu bytes, allowed are 1 to %d", file, label, strlen(key),
                           MAX_KEY_BYTES);
+    }
+    if (!is_common(key)) {
+        return graft_fail(
+            GRAFT_E_UNSUPPORTED,
+            "%s: %s has a key that is no regular expression of the supported kind: printable characters, \\d \\w \\s "
+            "\\b, classes, groups, alternatives, repetition",
+            file, label);
     }
     *out = pcre2_compile((PCRE2_SPTR)text, (PCRE2_SIZE)length, PCRE2_ANCHORED | PCRE2_NEVER_BACKSLASH_C, &error, &at, NULL);
     if (!*out) {
@@ -87,6 +116,7 @@ enum graft_status graft_adapter_patterns_find(const struct graft_adapter_pattern
         status = graft_fail(GRAFT_E_MEMORY, "no memory for a pattern");
     } else {
         (void)pcre2_set_match_limit(limits, MATCH_LIMIT);
+        (void)pcre2_set_heap_limit(limits, HEAP_LIMIT_KIB);
     }
     for (uint32_t i = 0; i < patterns->n && status == GRAFT_OK && !*out; i++) {
         int found = pcre2_match(patterns->list[i].code, (PCRE2_SPTR)module, strlen(module), 0, 0, data, limits);

@@ -8,7 +8,7 @@
 #include "runtime/quant/quant.h"
 #include "shaders/params.h"
 
-// A copy of a base's tensor in an adapter's file may differ from the base by its quantization: || copy - base || / || copy ||
+// A copy of a base's tensor in an adapter's file may differ from the base by its quantization: || copy - base || / || base ||
 // up to this (4-bit formats: about 0.1).
 static const double COPY_TOLERANCE = 0.25;
 
@@ -98,11 +98,11 @@ static enum graft_status check_copy(const struct graft_adapter_whole *whole, con
         for (uint64_t i = 0; i < weight->n_in; i++) {
             double copy = (double)value_at(&whole->view, o * weight->n_in + i), off = copy - (double)row[i];
             difference += off * off;
-            size += copy * copy;
+            size += (double)row[i] * (double)row[i];
         }
     }
     GRAFT_FREE(ctx, &row);
-    double share = size > 0 ? sqrt(difference / size) : 0;
+    double share = difference > 0 ? sqrt(difference / size) : 0; // of a base of zeros infinite
     if (!(share <= COPY_TOLERANCE)) {
         return graft_fail(
             GRAFT_E_UNSUPPORTED,
@@ -145,6 +145,12 @@ enum graft_status graft_adapter_fit(const struct graft_adapter_desc *desc, const
         const struct graft_adapter_whole *whole = &desc->whole[i];
         GRAFT_TRY(fit_whole(whole, source, desc->ctx));
         changes += !whole->base_copy;
+        for (uint32_t k = 0; k < i; k++) {
+            if (desc->whole[k].target == whole->target && desc->whole[k].layer == whole->layer) {
+                return graft_fail(GRAFT_E_FORMAT, "the adapter has %s and %s for one tensor of the base", desc->whole[k].name,
+                                  whole->name);
+            }
+        }
         for (uint32_t k = 0; k < desc->n_pairs; k++) {
             if (!whole->base_copy && desc->pairs[k].target == whole->target && desc->pairs[k].layer == whole->layer) {
                 return graft_fail(GRAFT_E_FORMAT, "the adapter replaces %s and adds matrices to it", whole->name);

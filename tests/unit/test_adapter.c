@@ -336,6 +336,8 @@ START_TEST(keys_that_change_the_computation_are_refused_by_name_and_value)
         {"layer replication", WITH("\"layer_replication\":[[0,4]]"), GRAFT_E_UNSUPPORTED, "layer_replication is [[0,4]]"},
         {"target_modules a number", WITH("\"target_modules\":3"), GRAFT_E_UNSUPPORTED, "target_modules is 3"},
         {"pattern a list", WITH("\"rank_pattern\":[1]"), GRAFT_E_UNSUPPORTED, "rank_pattern is [1]"},
+        {"pattern of PCRE2 alone", WITH("\"rank_pattern\":{\"(*ACCEPT)\":1}"), GRAFT_E_UNSUPPORTED,
+         "rank_pattern has a key that is no regular expression"},
         {"pattern no expression", WITH("\"rank_pattern\":{\"q_(\":1}"), GRAFT_E_UNSUPPORTED,
          "rank_pattern has a key that is no regular expression"},
         {"pattern of rank 0", WITH("\"rank_pattern\":{\"q_proj\":0}"), GRAFT_E_FORMAT, "rank_pattern[\"q_proj\"] is 0"},
