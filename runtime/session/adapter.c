@@ -57,8 +57,8 @@ static enum graft_status do_moves(struct graft_model *model, uint8_t *piece, uin
     return GRAFT_OK;
 }
 
-// Pack, take room and write: the table entry comes last, so that a slot is whole when it can be chosen. A failure of the device
-// between moves loses the device, and with it the model.
+// Pack, take room and write: the table entry comes last, so that a slot is whole when it can be chosen. A failure between moves
+// loses the model.
 static enum graft_status put(struct graft_model *model, const struct graft_adapter_desc *desc, uint32_t *slot)
 {
     uint64_t bytes = graft_adapter_packed_bytes(desc), words = entry_words(model);
@@ -73,7 +73,11 @@ static enum graft_status put(struct graft_model *model, const struct graft_adapt
     GRAFT_TRY_OUT(graft_adapter_pack(desc, model->source, packed, entries), status, out);
     GRAFT_TRY_OUT(graft_pool_take(model->pool, desc->digest, bytes, slot), status, out);
     memcpy(model->entries + *slot * words, entries, (size_t)words * sizeof *entries);
-    GRAFT_TRY_OUT(do_moves(model, piece, scratch), status, out);
+    if (model->pool->n_moves) { // from here on a failure leaves adapters that are half moved: nothing may run with them
+        status = do_moves(model, piece, scratch);
+        model->lost = model->lost || status != GRAFT_OK;
+        GRAFT_TRY_OUT(status, status, out);
+    }
     GRAFT_TRY_OUT(model->exec->functions->adapter_write(model->exec, model->pool->slots[*slot].offset, packed,
                                                         (bytes + 15) & ~UINT64_C(15)),
                   status, out);
@@ -269,8 +273,9 @@ uint32_t graft_adapter_invoked(const struct graft_adapter *adapter, const int32_
     return invoked(&adapter->model->infos[adapter->slot], ids, count);
 }
 
-void graft_seq_invoke(struct graft_seq *seq, const int32_t *ids, uint32_t count)
+uint32_t graft_seq_invoke(struct graft_seq *seq, const int32_t *ids, uint32_t count)
 {
+    uint32_t length = graft_seq_length(seq);
     for (uint32_t i = 0; i < seq->n_uses; i++) {
         const struct graft_adapter_info *info = &seq->model->infos[seq->uses[i].slot];
         if (info->n_invocation == 0) {
@@ -288,6 +293,7 @@ void graft_seq_invoke(struct graft_seq *seq, const int32_t *ids, uint32_t count)
         }
         seq->uses[i].from = from;
     }
+    return length - graft_seq_length(seq);
 }
 
 enum graft_status graft_chat_set_adapters(struct graft_chat *chat, const struct graft_adapter_use *uses, uint32_t n)

@@ -74,7 +74,7 @@ enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count)
                           chat->model->n_ctx);
     }
     uint64_t start = graft_clock_ns();
-    graft_seq_invoke(chat->seq, chat->prompt, count);
+    chat->forgotten += graft_seq_invoke(chat->seq, chat->prompt, count);
     uint32_t reused = common_prefix(chat, count), forgotten = chat->forgotten;
     graft_seq_truncate(chat->seq, reused);
     chat->n_ids = reused;

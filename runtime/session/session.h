@@ -84,8 +84,9 @@ GRAFT_MUST_CHECK enum graft_status graft_model_vocabulary(const struct graft_mod
 
 // adapter.c: the sequence runs with the base model again.
 void graft_seq_drop_adapters(struct graft_seq *seq);
-// adapter.c: uses of a sequence that are aLoRA begin where ids invoke them last; what that changes is truncated.
-void graft_seq_invoke(struct graft_seq *seq, const int32_t *ids, uint32_t count);
+// adapter.c: uses of a sequence that are aLoRA begin where ids invoke them last; what that changes is truncated: how many
+// tokens.
+uint32_t graft_seq_invoke(struct graft_seq *seq, const int32_t *ids, uint32_t count);
 
 // candidates.c: sort by logit downwards, ties by the smaller id; NaN first. In place, n log n at worst.
 void graft_candidates_sort(struct graft_candidate *candidates, uint32_t count);
