@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "platform/bytes.h"
+#include "platform/plat.h"
 
 struct graft_ctx {
     void *(*alloc)(void *user, size_t bytes);
@@ -30,7 +31,7 @@ struct block_head {
     uint8_t padding[40];
 };
 _Static_assert(sizeof(struct block_head) == 64, "block head keeps 64-byte alignment");
-enum { BLOCK_MAGIC = 0x6772616f, BLOCK_EXTRA = 64 + 63 };
+enum { BLOCK_MAGIC = 0x6772616f, BLOCK_EXTRA = 64 + 63, LARGE_BLOCK = 4 << 20 };
 
 static void *default_alloc(void *user, size_t bytes)
 {
@@ -140,8 +141,8 @@ uint64_t graft_ledger_free(struct graft_ctx *ctx)
     return left;
 }
 
-enum graft_status graft_alloc(struct graft_ctx *ctx, enum graft_mem_class mem_class, void **out, uint64_t count, uint64_t item,
-                              const char *what)
+enum graft_status graft_alloc_unset(struct graft_ctx *ctx, enum graft_mem_class mem_class, void **out, uint64_t count,
+                                    uint64_t item, const char *what)
 {
     *out = NULL;
     uint64_t bytes, whole;
@@ -155,10 +156,20 @@ enum graft_status graft_alloc(struct graft_ctx *ctx, enum graft_mem_class mem_cl
         return graft_fail(GRAFT_E_MEMORY, "%s: the system has no %" PRIu64 " bytes", what, whole);
     }
     uint8_t *data = (uint8_t *)(((uintptr_t)base + BLOCK_EXTRA) & ~(uintptr_t)63);
-    memset(data, 0, (size_t)bytes);
+    if (bytes >= LARGE_BLOCK) {
+        graft_pages_hint(data, bytes);
+    }
     struct block_head head = {.base = base, .bytes = whole, .mem_class = (uint32_t)mem_class, .magic = BLOCK_MAGIC};
     memcpy(data - sizeof head, &head, sizeof head);
     *out = data;
+    return GRAFT_OK;
+}
+
+enum graft_status graft_alloc(struct graft_ctx *ctx, enum graft_mem_class mem_class, void **out, uint64_t count, uint64_t item,
+                              const char *what)
+{
+    GRAFT_TRY(graft_alloc_unset(ctx, mem_class, out, count, item, what));
+    memset(*out, 0, (size_t)(count * item));
     return GRAFT_OK;
 }
 

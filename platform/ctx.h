@@ -25,6 +25,10 @@ uint64_t graft_ledger_free(struct graft_ctx *ctx);
 // Thread-safety: safe.
 GRAFT_MUST_CHECK enum graft_status graft_alloc(struct graft_ctx *ctx, enum graft_mem_class mem_class, void **out,
                                                uint64_t count, uint64_t item, const char *what);
+// The same with undefined contents, for large blocks that are written whole right away: a zeroing pass would cost as much as
+// filling them. Free with graft_free.
+GRAFT_MUST_CHECK enum graft_status graft_alloc_unset(struct graft_ctx *ctx, enum graft_mem_class mem_class, void **out,
+                                                     uint64_t count, uint64_t item, const char *what);
 // Grow an array made by graft_alloc to `count` items (contents kept, new part zeroed). On failure *memory is untouched.
 GRAFT_MUST_CHECK enum graft_status graft_realloc(struct graft_ctx *ctx, enum graft_mem_class mem_class, void **memory,
                                                  uint64_t count, uint64_t item, const char *what);

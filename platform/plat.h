@@ -39,10 +39,16 @@ uint32_t graft_cpu_count(void);
 // Size of a memory page in bytes.
 uint64_t graft_page_bytes(void);
 
+// Large pages would suit this freshly allocated memory: fewer page faults while it is filled. A hint: never fails.
+void graft_pages_hint(void *memory, uint64_t bytes);
+
 struct graft_thread;
 // Run `run(user)` on a new thread. Errors: GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (the system refused).
 GRAFT_MUST_CHECK enum graft_status graft_thread_start(struct graft_ctx *ctx, struct graft_thread **out, void (*run)(void *user),
                                                       void *user);
+// From now on the calling thread gives way to the others of the machine: for work that may take longer. A hint: never fails,
+// and cannot be taken back.
+void graft_thread_give_way(void);
 // Wait for the thread to end and free it; *thread becomes NULL.
 void graft_thread_join(struct graft_thread **thread);
 

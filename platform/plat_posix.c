@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -106,7 +108,7 @@ enum graft_status graft_file_read(struct graft_ctx *ctx, const char *path, uint6
         status = graft_fail(GRAFT_E_LIMIT, "%s: has %" PRIu64 " bytes, at most %" PRIu64 " are read", path, bytes, max_bytes);
         goto out;
     }
-    GRAFT_TRY_OUT(graft_alloc(ctx, GRAFT_MEM_HOST, (void **)&text, bytes + 1, 1, "a file's content"), status, out);
+    GRAFT_TRY_OUT(graft_alloc_unset(ctx, GRAFT_MEM_HOST, (void **)&text, bytes + 1, 1, "a file's content"), status, out);
     for (uint64_t done = 0; done < bytes;) {
         ssize_t got = read(fd, text + done, (size_t)(bytes - done));
         if (got < 0 && errno == EINTR) {
@@ -118,6 +120,7 @@ enum graft_status graft_file_read(struct graft_ctx *ctx, const char *path, uint6
         }
         done += (uint64_t)got;
     }
+    text[bytes] = 0;
     *out = text;
     *size = bytes;
     text = NULL;
@@ -219,6 +222,20 @@ uint64_t graft_page_bytes(void)
     return bytes > 0 ? (uint64_t)bytes : 4096;
 }
 
+void graft_pages_hint(void *memory, uint64_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    uintptr_t page = graft_page_bytes(), begin = ((uintptr_t)memory + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)memory + bytes) / page * page;
+    if (end > begin) {
+        (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+    }
+#else
+    (void)memory;
+    (void)bytes;
+#endif
+}
+
 struct graft_thread {
     struct graft_ctx *ctx;
     pthread_t id;
@@ -247,6 +264,14 @@ enum graft_status graft_thread_start(struct graft_ctx *ctx, struct graft_thread 
     }
     *out = thread;
     return GRAFT_OK;
+}
+
+void graft_thread_give_way(void)
+{
+#ifdef __linux__ // where a nice value belongs to the thread
+    enum { NICE = 10 };
+    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
+#endif
 }
 
 void graft_thread_join(struct graft_thread **thread)

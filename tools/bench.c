@@ -45,14 +45,15 @@ static enum graft_status run_prompt(struct runner *runner, uint32_t tokens)
     return GRAFT_OK;
 }
 
-static enum graft_status run_generation(struct runner *runner, uint32_t tokens, uint32_t n_seq)
+static enum graft_status run_generation(struct runner *runner, uint32_t tokens, uint32_t n_seq, bool loading)
 {
     struct graft_model *model = runner->bench->session.model;
     for (uint32_t step = 0; step < tokens; step++) {
         for (uint32_t i = 0; i < n_seq; i++) {
             runner->rows[i] = (struct graft_row){runner->seqs[i], random_token(runner), true};
         }
-        enum graft_status status = graft_decode(model, runner->rows, n_seq, GRAFT_WANT_CANDIDATES);
+        enum graft_status status = loading ? bench_load_on(runner->bench) : GRAFT_OK;
+        status = status != GRAFT_OK ? status : graft_decode(model, runner->rows, n_seq, GRAFT_WANT_CANDIDATES);
         for (uint32_t i = 0; i < n_seq && status == GRAFT_OK; i++) { // what a sampler would read
             struct graft_candidate candidates[64];
             uint32_t count = 64;
@@ -86,8 +87,11 @@ static enum graft_status run_test(struct runner *runner, struct bench_test *test
     }
     graft_device_count(runner->bench->session.device, &before);
     uint64_t begin = graft_clock_ns();
-    status = test->n_prompt ? run_prompt(runner, test->n_prompt) : run_generation(runner, test->n_gen, test->n_seq);
+    status = test->n_prompt
+                 ? run_prompt(runner, test->n_prompt)
+                 : run_generation(runner, test->n_gen, test->n_seq, test->adapters == BENCH_LOADING);
     uint64_t ns = graft_clock_ns() - begin;
+    status = status != GRAFT_OK ? status : bench_load_end(runner->bench);
     graft_device_count(runner->bench->session.device, &after);
     if (status == GRAFT_OK && counted) {
         uint64_t tokens = test->n_prompt ? test->n_prompt : (uint64_t)test->n_gen * test->n_seq;
@@ -243,7 +247,8 @@ static void add_test(struct bench *bench, struct bench_test test, int64_t repeti
 }
 
 // One test, or with --adapters one for each way of giving them to the sequences, so that a run can compare them.
-static void add_tests(struct bench *bench, uint32_t n_prompt, uint32_t n_gen, uint32_t n_seq, int64_t repetitions)
+static void add_tests(struct bench *bench, uint32_t n_prompt, uint32_t n_gen, uint32_t n_seq, uint32_t n_adapters,
+                      int64_t repetitions)
 {
     struct bench_test test = {.n_prompt = n_prompt, .n_gen = n_gen, .n_seq = n_seq};
     if (bench->n_own == 0) {
@@ -252,6 +257,10 @@ static void add_tests(struct bench *bench, uint32_t n_prompt, uint32_t n_gen, ui
     }
     for (test.n_seq = n_seq > 1 ? 1 : n_seq; test.n_seq <= n_seq; test.n_seq += n_seq > 1 ? n_seq - 1 : 1) {
         for (test.adapters = BENCH_NONE; test.adapters <= (test.n_seq > 1 ? BENCH_EACH : BENCH_FIRST); test.adapters++) {
+            add_test(bench, test, repetitions);
+        }
+        if (test.n_seq == 1 && n_gen > 0 && n_adapters > 1) {
+            test.adapters = BENCH_LOADING;
             add_test(bench, test, repetitions);
         }
     }
@@ -275,12 +284,12 @@ int verb_BENCH(const struct options *given)
     }
     for (uint32_t i = 0; i < options->bench_prompt.count; i++) {
         uint32_t n = options->bench_prompt.values[i];
-        add_tests(&bench, n, 0, 1, options->repetitions);
+        add_tests(&bench, n, 0, 1, options->adapters.count, options->repetitions);
         context = n > context ? n : context;
     }
     for (uint32_t i = 0; i < options->bench_gen.count; i++) {
         uint32_t n = options->bench_gen.values[i];
-        add_tests(&bench, 0, n, params.n_seq, options->repetitions);
+        add_tests(&bench, 0, n, params.n_seq, options->adapters.count, options->repetitions);
         uint64_t need = ((uint64_t)n + PAGE_MARGIN) * params.n_seq; // each sequence has its own last page
         context = need > context ? need : context;
     }

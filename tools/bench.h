@@ -14,12 +14,12 @@ struct bench_stage {
 
 // What the sequences of a test run with.
 enum bench_adapters {
-    BENCH_BLEND,
+    BENCH_BLEND,   // what --adapter says; the others: with --adapters
     BENCH_NONE,
-    BENCH_FIRST,
-    BENCH_EACH
-}; // what --adapter says; with --adapters: none, the first
-   // for all, each its own
+    BENCH_FIRST,   // one for all
+    BENCH_EACH,    // each its own
+    BENCH_LOADING, // as BENCH_FIRST, while the last of the list is loaded again and again
+};
 
 struct bench_test {
     uint32_t n_prompt, n_gen, n_seq;
@@ -43,6 +43,8 @@ struct bench {
     // --adapters: which of the session's adapters each sequence has, in turn; -1: none
     int *own;
     uint32_t n_own;
+    struct graft_adapter_load *load; // BENCH_LOADING: under way
+    uint32_t n_loads;                // that were finished
     double swap_ms; // what a token costs more behind a change to another resident adapter
 };
 
@@ -51,6 +53,9 @@ int bench_read_adapters(struct bench *bench, const char *list, struct options *o
 // Choose what the sequences of a test run with; they are empty afterwards.
 enum graft_status bench_choose(const struct bench *bench, const struct bench_test *test, struct graft_seq **seqs,
                                uint32_t n_seqs);
+// BENCH_LOADING: between two tokens, and behind the last one.
+enum graft_status bench_load_on(struct bench *bench);
+enum graft_status bench_load_end(struct bench *bench);
 // Fill bench->swap_ms, if there are two adapters.
 enum graft_status bench_swap(struct bench *bench, struct graft_seq *seq);
 // "none", "legal", "legal, finance": for tables.

@@ -78,11 +78,38 @@ enum graft_status bench_choose(const struct bench *bench, const struct bench_tes
         switch (test->adapters) {
         case BENCH_BLEND: status = graft_seq_set_adapters(seqs[i], uses, session_blend(&bench->session, uses)); break;
         case BENCH_NONE: status = set_one(bench, seqs[i], -1); break;
+        case BENCH_LOADING:
         case BENCH_FIRST: status = set_one(bench, seqs[i], first_of(bench)); break;
         case BENCH_EACH: status = set_one(bench, seqs[i], bench->own[i % bench->n_own]); break;
         }
     }
     return status;
+}
+
+// The adapter that BENCH_LOADING loads: the last one; its handle is given back meanwhile, so that it can be dropped.
+static struct session_adapter *loaded(struct bench *bench)
+{
+    return &bench->session.adapters[bench->session.n_adapters - 1];
+}
+
+enum graft_status bench_load_on(struct bench *bench)
+{
+    struct session_adapter *adapter = loaded(bench);
+    if (!bench->load) {
+        graft_adapter_release(&adapter->handle);
+        graft_adapter_expire(bench->session.model, 0);
+        return graft_adapter_load_begin(bench->session.model, &bench->load, adapter->path);
+    }
+    if (!graft_adapter_load_ready(bench->load)) {
+        return GRAFT_OK;
+    }
+    bench->n_loads++;
+    return graft_adapter_load_end(&bench->load, &adapter->handle);
+}
+
+enum graft_status bench_load_end(struct bench *bench)
+{
+    return bench->load ? graft_adapter_load_end(&bench->load, &loaded(bench)->handle) : GRAFT_OK;
 }
 
 static int by_value(const void *a, const void *b)
@@ -129,12 +156,15 @@ void bench_adapters_text(const struct bench *bench, const struct bench_test *tes
 {
     size_t used = 0;
     snprintf(out, size, "none");
-    uint32_t n = test->adapters == BENCH_EACH ? test->n_seq : test->adapters == BENCH_FIRST ? 1 : 0;
+    uint32_t n = test->adapters == BENCH_EACH ? test->n_seq : test->adapters == BENCH_FIRST || test->adapters == BENCH_LOADING;
     for (uint32_t i = 0; i < n && used < size; i++) {
-        int which = test->adapters == BENCH_FIRST ? first_of(bench) : bench->own[i % bench->n_own];
+        int which = test->adapters != BENCH_EACH ? first_of(bench) : bench->own[i % bench->n_own];
         int wrote =
             snprintf(out + used, size - used, "%s%s", i ? ", " : "", which < 0 ? "none" : bench->session.adapters[which].name);
         used += wrote > 0 ? (size_t)wrote : 0;
+    }
+    if (test->adapters == BENCH_LOADING && used < size) {
+        snprintf(out + used, size - used, ", loading %s", bench->session.adapters[bench->session.n_adapters - 1].name);
     }
     for (uint32_t i = 0; test->adapters == BENCH_BLEND && i < bench->session.n_adapters && used < size; i++) {
         int wrote = snprintf(out + used, size - used, "%s%s", i ? " + " : "", bench->session.adapters[i].name);

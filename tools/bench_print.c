@@ -54,6 +54,7 @@ json_t *bench_json(const struct bench *bench, bool exact)
         bench_adapters_text(bench, test, adapters, sizeof adapters);
         json_object_set_new(out, "adapters", json_text(adapters, strlen(adapters)));
         json_object_set_new(out, "swap_ms", json_real(bench->swap_ms));
+        json_object_set_new(out, "loads", json_integer(bench->n_loads));
         json_object_set_new(out, "tokens_per_second", json_real(test->median));
         json_object_set_new(out, "samples", samples);
         json_object_set_new(out, "bandwidth_share", test->share < 0 ? json_null() : json_real(test->share));
@@ -122,6 +123,10 @@ static void compare(const struct bench *bench)
         if (test->n_seq > 1) {
             printf("; each its own / one for all %.3f; %" PRIu32 " sequences / 1, without adapters, %.2f",
                    rate(bench, test->n_gen, test->n_seq, BENCH_EACH) / same, test->n_seq, none / alone);
+        }
+        double loading = rate(bench, test->n_gen, test->n_seq, BENCH_LOADING);
+        if (loading > 0) {
+            printf("; beside loads of another one, end to end / without %.3f (%" PRIu32 " loads)", loading / same, bench->n_loads);
         }
         puts("");
     }

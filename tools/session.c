@@ -91,9 +91,9 @@ static bool on_progress(void *user, uint64_t done, uint64_t total)
 static int load_adapter(struct session *session, const char *text)
 {
     struct session_adapter *adapter = &session->adapters[session->n_adapters];
-    char path[PATH_BYTES];
+    char *path = adapter->path;
     const char *equals = strchr(text, '='), *from = equals ? equals + 1 : text;
-    snprintf(path, sizeof path, "%s", from);
+    snprintf(path, PATH_BYTES, "%s", from);
     adapter->weight = 1;
     char *colon = strrchr(path, ':'), *end;
     if (colon && colon[1]) {

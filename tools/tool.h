@@ -53,6 +53,7 @@ struct session {
     struct graft_device_info device_info;
     struct session_adapter {
         char name[64];
+        char path[PATH_BYTES];
         struct graft_adapter *handle;
         float weight;
         bool active; // part of the blend

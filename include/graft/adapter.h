@@ -24,12 +24,28 @@ struct graft_adapter;
 // into the pool. The same bytes loaded twice are one adapter; a file that changed is another one, and who uses the old one goes
 // on with it. An adapter whose bytes are free in the pool, or held by adapters that nothing uses, always fits: the least
 // recently used of those are dropped, and the others are moved together if need be. A handle and a sequence hold what they use:
-// keep the handle to pin an adapter, release it to let it go when its room is needed. On failure *out is NULL and everything
+// keep the handle to pin an adapter, release it to let it go when its room is needed (load and release: a warm start). On failure *out is NULL and everything
 // else stays as it was. Errors: those of reading (GRAFT_E_IO, GRAFT_E_FORMAT, GRAFT_E_UNSUPPORTED, GRAFT_E_LIMIT),
 // GRAFT_E_FORMAT (does not fit the model: tensor and both shapes), GRAFT_E_BUDGET (pool or slots full: bytes needed and held),
 // GRAFT_E_ARGUMENT (the model was opened without a pool). Thread-safety: one thread at a time per device.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_adapter_load(struct graft_model *model, struct graft_adapter **out,
                                                                 const char *path);
+// The same beside generation: a thread of its own, which gives way to others, reads, checks and packs; then graft_decode and
+// graft_adapter_load_ready, on the caller's thread, write the bytes into the pool piece by piece between two batches, in at
+// most a thirty-second of the time that a batch takes (one piece of 1 MiB or one adapter to be moved at least). Begin early to
+// prefetch. Several may be under way; they are finished one after the other. End or cancel each before the model is closed.
+// On failure of the begin *out is NULL; errors: GRAFT_E_ARGUMENT, GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (no
+// thread), GRAFT_E_DEVICE_LOST. Those of reading come with the end.
+struct graft_adapter_load;
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_adapter_load_begin(struct graft_model *model, struct graft_adapter_load **out,
+                                                                      const char *path);
+// True when the end would not wait: the adapter is there, or could not be loaded. Does a piece of the work.
+GRAFT_API bool graft_adapter_load_ready(struct graft_adapter_load *load);
+// Wait for it, and get what graft_adapter_load returns. *load becomes NULL, in any case.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_adapter_load_end(struct graft_adapter_load **load,
+                                                                    struct graft_adapter **out);
+// Give it up: waits for its thread at most. *load becomes NULL. NULL is accepted.
+GRAFT_API void graft_adapter_load_cancel(struct graft_adapter_load **load);
 // Give the handle back; *adapter becomes NULL. Sequences that use it finish with it; after that it stays resident until its
 // room is needed.
 GRAFT_API void graft_adapter_release(struct graft_adapter **adapter);
@@ -44,7 +60,8 @@ struct graft_adapter_info {
     uint64_t n_parameters;
     uint64_t bytes;      // in the pool
     uint32_t references; // handles and sequences that hold it
-    uint64_t hits;       // times it was chosen, or asked for while it was there, since it was loaded
+    uint64_t loads;      // times its bytes were put into this pool
+    uint64_t hits;       // times it was chosen, or asked for while it was there; both as long as the pool remembers it
     uint64_t idle_ns;    // since it was last chosen or given back
     uint32_t n_invocation; // aLoRA: it is active from the first of these tokens on; 0: from the start
     int32_t invocation[GRAFT_MAX_INVOCATION];

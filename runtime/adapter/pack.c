@@ -149,11 +149,12 @@ struct packing {
     uint64_t place;
 };
 
-// Take bytes of the output; their place in units.
+// Take bytes of the output, zeroed; their place in units.
 static uint32_t take(struct packing *p, uint64_t bytes, uint8_t **data)
 {
     uint64_t unit = p->place / UNIT_BYTES;
     *data = p->out + p->place;
+    memset(*data, 0, (size_t)bytes);
     p->place += bytes;
     return (uint32_t)unit;
 }
@@ -242,7 +243,7 @@ enum graft_status graft_adapter_pack(const struct graft_adapter_desc *desc, cons
 {
     struct packing p = {.desc = desc, .source = source, .out = out, .place = UNIT_BYTES};
     memset(entries, 0, sizeof *entries * source->config.n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY);
-    memset(out, 0, (size_t)graft_adapter_packed_bytes(desc));
+    memset(out, 0, UNIT_BYTES);
     for (uint32_t i = 0; i < desc->n_pairs; i++) {
         const struct graft_adapter_pair *pair = &desc->pairs[i];
         uint64_t at = (uint64_t)pair->layer * GRAFT_LORA_TARGETS + (uint64_t)pair->target;

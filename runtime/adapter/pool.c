@@ -17,6 +17,9 @@ enum graft_status graft_pool_create(struct graft_ctx *ctx, struct graft_pool **o
     enum graft_status status = GRAFT_NEW(ctx, GRAFT_MEM_HOST, &pool->slots, n_slots, "the adapter pool's slots");
     status = status != GRAFT_OK ? status : GRAFT_NEW(ctx, GRAFT_MEM_HOST, &pool->moves, n_slots, "the adapter pool's moves");
     status = status != GRAFT_OK ? status : GRAFT_NEW(ctx, GRAFT_MEM_HOST, &pool->order, n_slots, "the adapter pool's order");
+    status = status != GRAFT_OK ? status
+                                : graft_alloc(ctx, GRAFT_MEM_HOST, (void **)&pool->past, (uint64_t)n_slots * GRAFT_POOL_PAST,
+                                              sizeof *pool->past, "the adapter pool's history");
     if (status != GRAFT_OK) {
         graft_pool_destroy(&pool);
         return status;
@@ -33,6 +36,7 @@ void graft_pool_destroy(struct graft_pool **pool)
     GRAFT_FREE((*pool)->ctx, &(*pool)->slots);
     GRAFT_FREE((*pool)->ctx, &(*pool)->moves);
     GRAFT_FREE((*pool)->ctx, &(*pool)->order);
+    GRAFT_FREE((*pool)->ctx, &(*pool)->past);
     GRAFT_FREE((*pool)->ctx, pool);
 }
 
@@ -107,6 +111,20 @@ static uint32_t oldest_idle(const struct graft_pool *pool)
     return oldest;
 }
 
+// The entry of an adapter's past; if it has none, the free or oldest one.
+static struct graft_pool_past *past_of(const struct graft_pool *pool, const uint8_t digest[32])
+{
+    struct graft_pool_past *oldest = pool->past;
+    for (uint32_t i = 0; i < pool->n_slots * GRAFT_POOL_PAST; i++) {
+        struct graft_pool_past *past = &pool->past[i];
+        if (past->dropped && memcmp(past->digest, digest, sizeof past->digest) == 0) {
+            return past;
+        }
+        oldest = past->dropped < oldest->dropped ? past : oldest;
+    }
+    return oldest;
+}
+
 enum graft_status graft_pool_take(struct graft_pool *pool, const uint8_t digest[32], uint64_t bytes, uint32_t *slot)
 {
     uint64_t taken = 0, held = 0, offset;
@@ -131,6 +149,7 @@ enum graft_status graft_pool_take(struct graft_pool *pool, const uint8_t digest[
         taken -= pool->slots[oldest].bytes;
         n--;
         graft_pool_drop(pool, oldest);
+        pool->n_evictions++;
     }
     if (!first_fit(pool, bytes, &offset)) {
         offset = compact(pool);
@@ -140,7 +159,12 @@ enum graft_status graft_pool_take(struct graft_pool *pool, const uint8_t digest[
     while (pool->slots[i].used) {
         i++;
     }
+    const struct graft_pool_past *past = past_of(pool, digest);
+    bool known = past->dropped && memcmp(past->digest, digest, sizeof past->digest) == 0;
+    pool->n_loads++;
     pool->slots[i] = (struct graft_pool_slot){.used = true,
+                                              .loads = (known ? past->loads : 0) + 1,
+                                              .hits = known ? past->hits : 0,
                                               .offset = offset,
                                               .bytes = bytes,
                                               .references = 1,
@@ -167,7 +191,11 @@ void graft_pool_release(struct graft_pool *pool, uint32_t slot)
 
 void graft_pool_drop(struct graft_pool *pool, uint32_t slot)
 {
-    pool->slots[slot] = (struct graft_pool_slot){0};
+    struct graft_pool_slot *s = &pool->slots[slot];
+    struct graft_pool_past *past = past_of(pool, s->digest);
+    *past = (struct graft_pool_past){.loads = s->loads, .hits = s->hits, .dropped = ++pool->clock};
+    memcpy(past->digest, s->digest, sizeof past->digest);
+    *s = (struct graft_pool_slot){0};
 }
 
 uint32_t graft_pool_expire(struct graft_pool *pool, uint64_t idle_ns)

@@ -13,7 +13,15 @@ struct graft_pool_slot {
     uint32_t references;    // handles and sequences; only at 0 may the slot be taken
     uint64_t last_use;      // of the pool's clock
     uint64_t last_use_ns;   // of the system's clock
-    uint64_t hits;          // times chosen since it was loaded
+    uint64_t loads, hits;   // times loaded and times chosen, those before it was dropped included
+};
+
+// What is remembered of an adapter that was dropped, the last GRAFT_POOL_PAST times n_slots of them.
+enum { GRAFT_POOL_PAST = 4 };
+struct graft_pool_past {
+    uint8_t digest[32];
+    uint64_t loads, hits;
+    uint64_t dropped; // of the pool's clock; 0: this entry is free
 };
 
 // One range that has to be copied to a lower place: what is there is not needed any more, or is the range itself.
@@ -30,7 +38,8 @@ struct graft_pool {
     struct graft_pool_slot *slots;
     struct graft_pool_move *moves; // [n_slots] that graft_pool_take wants done
     uint32_t n_moves;
-    uint64_t n_compactions; // since the pool was created
+    struct graft_pool_past *past;  // [GRAFT_POOL_PAST * n_slots]
+    uint64_t n_loads, n_evictions, n_compactions; // since the pool was created
     uint32_t *order; // [n_slots] scratch
 };
 
@@ -49,7 +58,7 @@ GRAFT_MUST_CHECK enum graft_status graft_pool_take(struct graft_pool *pool, cons
 // One reference more, and the slot counts as used now; one less.
 void graft_pool_acquire(struct graft_pool *pool, uint32_t slot);
 void graft_pool_release(struct graft_pool *pool, uint32_t slot);
-// Forget a slot whose upload failed.
+// Take the adapter out of a slot: bytes and slot are free. What was counted of it is remembered.
 void graft_pool_drop(struct graft_pool *pool, uint32_t slot);
 // Drop unreferenced adapters that were not used for idle_ns; how many.
 uint32_t graft_pool_expire(struct graft_pool *pool, uint64_t idle_ns);

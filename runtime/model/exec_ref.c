@@ -320,9 +320,10 @@ static enum graft_status adapter_write(struct graft_exec *exec, uint64_t offset,
     return GRAFT_OK;
 }
 
-static enum graft_status adapter_read(struct graft_exec *exec, uint64_t offset, void *data, uint64_t bytes)
+static enum graft_status adapter_move(struct graft_exec *exec, uint64_t from, uint64_t to, uint64_t bytes)
 {
-    memcpy(data, (const uint8_t *)self_of(exec)->pool + offset, (size_t)bytes);
+    uint8_t *pool = (uint8_t *)self_of(exec)->pool;
+    memmove(pool + to, pool + from, (size_t)bytes);
     return GRAFT_OK;
 }
 
@@ -358,7 +359,7 @@ static void destroy(struct graft_exec **exec)
 static const struct graft_exec_functions functions = {
     .run = run, .candidates = candidates, .logits = logits, .stages = NULL, .peek = peek,
     .adapter_write = adapter_write,
-        .adapter_read = adapter_read, .adapter_table = adapter_table, .destroy = destroy};
+        .adapter_move = adapter_move, .adapter_table = adapter_table, .destroy = destroy};
 
 static enum graft_status take_memory(struct exec_ref *e)
 {

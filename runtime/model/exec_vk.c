@@ -355,14 +355,13 @@ out:
 static enum graft_status adapter_write(struct graft_exec *exec, uint64_t offset, const void *data, uint64_t bytes)
 {
     struct exec_vk *e = self_of(exec);
-    GRAFT_TRY(graft_vk_upload(e->vk, e->buffers.pool, offset, data, bytes));
-    return graft_vk_upload_end(e->vk);
+    return graft_vk_write(e->vk, e->window, e->buffers.pool, offset, data, bytes);
 }
 
-static enum graft_status adapter_read(struct graft_exec *exec, uint64_t offset, void *data, uint64_t bytes)
+static enum graft_status adapter_move(struct graft_exec *exec, uint64_t from, uint64_t to, uint64_t bytes)
 {
     struct exec_vk *e = self_of(exec);
-    return graft_vk_download(e->vk, e->buffers.pool, offset, data, bytes);
+    return graft_vk_move_down(e->vk, e->window, e->buffers.pool, from, to, bytes);
 }
 
 static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, const uint32_t *entries)
@@ -381,8 +380,7 @@ static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, c
         GRAFT_TRY(record_kind(e, GRAFT_LORA_EXTRAS));
     }
     e->slot_kinds[slot] = kinds;
-    GRAFT_TRY(graft_vk_upload(e->vk, e->buffers.table, slot * bytes, entries, bytes));
-    return graft_vk_upload_end(e->vk);
+    return graft_vk_write(e->vk, e->window, e->buffers.table, slot * bytes, entries, bytes);
 }
 
 static void destroy(struct graft_exec **exec)
@@ -419,7 +417,7 @@ enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk 
         .stages = stages,
         .peek = peek,
         .adapter_write = adapter_write,
-        .adapter_read = adapter_read,
+        .adapter_move = adapter_move,
         .adapter_table = adapter_table,
         .destroy = destroy,
     };

@@ -29,6 +29,7 @@ struct exec_vk {
     struct graft_vk_commands *copy[MAX_BUCKETS];
     struct bucket body[LORA_KINDS][MAX_BUCKETS], head[LORA_KINDS][MAX_BUCKETS]; // by enum graft_lora_kind
     bool has_extras;     // the buckets of GRAFT_LORA_EXTRAS are recorded
+    struct graft_vk_buffer *window; // into the adapter pool, where it is not mapped
     uint8_t *slot_kinds; // [n_slots]: SLOT_ bits of the adapter in a slot
     uint32_t n_body, n_head;
     struct graft_vk_pipeline **pipelines;

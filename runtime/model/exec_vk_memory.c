@@ -3,6 +3,8 @@
 #include "platform/bytes.h"
 #include "runtime/model/exec_vk.h"
 
+enum { WINDOW_BYTES = 1 << 20 }; // into the adapter pool, where it is not mapped
+
 // Powers of two up to `most`, and `most` itself.
 uint32_t graft_exec_vk_buckets(uint32_t most, uint32_t rows[MAX_BUCKETS])
 {
@@ -85,6 +87,7 @@ void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_li
     bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + 2 * b.q + b.h + b.part + b.counter + b.logits * (logits_mapped(caps) ? 1 : 2) +
                                 b.top + STATES * b.state + 2 * b.lora_t + b.lora_count;
     bytes[GRAFT_MEM_ADAPTERS] += limits->n_slots ? limits->pool_bytes + b.table : 0;
+    bytes[GRAFT_MEM_STAGING] += limits->n_slots && !caps->unified ? WINDOW_BYTES : 0;
     uint32_t rows[MAX_BUCKETS];
     uint64_t buckets = graft_exec_vk_buckets(limits->n_batch, rows) + graft_exec_vk_buckets(limits->n_out, rows);
     uint64_t recordings = STATES * buckets * (limits->n_slots ? LORA_KINDS : 1);
@@ -136,6 +139,9 @@ enum graft_status graft_exec_vk_take_buffers(struct exec_vk *e)
             GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->lora_t[i], bytes.lora_t, GRAFT_VK_DEVICE, GRAFT_MEM_SCRATCH,
                                              "adapter activations"));
         }
+        if (!b->pool->mapped || !b->table->mapped) {
+            GRAFT_TRY(graft_vk_window_create(e->vk, &e->window, WINDOW_BYTES, "the way into the adapter pool"));
+        }
         GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->lora_count, bytes.lora_count, GRAFT_VK_DEVICE, GRAFT_MEM_SCRATCH,
                                          "adapter counters"));
     }
@@ -153,7 +159,8 @@ void graft_exec_vk_free_buffers(struct exec_vk *e)
     struct graft_buffers_vk *b = &e->buffers;
     struct graft_vk_buffer **list[] = {&b->x,        &b->xn,      &b->ss,     &b->q,     &b->ao,       &b->h,
                                        &b->part,     &b->counter, &b->logits, &b->top,   &b->state[0], &b->state[1],
-                                       &e->readback, &b->pool,    &b->table,  &b->lora_t[0], &b->lora_t[1], &b->lora_count};
+                                       &e->readback, &b->pool,    &b->table,  &b->lora_t[0], &b->lora_t[1], &b->lora_count,
+                                       &e->window};
     for (uint32_t i = 0; i < sizeof list / sizeof *list; i++) {
         graft_vk_buffer_destroy(list[i]);
     }

@@ -1,145 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Adapters of an open model: loading into the pool, handles, and what a sequence runs with.
+// Adapters of an open model: handles, and what a sequence runs with. Loading: adapter_load.c.
 #include "graft/adapter.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "loaders/adapter.h"
-#include "loaders/sha256.h"
 #include "platform/bytes.h"
 #include "platform/plat.h"
-#include "runtime/adapter/fit.h"
 #include "runtime/session/chat_private.h"
-
-enum { MOVE_BYTES = 1 << 20 }; // moved at a time
-
-struct graft_adapter {
-    struct graft_model *model;
-    uint32_t slot;
-};
-
-static uint64_t entry_words(const struct graft_model *model)
-{
-    return (uint64_t)model->source->config.n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY;
-}
-
-// The table of a slot, with the pool's offsets: from here on it can be chosen, or is where it was moved to.
-static enum graft_status write_table(struct graft_model *model, uint32_t slot, uint32_t *scratch)
-{
-    static const uint32_t offsets[] = {GRAFT_LORA_A, GRAFT_LORA_B, GRAFT_LORA_DORA, GRAFT_LORA_BIAS};
-    uint64_t words = entry_words(model);
-    uint32_t base = (uint32_t)(model->pool->slots[slot].offset / 16);
-    memcpy(scratch, model->entries + slot * words, (size_t)words * sizeof *scratch);
-    for (uint64_t i = 0; i < words; i += GRAFT_LORA_ENTRY) {
-        for (uint32_t k = 0; k < sizeof offsets / sizeof *offsets; k++) {
-            scratch[i + offsets[k]] += scratch[i + offsets[k]] ? base : 0;
-        }
-    }
-    return model->exec->functions->adapter_table(model->exec, slot, scratch);
-}
-
-// Copy what graft_pool_take moved, through the host, and write the tables again. Every move goes down, lowest first, so that a
-// piece is read before anything is written over it.
-static enum graft_status do_moves(struct graft_model *model, uint8_t *piece, uint32_t *scratch)
-{
-    const struct graft_exec_functions *exec = model->exec->functions;
-    for (uint32_t i = 0; i < model->pool->n_moves; i++) {
-        const struct graft_pool_move *move = &model->pool->moves[i];
-        for (uint64_t done = 0; done < move->bytes; done += MOVE_BYTES) {
-            uint64_t bytes = move->bytes - done < MOVE_BYTES ? move->bytes - done : MOVE_BYTES;
-            GRAFT_TRY(exec->adapter_read(model->exec, move->from + done, piece, bytes));
-            GRAFT_TRY(exec->adapter_write(model->exec, move->to + done, piece, bytes));
-        }
-        GRAFT_TRY(write_table(model, move->slot, scratch));
-    }
-    model->pool->n_moves = 0;
-    return GRAFT_OK;
-}
-
-// Pack, take room and write: the table entry comes last, so that a slot is whole when it can be chosen. A failure between moves
-// loses the model.
-static enum graft_status put(struct graft_model *model, const struct graft_adapter_desc *desc, uint32_t *slot)
-{
-    uint64_t bytes = graft_adapter_packed_bytes(desc), words = entry_words(model);
-    uint8_t *packed = NULL, *piece = NULL;
-    uint32_t *entries = NULL, *scratch = NULL;
-    enum graft_status status;
-    *slot = model->pool->n_slots;
-    GRAFT_TRY_OUT(graft_alloc(model->ctx, GRAFT_MEM_HOST, (void **)&packed, bytes, 1, "a packed adapter"), status, out);
-    GRAFT_TRY_OUT(GRAFT_NEW(model->ctx, GRAFT_MEM_HOST, &entries, words, "an adapter's table"), status, out);
-    GRAFT_TRY_OUT(GRAFT_NEW(model->ctx, GRAFT_MEM_HOST, &scratch, words, "an adapter's table"), status, out);
-    GRAFT_TRY_OUT(GRAFT_NEW(model->ctx, GRAFT_MEM_HOST, &piece, MOVE_BYTES, "adapters being moved"), status, out);
-    GRAFT_TRY_OUT(graft_adapter_pack(desc, model->source, packed, entries), status, out);
-    GRAFT_TRY_OUT(graft_pool_take(model->pool, desc->digest, bytes, slot), status, out);
-    memcpy(model->entries + *slot * words, entries, (size_t)words * sizeof *entries);
-    if (model->pool->n_moves) { // from here on a failure leaves adapters that are half moved: nothing may run with them
-        status = do_moves(model, piece, scratch);
-        model->lost = model->lost || status != GRAFT_OK;
-        GRAFT_TRY_OUT(status, status, out);
-    }
-    GRAFT_TRY_OUT(model->exec->functions->adapter_write(model->exec, model->pool->slots[*slot].offset, packed,
-                                                        (bytes + 15) & ~UINT64_C(15)),
-                  status, out);
-    GRAFT_TRY_OUT(write_table(model, *slot, scratch), status, out);
-out:
-    if (status != GRAFT_OK && *slot < model->pool->n_slots) {
-        graft_pool_drop(model->pool, *slot);
-    }
-    model->lost = model->lost || status == GRAFT_E_DEVICE_LOST;
-    GRAFT_FREE(model->ctx, &piece);
-    GRAFT_FREE(model->ctx, &scratch);
-    GRAFT_FREE(model->ctx, &packed);
-    GRAFT_FREE(model->ctx, &entries);
-    return status;
-}
-
-static void fill_info(struct graft_adapter_info *info, const struct graft_adapter_desc *desc)
-{
-    *info = (struct graft_adapter_info){.rank = desc->max_rank,
-                                        .n_targets = desc->n_pairs,
-                                        .n_parameters = desc->n_parameters,
-                                        .n_invocation = desc->n_alora};
-    for (uint32_t i = 0; i < desc->n_whole; i++) {
-        info->n_targets += !desc->whole[i].base_copy;
-    }
-    graft_sha256_hex(desc->digest, info->digest);
-    memcpy(info->base_name, desc->base_name, sizeof info->base_name);
-    memcpy(info->invocation, desc->alora, desc->n_alora * sizeof *desc->alora);
-}
-
-enum graft_status graft_adapter_load(struct graft_model *model, struct graft_adapter **out, const char *path)
-{
-    *out = NULL;
-    if (!model->pool) {
-        return graft_fail(GRAFT_E_ARGUMENT, "the model was opened without an adapter pool (adapter_pool_bytes)");
-    }
-    if (model->lost) {
-        return graft_fail(GRAFT_E_DEVICE_LOST, "the device was lost: close the model and open it again");
-    }
-    struct graft_adapter_desc *desc = NULL;
-    struct graft_adapter *adapter = NULL;
-    enum graft_status status;
-    GRAFT_TRY(graft_adapter_read(model->ctx, &desc, path));
-    GRAFT_TRY_OUT(graft_adapter_fit(desc, model->source), status, out);
-    GRAFT_TRY_OUT(GRAFT_NEW(model->ctx, GRAFT_MEM_HOST, &adapter, 1, "an adapter"), status, out);
-    adapter->model = model;
-    adapter->slot = graft_pool_find(model->pool, desc->digest);
-    if (adapter->slot < model->pool->n_slots) {
-        graft_pool_acquire(model->pool, adapter->slot);
-        model->pool->slots[adapter->slot].hits++;
-    } else {
-        GRAFT_TRY_OUT(put(model, desc, &adapter->slot), status, out);
-        fill_info(&model->infos[adapter->slot], desc);
-    }
-    *out = adapter;
-    adapter = NULL;
-    status = GRAFT_OK;
-out:
-    GRAFT_FREE(model->ctx, &adapter);
-    graft_adapter_free(&desc);
-    return status;
-}
 
 void graft_adapter_release(struct graft_adapter **adapter)
 {
@@ -157,6 +25,7 @@ static void describe(const struct graft_model *model, uint32_t slot, struct graf
     out->bytes = s->bytes;
     out->references = s->references;
     out->hits = s->hits;
+    out->loads = s->loads;
     out->idle_ns = graft_clock_ns() - s->last_use_ns;
 }
 
@@ -169,7 +38,7 @@ void graft_adapter_list(struct graft_model *model, struct graft_adapter_info *in
 {
     *count = 0;
     for (uint32_t i = 0; model->pool && i < model->pool->n_slots; i++) {
-        if (model->pool->slots[i].used) {
+        if (model->pool->slots[i].used && !graft_adapter_loading(model, i)) {
             if (*count < capacity) {
                 describe(model, i, &infos[*count]);
             }

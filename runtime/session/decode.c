@@ -2,6 +2,7 @@
 // Sequences, and batches of rows that append to them.
 #include <string.h>
 
+#include "platform/plat.h"
 #include "runtime/session/session.h"
 
 enum graft_status graft_seq_create(struct graft_model *model, struct graft_seq **out)
@@ -85,6 +86,10 @@ static void add_pairs(struct graft_exec_row *row, const struct graft_seq *seq)
 enum graft_status graft_decode(struct graft_model *model, const struct graft_row *rows, uint32_t n_rows, enum graft_want want)
 {
     GRAFT_TRY(check_rows(model, rows, n_rows));
+    graft_adapter_loads_go_on(model);
+    if (model->lost) { // while adapters were moved
+        return check_rows(model, rows, n_rows);
+    }
     memcpy(model->lengths, model->kv->lengths, model->limits.n_seq * sizeof *model->lengths);
     uint32_t n_out = 0;
     for (uint32_t i = 0; i < n_rows; i++) {
@@ -112,7 +117,9 @@ enum graft_status graft_decode(struct graft_model *model, const struct graft_row
                                      .n_out = n_out,
                                      .tables = model->kv->tables,
                                      .logits = want == GRAFT_WANT_LOGITS};
+    uint64_t begin = graft_clock_ns();
     enum graft_status status = model->exec->functions->run(model->exec, &batch);
+    model->run_ns = graft_clock_ns() - begin;
     if (status != GRAFT_OK) {
         take_back(model);
         model->lost = model->lost || status == GRAFT_E_DEVICE_LOST;

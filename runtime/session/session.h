@@ -37,6 +37,11 @@ struct graft_seq {
     } uses[GRAFT_MAX_BLEND];
 };
 
+struct graft_adapter {
+    struct graft_model *model;
+    uint32_t slot;
+};
+
 struct graft_model {
     struct graft_ctx *ctx;
     struct graft_device *device;         // NULL while an estimate is made without one
@@ -49,6 +54,8 @@ struct graft_model {
     struct graft_pool *pool; // NULL without adapters
     struct graft_adapter_info *infos; // [n_slots] of the adapters in the pool
     uint32_t *entries; // [n_slots][n_layer][GRAFT_LORA_TARGETS][GRAFT_LORA_ENTRY] as packed: offsets from the adapter's begin
+    struct graft_adapter_load *loads, *placing; // in the background, oldest first; the one that has a slot but is not whole yet
+    uint64_t run_ns; // of the last batch
     struct graft_limits limits;
     uint32_t n_ctx;
     bool exact, timed, lost;
@@ -82,6 +89,10 @@ GRAFT_MUST_CHECK enum graft_status graft_vocabulary_add_tokens(const struct graf
 // The model's vocabulary; GRAFT_E_UNSUPPORTED for a synthetic model.
 GRAFT_MUST_CHECK enum graft_status graft_model_vocabulary(const struct graft_model *model, const struct graft_vocabulary **out);
 
+// adapter_load.c: between two batches: go on with the loads in the background, for a small share of the time that the last
+// batch took. Whether a slot belongs to a load that is not finished.
+void graft_adapter_loads_go_on(struct graft_model *model);
+bool graft_adapter_loading(const struct graft_model *model, uint32_t slot);
 // adapter.c: the sequence runs with the base model again.
 void graft_seq_drop_adapters(struct graft_seq *seq);
 // adapter.c: uses of a sequence that are aLoRA begin where ids invoke them last; what that changes is truncated: how many

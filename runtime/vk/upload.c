@@ -282,3 +282,60 @@ out:
     graft_vk_buffer_destroy(&window);
     return status;
 }
+
+enum graft_status graft_vk_window_create(struct graft_vk *vk, struct graft_vk_buffer **out, uint64_t bytes, const char *what)
+{
+    return graft_vk_buffer_create(vk, out, bytes, GRAFT_VK_STAGING, GRAFT_MEM_STAGING, what);
+}
+
+static enum graft_status check_window(const struct graft_vk_buffer *window, const struct graft_vk_buffer *buffer)
+{
+    return window || buffer->mapped ? GRAFT_OK : graft_fail(GRAFT_E_ARGUMENT, "a buffer that is not mapped needs a window");
+}
+
+enum graft_status graft_vk_write(struct graft_vk *vk, struct graft_vk_buffer *window, struct graft_vk_buffer *to,
+                                 uint64_t offset, const void *data, uint64_t bytes)
+{
+    GRAFT_TRY(graft_vk_alive(vk));
+    GRAFT_TRY(check_range(to, offset, bytes, "a write"));
+    GRAFT_TRY(check_window(window, to));
+    if (!window) {
+        memcpy((uint8_t *)to->mapped + offset, data, (size_t)bytes);
+        return GRAFT_OK;
+    }
+    for (uint64_t done = 0, part; done < bytes; done += part) {
+        part = bytes - done < window->bytes ? bytes - done : window->bytes;
+        memcpy(window->mapped, (const uint8_t *)data + done, (size_t)part);
+        GRAFT_TRY(graft_vk_once_begin(vk));
+        VkBufferCopy region = {.dstOffset = offset + done, .size = part};
+        vk->fn.vkCmdCopyBuffer(vk->once, graft_vk_impl(window)->handle, graft_vk_impl(to)->handle, 1, &region);
+        GRAFT_TRY(graft_vk_once_finish(vk, "a write"));
+    }
+    return GRAFT_OK;
+}
+
+enum graft_status graft_vk_move_down(struct graft_vk *vk, struct graft_vk_buffer *window, struct graft_vk_buffer *buffer,
+                                     uint64_t from, uint64_t to, uint64_t bytes)
+{
+    GRAFT_TRY(graft_vk_alive(vk));
+    GRAFT_TRY(check_range(buffer, from, bytes, "a move"));
+    GRAFT_TRY(check_window(window, buffer));
+    if (to > from) {
+        return graft_fail(GRAFT_E_ARGUMENT, "a move up, from byte %" PRIu64 " to %" PRIu64, from, to);
+    }
+    if (!window) {
+        memmove((uint8_t *)buffer->mapped + to, (const uint8_t *)buffer->mapped + from, (size_t)bytes);
+        return GRAFT_OK;
+    }
+    VkBuffer handle = graft_vk_impl(buffer)->handle, through = graft_vk_impl(window)->handle;
+    for (uint64_t done = 0, part; done < bytes; done += part) { // upwards: a piece is read before anything is written over it
+        part = bytes - done < window->bytes ? bytes - done : window->bytes;
+        VkBufferCopy out = {.srcOffset = from + done, .size = part}, in = {.dstOffset = to + done, .size = part};
+        GRAFT_TRY(graft_vk_once_begin(vk));
+        vk->fn.vkCmdCopyBuffer(vk->once, handle, through, 1, &out);
+        graft_vk_barrier(vk, vk->once, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_PIPELINE_STAGE_TRANSFER_BIT);
+        vk->fn.vkCmdCopyBuffer(vk->once, through, handle, 1, &in);
+        GRAFT_TRY(graft_vk_once_finish(vk, "a move"));
+    }
+    return GRAFT_OK;
+}

@@ -136,6 +136,19 @@ GRAFT_MUST_CHECK enum graft_status graft_vk_upload_end(struct graft_vk *vk);
 // Instead of graft_vk_upload_end, for a caller that gives up: copies not yet submitted are dropped, so that their targets may
 // be destroyed. Never fails.
 void graft_vk_upload_drop(struct graft_vk *vk);
+// A window of host memory (GRAFT_MEM_STAGING) for copies into buffers that are not mapped, taken before nothing may be
+// allocated any more.
+GRAFT_MUST_CHECK enum graft_status graft_vk_window_create(struct graft_vk *vk, struct graft_vk_buffer **out, uint64_t bytes,
+                                                          const char *what);
+// Copy host bytes to the device, or bytes of a buffer to a lower place in it, through such a window (NULL: the buffer is
+// mapped). Offsets and bytes are multiples of 4. Synchronous, allocates nothing; no submission in flight may use the ranges.
+// Errors: GRAFT_E_DEVICE_LOST; the range written is in an unknown state then.
+GRAFT_MUST_CHECK enum graft_status graft_vk_write(struct graft_vk *vk, struct graft_vk_buffer *window,
+                                                  struct graft_vk_buffer *to, uint64_t offset, const void *data,
+                                                  uint64_t bytes);
+GRAFT_MUST_CHECK enum graft_status graft_vk_move_down(struct graft_vk *vk, struct graft_vk_buffer *window,
+                                                      struct graft_vk_buffer *buffer, uint64_t from, uint64_t to,
+                                                      uint64_t bytes);
 // Synchronous copy back for tests and rare reads.
 GRAFT_MUST_CHECK enum graft_status graft_vk_download(struct graft_vk *vk, const struct graft_vk_buffer *from, uint64_t offset,
                                                      void *data, uint64_t bytes);
