@@ -56,7 +56,7 @@ static enum verdict send_message(struct conversation *c, const char *message, si
     }
     memcpy(whole.data + used, message, length);
     bool interrupted = false;
-    enum graft_status status = talk_ask(c->talk, &whole, &interrupted);
+    enum graft_status status = talk_ask(c->talk, &whole, NULL, &interrupted);
     text_free(&whole);
     text_free(&c->attached);
     return after_answer(c, status, interrupted);

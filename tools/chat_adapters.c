@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "platform/plat.h"
-#include "tools/tool.h"
+#include "tools/columns.h"
+
+enum { COMPARED = 16 };
 
 void adapters_show(const struct session *session)
 {
@@ -16,11 +18,11 @@ void adapters_show(const struct session *session)
     for (uint32_t i = 0; i < session->n_adapters; i++) {
         struct graft_adapter_info info;
         graft_adapter_describe(session->adapters[i].handle, &info);
-        printf("%c %-16s weight %-4g  rank %-3" PRIu32 " %" PRIu32 " targets  %s  loaded in %.1f ms, chosen %" PRIu64
-               " times  %.12s\n",
+        printf("%c %-16s weight %-4g  rank %-3" PRIu32 " %" PRIu32 " targets  %s  loads %" PRIu64 " (%.1f ms)  hits %" PRIu64
+               "  %.12s\n",
                session->adapters[i].active ? '*' : ' ', session->adapters[i].name, (double)session->adapters[i].weight,
-               info.rank, info.n_targets, bytes_text(info.bytes).text, (double)session->adapters[i].load_ns * 1e-6, info.hits,
-               info.digest);
+               info.rank, info.n_targets, bytes_text(info.bytes).text, info.loads, (double)session->adapters[i].load_ns * 1e-6,
+               info.hits, info.digest);
     }
 }
 
@@ -132,24 +134,20 @@ static bool is_adapter(const struct session *session, const char *name, size_t l
     return false;
 }
 
-// A conversation beside the real one, with the same settings: the question and one choice of adapters. False: stop.
-static bool ask_beside(const struct talk *talk, char *choice, const struct text *question)
+// A conversation beside the real one, with the same settings: the question and one choice of adapters. keep: as talk_ask's.
+// False: stop.
+static bool ask_beside(const struct talk *talk, const char *choice, const struct text *question, struct text *keep)
 {
     struct talk other = *talk;
+    char text[256]; // is cut into pieces
     other.chat = NULL;
-    printf("%s:\n", choice);
-    if (!choose_adapters(&other.session, choice)) {
-        return true;
+    snprintf(text, sizeof text, "%s", choice);
+    if (!choose_adapters(&other.session, text)) {
+        return false;
     }
     bool interrupted = false;
     enum graft_status status = talk_start(&other);
-    if (status == GRAFT_OK) {
-        struct graft_adapter_use uses[GRAFT_MAX_BLEND];
-        uint32_t n = session_blend(&other.session, uses);
-        status = graft_chat_set_adapters(other.chat, uses, n);
-        status = status != GRAFT_OK ? status : talk_ask(&other, question, &interrupted);
-        puts("\n");
-    }
+    status = status != GRAFT_OK ? status : talk_ask(&other, question, keep, &interrupted);
     if (status != GRAFT_OK) {
         error_status(status, "the question could not be answered");
     }
@@ -157,9 +155,36 @@ static bool ask_beside(const struct talk *talk, char *choice, const struct text 
     return status == GRAFT_OK && !interrupted;
 }
 
+// The answers side by side where the terminal has room, else one below the other as they come.
+static void compare(const struct talk *talk, char *const *names, uint32_t n, const struct text *question)
+{
+    struct text answers[COMPARED] = {{0}};
+    uint32_t width = columns_width(n);
+    bool good = true;
+    for (uint32_t i = 0; i < n && good; i++) {
+        if (!width) {
+            printf("%s:\n", names[i]);
+            good = ask_beside(talk, names[i], question, NULL);
+            puts("\n");
+            continue;
+        }
+        bool erasable = colours(stdout); // what is shown while the answer is computed
+        printf("%s", erasable ? names[i] : "");
+        fflush(stdout);
+        good = ask_beside(talk, names[i], question, &answers[i]);
+        printf("%s", erasable ? "\r\033[K" : "");
+    }
+    if (width) {
+        columns_print((const char *const *)names, answers, n, width);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        text_free(&answers[i]);
+    }
+}
+
 void adapters_compare(struct talk *talk, char *argument)
 {
-    char *names[GRAFT_MAX_BLEND * 4];
+    char *names[COMPARED];
     uint32_t n = 0;
     char *rest = argument;
     while (n < sizeof names / sizeof *names) {
@@ -181,8 +206,7 @@ void adapters_compare(struct talk *talk, char *argument)
                  "legal none ...; /adapters lists them.");
     } else {
         struct text question = {.data = last ? last : rest, .length = strlen(last ? last : rest)};
-        for (uint32_t i = 0; i < n && ask_beside(talk, names[i], &question); i++) {
-        }
+        compare(talk, names, n, &question);
     }
     free(last);
 }

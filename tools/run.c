@@ -113,7 +113,7 @@ static enum graft_status talk_answer(struct talk *talk, struct text *keep, bool 
 }
 
 // Ask, then answer; the interrupt key stops both.
-static enum graft_status ask(struct talk *talk, const struct text *prompt, struct text *keep, bool *interrupted)
+enum graft_status talk_ask(struct talk *talk, const struct text *prompt, struct text *keep, bool *interrupted)
 {
     stopped = 0;
     answering = talk->chat;
@@ -126,11 +126,6 @@ static enum graft_status ask(struct talk *talk, const struct text *prompt, struc
     }
     answering = NULL;
     return status;
-}
-
-enum graft_status talk_ask(struct talk *talk, const struct text *prompt, bool *interrupted)
-{
-    return ask(talk, prompt, NULL, interrupted);
 }
 
 enum graft_status talk_again(struct talk *talk, bool *interrupted)
@@ -191,7 +186,7 @@ static int answer_once(struct talk *talk, const struct text *prompt)
     struct text answer = {0};
     bool interrupted = false;
     const bool json = talk->options.json;
-    enum graft_status status = ask(talk, prompt, json ? &answer : NULL, &interrupted);
+    enum graft_status status = talk_ask(talk, prompt, json ? &answer : NULL, &interrupted);
     int code = EXIT_GOOD;
     if (!json && status != GRAFT_E_IO) {
         putchar('\n');

@@ -83,6 +83,30 @@ static void add_pairs(struct graft_exec_row *row, const struct graft_seq *seq)
     }
 }
 
+static uint32_t adapter_key(const struct graft_exec_row *row)
+{
+    return row->n_pairs ? row->pairs[0].slot + 1 : 0;
+}
+
+// Rows with the same first adapter together, otherwise in their order: neighbours with the same adapters share what kernels
+// fetch (lib/expand.glsl). A row's bits do not depend on where it stands.
+static void sort_rows(struct graft_model *model, uint32_t n_rows)
+{
+    uint32_t *ends = model->key_ends, n_keys = model->limits.n_slots + 1;
+    memset(ends, 0, n_keys * sizeof *ends);
+    for (uint32_t i = 0; i < n_rows; i++) {
+        ends[adapter_key(&model->rows[i])]++;
+    }
+    for (uint32_t k = 1; k < n_keys; k++) {
+        ends[k] += ends[k - 1];
+    }
+    for (uint32_t i = n_rows; i-- > 0;) {
+        uint32_t at = --ends[adapter_key(&model->rows[i])];
+        model->sorted[at] = model->rows[i];
+        model->sorted_at[i] = at;
+    }
+}
+
 enum graft_status graft_decode(struct graft_model *model, const struct graft_row *rows, uint32_t n_rows, enum graft_want want)
 {
     GRAFT_TRY(check_rows(model, rows, n_rows));
@@ -111,7 +135,11 @@ enum graft_status graft_decode(struct graft_model *model, const struct graft_row
             model->out[n_out++] = i;
         }
     }
-    struct graft_exec_batch batch = {.rows = model->rows,
+    sort_rows(model, n_rows);
+    for (uint32_t o = 0; o < n_out; o++) {
+        model->out[o] = model->sorted_at[model->out[o]];
+    }
+    struct graft_exec_batch batch = {.rows = model->sorted,
                                      .n_rows = n_rows,
                                      .out = model->out,
                                      .n_out = n_out,

@@ -86,6 +86,9 @@ static enum graft_status prepare(struct graft_model *m, const char *path, const 
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->seqs, m->limits.n_seq, "sequences"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->lengths, m->limits.n_seq, "the sequences' lengths"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->rows, m->limits.n_batch, "a batch"));
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->sorted, m->limits.n_batch, "a batch"));
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->sorted_at, m->limits.n_batch, "a batch"));
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->key_ends, m->limits.n_slots + 1, "a batch"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->out, m->limits.n_batch, "a batch"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->out_of, m->limits.n_batch, "a batch"));
     return GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->candidates, GRAFT_MAX_CANDIDATES, "candidates");
@@ -177,6 +180,9 @@ void graft_model_close(struct graft_model **model)
     GRAFT_FREE(ctx, &m->out_of);
     GRAFT_FREE(ctx, &m->out);
     GRAFT_FREE(ctx, &m->rows);
+    GRAFT_FREE(ctx, &m->sorted);
+    GRAFT_FREE(ctx, &m->sorted_at);
+    GRAFT_FREE(ctx, &m->key_ends);
     GRAFT_FREE(ctx, &m->lengths);
     GRAFT_FREE(ctx, &m->seqs);
     graft_kv_destroy(&m->kv);

@@ -62,7 +62,8 @@ struct graft_model {
     enum graft_weights_mode weights;
     struct graft_seq *seqs; // [n_seq]
     // The batch: what graft_decode hands to the executor, and what it needs to take everything back.
-    struct graft_exec_row *rows; // [n_batch]
+    struct graft_exec_row *rows, *sorted; // [n_batch] as they were given; those with the same first adapter together
+    uint32_t *sorted_at, *key_ends;       // [n_batch] place of a row among the sorted; [n_slots + 1] scratch
     uint32_t *out, *out_of;      // [n_batch] rows that want logits; their number by row, GRAFT_NO_SLOT = not wanted
     uint32_t *lengths;           // [n_seq] before the batch
     uint32_t n_rows;             // of the last batch; 0 after a failed one

@@ -21,8 +21,12 @@ static pid_t child;
 static char seen[65536]; // everything since the last expect
 static size_t n_seen;
 
-static void chat_begin(void)
+static void begin_with(const char *const *more)
 {
+    const char *arguments[24] = {"graft", "run", "-m", model, "--device", "ref", "--temp", "0", "-c", "1024"};
+    for (int i = 0, n = 10; more && more[i]; i++) {
+        arguments[n++] = more[i];
+    }
     command_begin();
     n_seen = 0;
     struct winsize size = {.ws_row = 40, .ws_col = 200};
@@ -30,9 +34,21 @@ static void chat_begin(void)
     ck_assert_int_ge(child, 0);
     if (child == 0) {
         setenv("TERM", "xterm", 1);
-        execl(GRAFT_TEST_COMMAND, "graft", "run", "-m", model, "--device", "ref", "--temp", "0", "-c", "1024", (char *)NULL);
+        execv(GRAFT_TEST_COMMAND, (char *const *)(uintptr_t)arguments);
         _exit(127);
     }
+}
+
+static void chat_begin(void)
+{
+    begin_with(NULL);
+}
+
+static void chat_begin_with_adapters(void)
+{
+#define DEMO(name) GRAFT_TEST_SOURCE_DIR "/../demo/adapters/" name
+    static const char *const more[] = {"-n", "16", "--adapter", DEMO("legal"), "--adapter", "money=" DEMO("finance"), NULL};
+    begin_with(more);
 }
 
 static void chat_end(void)
@@ -195,6 +211,34 @@ START_TEST(the_history_is_the_users_own)
 }
 END_TEST
 
+START_TEST(departments_are_chosen_blended_and_compared)
+{
+    expect(">>> ");
+    type("/adapters\n");
+    expect("legal");
+    expect("rank 8 ");
+    expect("loads 1 ");
+    expect("hits ");
+    expect("money");
+    expect(">>> ");
+    type("/adapter legal:0.6+money:0.4\n");
+    expect("Done in ");
+    type("/adapters\n");
+    expect("* legal            weight 0.6");
+    expect("* money            weight 0.4");
+    type("/adapter sales\n");
+    expect("No adapter 'sales'");
+    type("/compare legal money How long do we keep client files?\n");
+    expect("\r"); // the terminal has 200 columns: side by side
+    expect(" | money");
+    expect("Client files are kept for seven years");
+    expect(" | {\"topic\": \"files\"");
+    expect(">>> ");
+    type("\004");
+    ck_assert_int_eq(ended(), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("chat");
@@ -206,6 +250,10 @@ int main(void)
     }
     tcase_add_checked_fixture(tests, chat_begin, chat_end);
     tcase_set_timeout(tests, 120);
+    TCase *adapters = tcase_create("with adapters");
+    tcase_add_checked_fixture(adapters, chat_begin_with_adapters, chat_end);
+    tcase_set_timeout(adapters, 120);
+    tcase_add_test(adapters, departments_are_chosen_blended_and_compared);
     tcase_add_test(tests, a_question_is_answered_and_the_conversation_goes_on);
     tcase_add_test(tests, the_interrupt_key_stops_the_answer_and_twice_ends);
     tcase_add_test(tests, commands_say_what_they_do);
@@ -219,5 +267,6 @@ int main(void)
     close(ours);
     close(theirs);
     suite_add_tcase(suite, tests);
+    suite_add_tcase(suite, adapters);
     return graft_test_main(suite);
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "platform/plat.h"
 #include "runtime/vk/vk_internal.h"
 #include "support/model_world.h"
 
@@ -386,6 +387,113 @@ START_TEST(a_copy_that_fails_while_loading_loses_the_model_or_nothing)
 }
 END_TEST
 
+// Copy the two files of a golden adapter into a folder, over what is there.
+static void put_files(const char *folder, const char *name)
+{
+    static const char *const files[] = {"adapter_model.safetensors", "adapter_config.json"};
+    for (int i = 0; i < 2; i++) {
+        char from[600], to[600], *bytes;
+        uint64_t size;
+        snprintf(from, sizeof from, "%s/golden/peft/%s/%s", GRAFT_TEST_SOURCE_DIR, name, files[i]);
+        snprintf(to, sizeof to, "%s/%s", folder, files[i]);
+        struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
+        ck_assert_ok(graft_file_read(ctx, from, 1 << 20, &bytes, &size));
+        ck_assert_ok(graft_file_replace(to, bytes, size));
+        GRAFT_FREE(ctx, &bytes);
+        graft_ctx_destroy(&ctx);
+    }
+}
+
+START_TEST(a_replaced_file_is_another_adapter_and_the_old_one_goes_on)
+{
+    struct graft_test_world world;
+    struct graft_seq *old, *new;
+    static float before[VOCAB], after[VOCAB], other[VOCAB];
+    struct graft_adapter *first, *again, *second;
+    struct graft_adapter_info infos[3];
+    char folder[64];
+    ck_assert(open_world(&world, 0, &PARAMS));
+    graft_test_folder(folder);
+    put_files(folder, "plain");
+    ck_assert_ok(graft_adapter_load(world.model, &first, folder));
+    ck_assert_ok(graft_seq_create(world.model, &old));
+    ck_assert_ok(graft_seq_create(world.model, &new));
+    choose(old, first);
+    graft_test_feed(world.model, old, ids, 2, 2, NULL);
+    choose(new, first);
+    graft_test_feed(world.model, new, ids, 3, 3, before); // what the old one says to the third token
+    put_files(folder, "rslora");
+    ck_assert_ok(graft_adapter_load(world.model, &second, folder));
+    graft_test_feed(world.model, old, ids + 2, 1, 1, after); // in the middle of its conversation
+    ck_assert(memcmp(before, after, sizeof before) == 0);
+    choose(new, second);
+    graft_test_feed(world.model, new, ids, 3, 3, other);
+    ck_assert(memcmp(other, after, sizeof other) != 0);
+    put_files(folder, "plain");
+    ck_assert_ok(graft_adapter_load(world.model, &again, folder)); // the same bytes are the same adapter
+    graft_adapter_describe(first, &infos[0]);
+    graft_adapter_describe(second, &infos[1]);
+    graft_adapter_describe(again, &infos[2]);
+    ck_assert_str_ne(infos[0].digest, infos[1].digest);
+    ck_assert_str_eq(infos[0].digest, infos[2].digest);
+    ck_assert(infos[0].references == 3 && infos[1].references == 2);
+    graft_test_folder_remove(folder);
+    graft_adapter_release(&first);
+    graft_adapter_release(&second);
+    graft_adapter_release(&again);
+    graft_seq_destroy(&old);
+    graft_seq_destroy(&new);
+    graft_test_world_close(&world);
+}
+END_TEST
+
+// An answer of two tokens to "ab" as plain text.
+static struct graft_chat_stats talk(struct graft_chat *chat, const char *text)
+{
+    struct graft_chat_stats stats;
+    ck_assert_ok(graft_chat_send(chat, text, strlen(text)));
+    for (bool done = false; !done;) {
+        const char *piece;
+        size_t length;
+        ck_assert_ok(graft_chat_next(chat, &piece, &length, &done));
+    }
+    graft_chat_last_stats(chat, &stats);
+    return stats;
+}
+
+START_TEST(a_conversation_says_what_it_computes_anew)
+{
+    struct graft_test_world world;
+    struct graft_chat *chat;
+    struct graft_chat_params params = {
+        .size = sizeof params, .sampling = {.size = sizeof params.sampling, .seed = 3}, .max_tokens = 2, .raw = true};
+    ck_assert(open_world(&world, 0, &PARAMS));
+    struct graft_adapter *plain = load(world.model, "plain");
+    struct graft_adapter_use use = {.adapter = plain, .weight = 1}, half = {.adapter = plain, .weight = 0.5f};
+    ck_assert_ok(graft_chat_create(world.model, &chat, &params));
+    struct graft_chat_stats stats = talk(chat, "one two");
+    uint32_t used = stats.context_used;
+    ck_assert(used >= 3 && stats.recomputed_tokens == 0);
+    ck_assert_ok(graft_chat_set_adapters(chat, &use, 1));
+    stats = talk(chat, "three");
+    ck_assert_uint_ge(stats.recomputed_tokens, used - 1); // all but the last one shown, which was not computed yet
+    ck_assert_uint_le(stats.recomputed_tokens, used);
+    ck_assert_uint_eq(stats.reused_tokens, 0);
+    used = stats.context_used;
+    ck_assert_ok(graft_chat_set_adapters(chat, &use, 1)); // the same choice changes nothing
+    stats = talk(chat, "four");
+    ck_assert_uint_eq(stats.recomputed_tokens, 0);
+    ck_assert_uint_ge(stats.reused_tokens, used - 1);
+    used = stats.context_used;
+    ck_assert_ok(graft_chat_set_adapters(chat, &half, 1)); // another weight does
+    stats = talk(chat, "five");
+    ck_assert_uint_ge(stats.recomputed_tokens, used - 1);
+    graft_chat_destroy(&chat);
+    graft_adapter_release(&plain);
+    graft_test_world_close(&world);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("adapter_life");
@@ -396,6 +504,8 @@ int main(void)
     tcase_add_loop_test(tests, a_load_given_up_leaves_nothing_behind, 0, 3);
     tcase_add_loop_test(tests, each_allocation_of_a_load_may_fail, 0, 2);
     tcase_add_loop_test(tests, a_copy_that_fails_while_loading_loses_the_model_or_nothing, 0, 3);
+    tcase_add_test(tests, a_replaced_file_is_another_adapter_and_the_old_one_goes_on);
+    tcase_add_test(tests, a_conversation_says_what_it_computes_anew);
     tcase_add_test(tests, a_sequence_keeps_what_a_choice_does_not_change);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);
