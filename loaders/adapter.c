@@ -66,13 +66,12 @@ static bool parse_name(const char *name, struct graft_adapter_tensor *out)
                       head[] = "lm_head";
     static const struct suffix embed_parts[] = {{".lora_embedding_A", GRAFT_ADAPTER_A},
                                                 {".lora_embedding_B", GRAFT_ADAPTER_B},
+                                                {".lora_magnitude_vector", GRAFT_ADAPTER_MAGNITUDE},
                                                 {".base_layer.weight", GRAFT_ADAPTER_BASE_COPY}},
-                               head_parts[] = {{".lora_A.weight", GRAFT_ADAPTER_A},
-                                               {".lora_B.weight", GRAFT_ADAPTER_B},
-                                               {".lora_B.bias", GRAFT_ADAPTER_BIAS},
-                                               {".lora_magnitude_vector", GRAFT_ADAPTER_MAGNITUDE},
-                                               {".weight", GRAFT_ADAPTER_WHOLE},
-                                               {".base_layer.weight", GRAFT_ADAPTER_BASE_COPY}};
+                               head_parts[] = {
+                                   {".lora_A.weight", GRAFT_ADAPTER_A},  {".lora_B.weight", GRAFT_ADAPTER_B},
+                                   {".lora_B.bias", GRAFT_ADAPTER_BIAS}, {".lora_magnitude_vector", GRAFT_ADAPTER_MAGNITUDE},
+                                   {".weight", GRAFT_ADAPTER_WHOLE},     {".base_layer.weight", GRAFT_ADAPTER_BASE_COPY}};
     if (strncmp(name, prefix, sizeof prefix - 1) != 0) {
         return false;
     }

@@ -140,9 +140,8 @@ static enum graft_status add_pair(struct graft_adapter_desc *desc, const struct 
     } else {
         pair->scale = (float)(alpha / (double)pair->rank);
     }
-    if (first->target == GRAFT_TARGET_EMBED && (parts[GRAFT_ADAPTER_BIAS] || parts[GRAFT_ADAPTER_MAGNITUDE])) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: %s has a bias or a magnitude vector (DoRA), which is not supported there",
-                          file, module);
+    if (first->target == GRAFT_TARGET_EMBED && parts[GRAFT_ADAPTER_BIAS]) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: %s has a bias, which is not supported there", file, module);
     }
     GRAFT_TRY(check_announced(parts[GRAFT_ADAPTER_BIAS], "bias", config && config->lora_bias, "lora_bias", module, file));
     GRAFT_TRY(check_announced(parts[GRAFT_ADAPTER_MAGNITUDE], "magnitude vector", config && config->use_dora, "use_dora",

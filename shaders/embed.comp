@@ -42,8 +42,8 @@ layout(push_constant) uniform push_block { graft_embed_push push; };
 #define SHRINK_BY_THE_LAST
 #include "lib/shrink.glsl"
 
-// What the adapters of row n add to value `dim` of token `id`: weight * B[dim] . A[id].
-float embed_difference(uint n, uint id, uint dim)
+// What the adapters of row n add to value `dim` of token `id`: weight * (B[dim] . A[id] + DORA[dim] * base).
+float embed_difference(uint n, uint id, uint dim, float base)
 {
     float sum = 0.0;
     uvec4 slots;
@@ -52,7 +52,7 @@ float embed_difference(uint n, uint id, uint dim)
     for (uint pair = 0u; pair < GRAFT_LORA_PAIRS && slots[pair] != GRAFT_NO_SLOT; pair++) {
         lora_target entry = lora_entry(slots[pair], push.lora.entry);
         uint quads = entry.rank / 8u;
-        float change = 0.0;
+        float change = entry.dora != 0u ? lora_value(entry.dora, dim) * base : 0.0;
         for (uint i = 0u; i < quads; i++) {
             uvec4 wa = QUAD(lora_pool, entry.a + id * quads + i), wb = QUAD(lora_pool, entry.b + dim * quads + i);
             change += dot(lora_low(wa), lora_low(wb)) + dot(lora_high(wa), lora_high(wb));
@@ -82,7 +82,7 @@ void main()
                 float gain_dim = gain[dim];
 #ifdef LORA
                 if (LORA_EXTRAS != 0u) {
-                    v[k] += embed_difference(n, push.first + id, dim);
+                    v[k] += embed_difference(n, push.first + id, dim, v[k]);
                     gain_dim += norm_difference(n, dim);
                 }
 #endif

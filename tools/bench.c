@@ -87,9 +87,8 @@ static enum graft_status run_test(struct runner *runner, struct bench_test *test
     }
     graft_device_count(runner->bench->session.device, &before);
     uint64_t begin = graft_clock_ns();
-    status = test->n_prompt
-                 ? run_prompt(runner, test->n_prompt)
-                 : run_generation(runner, test->n_gen, test->n_seq, test->adapters == BENCH_LOADING);
+    status = test->n_prompt ? run_prompt(runner, test->n_prompt)
+                            : run_generation(runner, test->n_gen, test->n_seq, test->adapters == BENCH_LOADING);
     uint64_t ns = graft_clock_ns() - begin;
     status = status != GRAFT_OK ? status : bench_load_end(runner->bench);
     graft_device_count(runner->bench->session.device, &after);

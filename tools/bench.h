@@ -14,7 +14,7 @@ struct bench_stage {
 
 // What the sequences of a test run with.
 enum bench_adapters {
-    BENCH_BLEND,   // what --adapter says; the others: with --adapters
+    BENCH_BLEND, // what --adapter says; the others: with --adapters
     BENCH_NONE,
     BENCH_FIRST,   // one for all
     BENCH_EACH,    // each its own

@@ -126,7 +126,8 @@ static void compare(const struct bench *bench)
         }
         double loading = rate(bench, test->n_gen, test->n_seq, BENCH_LOADING);
         if (loading > 0) {
-            printf("; beside loads of another one, end to end / without %.3f (%" PRIu32 " loads)", loading / same, bench->n_loads);
+            printf("; beside loads of another one, end to end / without %.3f (%" PRIu32 " loads)", loading / same,
+                   bench->n_loads);
         }
         puts("");
     }

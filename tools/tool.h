@@ -94,8 +94,8 @@ struct talk {
 // (Re)create talk->chat from its options, system prompt and sampling.
 enum graft_status talk_start(struct talk *talk);
 struct graft_sampling sampling_from(const struct options *options);
-// Ask, and write the answer to standard output as it comes, or keep it (keep NULL: not; free it with text_free); the interrupt key stops it (*interrupted, GRAFT_OK), a second time
-// the program.
+// Ask, and write the answer to standard output as it comes, or, if keep is not NULL, keep it (text_free); the interrupt key
+// stops it (*interrupted, GRAFT_OK), a second time the program.
 enum graft_status talk_ask(struct talk *talk, const struct text *prompt, struct text *keep, bool *interrupted);
 // Another answer to the last question.
 enum graft_status talk_again(struct talk *talk, bool *interrupted);

@@ -24,10 +24,11 @@ struct graft_adapter;
 // into the pool. The same bytes loaded twice are one adapter; a file that changed is another one, and who uses the old one goes
 // on with it. An adapter whose bytes are free in the pool, or held by adapters that nothing uses, always fits: the least
 // recently used of those are dropped, and the others are moved together if need be. A handle and a sequence hold what they use:
-// keep the handle to pin an adapter, release it to let it go when its room is needed (load and release: a warm start). On failure *out is NULL and everything
-// else stays as it was. Errors: those of reading (GRAFT_E_IO, GRAFT_E_FORMAT, GRAFT_E_UNSUPPORTED, GRAFT_E_LIMIT),
-// GRAFT_E_FORMAT (does not fit the model: tensor and both shapes), GRAFT_E_BUDGET (pool or slots full: bytes needed and held),
-// GRAFT_E_ARGUMENT (the model was opened without a pool). Thread-safety: one thread at a time per device.
+// keep the handle to pin an adapter, release it to let it go when its room is needed; load and release for a warm start. On
+// failure *out is NULL and everything else stays as it was. Errors: those of reading (GRAFT_E_IO, GRAFT_E_FORMAT,
+// GRAFT_E_UNSUPPORTED, GRAFT_E_LIMIT), GRAFT_E_FORMAT (does not fit the model: tensor and both shapes), GRAFT_E_BUDGET (pool or
+// slots full: bytes needed and held), GRAFT_E_ARGUMENT (the model was opened without a pool). Thread-safety: one thread at a
+// time per device.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_adapter_load(struct graft_model *model, struct graft_adapter **out,
                                                                 const char *path);
 // The same beside generation: a thread of its own, which gives way to others, reads, checks and packs; then graft_decode and
@@ -37,8 +38,8 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_adapter_load(struct graft_mod
 // On failure of the begin *out is NULL; errors: GRAFT_E_ARGUMENT, GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (no
 // thread), GRAFT_E_DEVICE_LOST. Those of reading come with the end.
 struct graft_adapter_load;
-GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_adapter_load_begin(struct graft_model *model, struct graft_adapter_load **out,
-                                                                      const char *path);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_adapter_load_begin(struct graft_model *model,
+                                                                      struct graft_adapter_load **out, const char *path);
 // True when the end would not wait: the adapter is there, or could not be loaded. Does a piece of the work.
 GRAFT_API bool graft_adapter_load_ready(struct graft_adapter_load *load);
 // Wait for it, and get what graft_adapter_load returns. *load becomes NULL, in any case.

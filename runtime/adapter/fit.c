@@ -67,8 +67,8 @@ static enum graft_status fit_pair(const struct graft_adapter_pair *pair, const s
     if (pair->a.cols != cols || pair->b.rows != rows) {
         return wrong_shape(pair->layer, pair->target, pair->b.rows, pair->a.cols, rows, cols);
     }
-    if (embed && (pair->magnitude.data || pair->bias.data)) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter has DoRA or a bias on embed_tokens, which is not supported");
+    if (embed && pair->bias.data) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter has a bias on embed_tokens, which is not supported");
     }
     if (pair->magnitude.data && pair->bias.data) { // PEFT refuses it too (LoraConfig)
         return graft_fail(GRAFT_E_UNSUPPORTED,

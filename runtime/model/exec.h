@@ -45,9 +45,9 @@ struct graft_exec_functions {
     enum graft_status (*peek)(struct graft_exec *exec, const struct graft_exec_batch *batch, uint32_t n_steps,
                               enum graft_exec_buffer buffer, float *out, uint64_t capacity);
     // Write packed adapter bytes into the pool, or move them to a lower place (offsets and bytes multiples of 16, inside
-    // limits.pool_bytes), and an adapter's table entries [n_layer][GRAFT_LORA_TARGETS][GRAFT_LORA_ENTRY] (see shaders/params.h). Between two
-    // batches; visible from the next one on. The first adapter with more than A and B makes the device record its buckets for
-    // such adapters.
+    // limits.pool_bytes), and an adapter's table entries [n_layer][GRAFT_LORA_TARGETS][GRAFT_LORA_ENTRY] (see
+    // shaders/params.h). Between two batches; visible from the next one on. The first adapter with more than A and B makes the
+    // device record its buckets for such adapters.
     enum graft_status (*adapter_write)(struct graft_exec *exec, uint64_t offset, const void *data, uint64_t bytes);
     enum graft_status (*adapter_move)(struct graft_exec *exec, uint64_t from, uint64_t to, uint64_t bytes);
     enum graft_status (*adapter_table)(struct graft_exec *exec, uint32_t slot, const uint32_t *entries);

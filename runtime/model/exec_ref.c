@@ -356,10 +356,15 @@ static void destroy(struct graft_exec **exec)
     GRAFT_FREE(ctx, exec);
 }
 
-static const struct graft_exec_functions functions = {
-    .run = run, .candidates = candidates, .logits = logits, .stages = NULL, .peek = peek,
-    .adapter_write = adapter_write,
-        .adapter_move = adapter_move, .adapter_table = adapter_table, .destroy = destroy};
+static const struct graft_exec_functions functions = {.run = run,
+                                                      .candidates = candidates,
+                                                      .logits = logits,
+                                                      .stages = NULL,
+                                                      .peek = peek,
+                                                      .adapter_write = adapter_write,
+                                                      .adapter_move = adapter_move,
+                                                      .adapter_table = adapter_table,
+                                                      .destroy = destroy};
 
 static enum graft_status take_memory(struct exec_ref *e)
 {

@@ -157,10 +157,10 @@ enum graft_status graft_exec_vk_take_buffers(struct exec_vk *e)
 void graft_exec_vk_free_buffers(struct exec_vk *e)
 {
     struct graft_buffers_vk *b = &e->buffers;
-    struct graft_vk_buffer **list[] = {&b->x,        &b->xn,      &b->ss,     &b->q,     &b->ao,       &b->h,
-                                       &b->part,     &b->counter, &b->logits, &b->top,   &b->state[0], &b->state[1],
-                                       &e->readback, &b->pool,    &b->table,  &b->lora_t[0], &b->lora_t[1], &b->lora_count,
-                                       &e->window};
+    struct graft_vk_buffer **list[] = {&b->x,         &b->xn,        &b->ss,         &b->q,      &b->ao,
+                                       &b->h,         &b->part,      &b->counter,    &b->logits, &b->top,
+                                       &b->state[0],  &b->state[1],  &e->readback,   &b->pool,   &b->table,
+                                       &b->lora_t[0], &b->lora_t[1], &b->lora_count, &e->window};
     for (uint32_t i = 0; i < sizeof list / sizeof *list; i++) {
         graft_vk_buffer_destroy(list[i]);
     }

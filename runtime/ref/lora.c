@@ -102,20 +102,23 @@ void graft_ref_expand_embed(const struct graft_ref_lora *lora, float *x, uint32_
 {
     for (uint32_t r = 0; r < lora->state->n_rows; r++) {
         uint64_t token = graft_ref_row(lora->state, r)[GRAFT_ROW_TOKEN];
-        for (uint32_t pair = 0; pair < GRAFT_LORA_PAIRS; pair++) {
-            const uint32_t *e = entry(lora, r, pair, GRAFT_LORA_EMBED);
-            if (!e) {
-                break;
-            }
-            uint32_t rank = e[GRAFT_LORA_ENTRY_RANK];
-            const uint16_t *a = halves(lora, e[GRAFT_LORA_A]) + token * rank, *b = halves(lora, e[GRAFT_LORA_B]);
-            for (uint32_t i = 0; i < n_embd; i++) {
-                float sum = 0.0f;
-                for (uint32_t k = 0; k < rank; k++) {
-                    sum += graft_f16_to_f32(a[k]) * graft_f16_to_f32(b[(uint64_t)i * rank + k]);
+        for (uint32_t i = 0; i < n_embd; i++) {
+            float base = x[(uint64_t)r * n_embd + i], difference = 0.0f;
+            for (uint32_t pair = 0; pair < GRAFT_LORA_PAIRS; pair++) {
+                const uint32_t *e = entry(lora, r, pair, GRAFT_LORA_EMBED);
+                if (!e) {
+                    break;
                 }
-                x[(uint64_t)r * n_embd + i] += weight_of(lora, r, pair) * sum;
+                uint32_t rank = e[GRAFT_LORA_ENTRY_RANK];
+                const uint16_t *a = halves(lora, e[GRAFT_LORA_A]) + token * rank;
+                const uint16_t *b = halves(lora, e[GRAFT_LORA_B]) + (uint64_t)i * rank;
+                float change = e[GRAFT_LORA_DORA] ? floats(lora, e[GRAFT_LORA_DORA])[i] * base : 0.0f;
+                for (uint32_t k = 0; k < rank; k++) {
+                    change += graft_f16_to_f32(a[k]) * graft_f16_to_f32(b[k]);
+                }
+                difference += weight_of(lora, r, pair) * change;
             }
+            x[(uint64_t)r * n_embd + i] = base + difference;
         }
     }
 }

@@ -57,7 +57,7 @@ void graft_ref_shrink(const struct graft_ref_lora *lora, const float *x, uint32_
 // inv_rms), or, where the entry is dense, of weight * B[o] . x. base = W[o] . x; x [n_in].
 float graft_ref_expand(const struct graft_ref_lora *lora, uint32_t target, uint32_t stage, uint32_t o, uint32_t r, float base,
                        const float *x, uint32_t n_in);
-// x[r] += sum over row r's pairs of weight * B A[token]: LoRA on the embedding. x [n_rows][n_embd].
+// x[r] += sum over row r's pairs of weight * (B A[token] + DORA * x[r]): LoRA and DoRA on the embedding. x [n_rows][n_embd].
 void graft_ref_expand_embed(const struct graft_ref_lora *lora, float *x, uint32_t n_embd);
 // What row r's adapters add to a norm's gain at i. target: one of GRAFT_LORA_*_NORM.
 float graft_ref_norm_difference(const struct graft_ref_lora *lora, uint32_t target, uint32_t r, uint32_t i);

@@ -47,10 +47,8 @@ static uint64_t entry_words(const struct graft_model *model)
 
 static void fill_info(struct graft_adapter_info *info, const struct graft_adapter_desc *desc)
 {
-    *info = (struct graft_adapter_info){.rank = desc->max_rank,
-                                        .n_targets = desc->n_pairs,
-                                        .n_parameters = desc->n_parameters,
-                                        .n_invocation = desc->n_alora};
+    *info = (struct graft_adapter_info){
+        .rank = desc->max_rank, .n_targets = desc->n_pairs, .n_parameters = desc->n_parameters, .n_invocation = desc->n_alora};
     for (uint32_t i = 0; i < desc->n_whole; i++) {
         info->n_targets += !desc->whole[i].base_copy;
     }
@@ -183,7 +181,8 @@ static enum graft_status place(struct graft_adapter_load *load)
         model->infos[*slot] = load->info;
         load->stage = FINISHED;
         return GRAFT_OK;
-    case FINISHED: break;
+    case FINISHED:
+        break;
     }
     return GRAFT_OK;
 }
@@ -202,8 +201,7 @@ static void unplace(struct graft_adapter_load *load)
 
 static enum graft_status check_alive(const struct graft_model *model)
 {
-    return !model->lost ? GRAFT_OK
-                        : graft_fail(GRAFT_E_DEVICE_LOST, "the device was lost: close the model and open it again");
+    return !model->lost ? GRAFT_OK : graft_fail(GRAFT_E_DEVICE_LOST, "the device was lost: close the model and open it again");
 }
 
 // One piece of the work of a prepared load. A failure between moves leaves adapters half moved: nothing may run with them.

@@ -55,7 +55,7 @@ struct graft_model {
     struct graft_adapter_info *infos; // [n_slots] of the adapters in the pool
     uint32_t *entries; // [n_slots][n_layer][GRAFT_LORA_TARGETS][GRAFT_LORA_ENTRY] as packed: offsets from the adapter's begin
     struct graft_adapter_load *loads, *placing; // in the background, oldest first; the one that has a slot but is not whole yet
-    uint64_t run_ns; // of the last batch
+    uint64_t run_ns;                            // of the last batch
     struct graft_limits limits;
     uint32_t n_ctx;
     bool exact, timed, lost;

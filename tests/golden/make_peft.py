@@ -43,6 +43,7 @@ KINDS = {
     "f16": dict(r=4, lora_alpha=8, target_modules=["q_proj", "o_proj"]),
     "bf16": dict(r=4, lora_alpha=8, target_modules=["k_proj", "down_proj"]),
     "alora": dict(r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj"], alora_invocation_tokens=[7, 9]),
+    "dora-embed": dict(r=4, lora_alpha=8, target_modules=["embed_tokens", "lm_head", "q_proj"], use_dora=True),
 }
 
 

@@ -31,9 +31,8 @@ float graft_test_random_f32(struct graft_test_random *random, float low, float h
 void *graft_test_alloc(void *user, size_t bytes)
 {
     struct graft_test_alloc *alloc = user;
-    alloc->requests++;
-    if (alloc->fail_at &&
-        (alloc->requests == alloc->fail_at || (alloc->fail_from_then_on && alloc->requests > alloc->fail_at))) {
+    uint64_t request = ++alloc->requests;
+    if (alloc->fail_at && (request == alloc->fail_at || (alloc->fail_from_then_on && request > alloc->fail_at))) {
         return NULL;
     }
     void *memory = malloc(bytes);

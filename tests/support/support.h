@@ -21,7 +21,8 @@ float graft_test_random_f32(struct graft_test_random *random, float low, float h
 
 // Allocator for graft_ctx_params that counts live blocks and fails the n-th request (n from 1; 0 = never).
 struct graft_test_alloc {
-    uint64_t fail_at, requests, live;
+    uint64_t fail_at;
+    _Atomic uint64_t requests, live; // threads of the library allocate, too
     bool fail_from_then_on;
 };
 void *graft_test_alloc(void *user, size_t bytes);

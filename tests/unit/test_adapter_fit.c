@@ -136,6 +136,7 @@ int main(void)
 {
     Suite *suite = suite_create("adapter_fit");
     TCase *tests = tcase_create("adapter_fit");
+    tcase_set_timeout(tests, 60);
     tcase_add_test(tests, descriptions_that_are_not_sound_are_refused);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);

@@ -35,6 +35,7 @@ static const struct {
     {"dora-patterns", {"dora-patterns"}, {1}},
     {"bias", {"bias"}, {1}},
     {"embed-head", {"embed-head"}, {1}},
+    {"dora-embed", {"dora-embed"}, {1}},
     {"norms", {"norms"}, {1}},
     {"head", {"head"}, {1}},
     {"rank1", {"rank1"}, {1}},

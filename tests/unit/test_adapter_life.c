@@ -303,8 +303,8 @@ static enum graft_status try_load(struct graft_model *model, const char *path, b
 {
     struct graft_adapter *adapter = NULL;
     struct graft_adapter_load *under_way = NULL;
-    enum graft_status status = beside ? graft_adapter_load_begin(model, &under_way, path)
-                                      : graft_adapter_load(model, &adapter, path);
+    enum graft_status status =
+        beside ? graft_adapter_load_begin(model, &under_way, path) : graft_adapter_load(model, &adapter, path);
     status = status == GRAFT_OK && beside ? graft_adapter_load_end(&under_way, &adapter) : status;
     ck_assert((status == GRAFT_OK) == (adapter != NULL));
     ck_assert(status == GRAFT_OK || strlen(graft_last_error()) > 10);
