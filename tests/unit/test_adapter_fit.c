@@ -110,7 +110,7 @@ START_TEST(descriptions_that_are_not_sound_are_refused)
         {"norms", "65", norm_too_long, GRAFT_E_FORMAT},
         {"head", "adds matrices to it", head_twice, GRAFT_E_FORMAT},
     };
-    struct graft_test_alloc alloc;
+    struct graft_test_alloc alloc = {0};
     struct world w = {.ctx = graft_test_ctx(&alloc, 0)};
     char path[512];
     snprintf(path, sizeof path, "%s/golden/peft/base.gguf", GRAFT_TEST_SOURCE_DIR);
