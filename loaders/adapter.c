@@ -153,6 +153,7 @@ static enum graft_status read_peft(struct graft_adapter_desc *desc, const char *
     memcpy(desc->base_name, config.base_name, sizeof desc->base_name);
     memcpy(desc->alora, config.alora, sizeof desc->alora);
     desc->n_alora = config.n_alora;
+    desc->use_rslora = config.use_rslora;
     struct graft_sha256 hash;
     graft_sha256_begin(&hash);
     graft_sha256_add(&hash, desc->bytes, desc->n_bytes);
