@@ -53,7 +53,7 @@ GRAFT_MUST_CHECK enum graft_status graft_adapter_item_write(const struct graft_a
 // "model.layers.3.self_attn.q_proj", "lm_head"; of a norm "model.layers.3.input_layernorm". Returns `out`.
 const char *graft_adapter_module(enum graft_target target, uint32_t layer, char out[GRAFT_ADAPTER_NAME_BYTES]);
 
-// The simplest alpha (an integer if there is one, else the fewest decimal digits) for which (float)(alpha / divisor) is `scale`.
+// The simplest alpha (the fewest decimal digits) for which (float)(alpha / divisor) is `scale`.
 double graft_adapter_find_alpha(float scale, double divisor);
 
 // adapter_config.json of a description whose pairs are checked; *text is JSON with a line break behind, free it with

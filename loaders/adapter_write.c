@@ -40,10 +40,9 @@ static size_t header_entry(const struct graft_adapter_item *item, uint64_t begin
     if (item->n_dims == 2) {
         snprintf(rows, sizeof rows, "%" PRIu64 ",", item->view.rows);
     }
-    return (size_t)snprintf(out, ENTRY_BYTES, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%s%" PRIu64 "],\"data_offsets\":[%" PRIu64
-                            ",%" PRIu64 "]}",
-                            item->name, type_name(item->view.type), rows, item->view.cols, begin,
-                            begin + graft_adapter_item_bytes(item));
+    return (size_t)snprintf(
+        out, ENTRY_BYTES, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%s%" PRIu64 "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}",
+        item->name, type_name(item->view.type), rows, item->view.cols, begin, begin + graft_adapter_item_bytes(item));
 }
 
 static enum graft_status write_tensors(const struct graft_adapter_items *items, struct graft_output *out)
@@ -238,12 +237,12 @@ static enum graft_status choose_alpha(const struct graft_adapter_desc *desc, flo
     if (least > 1) {
         const struct graft_adapter_pair *a = &desc->pairs[0], *b = &desc->pairs[worst];
         char one[GRAFT_ADAPTER_NAME_BYTES], other[GRAFT_ADAPTER_NAME_BYTES];
-        return graft_fail(GRAFT_E_UNSUPPORTED,
-                          "a GGUF adapter has one alpha, with scale alpha / rank: %s (rank %u, scale %g) needs %g, %s (rank %u, "
-                          "scale %g) needs %g",
-                          graft_adapter_module(a->target, a->layer, one), a->rank, (double)a->scale,
-                          (double)a->scale * a->rank, graft_adapter_module(b->target, b->layer, other), b->rank,
-                          (double)b->scale, (double)b->scale * b->rank);
+        return graft_fail(
+            GRAFT_E_UNSUPPORTED,
+            "a GGUF adapter has one alpha, with scale alpha / rank: %s (rank %u, scale %g) needs %g, %s (rank %u, "
+            "scale %g) needs %g",
+            graft_adapter_module(a->target, a->layer, one), a->rank, (double)a->scale, (double)a->scale * a->rank,
+            graft_adapter_module(b->target, b->layer, other), b->rank, (double)b->scale, (double)b->scale * b->rank);
     }
     if (least == 1) {
         graft_log(desc->ctx, GRAFT_LOG_INFO, "no f32 alpha gives exactly these scales: they are off by one in the last place");

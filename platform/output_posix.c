@@ -56,7 +56,8 @@ static void sync_parent(struct graft_ctx *ctx, const char *path)
     GRAFT_FREE(ctx, &folder);
 }
 
-// Lock what was opened as `name`; false if it was renamed or removed before the lock was there, or (*error set) locked by another.
+// Lock what was opened as `name`; false if it was renamed or removed before the lock was there, or (*error set) locked by
+// another.
 static bool lock_same(int fd, const char *name, int *error)
 {
     struct stat mine, now;
