@@ -4,6 +4,7 @@
 // check_target_module_exists, get_pattern_key (huggingface/peft, versions to 0.21).
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "loaders/adapter_parts.h"
@@ -67,6 +68,19 @@ static void choose(struct writing *w)
 static json_t *number(double value)
 {
     return value == floor(value) && value < 9e15 ? json_integer((json_int_t)value) : json_real(value);
+}
+
+// Digits that bring every alpha back: 15 do for all but those that had to be exact.
+static size_t digits(const struct writing *w)
+{
+    for (uint32_t i = 0; i < w->desc->n_pairs; i++) {
+        char text[40];
+        snprintf(text, sizeof text, "%.15g", w->alphas[i]);
+        if (strtod(text, NULL) != w->alphas[i]) {
+            return 17;
+        }
+    }
+    return 15;
 }
 
 static enum graft_status no_memory(void)
@@ -250,7 +264,7 @@ enum graft_status graft_adapter_config_write(const struct graft_adapter_desc *de
         w.n_layer = layered && desc->pairs[i].layer >= w.n_layer ? desc->pairs[i].layer + 1 : w.n_layer;
     }
     GRAFT_TRY_OUT(fill(&w, config), status, out);
-    const size_t flags = JSON_INDENT(2) | JSON_SORT_KEYS;
+    const size_t flags = JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(digits(&w));
     size_t length = json_dumpb(config, NULL, 0, flags);
     if (length == 0) {
         status = no_memory();
