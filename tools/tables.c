@@ -45,7 +45,7 @@ const struct verb_info verb_infos[VERBS] = {
          {{"adapter inspect legal -m model.gguf", "kind, targets, ranks, does it fit"},
          {"adapter verify legal --digest HEX", "whole, finite, the one you mean?"},
          {"adapter convert legal -o legal.gguf -m M", "PEFT to GGUF, or back"},
-         {"adapter diff legal legal-v2", "which targets differ, and how far"}},
+         {"adapter diff legal legal-v2", "what differs, and how far"}},
          "ACTION is inspect, verify, convert or diff. An adapter is a PEFT folder, its .safetensors file or a .gguf file. Conversion keeps every bit and the scale; "
          "what GGUF cannot hold (DoRA, lora_bias, a whole head, scales that no one alpha gives) is refused by name. q and "
          "k have their rows in another order there, so -m is needed for them. diff compares scale * B A, whatever the "
