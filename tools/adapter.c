@@ -95,6 +95,10 @@ static int convert(const struct options *options, struct session *session, struc
     if (!options->output) {
         return error_usage("there is no place for the converted adapter", "-o was not given", "-o FOLDER, or -o FILE.gguf");
     }
+    if (ends_with(options->output, ".safetensors")) {
+        return error_usage("the output's name does not match its format", "a PEFT adapter is a folder with two files in it",
+                           "-o FOLDER");
+    }
     bool named = ends_with(options->output, ".gguf"), gguf = options->to ? strcmp(options->to, "gguf") == 0 : named;
     if (gguf != named) {
         return error_usage("the output's name does not match its format",

@@ -42,8 +42,8 @@ const struct verb_info verb_infos[VERBS] = {
          "Long arrays are cut; --all shows more of them, and every tensor."},
     [VERB_ADAPTER] =
         {"adapter", "look into adapter files, check, convert, compare", "ACTION A [B]",
-         {{"adapter inspect legal -m model.gguf", "kind, targets, ranks, does it fit"},
-         {"adapter verify legal --digest HEX", "whole, finite, the one you mean?"},
+         {{"adapter inspect legal -m model.gguf", "targets, ranks, does it fit?"},
+         {"adapter verify legal --digest HEX", "whole, finite, that one?"},
          {"adapter convert legal -o legal.gguf -m M", "PEFT to GGUF, or back"},
          {"adapter diff legal legal-v2", "what differs, and how far"}},
          "ACTION is inspect, verify, convert or diff. An adapter is a PEFT folder, its .safetensors file or a .gguf file. Conversion keeps every bit and the scale; "

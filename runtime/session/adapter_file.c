@@ -149,6 +149,7 @@ enum graft_status graft_adapter_file_fit(struct graft_adapter_file *file, const 
                                              .plain_rows = source->config.rope_pairs != GRAFT_ROPE_ADJACENT,
                                              .checked = true};
     file->base_parameters = count_parameters(source);
+    file->base_tied = source->tied;
 out:
     graft_source_close(&source);
     graft_gguf_close(&gguf);
@@ -158,6 +159,13 @@ out:
 enum graft_status graft_adapter_file_convert(const struct graft_adapter_file *file, const char *path,
                                              enum graft_adapter_format format)
 {
+    for (uint32_t i = 0; i < file->desc->n_pairs && file->base_tied && format == GRAFT_ADAPTER_GGUF; i++) {
+        if (file->desc->pairs[i].target == GRAFT_TARGET_HEAD) {
+            graft_log(file->ctx, GRAFT_LOG_WARN,
+                      "the adapter changes lm_head, which in this base is the embedding: graft runs "
+                      "that, llama.cpp refuses such a file");
+        }
+    }
     return format == GRAFT_ADAPTER_GGUF ? graft_adapter_write_gguf(file->desc, &file->base, path)
                                         : graft_adapter_write_peft(file->desc, &file->base, path);
 }

@@ -12,6 +12,7 @@ struct graft_adapter_file {
     enum graft_adapter_format format;
     struct graft_adapter_base base; // of graft_adapter_file_fit
     uint64_t base_parameters;       // 0: not fitted
+    bool base_tied;                 // its head is its embedding
 };
 
 #endif

@@ -157,6 +157,7 @@ START_TEST(mistakes_end_with_advice)
                  {"adapter verify " GOLDEN "plain " GOLDEN "f16", 2, "too many"},
                  {"adapter convert " GOLDEN "plain", 2, "-o was not given"},
                  {"adapter convert " GOLDEN "plain -o x.gguf --to peft", 2, "-o FOLDER"},
+                 {"adapter convert " GOLDEN "plain -o x.safetensors", 2, "-o FOLDER"},
                  {"adapter convert " GOLDEN "plain -o x --to gguf", 2, "-o x.gguf"},
                  {"adapter convert " GOLDEN "plain -o x.gguf", 2, "-m BASE.gguf"},
                  {"adapter inspect " GOLDEN "plain -o x", 2, "graft adapter convert"},
