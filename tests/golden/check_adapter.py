@@ -6,7 +6,8 @@
 
 ORIGINAL: a PEFT folder. WRITTEN: a PEFT folder, or a GGUF file (then also the base's heads). Every tensor must have the same
 type and bits (rows of q and k permuted back, token_embd's A turned back), every module the same scale by the rules of the
-format's own reader: PEFT's get_pattern_key, llama.cpp's alpha / rank in f32. Prints what differs; exit status 1 if anything."""
+format's own reader: PEFT's get_pattern_key, llama.cpp's alpha / rank in f32; a configuration must name exactly the modules
+that are there. Prints what differs; exit status 1 if anything."""
 import json
 import math
 import os
@@ -56,6 +57,24 @@ def read_peft(folder):
     return tensors, scales, c.get("alora_invocation_tokens")
 
 
+def check_config(folder, tensors, scales):
+    """Would PEFT find exactly these modules? Its check_target_module_exists and modules_to_save, for a llama of two layers."""
+    with open(os.path.join(folder, "adapter_config.json")) as f:
+        c = json.load(f)
+    layers = [f"model.layers.{i}.{m}" for i in range(2) for m in MODULES.values() if m[:4] in ("self", "mlp.", "inpu", "post")]
+    every = layers + ["model.embed_tokens", "model.norm", "lm_head"]
+    found = {m for m in every if any(m == t or m.endswith("." + t) for t in c["target_modules"])}
+    if found != set(scales):
+        wrong.append(f"{folder}: target_modules finds {sorted(found ^ set(scales))} wrongly")
+    saved = {m for m in every if any(m.endswith(t) for t in c["modules_to_save"] or [])}
+    whole = {n.removesuffix(".weight") for n in tensors if n.removesuffix(".weight") in every}
+    if saved != whole:
+        wrong.append(f"{folder}: modules_to_save finds {sorted(saved ^ whole)} wrongly")
+    for key, ending in (("use_dora", ".lora_magnitude_vector"), ("lora_bias", ".lora_B.bias")):
+        if bool(c.get(key)) != any(n.endswith(ending) for n in tensors):
+            wrong.append(f"{folder}: {key} is {c.get(key)}")
+
+
 def read_gguf(path, heads):
     reader = gguf.GGUFReader(path)
     text = {k: f.contents() for k, f in reader.fields.items() if not k.startswith("GGUF.")}
@@ -86,6 +105,7 @@ if sys.argv[2].endswith(".gguf"):
     written, got, other = read_gguf(sys.argv[2], {"attn_q": int(sys.argv[3]), "attn_k": int(sys.argv[4])})
 else:
     written, got, other = read_peft(sys.argv[2])
+    check_config(sys.argv[2], written, got)
 original = {n: t for n, t in original.items() if n in written or ".base_layer." not in n}  # GGUF leaves copies of the base out
 if set(original) != set(written):
     wrong.append(f"names differ: {sorted(set(original) ^ set(written))[:4]}")

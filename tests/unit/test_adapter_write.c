@@ -263,6 +263,90 @@ START_TEST(an_adapter_made_in_memory_in_any_order_is_read_back)
 }
 END_TEST
 
+START_TEST(hundreds_of_ranks_and_scales_fit_into_patterns)
+{
+    enum { LAYERS = 512, MATRICES = LAYERS * 3 };
+    static struct graft_adapter_pair pairs[MATRICES];
+    static float values[8 * 4];
+    struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
+    struct graft_adapter_desc desc = {.ctx = ctx, .pairs = pairs, .n_pairs = MATRICES}, *back;
+    char path[PATH_ROOM];
+    for (uint32_t i = 0; i < 8 * 4; i++) {
+        values[i] = (float)i;
+    }
+    for (uint32_t i = 0; i < MATRICES; i++) { // v: rank 8, o: rank 3 everywhere, up: ranks 1 to 5 by layer, scales too
+        uint32_t layer = i % LAYERS, kind = i / LAYERS, rank = kind == 0 ? 8 : kind == 1 ? 3 : layer % 5 + 1;
+        pairs[i] = (struct graft_adapter_pair){.target = kind == 0   ? GRAFT_TARGET_V
+                                                         : kind == 1 ? GRAFT_TARGET_O
+                                                                     : GRAFT_TARGET_UP,
+                                               .layer = layer,
+                                               .rank = rank,
+                                               .scale = kind == 2 ? 0.3f * (float)(layer % 7 + 1) : 2,
+                                               .a = {(const uint8_t *)values, GRAFT_TYPE_F32, rank, 4},
+                                               .b = {(const uint8_t *)values, GRAFT_TYPE_F32, 4, rank}};
+    }
+    ck_assert_ok(graft_adapter_write_peft(&desc, NULL, inside(path, "many")));
+    ck_assert_ok(graft_adapter_read(ctx, &back, path));
+    ck_assert_uint_eq(back->n_pairs, MATRICES);
+    for (uint32_t i = 0; i < MATRICES; i++) {
+        const struct graft_adapter_pair *got = &back->pairs[i];
+        uint32_t kind = got->target == GRAFT_TARGET_V ? 0 : got->target == GRAFT_TARGET_O ? 1 : 2;
+        ck_assert_float_eq(got->scale, pairs[kind * LAYERS + got->layer].scale);
+        ck_assert_uint_eq(got->rank, pairs[kind * LAYERS + got->layer].rank);
+    }
+    graft_adapter_free(&back);
+    for (uint32_t i = 0; i < MATRICES; i++) { // a value for each: more than patterns can say
+        pairs[i].scale = 1 + (float)i / 1024;
+    }
+    ck_assert_status(graft_adapter_write_peft(&desc, NULL, inside(path, "more")), GRAFT_E_LIMIT);
+    ck_assert_error_has("need more than 512 patterns");
+    graft_ctx_destroy(&ctx);
+}
+END_TEST
+
+// The list in adapter_config.json, without blanks.
+static void list_of(const char *config, const char *key, char out[256])
+{
+    const char *p = strstr(config, key);
+    size_t used = 0;
+    ck_assert_ptr_nonnull(p);
+    for (p += strlen(key) + 3; *p && *p != ']' && used < 254; p++) {
+        if (*p != ' ' && *p != '\n') {
+            out[used++] = *p;
+        }
+    }
+    out[used] = 0;
+}
+
+START_TEST(modules_are_named_so_that_no_other_is_meant)
+{
+    static const struct graft_adapter_base three = {.n_layer = 3};
+    static struct memory m;
+    struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
+    char path[PATH_ROOM], list[256], *config;
+    uint64_t size;
+    for (int known = 0; known < 2; known++) {
+        make(&m, ctx);
+        struct graft_adapter_whole wholes[] = {
+            {.target = GRAFT_TARGET_OUTPUT_NORM, .view = {(const uint8_t *)m.vector, GRAFT_TYPE_F32, 1, 32}},
+            {.target = GRAFT_TARGET_FFN_NORM, .layer = 1, .view = {(const uint8_t *)m.vector, GRAFT_TYPE_F32, 1, 32}}};
+        m.desc.whole = wholes;
+        m.desc.n_whole = 2;
+        m.pairs[3].target = GRAFT_TARGET_O;
+        ck_assert_ok(graft_adapter_write_peft(&m.desc, known ? &three : NULL, inside(path, "named")));
+        ck_assert_ok(graft_file_read(ctx, inside(path, "named/adapter_config.json"), 1 << 16, &config, &size));
+        list_of(config, "\"modules_to_save\"", list); // PEFT: every module whose name ends so
+        ck_assert_str_eq(list, "\"model.norm\",\"model.layers.1.post_attention_layernorm\"");
+        list_of(config, "\"target_modules\"", list);
+        ck_assert_str_eq(list, known ? "\"model.layers.1.mlp.down_proj\",\"model.layers.0.self_attn.v_proj\","
+                                       "\"model.layers.0.mlp.down_proj\",\"model.layers.1.self_attn.o_proj\""
+                                     : "\"down_proj\",\"model.layers.0.self_attn.v_proj\",\"model.layers.1.self_attn.o_proj\"");
+        graft_free(ctx, (void **)&config);
+    }
+    graft_ctx_destroy(&ctx);
+}
+END_TEST
+
 START_TEST(every_scale_is_kept_by_an_alpha)
 {
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
@@ -463,6 +547,8 @@ int main(void)
     tcase_add_loop_test(tests, gguf_and_back_is_the_same_adapter_or_refused_by_name, 0, ADAPTERS);
     tcase_add_loop_test(tests, gguf_tensors_are_those_of_the_reference, 0, 6);
     tcase_add_test(tests, an_adapter_made_in_memory_in_any_order_is_read_back);
+    tcase_add_test(tests, hundreds_of_ranks_and_scales_fit_into_patterns);
+    tcase_add_test(tests, modules_are_named_so_that_no_other_is_meant);
     tcase_add_test(tests, every_scale_is_kept_by_an_alpha);
     tcase_add_test(tests, what_cannot_be_written_is_refused_by_name);
     tcase_add_test(tests, a_folder_with_other_files_and_stale_temporaries);
