@@ -46,12 +46,12 @@ static int does_not_fit(enum graft_status status, const char *path, const char *
     return fail(status, what);
 }
 
-static int inspect(const struct options *options, struct session *session, struct graft_adapter_file *file)
+static int inspect(const struct options *options, struct session *session, struct graft_adapter_file **file)
 {
-    enum graft_status status = *session->path ? graft_adapter_file_fit(file, session->path) : GRAFT_OK;
+    enum graft_status status = *session->path ? graft_adapter_file_fit(*file, session->path) : GRAFT_OK;
     char misfit[1024];
     snprintf(misfit, sizeof misfit, "%s", status == GRAFT_OK ? "" : graft_last_error());
-    int code = adapter_inspect(options, file, *misfit ? misfit : NULL);
+    int code = adapter_inspect(options, *file, *misfit ? misfit : NULL);
     if (status != GRAFT_OK && code == EXIT_GOOD) {
         error3("the adapter does not fit the model", misfit, "the base it was made for (-m)");
         code = exit_code_of(status);
@@ -59,11 +59,11 @@ static int inspect(const struct options *options, struct session *session, struc
     return code;
 }
 
-static int verify(const struct options *options, struct session *session, struct graft_adapter_file *file)
+static int verify(const struct options *options, struct session *session, struct graft_adapter_file **file)
 {
     const char *path = options->operands[1];
     struct graft_adapter_file_info info;
-    graft_adapter_file_describe(file, &info);
+    graft_adapter_file_describe(*file, &info);
     if (options->digest && strcasecmp(options->digest, info.digest) != 0) {
         char what[PATH_BYTES + 64], because[256];
         snprintf(what, sizeof what, "%.*s is another adapter", PATH_BYTES, path);
@@ -71,7 +71,7 @@ static int verify(const struct options *options, struct session *session, struct
         error3(what, because, "the adapter that this digest was taken of");
         return EXIT_BAD_FILE;
     }
-    enum graft_status status = *session->path ? graft_adapter_file_fit(file, session->path) : GRAFT_OK;
+    enum graft_status status = *session->path ? graft_adapter_file_fit(*file, session->path) : GRAFT_OK;
     if (status != GRAFT_OK) {
         return does_not_fit(status, path, session->path);
     }
@@ -89,7 +89,7 @@ static bool ends_with(const char *text, const char *end)
     return length >= tail && strcmp(text + length - tail, end) == 0;
 }
 
-static int convert(const struct options *options, struct session *session, struct graft_adapter_file *file)
+static int convert(const struct options *options, struct session *session, struct graft_adapter_file **file)
 {
     const char *path = options->operands[1];
     if (!options->output) {
@@ -107,14 +107,15 @@ static int convert(const struct options *options, struct session *session, struc
     }
     char what[2 * PATH_BYTES];
     snprintf(what, sizeof what, "%.3000s cannot be converted to %.3000s", path, options->output);
-    enum graft_status status = *session->path ? graft_adapter_file_fit(file, session->path) : GRAFT_OK;
+    enum graft_status status = *session->path ? graft_adapter_file_fit(*file, session->path) : GRAFT_OK;
     if (status != GRAFT_OK) {
         return does_not_fit(status, path, session->path);
     }
-    status = graft_adapter_file_convert(file, options->output, gguf ? GRAFT_ADAPTER_GGUF : GRAFT_ADAPTER_PEFT);
+    status = graft_adapter_file_convert(*file, options->output, gguf ? GRAFT_ADAPTER_GGUF : GRAFT_ADAPTER_PEFT);
     if (status != GRAFT_OK) {
         return fail(status, what);
     }
+    graft_adapter_file_close(file); // one of them in memory is enough
     struct graft_adapter_file *written;
     struct graft_adapter_file_info info;
     int code = open_file(session->ctx, &written, options->output); // what was written can be read, and has this digest
@@ -132,18 +133,18 @@ static int convert(const struct options *options, struct session *session, struc
     return EXIT_GOOD;
 }
 
-static int diff(const struct options *options, struct session *session, struct graft_adapter_file *file)
+static int diff(const struct options *options, struct session *session, struct graft_adapter_file **file)
 {
     struct graft_adapter_file *other;
     int code = open_file(session->ctx, &other, options->operands[2]);
     if (code != EXIT_GOOD) {
         return code;
     }
-    enum graft_status status = *session->path ? graft_adapter_file_fit(file, session->path) : GRAFT_OK;
+    enum graft_status status = *session->path ? graft_adapter_file_fit(*file, session->path) : GRAFT_OK;
     if (status != GRAFT_OK) {
         code = does_not_fit(status, options->operands[1], session->path);
     } else {
-        status = adapter_diff(options, session->ctx, file, other, &code);
+        status = adapter_diff(options, session->ctx, *file, other, &code);
         code = status == GRAFT_OK ? code : fail(status, "the adapters cannot be compared");
     }
     graft_adapter_file_close(&other);
@@ -155,7 +156,7 @@ int verb_ADAPTER(const struct options *options)
     static const struct {
         const char *name;
         int operands;
-        int (*run)(const struct options *options, struct session *session, struct graft_adapter_file *file);
+        int (*run)(const struct options *options, struct session *session, struct graft_adapter_file **file);
         const char *usage;
     } actions[] = {{"inspect", 2, inspect, "graft adapter inspect A"},
                    {"verify", 2, verify, "graft adapter verify A"},
@@ -190,7 +191,7 @@ int verb_ADAPTER(const struct options *options)
     int code = options->model ? model_find(options->model, session.path) : EXIT_GOOD;
     code = code == EXIT_GOOD ? session_context(&session, options) : code;
     code = code == EXIT_GOOD ? open_file(session.ctx, &file, options->operands[1]) : code;
-    code = code == EXIT_GOOD ? actions[action].run(options, &session, file) : code;
+    code = code == EXIT_GOOD ? actions[action].run(options, &session, &file) : code;
     if (file) {
         graft_adapter_file_close(&file);
     }

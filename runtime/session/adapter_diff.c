@@ -115,10 +115,11 @@ static enum graft_status compare_pairs(struct comparing *c, const struct graft_a
     struct graft_delta_norms norms;
     GRAFT_TRY(row_order(c, a->target, item->module, a->b.rows, &head_dim, &swapped));
     const struct graft_adapter_pair *first = swapped ? b : a, *second = swapped ? a : b;
-    GRAFT_TRY(graft_delta_compare(c->diff->ctx, first, second, head_dim, &norms));
-    set_norms(item, &norms, swapped);
     bool same = a->scale == b->scale && a->rank == b->rank && same_bytes(&a->a, &b->a, 0, false) &&
                 same_bytes(&first->b, &second->b, head_dim, false);
+    GRAFT_TRY(graft_delta_compare(c->diff->ctx, first, same ? NULL : second, head_dim, &norms));
+    norms.b = same ? norms.a : norms.b;
+    set_norms(item, &norms, swapped);
     item->kind = same ? GRAFT_ADAPTER_SAME : GRAFT_ADAPTER_DIFFER;
     compare_vectors(c, a, "magnitude", &a->magnitude, &b->magnitude, head_dim, swapped);
     compare_vectors(c, a, "bias", &a->bias, &b->bias, head_dim, swapped);
