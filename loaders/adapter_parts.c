@@ -233,17 +233,17 @@ void graft_adapter_items_free(struct graft_adapter_items *items)
     items->n = 0;
 }
 
-enum graft_status graft_adapter_item_write(const struct graft_adapter_item *item, struct graft_output *out)
+enum graft_status graft_adapter_item_write(const struct graft_adapter_item *item, struct graft_aside *out)
 {
     const struct graft_adapter_view *view = &item->view;
     uint64_t value = graft_adapter_value_bytes(view->type);
     if (item->rows == GRAFT_ADAPTER_ROWS_KEEP) {
-        return graft_output_write(out, view->data, graft_adapter_item_bytes(item));
+        return graft_aside_write(out, view->data, graft_adapter_item_bytes(item));
     }
     if (item->rows == GRAFT_ADAPTER_ROWS_TURN) {
         for (uint64_t col = 0; col < view->cols; col++) {
             for (uint64_t row = 0; row < view->rows; row++) {
-                GRAFT_TRY(graft_output_write(out, view->data + (row * view->cols + col) * value, value));
+                GRAFT_TRY(graft_aside_write(out, view->data + (row * view->cols + col) * value, value));
             }
         }
         return GRAFT_OK;
@@ -255,7 +255,7 @@ enum graft_status graft_adapter_item_write(const struct graft_adapter_item *item
         if (item->rows == GRAFT_ADAPTER_ROWS_UNDO) {
             from = graft_adapter_permuted_row(row, item->head_dim);
         }
-        GRAFT_TRY(graft_output_write(out, view->data + from * row_bytes, row_bytes));
+        GRAFT_TRY(graft_aside_write(out, view->data + from * row_bytes, row_bytes));
     }
     return GRAFT_OK;
 }

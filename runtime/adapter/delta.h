@@ -14,8 +14,8 @@ struct graft_delta_norms {
 };
 
 // Compare two pairs of equal n_in and n_out. b_head_dim: 0, or rows of b's B (q or k) are where llama.cpp's converter puts them
-// in heads of that size, and a's are not. b NULL: only || s B A ||, the others are 0. Sums are in double. Takes scratch (class HOST). Errors: GRAFT_E_MEMORY,
-// GRAFT_E_BUDGET; *out is then undefined. Thread-safety: safe.
+// in heads of that size, and a's are not. b NULL: only || s B A ||, the others are 0. Sums are in double. Takes scratch (class
+// HOST). Errors: GRAFT_E_MEMORY, GRAFT_E_BUDGET; *out is then undefined. Thread-safety: safe.
 GRAFT_MUST_CHECK enum graft_status graft_delta_compare(struct graft_ctx *ctx, const struct graft_adapter_pair *a,
                                                        const struct graft_adapter_pair *b, uint64_t b_head_dim,
                                                        struct graft_delta_norms *out);

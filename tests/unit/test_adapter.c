@@ -626,10 +626,11 @@ START_TEST(gguf_files_that_are_no_lora_of_a_llama_are_refused)
     make_gguf(&b, "adapter", "lora", "llama", 4);
     graft_test_gguf_tensor(&b, "blk.0.attn_q.weight.lora_c", GRAFT_TYPE_F32, 2, (uint64_t[]){64, 2}, NULL, 512);
     refuse_gguf(ctx, &b, "unknown tensor", GRAFT_E_UNSUPPORTED, "tensor blk.0.attn_q.weight.lora_c is not supported");
-    static const char *const others[] = {"blk.0.token_embd.weight.lora_a", "attn_q.weight.lora_a", "token_embd.weight",
-                                         "output.weight",                  "output.weight.lora_c", "blk.0.attn_norm.weight.lora_a",
-                                         "blk.0.output_norm.weight",       "output_norm.bias",     "blk.0.attn_q_norm.weight",
-                                         "blk.00.attn_norm.weight",        "rope_freqs.weight"};
+    static const char *const others[] = {
+        "blk.0.token_embd.weight.lora_a", "attn_q.weight.lora_a",          "token_embd.weight",
+        "output.weight",                  "output.weight.lora_c",          "blk.0.attn_norm.weight.lora_a",
+        "blk.0.output_norm.weight",       "output_norm.bias",              "blk.0.attn_q_norm.weight",
+        "blk.00.attn_norm.weight",        "rope_freqs.weight"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         char text[128];
         make_gguf(&b, "adapter", "lora", "llama", 4);
