@@ -56,6 +56,7 @@ struct graft_adapter_desc {
     struct graft_adapter_whole *whole;
     uint32_t max_rank;
     bool rows_permuted;        // rows of q's and k's B are in the order of the base's GGUF file already; false for PEFT
+    bool use_rslora;           // the scales were written as alpha / sqrt(r); they are in `scale` already
     int32_t alora[GRAFT_ADAPTER_MAX_ALORA]; // invocation tokens; n_alora = 0: active from the first token
     uint32_t n_alora;
     uint64_t n_parameters;
@@ -73,6 +74,13 @@ GRAFT_MUST_CHECK enum graft_status graft_adapter_read(struct graft_ctx *ctx, str
 // Free; *desc becomes NULL. NULL is accepted.
 void graft_adapter_free(struct graft_adapter_desc **desc);
 
+// Where llama.cpp's converter puts row `row` of q and k (convert_hf_to_gguf.py, permute): the halves of a head are interleaved,
+// so that row j * half + i of a head becomes row 2 * i + j. head_dim is even.
+static inline uint64_t graft_adapter_permuted_row(uint64_t row, uint64_t head_dim)
+{
+    uint64_t half = head_dim / 2, in_head = row % head_dim;
+    return row - in_head + 2 * (in_head % half) + in_head / half;
+}
 
 // "q_proj": the name of a target as PEFT has it, "?" outside the enum.
 const char *graft_target_name(enum graft_target target);

@@ -129,14 +129,6 @@ static enum graft_status pack_transposed(const struct graft_adapter_pair *pair, 
     return GRAFT_OK;
 }
 
-// Where the base's file has row `row` of a matrix whose heads' halves were interleaved: within a head, old row j * half + i is
-// new row 2 * i + j (llama.cpp, convert_hf_to_gguf.py, permute).
-static uint64_t permuted_row(uint64_t row, uint64_t head_dim)
-{
-    uint64_t half = head_dim / 2, in_head = row % head_dim;
-    return row - in_head + 2 * (in_head % half) + in_head / half;
-}
-
 static void store_f32(uint8_t *out, uint64_t i, float value)
 {
     memcpy(out + i * sizeof value, &value, sizeof value);
@@ -183,7 +175,7 @@ static enum graft_status pack_pair(struct packing *p, const struct graft_adapter
         GRAFT_TRY(graft_dora_begin(&norms, p->desc->ctx, pair, graft_adapter_base_weight(source, pair->target, pair->layer)));
     }
     for (uint64_t row = 0; row < pair->b.rows && status == GRAFT_OK; row++) {
-        uint64_t to = permute ? permuted_row(row, source->config.head_dim) : row;
+        uint64_t to = permute ? graft_adapter_permuted_row(row, source->config.head_dim) : row;
         float multiplier = 1.0f, value;
         if (dora) {
             status = graft_dora_multiplier(&norms, row, to, &multiplier);
