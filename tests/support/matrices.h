@@ -6,7 +6,7 @@
 #include "loaders/types.h"
 #include "support/gpu.h"
 
-enum { GRAFT_TEST_TYPES = 8 };
+enum { GRAFT_TEST_TYPES = 16 };
 extern const uint32_t graft_test_types[GRAFT_TEST_TYPES]; // every weight format with a kernel
 
 enum graft_test_data {
