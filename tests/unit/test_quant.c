@@ -2,6 +2,7 @@
 // Weight formats against PyPI gguf: golden blocks from tests/golden/make_quant.py.
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "platform/bytes.h"
@@ -268,6 +269,35 @@ START_TEST(quantizers_accept_any_input)
 }
 END_TEST
 
+// Whatever a file holds: NaN, infinite and subnormal scales, every code. Nothing outside the row is read (sanitizers see it,
+// the room ends with the row) and every weight is written.
+START_TEST(any_bytes_are_weights)
+{
+    const struct graft_type_info *info = graft_type_info(formats[_i].type);
+    struct graft_test_random random = {17};
+    for (int round = 0; round < 300; round++) {
+        uint32_t n = info->block_values == 1 ? 32 : 2 * info->block_values;
+        uint64_t bytes;
+        ck_assert(graft_type_row_bytes(info->type, n, &bytes));
+        uint8_t *row = malloc(bytes);
+        float y[512 + 1];
+        ck_assert_ptr_nonnull(row);
+        for (uint64_t i = 0; i < bytes; i++) {
+            row[i] = round < 3 ? (uint8_t[]){0xff, 0x7c, 0x7f}[round] : (uint8_t)(graft_test_random_u64(&random) >> 32);
+        }
+        for (uint32_t i = 0; i <= n; i++) {
+            y[i] = 12345.0f;
+        }
+        graft_quant_find(info->type)->dequantize_row(row, y, n);
+        ck_assert(y[n] == 12345.0f);
+        for (uint32_t i = 0; i < n; i++) {
+            ck_assert(y[i] != 12345.0f);
+        }
+        free(row);
+    }
+}
+END_TEST
+
 START_TEST(types_outside_the_list_are_named_and_refused)
 {
     ck_assert_ptr_null(graft_quant_find(17));
@@ -301,6 +331,7 @@ int main(void)
     TCase *tests = tcase_create("quant");
     tcase_add_loop_test(tests, every_weight_is_bit_exact_to_the_reference, 0, FORMATS);
     tcase_add_loop_test(tests, quantizing_is_bit_exact_where_the_reference_quantizes, 0, FORMATS);
+    tcase_add_loop_test(tests, any_bytes_are_weights, 0, FORMATS);
     tcase_add_test(tests, all_f16_values_equal_numpys);
     tcase_add_test(tests, rows_of_f16_are_converted_as_single_values_are);
     tcase_add_test(tests, all_bf16_values_are_upper_halves);
