@@ -257,32 +257,18 @@ static enum graft_status read_key(struct parser *p, struct graft_gguf_key *key)
     return GRAFT_OK;
 }
 
-static const char *supported_types(char *room, size_t size)
-{
-    size_t at = 0;
-    room[0] = '\0';
-    for (uint32_t number = 0; number < 256 && at < size; number++) {
-        const struct graft_type_info *info = graft_type_info(number);
-        if (info) {
-            at += (size_t)snprintf(room + at, size - at, "%s%s", at ? " " : "", info->name);
-        }
-    }
-    return room;
-}
-
 static enum graft_status check_type(struct parser *p, const struct graft_gguf_tensor *tensor, uint64_t offset)
 {
-    char room[128];
     const char *type_name = graft_type_gguf_name(tensor->type);
     if (!type_name) {
         return bad(p, GRAFT_E_FORMAT, offset, "type %u is unknown or was removed from GGUF, supported: %s", tensor->type,
-                   supported_types(room, sizeof room));
+                   GRAFT_TYPE_NAMES);
     }
     uint32_t block_values, block_bytes;
     if (!graft_type_gguf_block(tensor->type, &block_values, &block_bytes) ||
         (!p->allow_unknown_types && !graft_type_info(tensor->type))) {
         return bad(p, GRAFT_E_UNSUPPORTED, offset, "type %s (%u) is not supported, supported: %s", type_name, tensor->type,
-                   supported_types(room, sizeof room));
+                   GRAFT_TYPE_NAMES);
     }
     return GRAFT_OK;
 }

@@ -8,9 +8,12 @@
 #include "platform/bytes.h"
 
 static const struct graft_type_info supported[] = {
-    {GRAFT_TYPE_F32, "F32", 1, 4},       {GRAFT_TYPE_F16, "F16", 1, 2},       {GRAFT_TYPE_BF16, "BF16", 1, 2},
-    {GRAFT_TYPE_Q4_0, "Q4_0", 32, 18},   {GRAFT_TYPE_Q4_1, "Q4_1", 32, 20},   {GRAFT_TYPE_Q8_0, "Q8_0", 32, 34},
-    {GRAFT_TYPE_Q4_K, "Q4_K", 256, 144}, {GRAFT_TYPE_Q6_K, "Q6_K", 256, 210},
+    {GRAFT_TYPE_F32, "F32", 1, 4},       {GRAFT_TYPE_F16, "F16", 1, 2},         {GRAFT_TYPE_BF16, "BF16", 1, 2},
+    {GRAFT_TYPE_Q4_0, "Q4_0", 32, 18},   {GRAFT_TYPE_Q4_1, "Q4_1", 32, 20},     {GRAFT_TYPE_Q5_0, "Q5_0", 32, 22},
+    {GRAFT_TYPE_Q5_1, "Q5_1", 32, 24},   {GRAFT_TYPE_Q8_0, "Q8_0", 32, 34},     {GRAFT_TYPE_Q2_K, "Q2_K", 256, 84},
+    {GRAFT_TYPE_Q3_K, "Q3_K", 256, 110}, {GRAFT_TYPE_Q4_K, "Q4_K", 256, 144},   {GRAFT_TYPE_Q5_K, "Q5_K", 256, 176},
+    {GRAFT_TYPE_Q6_K, "Q6_K", 256, 210}, {GRAFT_TYPE_IQ4_NL, "IQ4_NL", 32, 18}, {GRAFT_TYPE_IQ4_XS, "IQ4_XS", 256, 136},
+    {GRAFT_TYPE_MXFP4, "MXFP4", 32, 17},
 };
 
 // Everything the specification knows, by number. NULL: never given or removed. Block 0, 0: never stored in files.

@@ -12,11 +12,22 @@ enum graft_type {
     GRAFT_TYPE_F16 = 1,
     GRAFT_TYPE_Q4_0 = 2,
     GRAFT_TYPE_Q4_1 = 3,
+    GRAFT_TYPE_Q5_0 = 6,
+    GRAFT_TYPE_Q5_1 = 7,
     GRAFT_TYPE_Q8_0 = 8,
+    GRAFT_TYPE_Q2_K = 10,
+    GRAFT_TYPE_Q3_K = 11,
     GRAFT_TYPE_Q4_K = 12,
+    GRAFT_TYPE_Q5_K = 13,
     GRAFT_TYPE_Q6_K = 14,
-    GRAFT_TYPE_BF16 = 30
+    GRAFT_TYPE_IQ4_NL = 20,
+    GRAFT_TYPE_IQ4_XS = 23,
+    GRAFT_TYPE_BF16 = 30,
+    GRAFT_TYPE_MXFP4 = 39
 };
+
+// The types that are supported, for messages; types.c has the table.
+#define GRAFT_TYPE_NAMES "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS and MXFP4"
 
 struct graft_type_info {
     enum graft_type type;
@@ -27,7 +38,7 @@ struct graft_type_info {
 
 // Facts of a type by its GGUF number; NULL if it is not supported.
 const struct graft_type_info *graft_type_info(uint32_t gguf_number);
-// Name of any number the GGUF specification knows, supported or not ("Q5_K"); NULL for unknown or removed numbers.
+// Name of any number the GGUF specification knows, supported or not ("IQ2_XS"); NULL for unknown or removed numbers.
 const char *graft_type_gguf_name(uint32_t gguf_number);
 // Block shape of any type the specification knows and files may hold, supported or not; false for others.
 bool graft_type_gguf_block(uint32_t gguf_number, uint32_t *block_values, uint32_t *block_bytes);

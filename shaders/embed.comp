@@ -34,6 +34,7 @@ layout(push_constant) uniform push_block { graft_embed_push push; };
 #include "lib/reduce.glsl"
 #include "quant/common.glsl"
 #define W_WORD(i) WORD(weights, i)
+#define Q_LOADER(format) q_load_##format
 #define Q_LOAD q_load
 #include "quant/format.glsl"
 #ifdef LORA
@@ -73,7 +74,7 @@ void main()
     float squares = 0.0;
     if (sub < push.subs) {
         uint raw[Q_RAW];
-        vec2 scale[Q_PARTS];
+        vec2 scale[2];
         q_load(push.base + id * push.row_bytes, sub, raw, scale);
         [[unroll]] for (uint i = 0u; i < 8u; i++) {
             vec4 v = q_value(raw, i) * scale[i * Q_PARTS / 8u].x + scale[i * Q_PARTS / 8u].y;

@@ -4,8 +4,9 @@
 #extension GL_EXT_control_flow_attributes : require
 // The gated feed-forward's first half: h = silu(g) * u with g = Wg xn / rms, u = Wu xn / rms (SwiGLU: Shazeer 2020).
 //   weights, weights2 [n_ff][n_embd] quantized, one format   xn [n][n_embd]   ss [n][parts_in]   h [n][n_ff]
-// An owner computes R / 2 values of h: its first R / 2 rows are of Wg, the others the same rows of Wu. Reference:
-// runtime/ref/gate_up.c.
+// An owner computes R / 2 values of h: its first R / 2 rows are of Wg, the others the same rows of Wu. Where the two have
+// different formats, there are two dispatches, each with its matrix in both bindings, whose owners compute R values: PART 1
+// leaves h = g, PART 2 makes h = silu(h) * u. Reference: runtime/ref/gate_up.c.
 #include "params.h"
 #include "lib/io.glsl"
 WORDS(0, weights)
@@ -14,7 +15,7 @@ layout(binding = 2, std430) readonly restrict buffer ss_buffer { float ss[]; };
 #ifdef LORA
 layout(binding = 3, std430) coherent restrict buffer h_buffer { float h[]; };
 #else
-layout(binding = 3, std430) writeonly restrict buffer h_buffer { float h[]; };
+layout(binding = 3, std430) restrict buffer h_buffer { float h[]; };
 #endif
 WORDS(4, weights2)
 #ifdef LORA
@@ -27,6 +28,7 @@ layout(constant_id = 4) const uint LORA_EXTRAS = 0;
 layout(binding = 9, std430) writeonly restrict buffer t_buffer { float lora_t_out[]; };
 layout(binding = 10, std430) coherent restrict buffer counter_buffer { uint lora_counter[]; };
 #endif
+layout(constant_id = 3) const uint PART = 0; // 0: both matrices, 1: Wg, 2: Wu
 layout(push_constant) uniform push_block { graft_matmul_push push; };
 #define SECOND_MATRIX
 #define RMS
@@ -40,11 +42,13 @@ layout(push_constant) uniform push_block { graft_matmul_push push; };
 
 void main()
 {
-    uint rows = push.rows[0], half_r = R / 2u, first = (gl_WorkGroupID.x * OWNERS + OWNER) * half_r;
+    // Values of an owner; its rows from half_r on read weights2.
+    uint rows = push.rows[0], half_r = R / 2u, values = PART == 0u ? half_r : R;
+    uint first = (gl_WorkGroupID.x * OWNERS + OWNER) * values;
     for (uint r = 0u; r < half_r; r++) {
-        uint at = min(first + r, rows - 1u) * push.row_bytes;
-        row[r] = push.base[0] + at;
-        row[r + half_r] = push.base[1] + at;
+        uint more = PART == 0u ? r : r + half_r;
+        row[r] = push.base[0] + min(first + r, rows - 1u) * push.row_bytes;
+        row[r + half_r] = push.base[1] + min(first + more, rows - 1u) * push.row_bytes;
     }
     for (uint c = 0u; c < C; c++) {
         col[c] = (gl_WorkGroupID.y * C + c) * push.subs * 8u;
@@ -53,26 +57,39 @@ void main()
     find_inverse(gl_WorkGroupID.y * C);
 #ifdef LORA
     [[unroll]] for (uint r = 0u; r < R; r++) {
-        lora_row[r] = push.first[0] + min(first + r % half_r, rows - 1u);
+        lora_row[r] = push.first[0] + min(first + r % values, rows - 1u);
     }
     [[unroll]] for (uint c = 0u; c < C; c++) {
         lora_column[c] = gl_WorkGroupID.y * C + c;
     }
-    expand(0u, 0u, half_r);
-    expand(1u, half_r, R);
+    if (PART == 0u) {
+        expand(0u, 0u, half_r);
+        expand(1u, half_r, R);
+    } else {
+        expand(PART - 1u, 0u, R);
+    }
 #endif
     reduce();
     for (uint c = 0u; c < C && LEADER; c++) {
         uint n = gl_WorkGroupID.y * C + c;
-        for (uint r = 0u; r < half_r; r++) {
+        for (uint r = 0u; r < values; r++) {
             if (first + r < rows) {
-                float g = acc[r * C + c] * inverse[c], u = acc[(r + half_r) * C + c] * inverse[c];
-                h[n * push.out_stride + push.first[0] + first + r] = g / (1.0 + exp(-g)) * u;
+                uint at = n * push.out_stride + push.first[0] + first + r;
+                float g = acc[r * C + c] * inverse[c];
+                if (PART == 0u) {
+                    float u = acc[(r + half_r) * C + c] * inverse[c];
+                    h[at] = g / (1.0 + exp(-g)) * u;
+                } else if (PART == 1u) {
+                    h[at] = g;
+                } else {
+                    float u = g, gate = h[at];
+                    h[at] = gate / (1.0 + exp(-gate)) * u;
+                }
             }
         }
     }
 #ifdef LORA
-    if (LORA_FOLD != 0u) {
+    if (LORA_FOLD != 0u && PART != 1u) {
         shrink_by_the_last(gl_WorkGroupID.y * C, C, push.parts_out, push.out_stride / 4u);
     }
 #endif

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-# THE list of kernels. Every entry is compiled to SPIR-V and embedded under the name <kernel>[.<format>].<variant>.
-#   graft_add_kernel(NAME name [SOURCE file] [DEFINES ...] [FORMATS ...] VARIANTS ...)
-# Formats are quant/<format>.glsl. Variants are sets of -D that change declarations or extensions:
+# THE list of kernels. Every entry is compiled to SPIR-V and embedded under the name <kernel>[.<family>].<variant>.
+#   graft_add_kernel(NAME name [SOURCE file] [DEFINES ...] [FAMILIES ...] VARIANTS ...)
+# Families are of weight formats (quant/format.glsl): a module knows all of a family, and a specialization constant chooses one.
+# Variants are sets of -D that change declarations or extensions:
 #   lane      an invocation per weight row, texel buffers, a workgroup is one subgroup: software Vulkan
 #   team      a workgroup shares a row, shared memory, no subgroup operations: the baseline every device must pass
 #   subgroup  a subgroup shares a row: GPUs
 find_program(GLSLANG glslangValidator REQUIRED)
 
-set(GRAFT_FORMATS f32 f16 bf16 q4_0 q4_1 q8_0 q4_k q6_k)
+set(GRAFT_FAMILIES plain blocks)
 set(GRAFT_VARIANT_lane -DTEXEL -DSUBGROUPS -DONE_SUBGROUP)
 set(GRAFT_VARIANT_team -DTEAM)
 set(GRAFT_VARIANT_subgroup -DTEAM -DSUBGROUPS)
@@ -33,15 +34,15 @@ function(graft_compile_shader name source)
 endfunction()
 
 function(graft_add_kernel)
-  cmake_parse_arguments(K "" "NAME;SOURCE" "DEFINES;FORMATS;VARIANTS" ${ARGN})
+  cmake_parse_arguments(K "" "NAME;SOURCE" "DEFINES;FAMILIES;VARIANTS" ${ARGN})
   if(NOT K_SOURCE)
     set(K_SOURCE ${K_NAME})
   endif()
   set(source ${CMAKE_SOURCE_DIR}/shaders/${K_SOURCE}.comp)
   foreach(variant ${K_VARIANTS})
-    if(K_FORMATS)
-      foreach(format ${K_FORMATS})
-        graft_compile_shader(${K_NAME}.${format}.${variant} ${source} ${GRAFT_VARIANT_${variant}} -DFORMAT_${format} ${K_DEFINES})
+    if(K_FAMILIES)
+      foreach(family ${K_FAMILIES})
+        graft_compile_shader(${K_NAME}.${family}.${variant} ${source} ${GRAFT_VARIANT_${variant}} -DFAMILY_${family} ${K_DEFINES})
       endforeach()
     else()
       graft_compile_shader(${K_NAME}.${variant} ${source} ${GRAFT_VARIANT_${variant}} ${K_DEFINES})
@@ -51,19 +52,19 @@ function(graft_add_kernel)
   set(GRAFT_SHADER_LINES ${GRAFT_SHADER_LINES} PARENT_SCOPE)
 endfunction()
 
-graft_add_kernel(NAME embed FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
-graft_add_kernel(NAME qkv FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
+graft_add_kernel(NAME embed FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME qkv FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
 graft_add_kernel(NAME attention VARIANTS lane team subgroup)
-graft_add_kernel(NAME residual FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
-graft_add_kernel(NAME gate_up FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
-graft_add_kernel(NAME head FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
+graft_add_kernel(NAME residual FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME gate_up FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME head FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
 graft_add_kernel(NAME shrink VARIANTS lane team subgroup)
-graft_add_kernel(NAME embed_lora SOURCE embed DEFINES -DLORA FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
+graft_add_kernel(NAME embed_lora SOURCE embed DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
 graft_add_kernel(NAME attention_lora SOURCE attention DEFINES -DLORA VARIANTS lane team subgroup)
-graft_add_kernel(NAME head_lora SOURCE head DEFINES -DLORA FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
-graft_add_kernel(NAME qkv_lora SOURCE qkv DEFINES -DLORA FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
-graft_add_kernel(NAME residual_lora SOURCE residual DEFINES -DLORA FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
-graft_add_kernel(NAME gate_up_lora SOURCE gate_up DEFINES -DLORA FORMATS ${GRAFT_FORMATS} VARIANTS lane team subgroup)
+graft_add_kernel(NAME head_lora SOURCE head DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME qkv_lora SOURCE qkv DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME residual_lora SOURCE residual DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME gate_up_lora SOURCE gate_up DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
 graft_add_kernel(NAME top VARIANTS lane team subgroup)
 graft_add_kernel(NAME read VARIANTS lane team)
 

@@ -22,6 +22,9 @@
 typedef struct graft_lora_push graft_lora_push; // GLSL has no struct keyword in declarations of members
 #endif
 
+// Id of the specialization constant that holds a weight format (GGUF's number of the type), in every kernel that reads weights.
+#define GRAFT_FORMAT_CONSTANT 6
+
 #define GRAFT_STATE_HEADER 4u
 #define GRAFT_STATE_N_ROWS 0u
 #define GRAFT_STATE_N_OUT 1u
@@ -84,7 +87,7 @@ struct graft_lora_push {
 // is a matrix inside a binding.
 struct graft_matmul_push {
     GRAFT_UINT subs;         // n_in / 32
-    GRAFT_UINT row_bytes;    // of a weight row, a multiple of 2
+    GRAFT_UINT row_bytes;    // of a weight row
     GRAFT_UINT rows[3];      // output rows of each segment
     GRAFT_UINT base[3];      // byte offset of each segment in its binding
     GRAFT_UINT groups[2];    // workgroups before segment 1 and before segment 2

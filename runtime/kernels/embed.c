@@ -8,7 +8,7 @@ enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graf
                                      uint32_t batch_rows, enum graft_lora_kind lora)
 {
     *out = (struct graft_kernel){0};
-    const char *format = graft_kernel_format(type);
+    const struct graft_kernel_format *format = graft_kernel_format(type);
     if (!format) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "weight type %u has no kernel", type);
     }
@@ -27,9 +27,10 @@ enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graf
                                                   GRAFT_VK_WRITE, GRAFT_VK_READ_WRITE, GRAFT_VK_READ};
     memcpy(p->access, access, sizeof access);
     p->access[4] = lora ? GRAFT_VK_READ_WRITE : GRAFT_VK_WRITE;
-    p->n_constants = lora ? 2 : 1;
+    p->n_constants = GRAFT_FORMAT_CONSTANT + 1;
     p->constants[0] = workgroup;
     p->constants[1] = lora == GRAFT_LORA_EXTRAS;
+    p->constants[GRAFT_FORMAT_CONSTANT] = type;
     p->required_subgroup_size = variant.subgroup;
     p->full_subgroups = variant.subgroup != 0;
     uint32_t subs = n_embd / 32;

@@ -51,16 +51,24 @@ static inline uint32_t graft_variant_rows(const struct graft_variant *variant)
     return variant->owners * variant->rows;
 }
 
-// Specialization constant of qkv: keys and values are stored as f32 (0: f16).
-enum { GRAFT_QKV_CONSTANT_F32 = 3 };
+// Specialization constants. qkv: keys and values are stored as f32 (0: f16). gate_up: which matrices (shaders/gate_up.comp).
+enum { GRAFT_QKV_CONSTANT_F32 = 3, GRAFT_GATE_UP_CONSTANT_PART = 3 };
 
 // Matrix kernels. type: enum graft_type of the weights. Bindings, in order:
 //   qkv       weights, xn, ss, state, q, kv         residual  weights, in, X, gain, xn, ss
 //   gate_up   weights, xn, ss, h, weights           head      weights, xn, ss, state, logits
+//   gate, up  as gate_up, for two matrices of different types: one after the other, each bound in both places
 // and with variant->lora behind them: pool, table, t, state (residual and gate_up: and the next step's t, counters).
 // push is filled by the caller except groups[] of the segments and part counts; grid: n_groups workgroups in x.
 // Errors: GRAFT_E_UNSUPPORTED (no such format), GRAFT_E_LIMIT (grid larger than the device allows).
-enum graft_matmul_kind { GRAFT_MATMUL_QKV, GRAFT_MATMUL_RESIDUAL, GRAFT_MATMUL_GATE_UP, GRAFT_MATMUL_HEAD };
+enum graft_matmul_kind {
+    GRAFT_MATMUL_QKV,
+    GRAFT_MATMUL_RESIDUAL,
+    GRAFT_MATMUL_GATE_UP,
+    GRAFT_MATMUL_GATE,
+    GRAFT_MATMUL_UP,
+    GRAFT_MATMUL_HEAD
+};
 GRAFT_MUST_CHECK enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmul_kind kind,
                                                        const struct graft_vk_caps *caps, const struct graft_variant *variant,
                                                        uint32_t type, uint32_t n_segments, const uint32_t *segment_rows,
@@ -92,10 +100,19 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_top(struct graft_kernel *out, co
 GRAFT_MUST_CHECK enum graft_status graft_kernel_read(struct graft_kernel *out, const struct graft_vk_caps *caps,
                                                      uint32_t quads);
 
-// Fill name, module and bindings of out->pipeline from "<kernel>[.<format>].<variant>". format NULL: none.
-GRAFT_MUST_CHECK enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel, const char *format,
-                                                     enum graft_variant_kind kind, uint32_t push_bytes);
-// Lower-case name of a weight format ("q4_1"); NULL if it has no shader.
-const char *graft_kernel_format(uint32_t type);
+// A weight format in shaders: the module knows a whole family (shaders/quant/format.glsl), the specialization constant
+// GRAFT_FORMAT_CONSTANT with the type's number chooses the format.
+struct graft_kernel_format {
+    uint32_t type;
+    const char *name;   // lower case: "q4_1"
+    const char *family; // "plain", "blocks"
+};
+// NULL if the type has no shader.
+const struct graft_kernel_format *graft_kernel_format(uint32_t type);
+// Fill name, module and push bytes of out->pipeline. The name is "<kernel>[.<format>].<variant>", the module
+// "<kernel>[.<family>].<variant>". format NULL: the kernel reads no weights.
+GRAFT_MUST_CHECK enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel,
+                                                     const struct graft_kernel_format *format, enum graft_variant_kind kind,
+                                                     uint32_t push_bytes);
 
 #endif

@@ -14,6 +14,8 @@ static const struct {
     [GRAFT_MATMUL_QKV] = {"qkv", "wvrroo", "wvrrooppvp"},
     [GRAFT_MATMUL_RESIDUAL] = {"residual", "wvxroo", "wvxrxoppvpox"},
     [GRAFT_MATMUL_GATE_UP] = {"gate_up", "wvrow", "wvrxwppvpox"},
+    [GRAFT_MATMUL_GATE] = {"gate_up", "wvrow", "wvrxwppvpox"},
+    [GRAFT_MATMUL_UP] = {"gate_up", "wvrxw", "wvrxwppvpox"},
     [GRAFT_MATMUL_HEAD] = {"head", "wvrro", "wvrroppvp"},
 };
 
@@ -22,7 +24,7 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
                                       const uint32_t *segment_rows, uint32_t batch_rows)
 {
     *out = (struct graft_kernel){0};
-    const char *format = graft_kernel_format(type);
+    const struct graft_kernel_format *format = graft_kernel_format(type);
     if (!format) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "weight type %u has no kernel", type);
     }
@@ -34,16 +36,20 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
     bool texel = variant->kind == GRAFT_VARIANT_LANE;
     for (const char *b = bindings; *b; b++) {
         uint32_t i = p->n_bindings++;
-        p->kinds[i] = *b == 'w' && texel ? GRAFT_VK_TEXEL_U32 : *b == 'v' && texel ? GRAFT_VK_TEXEL_F32X4
-                       : *b == 'p' && texel ? GRAFT_VK_TEXEL_U32X4 : GRAFT_VK_STORAGE;
+        p->kinds[i] = *b == 'w' && texel   ? GRAFT_VK_TEXEL_U32
+                      : *b == 'v' && texel ? GRAFT_VK_TEXEL_F32X4
+                      : *b == 'p' && texel ? GRAFT_VK_TEXEL_U32X4
+                                           : GRAFT_VK_STORAGE;
         p->access[i] = *b == 'o' ? GRAFT_VK_WRITE : *b == 'x' ? GRAFT_VK_READ_WRITE : GRAFT_VK_READ;
     }
-    p->n_constants = variant->lora ? 6 : kind == GRAFT_MATMUL_QKV ? GRAFT_QKV_CONSTANT_F32 + 1 : 3;
+    p->n_constants = GRAFT_FORMAT_CONSTANT + 1;
     p->constants[0] = variant->workgroup;
     p->constants[1] = variant->rows;
     p->constants[2] = variant->cols;
+    p->constants[GRAFT_GATE_UP_CONSTANT_PART] = kind == GRAFT_MATMUL_GATE ? 1 : kind == GRAFT_MATMUL_UP ? 2 : 0;
     p->constants[4] = variant->lora == GRAFT_LORA_EXTRAS;
     p->constants[5] = variant->fold;
+    p->constants[GRAFT_FORMAT_CONSTANT] = type;
     p->required_subgroup_size = variant->subgroup;
     p->full_subgroups = variant->subgroup != 0;
 

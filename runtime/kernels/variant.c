@@ -53,31 +53,37 @@ uint64_t graft_shader_build(void)
     return hash;
 }
 
-const char *graft_kernel_format(uint32_t type)
+const struct graft_kernel_format *graft_kernel_format(uint32_t type)
 {
-    switch (type) {
-    case GRAFT_TYPE_F32: return "f32";
-    case GRAFT_TYPE_F16: return "f16";
-    case GRAFT_TYPE_BF16: return "bf16";
-    case GRAFT_TYPE_Q4_0: return "q4_0";
-    case GRAFT_TYPE_Q4_1: return "q4_1";
-    case GRAFT_TYPE_Q8_0: return "q8_0";
-    case GRAFT_TYPE_Q4_K: return "q4_k";
-    case GRAFT_TYPE_Q6_K: return "q6_k";
-    default: return NULL;
+    static const struct graft_kernel_format formats[] = {
+        {GRAFT_TYPE_F32, "f32", "plain"},      {GRAFT_TYPE_F16, "f16", "plain"},        {GRAFT_TYPE_BF16, "bf16", "plain"},
+        {GRAFT_TYPE_Q4_0, "q4_0", "blocks"},   {GRAFT_TYPE_Q4_1, "q4_1", "blocks"},     {GRAFT_TYPE_Q5_0, "q5_0", "blocks"},
+        {GRAFT_TYPE_Q5_1, "q5_1", "blocks"},   {GRAFT_TYPE_Q8_0, "q8_0", "blocks"},     {GRAFT_TYPE_Q2_K, "q2_k", "blocks"},
+        {GRAFT_TYPE_Q3_K, "q3_k", "blocks"},   {GRAFT_TYPE_Q4_K, "q4_k", "blocks"},     {GRAFT_TYPE_Q5_K, "q5_k", "blocks"},
+        {GRAFT_TYPE_Q6_K, "q6_k", "blocks"},   {GRAFT_TYPE_IQ4_NL, "iq4_nl", "blocks"}, {GRAFT_TYPE_IQ4_XS, "iq4_xs", "blocks"},
+        {GRAFT_TYPE_MXFP4, "mxfp4", "blocks"},
+    };
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        if (formats[i].type == type) {
+            return &formats[i];
+        }
     }
+    return NULL;
 }
 
-enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel, const char *format,
+enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel, const struct graft_kernel_format *format,
                                     enum graft_variant_kind kind, uint32_t push_bytes)
 {
     static const char *const variants[] = {"lane", "team", "subgroup"};
-    snprintf(out->name, sizeof out->name, "%s%s%s.%s", kernel, format ? "." : "", format ? format : "", variants[kind]);
+    char module[sizeof out->name];
+    snprintf(out->name, sizeof out->name, "%s%s%s.%s", kernel, format ? "." : "", format ? format->name : "", variants[kind]);
+    snprintf(module, sizeof module, "%s%s%s.%s", kernel, format ? "." : "", format ? format->family : "", variants[kind]);
     for (uint32_t i = 0; i < graft_shader_count; i++) {
-        if (strcmp(graft_shaders[i].name, out->name) == 0) {
+        if (strcmp(graft_shaders[i].name, module) == 0) {
             out->pipeline.name = out->name;
             out->pipeline.spirv = graft_shaders[i].spirv;
             out->pipeline.spirv_bytes = graft_shaders[i].bytes;
+            out->pipeline.spirv_constant = true;
             out->pipeline.push_bytes = push_bytes;
             return GRAFT_OK;
         }

@@ -216,9 +216,8 @@ enum graft_status graft_arch_weight(struct graft_arch_reader *reader, struct gra
     uint64_t row_bytes;
     if (!graft_quant_find(tensor->type) || !graft_type_row_bytes(tensor->type, n_in, &row_bytes)) {
         const char *type = graft_type_gguf_name(tensor->type);
-        return graft_fail(GRAFT_E_UNSUPPORTED,
-                          "%s: tensor %s has type %s (%u); supported are F32, F16, BF16, Q4_0, Q4_1, Q8_0, Q4_K and Q6_K",
-                          gguf->path, name, type ? type : "?", tensor->type);
+        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: tensor %s has type %s (%u); supported are " GRAFT_TYPE_NAMES, gguf->path,
+                          name, type ? type : "?", tensor->type);
     }
     char *label = reader->source->labels + (size_t)reader->n_labels++ * LABEL_BYTES;
     snprintf(label, LABEL_BYTES, "%s", name);

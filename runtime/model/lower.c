@@ -355,14 +355,12 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
     return GRAFT_OK;
 }
 
-static enum graft_status lower_gate_up(struct graft_lowering *lo, const struct graft_step *step)
+// Both matrices, of one type, or one of them, which is then bound in both places.
+static enum graft_status lower_gate_up_part(struct graft_lowering *lo, const struct graft_step *step,
+                                            enum graft_matmul_kind kind)
 {
-    const struct graft_weight *gate = step->weight[0], *up = step->weight[1];
+    const struct graft_weight *gate = step->weight[kind == GRAFT_MATMUL_UP], *up = step->weight[kind != GRAFT_MATMUL_GATE];
     const struct graft_buffers_vk *b = lo->buffers;
-    if (gate->type != up->type) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "tensors %s and %s have different types: not supported yet", gate->label,
-                          up->label);
-    }
     struct graft_place places[2] = {graft_weights_vk_find(lo->weights, gate), graft_weights_vk_find(lo->weights, up)};
     struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
     variant.lora = lo->lora;
@@ -370,20 +368,21 @@ static enum graft_status lower_gate_up(struct graft_lowering *lo, const struct g
     if (!rows) {
         return too_wide(gate);
     }
-    uint32_t covered = graft_variant_rows(&variant) / 2, gate_up_groups = 0; // of all windows
+    bool both = kind == GRAFT_MATMUL_GATE_UP;
+    uint32_t covered = graft_variant_rows(&variant) / (both ? 2 : 1), groups = 0; // of all windows
     for (uint32_t first = 0; first < gate->n_out; first += rows) {
         uint32_t count = gate->n_out - first < rows ? gate->n_out - first : rows;
-        gate_up_groups += count / covered + (count % covered != 0);
+        groups += count / covered + (count % covered != 0);
     }
     for (uint32_t first = 0; first < gate->n_out; first += rows) {
         uint32_t count = gate->n_out - first < rows ? gate->n_out - first : rows;
         struct graft_kernel kernel;
-        GRAFT_TRY(graft_kernel_matmul(&kernel, GRAFT_MATMUL_GATE_UP, lo->caps, &variant, gate->type, 1, &count, lo->rows));
+        GRAFT_TRY(graft_kernel_matmul(&kernel, kind, lo->caps, &variant, gate->type, 1, &count, lo->rows));
         struct graft_matmul_push *push = &kernel.push.matmul;
         fill_common(lo, push, gate);
         push->first[0] = first;
         push->out_stride = gate->n_out;
-        push->parts_out = gate_up_groups;
+        push->parts_out = groups;
         struct graft_vk_bind binds[11] = {
             window(lo, places[0].buffer, places[0].offset + first * gate->row_bytes, count * gate->row_bytes, &push->base[0]),
             whole(b->xn), whole(b->ss), whole(b->h),
@@ -394,9 +393,18 @@ static enum graft_status lower_gate_up(struct graft_lowering *lo, const struct g
         if (variant.fold) {
             fold(&push->lora, entry_of(step->layer, GRAFT_TARGET_DOWN), 1);
         }
-        GRAFT_TRY(record(lo, &kernel, binds, step->name, 2ull * count * gate->row_bytes));
+        GRAFT_TRY(record(lo, &kernel, binds, step->name, (both ? 2ull : 1ull) * count * gate->row_bytes));
     }
     return GRAFT_OK;
+}
+
+static enum graft_status lower_gate_up(struct graft_lowering *lo, const struct graft_step *step)
+{
+    if (step->weight[0]->type == step->weight[1]->type) {
+        return lower_gate_up_part(lo, step, GRAFT_MATMUL_GATE_UP);
+    }
+    GRAFT_TRY(lower_gate_up_part(lo, step, GRAFT_MATMUL_GATE));
+    return lower_gate_up_part(lo, step, GRAFT_MATMUL_UP);
 }
 
 static enum graft_status lower_top(struct graft_lowering *lo, const struct graft_step *step)

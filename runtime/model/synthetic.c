@@ -27,7 +27,8 @@ enum {
     ALIGNMENT = 64,
     WEIGHTS_PER_LAYER = 9,
     OTHER_WEIGHTS = 3,
-    LABEL_BYTES = 32
+    LABEL_BYTES = 32,
+    TYPE_NUMBERS = 64 // more than GGUF has types
 };
 static const float SPREAD = 0.02f; // standard deviation of trained weights, roughly
 
@@ -55,22 +56,20 @@ static bool same_text(const char *a, size_t length, const char *b)
 
 static enum graft_status find(const char *text, const struct shape **shape, const struct graft_type_info **type)
 {
-    static const enum graft_type types[] = {GRAFT_TYPE_F32,  GRAFT_TYPE_F16,  GRAFT_TYPE_BF16, GRAFT_TYPE_Q4_0,
-                                            GRAFT_TYPE_Q4_1, GRAFT_TYPE_Q8_0, GRAFT_TYPE_Q4_K, GRAFT_TYPE_Q6_K};
     const char *colon = strchr(text, ':');
     *shape = NULL;
     *type = NULL;
     for (size_t i = 0; colon && i < sizeof shapes / sizeof *shapes; i++) {
         *shape = same_text(text, (size_t)(colon - text), shapes[i].name) ? &shapes[i] : *shape;
     }
-    for (size_t i = 0; colon && i < sizeof types / sizeof *types; i++) {
-        const struct graft_type_info *info = graft_type_info(types[i]);
-        *type = same_text(colon + 1, strlen(colon + 1), info->name) ? info : *type;
+    for (uint32_t number = 0; colon && number < TYPE_NUMBERS; number++) {
+        const struct graft_type_info *info = graft_type_info(number);
+        *type = info && same_text(colon + 1, strlen(colon + 1), info->name) ? info : *type;
     }
     if (!*shape || !*type) {
         return graft_fail(GRAFT_E_ARGUMENT,
                           "synthetic model \"%.64s\": expected NAME:TYPE, NAME one of llama-8b, llama-1b, llama-135m, TYPE one "
-                          "of f32, f16, bf16, q4_0, q4_1, q8_0, q4_k, q6_k",
+                          "of " GRAFT_TYPE_NAMES,
                           text);
     }
     uint64_t bytes;

@@ -11,7 +11,8 @@
 
 // One per format file; quant.c lists them.
 extern const struct graft_quant graft_quant_f32, graft_quant_f16, graft_quant_bf16, graft_quant_q4_0, graft_quant_q4_1,
-    graft_quant_q8_0, graft_quant_q4_k, graft_quant_q6_k;
+    graft_quant_q5_0, graft_quant_q5_1, graft_quant_q8_0, graft_quant_q2_k, graft_quant_q3_k, graft_quant_q4_k,
+    graft_quant_q5_k, graft_quant_q6_k, graft_quant_iq4_nl, graft_quant_iq4_xs, graft_quant_mxfp4;
 
 static inline float graft_quant_load_f32(const uint8_t *p)
 {
@@ -41,6 +42,13 @@ static inline int graft_quant_code(float v, int low, int high)
         return low;
     }
     return v >= (float)high ? high : (int)v;
+}
+
+// Q5_0 and Q5_1: code q of weight j of 32, into four bytes of fifth bits and the 16 bytes of nibbles behind them, all 0 before.
+static inline void graft_quant_put_5_bits(uint8_t *bits, int j, int q)
+{
+    bits[j / 8] = (uint8_t)(bits[j / 8] | (q >> 4) << (j % 8));
+    bits[4 + j % 16] = (uint8_t)(bits[4 + j % 16] | (q & 15) << (j / 16 * 4));
 }
 
 #endif

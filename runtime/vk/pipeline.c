@@ -20,7 +20,7 @@ VkDescriptorType graft_vk_descriptor_type(enum graft_vk_bind_kind kind)
     return VK_DESCRIPTOR_TYPE_UNIFORM_TEXEL_BUFFER;
 }
 
-// SHA-256 of all that makes a pipeline what it is.
+// SHA-256 of all that makes a pipeline what it is. Modules that never change are known by their address.
 static void make_key(const struct graft_vk_pipeline_params *p, uint8_t key[32])
 {
     uint32_t numbers[6 + 2 * GRAFT_VK_MAX_BINDINGS + GRAFT_VK_MAX_CONSTANTS] = {p->n_bindings, p->push_bytes, p->n_constants,
@@ -34,7 +34,11 @@ static void make_key(const struct graft_vk_pipeline_params *p, uint8_t key[32])
     crypto_hash_sha256_state state;
     crypto_hash_sha256_init(&state);
     crypto_hash_sha256_update(&state, (const uint8_t *)numbers, sizeof numbers);
-    crypto_hash_sha256_update(&state, (const uint8_t *)p->spirv, p->spirv_bytes);
+    if (p->spirv_constant) {
+        crypto_hash_sha256_update(&state, (const uint8_t *)&p->spirv, sizeof p->spirv);
+    } else {
+        crypto_hash_sha256_update(&state, (const uint8_t *)p->spirv, p->spirv_bytes);
+    }
     crypto_hash_sha256_final(&state, key);
 }
 

@@ -167,6 +167,7 @@ struct graft_vk_pipeline_params {
     const char *name; // for debug names and errors
     const uint32_t *spirv;
     uint64_t spirv_bytes;
+    bool spirv_constant; // the words never change, so that their address stands for them: saves hashing them at every request
     uint32_t n_bindings; // set 0, bindings 0 .. n-1
     enum graft_vk_bind_kind kinds[GRAFT_VK_MAX_BINDINGS];
     enum graft_vk_access access[GRAFT_VK_MAX_BINDINGS];

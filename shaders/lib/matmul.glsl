@@ -17,15 +17,19 @@ layout(constant_id = 2) const uint C = 1;
 #include "quant/common.glsl"
 
 #define W_WORD(i) WORD(weights, i)
+#define Q_LOADER(format) q_load_##format
 #define Q_LOAD q_load
 #include "quant/format.glsl"
 #undef W_WORD
+#undef Q_LOADER
 #undef Q_LOAD
 #ifdef SECOND_MATRIX
 #define W_WORD(i) WORD(weights2, i)
+#define Q_LOADER(format) q_load2_##format
 #define Q_LOAD q_load2
 #include "quant/format.glsl"
 #undef W_WORD
+#undef Q_LOADER
 #undef Q_LOAD
 #endif
 
@@ -73,7 +77,7 @@ void accumulate(uint subs)
     uint sub = FIRST_SUB;
     LOOP_BEGIN(sub < subs) {
         uint raw[R][Q_RAW];
-        vec2 scale[R][Q_PARTS];
+        vec2 scale[R][2];
         [[unroll]] for (uint r = 0u; r < R; r++) {
 #ifdef SECOND_MATRIX
             if (r >= R / 2u) {
@@ -100,9 +104,9 @@ void accumulate(uint subs)
                 }
                 [[unroll]] for (uint c = 0u; c < C; c++) {
                     vec4 v = VEC4(x, col[c] + sub * 8u + i);
-#if Q_MIN
-                    x_sum[c] += (v.x + v.y) + (v.z + v.w);
-#endif
+                    if (Q_MIN) {
+                        x_sum[c] += (v.x + v.y) + (v.z + v.w);
+                    }
                     [[unroll]] for (uint r = 0u; r < R; r++) {
                         float t = sum[r * C + c];
                         t = fma(q[r].x, v.x, t);
@@ -114,9 +118,9 @@ void accumulate(uint subs)
             }
             [[unroll]] for (uint r = 0u; r < R; r++) {
                 [[unroll]] for (uint c = 0u; c < C; c++) {
-#if Q_MIN
-                    acc[r * C + c] = fma(scale[r][part].y, x_sum[c], acc[r * C + c]);
-#endif
+                    if (Q_MIN) {
+                        acc[r * C + c] = fma(scale[r][part].y, x_sum[c], acc[r * C + c]);
+                    }
                     acc[r * C + c] = fma(scale[r][part].x, sum[r * C + c], acc[r * C + c]);
                 }
             }

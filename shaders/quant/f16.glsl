@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // F16: IEEE binary16.
-#ifndef Q_RAW
-#define Q_RAW 16
-#define Q_PARTS 1
-#define Q_MIN 0
-vec4 q_value(uint raw[Q_RAW], uint i)
+#ifndef F16
+#define F16
+vec4 f16_value(uint raw[Q_RAW], uint i)
 {
     return vec4(unpackHalf2x16(raw[2u * i]), unpackHalf2x16(raw[2u * i + 1u]));
 }
 #endif
-void Q_LOAD(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[Q_PARTS])
+void Q_LOADER(f16)(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[2])
 {
     uint at = (row >> 2) + sub * 16u;
     scale[0] = vec2(1.0, 0.0);

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // F32: plain numbers.
-#ifndef Q_RAW
-#define Q_RAW 32
-#define Q_PARTS 1
-#define Q_MIN 0
-vec4 q_value(uint raw[Q_RAW], uint i)
+#ifndef F32
+#define F32
+vec4 f32_value(uint raw[Q_RAW], uint i)
 {
     return vec4(uintBitsToFloat(raw[4u * i]), uintBitsToFloat(raw[4u * i + 1u]), uintBitsToFloat(raw[4u * i + 2u]),
                 uintBitsToFloat(raw[4u * i + 3u]));
 }
 #endif
-void Q_LOAD(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[Q_PARTS])
+void Q_LOADER(f32)(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[2])
 {
     uint at = (row >> 2) + sub * 32u;
     scale[0] = vec2(1.0, 0.0);

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Q4_0: 32 weights in 18 bytes: f16 d, 16 bytes; low nibbles are weights 0 .. 15, high ones 16 .. 31. weight = d (q - 8).
 // Every second block starts in the middle of a word: five words are read and shifted together.
-#ifndef Q_RAW
-#define Q_RAW 4
-#define Q_PARTS 1
-#define Q_MIN 1
-vec4 q_value(uint raw[Q_RAW], uint i)
+#ifndef Q4_0
+#define Q4_0
+vec4 q4_0_value(uint raw[Q_RAW], uint i)
 {
     return q_bytes((raw[i & 3u] >> (i & 4u)) & 0x0f0f0f0fu);
 }
 #endif
-void Q_LOAD(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[Q_PARTS])
+void Q_LOADER(q4_0)(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[2])
 {
     uint byte = row + sub * 18u;
     uint at = byte >> 2;

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Q4_1: 32 weights in 20 bytes: f16 d, f16 m, 16 bytes; low nibbles are weights 0 .. 15, high ones 16 .. 31. weight = d q + m.
-#ifndef Q_RAW
-#define Q_RAW 4
-#define Q_PARTS 1
-#define Q_MIN 1
-vec4 q_value(uint raw[Q_RAW], uint i)
+#ifndef Q4_1
+#define Q4_1
+vec4 q4_1_value(uint raw[Q_RAW], uint i)
 {
     return q_bytes((raw[i & 3u] >> (i & 4u)) & 0x0f0f0f0fu);
 }
 #endif
-void Q_LOAD(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[Q_PARTS])
+void Q_LOADER(q4_1)(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[2])
 {
     uint at = (row >> 2) + sub * 5u;
     vec2 dm = unpackHalf2x16(W_WORD(at));

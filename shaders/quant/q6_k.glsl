@@ -2,16 +2,14 @@
 // Q6_K: 256 weights in 210 bytes: 128 bytes of low nibbles, 64 of high bit pairs, 16 signed scales, f16 d. In each half of 128
 // weights, quarter p (32 weights) has its low nibbles in bytes 32 (p & 1) .. (shifted by 4 for p >= 2) and its high bits in the
 // pair 2 p of bytes 0 .. 31; 16 weights share a scale. weight = d scale (q - 32). Blocks are 2-byte aligned.
-#ifndef Q_RAW
-#define Q_RAW 8
-#define Q_PARTS 2
-#define Q_MIN 1
-vec4 q_value(uint raw[Q_RAW], uint i)
+#ifndef Q6_K
+#define Q6_K
+vec4 q6_k_value(uint raw[Q_RAW], uint i)
 {
     return q_bytes(raw[i]);
 }
 #endif
-void Q_LOAD(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[Q_PARTS])
+void Q_LOADER(q6_k)(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[2])
 {
     uint block = row + (sub >> 3) * 210u, half_ = (sub >> 2) & 1u, p = sub & 3u;
     uint ql = block + half_ * 64u + (p & 1u) * 32u, qh = block + 128u + half_ * 32u;

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Q8_0: 32 weights in 34 bytes: f16 d, 32 signed bytes. weight = d q. Every second block starts in the middle of a word.
-#ifndef Q_RAW
-#define Q_RAW 8
-#define Q_PARTS 1
-#define Q_MIN 0
-vec4 q_value(uint raw[Q_RAW], uint i)
+#ifndef Q8_0
+#define Q8_0
+vec4 q8_0_value(uint raw[Q_RAW], uint i)
 {
     int b = int(raw[i]);
     return vec4(bitfieldExtract(b, 0, 8), bitfieldExtract(b, 8, 8), bitfieldExtract(b, 16, 8), b >> 24);
 }
 #endif
-void Q_LOAD(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[Q_PARTS])
+void Q_LOADER(q8_0)(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[2])
 {
     uint byte = row + sub * 34u;
     uint at = byte >> 2;

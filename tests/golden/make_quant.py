@@ -14,8 +14,10 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType as T
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Scales: zeros of both signs, least and greatest subnormal, least normal, greatest, ordinary.
 SCALES = np.array([0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x7BFF, 0xFBFF, 0x2E66, 0xA000, 0x1234], dtype="<u2")
-SCALE_AT = {T.Q4_0: [0], T.Q4_1: [0, 2], T.Q8_0: [0], T.Q4_K: [0, 2], T.Q6_K: [208]}
-COUNT = {T.F32: 64, T.F16: 1024, T.BF16: 512, T.Q4_0: 30, T.Q4_1: 30, T.Q8_0: 30, T.Q4_K: 12, T.Q6_K: 12}
+SCALE_AT = {T.Q4_0: [0], T.Q4_1: [0, 2], T.Q8_0: [0], T.Q4_K: [0, 2], T.Q6_K: [208], T.Q5_0: [0], T.Q5_1: [0, 2], T.Q2_K: [80, 82],
+            T.Q3_K: [108], T.Q5_K: [0, 2], T.IQ4_NL: [0], T.IQ4_XS: [0]}
+COUNT = {T.F32: 64, T.F16: 1024, T.BF16: 512, T.Q4_0: 30, T.Q4_1: 30, T.Q8_0: 30, T.Q4_K: 12, T.Q6_K: 12,
+         T.Q5_0: 30, T.Q5_1: 30, T.Q2_K: 12, T.Q3_K: 12, T.Q5_K: 12, T.IQ4_NL: 30, T.IQ4_XS: 12, T.MXFP4: 30}
 
 
 def blocks_of(rng, kind, values, size):
@@ -24,6 +26,8 @@ def blocks_of(rng, kind, values, size):
         for i in range(len(blocks)):
             scale = SCALES[(i + place) % len(SCALES)] if i < 20 else rng.integers(0, 0x7C00)
             blocks[i, place:place + 2] = np.array([scale], dtype="<u2").view(np.uint8)
+    if kind == T.MXFP4:  # exponents: two subnormal scales, both ends, the rest random
+        blocks[:8, 0] = [0, 1, 2, 3, 127, 128, 254, 255]
     if kind in (T.F16, T.BF16):
         special = np.array([0, 0x8000, 1, 0x8001, 0x3FF, 0x400, 0x7BFF, 0x7C00, 0xFC00, 0x7F80, 0xFF80, 0x7F7F], dtype="<u2")
         blocks[:len(special)] = special.view(np.uint8).reshape(-1, 2)

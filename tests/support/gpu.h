@@ -29,7 +29,7 @@ struct graft_test_gpu {
     enum graft_test_mask which;
     const char *mask; // name, for messages
     // Software Vulkan takes up to half a second to make a pipeline: all are kept until the device is closed.
-    struct graft_vk_pipeline *pipelines[1024];
+    struct graft_vk_pipeline *pipelines[2048];
     uint32_t n_pipelines;
 };
 

@@ -7,8 +7,11 @@
 
 #include "runtime/quant/quant.h"
 
-const uint32_t graft_test_types[GRAFT_TEST_TYPES] = {GRAFT_TYPE_F32,  GRAFT_TYPE_F16,  GRAFT_TYPE_BF16, GRAFT_TYPE_Q4_0,
-                                                     GRAFT_TYPE_Q4_1, GRAFT_TYPE_Q8_0, GRAFT_TYPE_Q4_K, GRAFT_TYPE_Q6_K};
+const uint32_t graft_test_types[GRAFT_TEST_TYPES] = {
+    GRAFT_TYPE_F32,  GRAFT_TYPE_F16,    GRAFT_TYPE_BF16,   GRAFT_TYPE_Q4_0,  GRAFT_TYPE_Q4_1, GRAFT_TYPE_Q8_0,
+    GRAFT_TYPE_Q4_K, GRAFT_TYPE_Q6_K,   GRAFT_TYPE_Q5_0,   GRAFT_TYPE_Q5_1,  GRAFT_TYPE_Q2_K, GRAFT_TYPE_Q3_K,
+    GRAFT_TYPE_Q5_K, GRAFT_TYPE_IQ4_NL, GRAFT_TYPE_IQ4_XS, GRAFT_TYPE_MXFP4,
+};
 
 void graft_test_fill(float *out, uint64_t count, float low, float high, uint64_t seed)
 {
@@ -29,11 +32,16 @@ static void put_half(uint8_t *at, uint16_t half)
     at[1] = (uint8_t)(half >> 8);
 }
 
-// Byte offsets of the f16 scales in a block; 0xff = none.
+enum { NONE = 0xff };
+
+// Byte offsets of the f16 scales in a block. MXFP4 has none.
 static void scale_offsets(uint32_t type, uint8_t out[2])
 {
-    out[0] = type == GRAFT_TYPE_Q6_K ? 208 : 0;
-    out[1] = type == GRAFT_TYPE_Q4_1 || type == GRAFT_TYPE_Q4_K ? 2 : 0xff;
+    out[0] = type == GRAFT_TYPE_Q6_K ? 208 : type == GRAFT_TYPE_Q3_K ? 108 : type == GRAFT_TYPE_Q2_K ? 80 : 0;
+    bool two = type == GRAFT_TYPE_Q4_1 || type == GRAFT_TYPE_Q5_1 || type == GRAFT_TYPE_Q4_K || type == GRAFT_TYPE_Q5_K ||
+               type == GRAFT_TYPE_Q2_K;
+    out[1] = two ? (uint8_t)(out[0] + 2) : NONE;
+    out[0] = type == GRAFT_TYPE_MXFP4 ? NONE : out[0];
 }
 
 // 0, the smallest subnormal, the largest subnormal, the smallest normal, ordinary ones, a large one, the largest; both signs.
@@ -65,15 +73,21 @@ static void fill_extreme_row(struct graft_test_matrix *m, uint8_t *row, struct g
         for (uint32_t i = 0; i < info->block_bytes; i++) {
             row[at + i] = (uint8_t)(graft_test_random_u64(random) >> 32);
         }
-        put_half(row + at + offsets[0], extreme_half(random));
-        if (offsets[1] != 0xff) {
+        if (m->type == GRAFT_TYPE_MXFP4) { // 2^-127 and 2^-126 as half scales are subnormal; 2^16 is beyond f16
+            static const uint8_t exponents[] = {0, 1, 2, 3, 64, 112, 120, 126, 127, 128, 143};
+            row[at] = exponents[graft_test_random_u64(random) % sizeof exponents];
+        }
+        if (offsets[0] != NONE) {
+            put_half(row + at + offsets[0], extreme_half(random));
+        }
+        if (offsets[1] != NONE) {
             put_half(row + at + offsets[1], extreme_half(random));
         }
     }
 }
 
-// 6-bit scale and minimum j of a Q4_K block: gguf's layout.
-static void q4_k_scales(const uint8_t *block, uint32_t j, double *scale, double *minimum)
+// 6-bit scale and minimum j of a Q4_K or Q5_K block: gguf's layout.
+static void k_scales(const uint8_t *block, uint32_t j, double *scale, double *minimum)
 {
     const uint8_t *s = block + 4;
     uint32_t sc = j < 4 ? s[j] & 63u : (s[j + 4] & 15u) | (uint32_t)(s[j - 4] >> 6) << 4;
@@ -85,19 +99,33 @@ static void q4_k_scales(const uint8_t *block, uint32_t j, double *scale, double 
 // Magnitude of scale * code + offset for weight i of a block, code taken at its largest.
 static double span_of(uint32_t type, const uint8_t *block, uint32_t i)
 {
-    double d = fabs((double)graft_f16_to_f32(get_half(block + (type == GRAFT_TYPE_Q6_K ? 208 : 0)))), scale, minimum;
+    uint8_t offsets[2];
+    scale_offsets(type, offsets);
+    double d = offsets[0] == NONE ? 0 : fabs((double)graft_f16_to_f32(get_half(block + offsets[0]))), scale, minimum;
+    double m = offsets[1] == NONE ? 0 : fabs((double)graft_f16_to_f32(get_half(block + offsets[1])));
     switch (type) {
     case GRAFT_TYPE_Q4_0:
         return d * (15 + 8);
     case GRAFT_TYPE_Q4_1:
-        return d * 15 + fabs((double)graft_f16_to_f32(get_half(block + 2)));
+        return d * 15 + m;
+    case GRAFT_TYPE_Q5_0:
+        return d * (31 + 16);
+    case GRAFT_TYPE_Q5_1:
+        return d * 31 + m;
     case GRAFT_TYPE_Q8_0:
         return d * (255 + 128);
+    case GRAFT_TYPE_Q2_K:
+        return d * (block[i / 16] & 15) * 3 + m * (block[i / 16] >> 4);
+    case GRAFT_TYPE_Q3_K:
+        return d * 32 * (7 + 4);
     case GRAFT_TYPE_Q4_K:
-        q4_k_scales(block, i / 32, &scale, &minimum);
-        return d * scale * 15 + fabs((double)graft_f16_to_f32(get_half(block + 2))) * minimum;
+    case GRAFT_TYPE_Q5_K:
+        k_scales(block, i / 32, &scale, &minimum);
+        return d * scale * (type == GRAFT_TYPE_Q4_K ? 15 : 31) + m * minimum;
     case GRAFT_TYPE_Q6_K:
         return d * fabs((double)(int8_t)block[192 + i / 16]) * (63 + 32);
+    case GRAFT_TYPE_MXFP4:
+        return ldexp(24 + 12, block[0] - 128);
     default:
         return 0;
     }
@@ -182,12 +210,9 @@ void graft_test_each_matrix(struct graft_test_gpu *gpu, graft_test_matrix_case *
         uint32_t type = graft_test_types[t];
         bool every = type == GRAFT_TYPE_Q4_1 || type == GRAFT_TYPE_Q6_K,
              blocks_of_256 = graft_type_info(type)->block_values == 256;
-        if (few && !every) {
-            continue;
-        }
         for (uint32_t i = 0; i < sizeof batches / sizeof *batches; i++) {
             uint32_t rows = batches[i];
-            if ((rows == 2 || rows == 3) && (!every || few)) {
+            if (((rows == 2 || rows == 3) && (!every || few)) || (few && !every && rows != 1)) {
                 continue;
             }
             uint32_t n_in = blocks_of_256 ? wide[i % 2] : narrow[(i + t) % 3];

@@ -6,7 +6,7 @@
 #include "loaders/types.h"
 #include "support/gpu.h"
 
-enum { GRAFT_TEST_TYPES = 8 };
+enum { GRAFT_TEST_TYPES = 16 };
 extern const uint32_t graft_test_types[GRAFT_TEST_TYPES]; // every weight format with a kernel
 
 enum graft_test_data {
@@ -39,7 +39,7 @@ double graft_test_product(const struct graft_test_matrix *matrix, uint32_t o, co
 // Call `one` for every weight format with batches of 1 to 32 rows, widths of 1 to 18 groups of 32 weights, and ordinary, zero
 // and extreme weights. Rows 2 and 3 (column tiles of their own) are tried with Q4_1 and Q6_K only, since making a pipeline
 // takes software Vulkan half a second; small devices, whose kernels differ in little, and runs under the validation layers take
-// fewer formats.
+// the other formats with one row only.
 typedef void graft_test_matrix_case(struct graft_test_gpu *gpu, uint32_t type, uint32_t n_in, uint32_t rows,
                                     enum graft_test_data data);
 void graft_test_each_matrix(struct graft_test_gpu *gpu, graft_test_matrix_case *one);

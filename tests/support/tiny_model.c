@@ -12,7 +12,7 @@
 
 static bool left_out(const struct graft_tiny_model *m, const char *name)
 {
-    for (size_t i = 0; i < 4 && m->leave_out[i]; i++) {
+    for (size_t i = 0; i < 8 && m->leave_out[i]; i++) {
         if (strcmp(m->leave_out[i], name) == 0) {
             return true;
         }

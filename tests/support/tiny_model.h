@@ -25,7 +25,7 @@ struct graft_tiny_model {
     bool no_template;
     uint64_t seed;
     // For damaged models:
-    const char *leave_out[4]; // keys and tensors that are not written
+    const char *leave_out[8]; // keys and tensors that are not written
     const char *wrong_shape;  // this tensor gets one row more (a vector: one value more)
 };
 

@@ -242,8 +242,8 @@ START_TEST(unsupported_types_are_refused_with_the_list)
 {
     struct opened o = {0};
     graft_tiny_model_build(&o.b, &(struct graft_tiny_model){.leave_out = {"blk.0.attn_k.weight"}});
-    graft_test_gguf_tensor(&o.b, "blk.0.attn_k.weight", 6, 2, (uint64_t[]){64, 32}, NULL, 64 / 32 * 22 * 32); // Q5_0
-    refuse_built(&o, GRAFT_E_UNSUPPORTED, "blk.0.attn_k.weight has type Q5_0", "Q4_K and Q6_K");
+    graft_test_gguf_tensor(&o.b, "blk.0.attn_k.weight", 40, 2, (uint64_t[]){64, 32}, NULL, 36 * 32); // NVFP4
+    refuse_built(&o, GRAFT_E_UNSUPPORTED, "blk.0.attn_k.weight has type NVFP4", "IQ4_XS and MXFP4");
     o = (struct opened){0};
     graft_tiny_model_build(&o.b, &(struct graft_tiny_model){.leave_out = {"output_norm.weight"}});
     graft_test_gguf_tensor(&o.b, "output_norm.weight", GRAFT_TYPE_F16, 1, (uint64_t[]){64}, NULL, 128);
@@ -312,7 +312,8 @@ START_TEST(synthetic_models_have_the_shape_and_spread_asked_for)
     graft_source_close(&source);
     graft_ctx_memory(ctx, &use);
     ck_assert_uint_eq(use.used_bytes, 0);
-    static const char *const bad[] = {"", "llama-135m", "llama-135m:", "llama-9b:q4_0", "llama-135m:q9", "llama-135m:q4_k"};
+    static const char *const bad[] = {
+        "", "llama-135m", "llama-135m:", "llama-9b:q4_0", "llama-135m:q9", "llama-135m:q4_k", "llama-135m:iq4_xs"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ck_assert_status(graft_source_synthetic(ctx, &source, bad[i]), GRAFT_E_ARGUMENT);
     }

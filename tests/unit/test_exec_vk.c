@@ -144,23 +144,102 @@ START_TEST(every_weight_type_follows_the_reference_step_by_step)
 }
 END_TEST
 
-// v in another type than q and k, as mixed quantizations have it.
-START_TEST(values_may_have_another_type_than_queries_and_keys)
+// Mixtures as files have them: tensors of other types than the rest of the model; those that need other dispatches in every
+// mask of features that has a variant of its own.
+enum { MIXED = 4, FIRST_BLOCKS = 3 }; // types of graft_test_types from there on have blocks
+static const struct mixture {
+    uint32_t type; // of all other matrices
+    struct {
+        const char *suffix;
+        uint32_t type;
+    } others[MIXED];
+} mixtures[] = {
+    // Q4_K_M, Q5_K_M, Q3_K_M, Q2_K, IQ4_XS, and blocks of 32 for rows that 256 does not divide
+    {GRAFT_TYPE_Q4_K, {{"attn_v", GRAFT_TYPE_Q6_K}, {"ffn_down", GRAFT_TYPE_Q6_K}}},
+    {GRAFT_TYPE_Q5_K, {{"attn_v", GRAFT_TYPE_Q6_K}, {"ffn_down", GRAFT_TYPE_Q6_K}, {"attn_k", GRAFT_TYPE_Q8_0}}},
+    {GRAFT_TYPE_Q3_K, {{"attn_v", GRAFT_TYPE_Q5_K}, {"attn_output", GRAFT_TYPE_Q4_K}, {"ffn_down", GRAFT_TYPE_Q4_K}}},
+    {GRAFT_TYPE_Q2_K, {{"attn_v", GRAFT_TYPE_Q4_K}, {"attn_output", GRAFT_TYPE_Q3_K}, {"ffn_down", GRAFT_TYPE_Q3_K}}},
+    {GRAFT_TYPE_IQ4_XS, {{"attn_v", GRAFT_TYPE_Q5_K}, {"ffn_down", GRAFT_TYPE_IQ4_NL}}},
+    {GRAFT_TYPE_Q8_0, {{"ffn_gate", GRAFT_TYPE_MXFP4}, {"ffn_up", GRAFT_TYPE_MXFP4}, {"ffn_down", GRAFT_TYPE_MXFP4}}},
+    // gate and up of different types: one dispatch each
+    {GRAFT_TYPE_Q4_K, {{"ffn_gate", GRAFT_TYPE_Q5_1}}},
+    {GRAFT_TYPE_IQ4_NL, {{"ffn_up", GRAFT_TYPE_F16}, {"attn_q", GRAFT_TYPE_Q5_0}}},
+    {GRAFT_TYPE_Q5_0, {{"ffn_gate", GRAFT_TYPE_Q2_K}, {"ffn_up", GRAFT_TYPE_Q6_K}, {"attn_k", GRAFT_TYPE_MXFP4}}},
+};
+enum { MIXTURES = sizeof mixtures / sizeof *mixtures, GATE_UP_MIXTURES = 6 }; // from there on gate and up differ
+
+static void mixed_model(const struct mixture *mixture, char path[GRAFT_TINY_PATH_BYTES])
 {
-    char path[GRAFT_TINY_PATH_BYTES];
-    struct graft_tiny_model tiny = {.type = GRAFT_TYPE_Q4_K, .leave_out = {"blk.0.attn_v.weight", "blk.1.attn_v.weight"}};
+    char names[2 * MIXED][64];
+    struct graft_tiny_model tiny = {.type = mixture->type, .n_embd = 256, .n_ff = 256, .head_dim = 64};
     struct graft_test_gguf b = {0};
-    graft_tiny_model_build(&b, &tiny);
+    uint32_t n = 0;
     for (uint32_t l = 0; l < 2; l++) {
-        struct graft_test_matrix v;
-        ck_assert(graft_test_matrix(&v, GRAFT_TYPE_Q6_K, 256, 128, GRAFT_TEST_ORDINARY, 9 + l));
-        graft_test_gguf_tensor(&b, tiny.leave_out[l], GRAFT_TYPE_Q6_K, 2, (uint64_t[]){256, 128}, v.data, v.bytes);
-        graft_test_matrix_free(&v);
+        for (uint32_t i = 0; i < MIXED && mixture->others[i].suffix; i++) {
+            snprintf(names[n], sizeof *names, "blk.%u.%s.weight", l, mixture->others[i].suffix);
+            tiny.leave_out[n] = names[n];
+            n++;
+        }
+    }
+    graft_tiny_model_build(&b, &tiny);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t type = mixture->others[i % (n / 2)].type;
+        uint32_t n_out = strstr(names[i], "attn_k") || strstr(names[i], "attn_v") ? 128 : 256;
+        struct graft_test_matrix m;
+        ck_assert(graft_test_matrix(&m, type, 256, n_out, GRAFT_TEST_ORDINARY, 9 + i));
+        graft_test_gguf_tensor(&b, names[i], type, 2, (uint64_t[]){256, n_out}, m.data, m.bytes);
+        graft_test_matrix_free(&m);
     }
     graft_tiny_save(&b, path);
     graft_test_gguf_free(&b);
-    compare_model(&(struct graft_vk_options){0}, path, 2, true);
+}
+
+START_TEST(mixtures_of_types_follow_the_reference_step_by_step)
+{
+    static const enum graft_test_mask masks[] = {GRAFT_TEST_PLAIN, GRAFT_TEST_NO_TEXEL, GRAFT_TEST_NO_SUBGROUPS};
+    char path[GRAFT_TINY_PATH_BYTES];
+    mixed_model(&mixtures[_i], path);
+    for (size_t i = 0; i < (_i < GATE_UP_MIXTURES ? 1 : sizeof masks / sizeof *masks); i++) {
+        struct graft_vk_options options = graft_test_mask_options(masks[i]);
+        compare_model(&options, path, 2 + (uint32_t)i, true);
+    }
     remove(path);
+}
+END_TEST
+
+// Weights that are all NaN or infinite: no crash, no hang, the model answers and can be closed. MXFP4 knows no NaN.
+START_TEST(hostile_blocks_do_no_harm)
+{
+    static const uint8_t bytes[] = {0xff, 0x7c};
+    static float logits[GRAFT_TINY_VOCAB];
+    static uint8_t rows[256 * 1024];
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        char path[GRAFT_TINY_PATH_BYTES];
+        uint64_t row_bytes;
+        uint32_t type = graft_test_types[_i];
+        struct graft_tiny_model tiny = {
+            .type = type, .n_embd = 256, .n_ff = 256, .head_dim = 64, .leave_out = {"blk.1.ffn_up.weight"}};
+        struct graft_test_gguf b = {0};
+        graft_tiny_model_build(&b, &tiny);
+        ck_assert(graft_type_row_bytes(type, 256, &row_bytes) && row_bytes * 256 <= sizeof rows);
+        memset(rows, bytes[i], sizeof rows);
+        graft_test_gguf_tensor(&b, tiny.leave_out[0], type, 2, (uint64_t[]){256, 256}, rows, row_bytes * 256);
+        graft_tiny_save(&b, path);
+        graft_test_gguf_free(&b);
+        struct graft_test_world vk;
+        struct graft_model_params params = {.size = sizeof params, .n_ctx = 128, .n_batch = 2, .n_seq = 1};
+        if (graft_test_world_open(&vk, &(struct graft_vk_options){0}, path, &params)) {
+            struct graft_seq *seq;
+            struct graft_candidate list[64];
+            uint32_t count = 64;
+            ck_assert_ok(graft_seq_create(vk.model, &seq));
+            graft_test_feed(vk.model, seq, (int32_t[]){1, 2}, 2, 2, logits);
+            ck_assert_ok(graft_model_candidates(vk.model, 1, list, &count));
+            ck_assert_uint_le(count, 64);
+            graft_test_world_close(&vk);
+        }
+        remove(path);
+    }
 }
 END_TEST
 
@@ -286,7 +365,8 @@ int main(void)
     TCase *tc = tcase_create("models");
     tcase_set_timeout(tc, 300);
     tcase_add_loop_test(tc, every_weight_type_follows_the_reference_step_by_step, 0, GRAFT_TEST_TYPES);
-    tcase_add_test(tc, values_may_have_another_type_than_queries_and_keys);
+    tcase_add_loop_test(tc, hostile_blocks_do_no_harm, FIRST_BLOCKS, GRAFT_TEST_TYPES);
+    tcase_add_loop_test(tc, mixtures_of_types_follow_the_reference_step_by_step, 0, MIXTURES);
     tcase_add_loop_test(tc, every_mask_of_features_follows_the_reference, 0, GRAFT_TEST_MASKS);
     tcase_add_loop_test(tc, bits_depend_on_neither_chunks_nor_neighbours_nor_the_place_of_weights, 0,
                         GRAFT_TEST_NO_SUBGROUPS + 1);

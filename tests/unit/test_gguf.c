@@ -142,10 +142,10 @@ static const struct patch {
     {"item 10: row overflows", AT_TENSOR, 0, 20, 8, 1ull << 62, GRAFT_E_FORMAT, "overflows"},
     {"item 11: type without a name", AT_TENSOR, 0, 36, 4, 1000, GRAFT_E_FORMAT,
      "tensor a.weight at offset 201: type 1000 is unknown or was "
-     "removed from GGUF, supported: F32 F16 Q4_0 Q4_1 Q8_0 Q4_K"},
+     "removed from GGUF, supported: F32, F16, BF16, Q4_0, Q4_1, Q5_0,"},
     {"item 11: removed type", AT_TENSOR, 0, 36, 4, 4, GRAFT_E_FORMAT, "type 4 is unknown or was removed"},
-    {"item 11: type that is not supported", AT_TENSOR, 0, 36, 4, 13, GRAFT_E_UNSUPPORTED,
-     "type Q5_K (13) is not supported, supported: F32"},
+    {"item 11: type that is not supported", AT_TENSOR, 0, 36, 4, 17, GRAFT_E_UNSUPPORTED,
+     "type IQ2_XS (17) is not supported, supported: F32"},
     {"item 11: type that is never stored", AT_TENSOR, 0, 36, 4, 9, GRAFT_E_UNSUPPORTED, "type Q8_1 (9)"},
     {"item 11: row is no multiple of the block", AT_TENSOR, 1, 20, 8, 33, GRAFT_E_FORMAT,
      "tensor b.weight at offset 241: a row has 33 "
@@ -474,14 +474,14 @@ END_TEST
 START_TEST(version_2_and_types_that_are_only_known_open_on_request)
 {
     struct graft_test_gguf b = {.version = 2};
-    graft_test_gguf_tensor(&b, "x", 13, 2, (uint64_t[]){256, 2}, NULL, 352); // Q5_K
+    graft_test_gguf_tensor(&b, "x", 17, 2, (uint64_t[]){256, 2}, NULL, 148); // IQ2_XS
     graft_test_gguf_finish(&b);
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
     struct graft_gguf *gguf;
     ck_assert_status(graft_gguf_open_memory(ctx, &gguf, b.file, b.file_size, "x.gguf", false), GRAFT_E_UNSUPPORTED);
     ck_assert_ok(graft_gguf_open_memory(ctx, &gguf, b.file, b.file_size, "x.gguf", true));
     ck_assert_uint_eq(gguf->version, 2);
-    ck_assert_uint_eq(gguf->tensors[0].bytes, 352);
+    ck_assert_uint_eq(gguf->tensors[0].bytes, 148);
     graft_gguf_close(&gguf);
     graft_ctx_destroy(&ctx);
     graft_test_gguf_free(&b);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "loaders/adapter.h"
+#include "support/matrices.h"
 #include "support/model_world.h"
 
 enum { SLOTS = 8, POOL = 1 << 20, ROWS = 8, EXTRAS = 3 }; // slot EXTRAS has everything that an adapter may have
@@ -109,12 +110,34 @@ static const struct graft_model_params PARAMS = {.size = sizeof PARAMS,
                                                  .adapter_pool_bytes = POOL,
                                                  .adapter_slots = SLOTS};
 
+// A tiny model; `mixed`: with gate and up of different types, which take a dispatch each.
+static void make_file(bool mixed, char path[GRAFT_TINY_PATH_BYTES])
+{
+    static const char *const names[] = {"blk.0.ffn_up.weight", "blk.1.ffn_gate.weight"};
+    struct graft_tiny_model tiny = {.type = GRAFT_TYPE_Q4_1};
+    if (!mixed) {
+        graft_tiny_model_file(&tiny, path);
+        return;
+    }
+    struct graft_test_gguf b = {0};
+    tiny.leave_out[0] = names[0], tiny.leave_out[1] = names[1];
+    graft_tiny_model_build(&b, &tiny);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct graft_test_matrix m;
+        ck_assert(graft_test_matrix(&m, GRAFT_TYPE_Q5_0, 64, 96, GRAFT_TEST_ORDINARY, 9 + i));
+        graft_test_gguf_tensor(&b, names[i], m.type, 2, (uint64_t[]){64, 96}, m.data, m.bytes);
+        graft_test_matrix_free(&m);
+    }
+    graft_tiny_save(&b, path);
+    graft_test_gguf_free(&b);
+}
+
 START_TEST(rows_with_different_adapters_share_a_batch_and_keep_their_bits)
 {
     static const struct graft_vk_options masks[] = {{0}, {.no_texel = true}, {.no_subgroups = true}};
     static float got[ROWS * GRAFT_TINY_VOCAB], want[ROWS * GRAFT_TINY_VOCAB], alone[ROWS * GRAFT_TINY_VOCAB];
     char path[GRAFT_TINY_PATH_BYTES];
-    graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q4_1}, path);
+    make_file(_i, path);
     for (size_t m = 0; m < sizeof masks / sizeof *masks; m++) {
         struct graft_test_world vk, ref;
         if (!graft_test_world_open(&vk, &masks[m], path, &PARAMS)) {
@@ -192,7 +215,7 @@ int main(void)
     Suite *suite = suite_create("lora");
     TCase *tests = tcase_create("lora");
     tcase_set_timeout(tests, 300);
-    tcase_add_test(tests, rows_with_different_adapters_share_a_batch_and_keep_their_bits);
+    tcase_add_loop_test(tests, rows_with_different_adapters_share_a_batch_and_keep_their_bits, 0, 2);
     tcase_add_test(tests, any_number_of_adapters_costs_the_same_commands);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "graft/graft.h"
+#include "support/matrices.h"
 #include "support/support.h"
 #include "support/tiny_model.h"
 
@@ -237,9 +238,8 @@ END_TEST
 
 START_TEST(every_weight_format_runs)
 {
-    static const uint32_t types[] = {GRAFT_TYPE_F32,  GRAFT_TYPE_F16,  GRAFT_TYPE_BF16, GRAFT_TYPE_Q4_0,
-                                     GRAFT_TYPE_Q4_1, GRAFT_TYPE_Q8_0, GRAFT_TYPE_Q4_K, GRAFT_TYPE_Q6_K};
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+    for (size_t i = 0; i < GRAFT_TEST_TYPES; i++) {
+        const uint32_t *types = graft_test_types;
         char other[GRAFT_TINY_PATH_BYTES];
         graft_tiny_model_file(&(struct graft_tiny_model){.type = types[i], .untied = i % 2, .rope_factors = i % 3 == 0}, other);
         struct world w = {0};
