@@ -40,6 +40,17 @@ const struct verb_info verb_infos[VERBS] = {
          {"inspect model.gguf --all", "every tensor"},
          {"inspect model.gguf --json", "everything, as JSON"}},
          "Long arrays are cut; --all shows more of them, and every tensor."},
+    [VERB_MERGE] =
+        {"merge", "merge adapters into a base model's file", "",
+         {{"merge -m base.gguf --adapter legal -o legal.gguf", "its own formats"},
+         {"merge -m base.gguf --adapter a:0.6 --adapter b:0.4 -o ab.gguf", "two"},
+         {"merge -m base.gguf --adapter a --type auto -o a.gguf", "as large as needed"}},
+         "Works on the host alone, in row blocks inside --memory. Tensors that no adapter changes are copied byte for byte. "
+         "--type is keep (each tensor's own format), auto (for each tensor the smallest of its own and larger formats that "
+         "keeps --keep-effect of the adapter's change), or a format such as q8_0 or f16. The table says how much of the "
+         "intended change survived the format and what came in that was not asked for. --eval takes the token files of graft "
+         "eval and prints the KL divergence between the base with the adapters unmerged and the merged model, both run on "
+         "--device. The output is written aside, synced and renamed: a killed merge leaves what was there before."},
     [VERB_TOKENIZE] =
         {"tokenize", "text to token ids", "[TEXT]",
          {{"tokenize -m model.gguf \"Hello there\"", "an id and its text per line"},
@@ -83,14 +94,14 @@ const struct verb_info verb_infos[VERBS] = {
 #define V(id) (1u << VERB_##id)
 #define OPENS (V(RUN) | V(BENCH) | V(EVAL)) // verbs that open a device and a model
 #define TEXTS (V(TOKENIZE) | V(DETOKENIZE) | V(TEMPLATE))
-#define PRINTS (OPENS | TEXTS | V(ESTIMATE) | V(INSPECT) | V(DEVICES) | V(DOCTOR) | V(VERSION))
+#define PRINTS (OPENS | TEXTS | V(ESTIMATE) | V(INSPECT) | V(MERGE) | V(DEVICES) | V(DOCTOR) | V(VERSION))
 #define EVERY ((1u << VERBS) - 1)
 #define AT(field) offsetof(struct options, field)
 #define U32 4294967295.0
 
 const struct option_info option_infos[] = {
     {"model", "m", NULL, OPTION_MODEL, "FILE", "the only one in the data folder", "model file, or a name in the data folder",
-     OPENS | TEXTS | V(ESTIMATE) | V(INSPECT), true, AT(model), 0, 0, NULL},
+     OPENS | TEXTS | V(ESTIMATE) | V(INSPECT) | V(MERGE), true, AT(model), 0, 0, NULL},
     {"synthetic", NULL, NULL, OPTION_TEXT, "SHAPE:TYPE", NULL, "random weights: llama-8b, llama-1b or llama-135m",
      V(BENCH), true, AT(synthetic), 0, 0, NULL},
     {"prompt", "p", NULL, OPTION_TEXT, "TEXT", NULL, "answer this and end",
@@ -127,6 +138,14 @@ const struct option_info option_infos[] = {
      V(ESTIMATE), true, AT(n_seq), 1, 256, NULL},
     {"output", "o", NULL, OPTION_CHOICE, "FORMAT", "md", "md, json or csv",
      V(BENCH), true, AT(format), 0, 0, "md|json|csv"},
+    {"out", "o", "output", OPTION_FILE, "FILE", NULL, "the merged model",
+     V(MERGE), true, AT(out), 0, 0, NULL},
+    {"type", NULL, NULL, OPTION_TEXT, "TYPE", "keep", "keep, auto, or a format: q8_0, f16 ...",
+     V(MERGE), true, AT(merge_type), 0, 0, NULL},
+    {"keep-effect", NULL, NULL, OPTION_NUMBER, "X", "0.95", "share of the change that auto has to keep",
+     V(MERGE), true, AT(keep_effect), 0.01, 1, NULL},
+    {"eval", NULL, NULL, OPTION_FILE, "FILE", NULL, "KL against the unmerged adapters on these ids",
+     V(MERGE), true, AT(eval_tokens), 0, 0, NULL},
     {"stages", NULL, NULL, OPTION_FLAG, NULL, NULL, "time by kind of kernel, from timestamps",
      V(BENCH), true, AT(stages), 0, 0, NULL},
     {"ctx-size", "c", NULL, OPTION_COUNT, "N", "the model's, at most 4096", "tokens of context",
@@ -152,21 +171,21 @@ const struct option_info option_infos[] = {
     {"seed", "s", NULL, OPTION_COUNT, "N", "0", "seed of the random draw; 0: another each time",
      V(RUN), true, AT(seed), -1, 9007199254740992.0, NULL},
     {"memory", NULL, "memory-budget", OPTION_BYTES, "SIZE", NULL, "never use more than this, as in 600M or 2G",
-     OPENS | V(ESTIMATE), true, AT(memory), 0, 0, NULL},
+     OPENS | V(ESTIMATE) | V(MERGE), true, AT(memory), 0, 0, NULL},
     {"device", "dev", NULL, OPTION_TEXT, "D", "auto", "number or name from `graft devices`; ref: plain C",
-     OPENS | V(ESTIMATE), true, AT(device), 0, 0, NULL},
+     OPENS | V(ESTIMATE) | V(MERGE), true, AT(device), 0, 0, NULL},
     {"weights", NULL, NULL, OPTION_CHOICE, "HOW", "auto", "auto; map: use the file in place; copy",
      OPENS | V(ESTIMATE), false, AT(weights), 0, 0, "auto|map|copy"},
     {"threads", "t", NULL, OPTION_COUNT, "N", "all", "processors that may be used",
-     OPENS, false, AT(threads), 0, 4096, NULL},
+     OPENS | V(MERGE), false, AT(threads), 0, 4096, NULL},
     {"exact", NULL, NULL, OPTION_FLAG, NULL, NULL, "32-bit activations everywhere: slower, exact",
-     OPENS | V(ESTIMATE), false, AT(exact), 0, 0, NULL},
+     OPENS | V(ESTIMATE) | V(MERGE), false, AT(exact), 0, 0, NULL},
     {"adapter", NULL, "lora", OPTION_TEXTS, "[NAME=]PATH[:W]", NULL, "LoRA adapter with weight W; several are blended",
-     V(RUN) | V(EVAL) | V(BENCH), true, AT(adapters), 0, 0, NULL},
+     V(RUN) | V(EVAL) | V(BENCH) | V(MERGE), true, AT(adapters), 0, 0, NULL},
     {"adapters", NULL, NULL, OPTION_TEXT, "A,B,none", NULL, "compare: none, one for all, each sequence its own",
      V(BENCH), true, AT(bench_adapters), 0, 0, NULL},
     {"adapter-pool", NULL, NULL, OPTION_BYTES, "SIZE", "64M", "room for adapters, part of the memory",
-     V(RUN) | V(EVAL) | V(BENCH), false, AT(adapter_pool), 0, 0, NULL},
+     V(RUN) | V(EVAL) | V(BENCH) | V(MERGE), false, AT(adapter_pool), 0, 0, NULL},
     {"raw", NULL, NULL, OPTION_FLAG, NULL, NULL, "the prompt as it is: no template",
      V(RUN), true, AT(raw), 0, 0, NULL},
     {"special", NULL, NULL, OPTION_FLAG, NULL, NULL, "text like <|im_start|> becomes its token",

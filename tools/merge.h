@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// graft merge: what its files share.
+#ifndef GRAFT_TOOLS_MERGE_H
+#define GRAFT_TOOLS_MERGE_H
+
+#include "tools/tool.h"
+
+// Base and adapters as the options name them.
+struct merge_inputs {
+    char base[PATH_BYTES];
+    struct adapter_spec specs[GRAFT_MERGE_MAX_ADAPTERS];
+    struct graft_merge_adapter adapters[GRAFT_MERGE_MAX_ADAPTERS]; // their paths point into specs
+    uint32_t n;
+};
+// Prints an error and returns the exit code if something is missing. *out must stay where it is.
+int merge_inputs(const struct options *options, struct merge_inputs *out);
+
+#endif
