@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // graft.h: the whole public API. See common.h (context, errors, budget), device.h, model.h (files, batches, text),
-// adapter.h, chat.h, merge.h.
+// adapter.h, chat.h, merge.h, combine.h.
 //
 // A complete program is examples/chat.c.
 #ifndef GRAFT_H
@@ -8,6 +8,7 @@
 
 #include "graft/adapter.h"
 #include "graft/chat.h"
+#include "graft/combine.h"
 #include "graft/common.h"
 #include "graft/device.h"
 #include "graft/merge.h"
