@@ -172,6 +172,9 @@ static int run_merge(const struct options *options, const struct merge_inputs *i
 
 int verb_MERGE(const struct options *options)
 {
+    if (merge_is_combine(options)) {
+        return merge_combine(options);
+    }
     struct merge_inputs inputs;
     struct session session = {0};
     struct graft_merge_report *report = NULL;

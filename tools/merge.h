@@ -15,4 +15,8 @@ struct merge_inputs {
 // Prints an error and returns the exit code if something is missing. *out must stay where it is.
 int merge_inputs(const struct options *options, struct merge_inputs *out);
 
+// combine.c: what -f or --adapter-out ask for; every other call of the verb is none of its. Returns the exit code.
+bool merge_is_combine(const struct options *options);
+int merge_combine(const struct options *options);
+
 #endif

@@ -41,16 +41,20 @@ const struct verb_info verb_infos[VERBS] = {
          {"inspect model.gguf --json", "everything, as JSON"}},
          "Long arrays are cut; --all shows more of them, and every tensor."},
     [VERB_MERGE] =
-        {"merge", "merge adapters into a base model's file", "",
+        {"merge", "merge adapters into a base model's file, or into one adapter", "",
          {{"merge -m base.gguf --adapter legal -o legal.gguf", "its own formats"},
-         {"merge -m base.gguf --adapter a:0.6 --adapter b:0.4 -o ab.gguf", "two"},
-         {"merge -m base.gguf --adapter a --type auto -o a.gguf", "as large as needed"}},
+         {"merge -m base.gguf --adapter a --type auto -o a.gguf", "as large as needed"},
+         {"merge --adapter a:0.6 --adapter b:0.4 --adapter-out ab", "one adapter of two"},
+         {"merge -f recipe.yml", "as a file says"}},
          "Works on the host alone, in row blocks inside --memory. Tensors that no adapter changes are copied byte for byte. "
          "--type is keep (each tensor's own format), auto (for each tensor the smallest of its own and larger formats that "
          "keeps --keep-effect of the adapter's change), or a format such as q8_0 or f16. The table says how much of the "
          "intended change survived the format and what came in that was not asked for. --eval takes the token files of graft "
          "eval and prints the KL divergence between the base with the adapters unmerged and the merged model, both run on "
-         "--device. The output is written aside, synced and renamed: a killed merge leaves what was there before."},
+         "--device. The output is written aside, synced and renamed: a killed merge leaves what was there before. With "
+         "--adapter-out the adapters become one, a PEFT folder or a .gguf file, by a method of PEFT's add_weighted_adapter: "
+         "cat is exact and adds ranks up, svd is the best of one rank; the table says how far the result is from the weighted "
+         "sum. -f takes method, adapters, parameters, base and output from a YAML file."},
     [VERB_TOKENIZE] =
         {"tokenize", "text to token ids", "[TEXT]",
          {{"tokenize -m model.gguf \"Hello there\"", "an id and its text per line"},
@@ -116,6 +120,8 @@ const struct option_info option_infos[] = {
      V(EVAL), true, AT(file), 0, 0, NULL},
     {"file", "f", NULL, OPTION_FILE, "FILE", "-", "input from a file; - is standard input",
      V(TOKENIZE) | V(DETOKENIZE), true, AT(file), 0, 0, NULL},
+    {"file", "f", NULL, OPTION_FILE, "RECIPE", NULL, "what to merge, as a YAML file; - is standard input",
+     V(MERGE), true, AT(file), 0, 0, NULL},
     {"tokens", NULL, NULL, OPTION_FILE, "FILE", NULL, "score these ids: {\"prompts\": {NAME: [ID, ...]}}",
      V(EVAL), true, AT(tokens), 0, 0, NULL},
     {"top", NULL, NULL, OPTION_COUNT, "N", "20", "most likely next tokens to print, with --tokens",
@@ -142,6 +148,21 @@ const struct option_info option_infos[] = {
      V(MERGE), true, AT(out), 0, 0, NULL},
     {"type", NULL, NULL, OPTION_TEXT, "TYPE", "keep", "keep, auto, or a format: q8_0, f16 ...",
      V(MERGE), true, AT(merge_type), 0, 0, NULL},
+    {"adapter-out", NULL, NULL, OPTION_FILE, "PATH", NULL, "make one adapter of them: a folder, or a .gguf file",
+     V(MERGE), true, AT(adapter_out), 0, 0, NULL},
+    {"method", NULL, NULL, OPTION_CHOICE, "METHOD", "svd", "how adapters become one: cat, svd, linear, ties ...",
+     V(MERGE), true, AT(method), 0, 0,
+     "cat|svd|linear|magnitude_prune|ties|dare_linear|dare_ties|magnitude_prune_svd|ties_svd|dare_linear_svd|dare_ties_svd"},
+    {"density", NULL, NULL, OPTION_NUMBER, "D", NULL, "share of values that ties, dare and pruning keep",
+     V(MERGE), true, AT(density), 0, 1, NULL},
+    {"majority-sign-method", NULL, NULL, OPTION_CHOICE, "HOW", "total", "of ties and dare_ties: total or frequency",
+     V(MERGE), false, AT(sign_method), 0, 0, "total|frequency"},
+    {"svd-rank", NULL, NULL, OPTION_COUNT, "N", "the adapters' largest", "rank of the result of svd methods",
+     V(MERGE), true, AT(svd_rank), 0, 256, NULL},
+    {"svd-clamp", NULL, NULL, OPTION_NUMBER, "Q", NULL, "cut an svd's values off at this quantile",
+     V(MERGE), false, AT(svd_clamp), 0, 1, NULL},
+    {"dtype", NULL, NULL, OPTION_CHOICE, "TYPE", "auto", "of one adapter: auto, f32, f16 or bf16",
+     V(MERGE), false, AT(dtype), 0, 0, "auto|f32|f16|bf16"},
     {"keep-effect", NULL, NULL, OPTION_NUMBER, "X", "0.95", "share of the change that auto has to keep",
      V(MERGE), true, AT(keep_effect), 0.01, 1, NULL},
     {"eval", NULL, NULL, OPTION_FILE, "FILE", NULL, "KL against the unmerged adapters on these ids",
@@ -170,6 +191,8 @@ const struct option_info option_infos[] = {
      V(RUN), false, AT(penalty_window), 1, 65536, NULL},
     {"seed", "s", NULL, OPTION_COUNT, "N", "0", "seed of the random draw; 0: another each time",
      V(RUN), true, AT(seed), -1, 9007199254740992.0, NULL},
+    {"seed", "s", NULL, OPTION_COUNT, "N", "0", "seed of dare: the same one, the same bytes",
+     V(MERGE), true, AT(seed), 0, 9007199254740992.0, NULL},
     {"memory", NULL, "memory-budget", OPTION_BYTES, "SIZE", NULL, "never use more than this, as in 600M or 2G",
      OPENS | V(ESTIMATE) | V(MERGE), true, AT(memory), 0, 0, NULL},
     {"device", "dev", NULL, OPTION_TEXT, "D", "auto", "number or name from `graft devices`; ref: plain C",

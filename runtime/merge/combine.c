@@ -151,8 +151,9 @@ static enum graft_status read_adapters(struct graft_combine *combine)
     }
     for (uint32_t i = 0; i < combine->n_adapters; i++) {
         GRAFT_TRY_OUT(graft_adapter_read(combine->ctx, &combine->adapters[i], combine->params->adapters[i].path), status, out);
-        if (source && graft_adapter_fit(combine->adapters[i], source) != GRAFT_OK) {
-            status = graft_fail_prefix(GRAFT_E_FORMAT, "%s", combine->params->adapters[i].path);
+        status = source ? graft_adapter_fit(combine->adapters[i], source) : GRAFT_OK;
+        if (status != GRAFT_OK) {
+            graft_fail_prefix(status, "%s", combine->params->adapters[i].path);
             goto out;
         }
     }
