@@ -36,12 +36,14 @@ static void print_report(const struct graft_combine_report *report, const struct
     for (uint32_t i = 0; i < sum->n_modules; i++) {
         struct graft_combine_module m;
         if (graft_combine_module(report, i, &m) == GRAFT_OK) {
-            printf("%-42s %8u %6u %10s %10.4g %10.2e\n", m.name, m.n_adapters, m.rank, bytes_text(m.bytes).text, m.norm, m.error);
+            printf("%-42s %8u %6u %10s %10.4g %10.2e\n", m.name, m.n_adapters, m.rank, bytes_text(m.bytes).text, m.norm,
+                   m.error);
         }
     }
-    printf("%-42s %8s %6u %10s %10.4g %10.2e\n", "all of them", "", sum->rank, bytes_text(sum->bytes).text, sum->norm, sum->error);
-    printf("method %s, computed tensors %s; combined in %.1f s, written in %.1f s; at most %s of memory\n", sum->method, sum->dtype,
-           (double)sum->combine_ns * 1e-9, (double)sum->write_ns * 1e-9, bytes_text(use->peak_bytes).text);
+    printf("%-42s %8s %6u %10s %10.4g %10.2e\n", "all of them", "", sum->rank, bytes_text(sum->bytes).text, sum->norm,
+           sum->error);
+    printf("method %s, computed tensors %s; combined in %.1f s, written in %.1f s; at most %s of memory\n", sum->method,
+           sum->dtype, (double)sum->combine_ns * 1e-9, (double)sum->write_ns * 1e-9, bytes_text(use->peak_bytes).text);
 }
 
 static json_t *report_json(const struct adapter_spec *specs, const struct graft_combine_params *params, const char *out,
@@ -66,12 +68,12 @@ static json_t *report_json(const struct adapter_spec *specs, const struct graft_
                                                      (json_int_t)m.bytes, "norm", m.norm, "error", m.error));
         }
     }
-    json_t *json = json_pack("{s:s, s:s, s:o, s:o, s:o, s:{s:I, s:I, s:I, s:I, s:f, s:f}, s:{s:f, s:f}}", "method", sum->method,
-                             "dtype", sum->dtype, "out", json_text(out, strlen(out)), "adapters", adapters, "modules", modules,
-                             "all", "modules", (json_int_t)sum->n_modules, "rank", (json_int_t)sum->rank, "parameters",
-                             (json_int_t)sum->n_parameters, "bytes", (json_int_t)sum->bytes, "norm", sum->norm, "error",
-                             sum->error, "time", "combine_seconds", (double)sum->combine_ns * 1e-9, "write_seconds",
-                             (double)sum->write_ns * 1e-9);
+    json_t *json =
+        json_pack("{s:s, s:s, s:o, s:o, s:o, s:{s:I, s:I, s:I, s:I, s:f, s:f}, s:{s:f, s:f}}", "method", sum->method, "dtype",
+                  sum->dtype, "out", json_text(out, strlen(out)), "adapters", adapters, "modules", modules, "all", "modules",
+                  (json_int_t)sum->n_modules, "rank", (json_int_t)sum->rank, "parameters", (json_int_t)sum->n_parameters,
+                  "bytes", (json_int_t)sum->bytes, "norm", sum->norm, "error", sum->error, "time", "combine_seconds",
+                  (double)sum->combine_ns * 1e-9, "write_seconds", (double)sum->write_ns * 1e-9);
     json_object_set_new(json, "memory", json_memory(use));
     return json;
 }
@@ -172,9 +174,8 @@ static int combine_recipe(const struct options *options, const struct recipe *re
                            "the recipe without keep_effect");
     }
     for (uint32_t i = 0; i < recipe->n_adapters; i++) {
-        adapters[i] = (struct graft_combine_adapter){.path = recipe->adapters[i].path,
-                                                     .weight = (double)recipe->adapters[i].weight,
-                                                     .density = recipe->densities[i]};
+        adapters[i] = (struct graft_combine_adapter){
+            .path = recipe->adapters[i].path, .weight = (double)recipe->adapters[i].weight, .density = recipe->densities[i]};
     }
     int code = find_base(options->model ? options->model : recipe->base, base);
     if (code != EXIT_GOOD) {
@@ -214,8 +215,8 @@ static int merge_into_base(const struct options *options, const struct recipe *r
     merged.keep_effect = recipe->keep_effect > 0 ? recipe->keep_effect : options->keep_effect;
     int code;
     if (options->adapter_out || density || recipe->seed || recipe->svd_rank || recipe->svd_clamp > 0 || *recipe->sign) {
-        code = error_usage("this recipe merges into the base", "--adapter-out and the parameters of other methods have no effect",
-                           "another merge_method, or -o");
+        code = error_usage("this recipe merges into the base",
+                           "--adapter-out and the parameters of other methods have no effect", "another merge_method, or -o");
     } else {
         code = verb_MERGE(&merged);
     }
@@ -248,7 +249,8 @@ int merge_combine(const struct options *options)
     struct recipe *recipe = get_memory(1, sizeof *recipe);
     int code = recipe_read(options->file, recipe);
     if (code == EXIT_GOOD) {
-        code = strcmp(recipe->method, "task_arithmetic") == 0 ? merge_into_base(options, recipe) : combine_recipe(options, recipe);
+        code =
+            strcmp(recipe->method, "task_arithmetic") == 0 ? merge_into_base(options, recipe) : combine_recipe(options, recipe);
     }
     free(recipe);
     return code;

@@ -80,7 +80,8 @@ static bool next(struct reader *reader)
         break;
     }
     if (anchor || tag) {
-        return refuse(reader, line_of(reader), "%s%.40s: anchors and tags are not allowed", anchor ? "&" : "", anchor ? anchor : tag);
+        return refuse(reader, line_of(reader), "%s%.40s: anchors and tags are not allowed", anchor ? "&" : "",
+                      anchor ? anchor : tag);
     }
     if (begins && ++reader->depth > RECIPE_DEPTH) {
         return refuse(reader, line_of(reader), "nested deeper than %d", RECIPE_DEPTH);
@@ -119,8 +120,8 @@ static bool read_number(struct reader *reader, const char *key, double low, doub
     }
     *out = strtod(text, &end);
     if (*end || !isfinite(*out) || *out < low || *out > high || (whole && *out != floor(*out))) {
-        return refuse(reader, line_of(reader), "%s is \"%s\", allowed is a %snumber from %g to %g", key, text, whole ? "whole " : "",
-                      low, high);
+        return refuse(reader, line_of(reader), "%s is \"%s\", allowed is a %snumber from %g to %g", key, text,
+                      whole ? "whole " : "", low, high);
     }
     return true;
 }
