@@ -31,9 +31,9 @@ struct recipe {
     int64_t seed, svd_rank;
 };
 
-// Read a recipe; "-" is standard input. Refused with the line: what is no YAML, unknown keys, keys that stand twice, values that
-// are no numbers, aliases, anchors and tags, a second document, more than RECIPE_BYTES or RECIPE_DEPTH. Prints an error and
-// returns the exit code. *out is large: not for the stack.
+// Read a recipe; "-" is standard input. Refused with the line: what is no YAML, unknown keys, keys that stand twice, values
+// that are no numbers, aliases, anchors and tags, a second document, more than RECIPE_BYTES or RECIPE_DEPTH. Prints an error
+// and returns the exit code. *out is large: not for the stack.
 int recipe_read(const char *path, struct recipe *out);
 
 #endif

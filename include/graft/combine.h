@@ -72,7 +72,7 @@ struct graft_combine_report;
 //   modules_to_save   replaces the base's tensor: kept where the weights of the adapters that have it sum to 1 (then their
 //                     weighted sum is exact without the base), with linear, cat and svd; everything else is refused
 //   aLoRA             kept if all adapters have the same invocation tokens; else refused
-//   copies of the base (save_embedding_layers)   left out: they change nothing
+//   copies of the base (save_embedding_layers)   kept; refused if two adapters have different ones
 //
 // Memory, all from ctx's ledger: the adapters' files, the result, and scratch of one module: for svd (n_in + n_out) x ranks,
 // for ..._svd min(n_in, n_out)^2, as f64. OpenBLAS' own buffers are not counted. report may be NULL; free it with

@@ -146,7 +146,8 @@ static enum graft_status read_adapters(struct graft_combine *combine)
         combine->base = (struct graft_adapter_base){.n_layer = source->config.n_layer,
                                                     .n_head = source->config.n_head,
                                                     .n_head_kv = source->config.n_head_kv,
-                                                    .plain_rows = source->config.rope_pairs == GRAFT_ROPE_HALVES};
+                                                    .plain_rows = source->config.rope_pairs == GRAFT_ROPE_HALVES,
+                                                    .checked = true}; // by graft_adapter_fit, below
         combine->head_dim = source->config.head_dim;
     }
     for (uint32_t i = 0; i < combine->n_adapters; i++) {
@@ -260,7 +261,7 @@ static enum graft_status make_report(const struct graft_combine *combine, struct
                                               .bytes = view_bytes(&whole->view)};
         char name[GRAFT_ADAPTER_NAME_BYTES];
         snprintf(module.name, sizeof module.name, "%.63s", graft_adapter_module(whole->target, whole->layer, name));
-        report_module(report, &module, whole->view.rows * whole->view.cols, 0, 0);
+        report_module(report, &module, whole->base_copy ? 0 : whole->view.rows * whole->view.cols, 0, 0);
     }
     double norm = report->summary.norm, difference = report->summary.error;
     report->summary.norm = sqrt(norm);

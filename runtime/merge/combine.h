@@ -81,7 +81,7 @@ GRAFT_MUST_CHECK enum graft_status graft_combine_keep(struct graft_combine *comb
 GRAFT_MUST_CHECK enum graft_status graft_combine_bias(struct graft_combine *combine, const struct graft_combine_part *part,
                                                       struct graft_adapter_pair *pair);
 GRAFT_MUST_CHECK enum graft_status graft_combine_wholes(struct graft_combine *combine);
-// Both replace the same tensor of the base. And: how many adapters have such a tensor.
+// Both replace the same tensor of the base, or are copies of it. And: how many adapters have such a tensor.
 bool graft_combine_same_whole(const struct graft_adapter_whole *a, const struct graft_adapter_whole *b);
 uint32_t graft_combine_holders(const struct graft_combine *combine, const struct graft_adapter_whole *whole);
 

@@ -14,7 +14,7 @@ static bool as_read(const struct graft_combine *combine, const struct graft_comb
 
 bool graft_combine_same_whole(const struct graft_adapter_whole *a, const struct graft_adapter_whole *b)
 {
-    return a->target == b->target && a->layer == b->layer && !a->base_copy && !b->base_copy;
+    return a->target == b->target && a->layer == b->layer && a->base_copy == b->base_copy;
 }
 
 uint32_t graft_combine_holders(const struct graft_combine *combine, const struct graft_adapter_whole *whole)
@@ -28,7 +28,7 @@ uint32_t graft_combine_holders(const struct graft_combine *combine, const struct
     return n;
 }
 
-// How many adapters have this tensor of adapter `adapter`; 0 if an earlier one has it too, or it is a copy of the base's.
+// How many adapters have this tensor of adapter `adapter`; 0 if an earlier one has it too.
 static uint32_t first_of(const struct graft_combine *combine, uint32_t adapter, const struct graft_adapter_whole *whole)
 {
     for (uint32_t i = 0; i < adapter; i++) {
@@ -57,7 +57,9 @@ enum graft_status graft_combine_room(struct graft_combine *combine)
     for (uint32_t i = 0; i < combine->n_adapters; i++) {
         for (uint32_t j = 0; j < combine->adapters[i]->n_whole; j++) {
             const struct graft_adapter_whole *whole = &combine->adapters[i]->whole[j];
-            bytes += first_of(combine, i, whole) > 1 ? graft_combine_bytes(combine, whole->view.rows, whole->view.cols) : 0;
+            bytes += !whole->base_copy && first_of(combine, i, whole) > 1
+                         ? graft_combine_bytes(combine, whole->view.rows, whole->view.cols)
+                         : 0;
             wholes++;
         }
     }
@@ -172,7 +174,7 @@ enum graft_status graft_combine_wholes(struct graft_combine *combine)
             }
             struct graft_adapter_whole *result = &out->whole[out->n_whole++];
             *result = *whole;
-            if (n == 1) {
+            if (n == 1 || whole->base_copy) {
                 continue;
             }
             result->view = graft_combine_take(combine, whole->view.rows, cols);

@@ -314,6 +314,43 @@ static enum graft_status sum_weights(const struct graft_combine *combine, uint32
     return GRAFT_OK;
 }
 
+// A tensor that replaces the base's leaves nothing to change by A and B.
+static enum graft_status check_alone(const struct graft_combine *combine, uint32_t adapter,
+                                     const struct graft_adapter_whole *whole)
+{
+    for (uint32_t i = 0; i < combine->n_parts; i++) {
+        const struct graft_combine_part *part = &combine->parts[i];
+        if (part->target == whole->target && part->layer == whole->layer) {
+            return graft_fail(
+                GRAFT_E_ARGUMENT,
+                "%s: %s replaces a tensor of the base (modules_to_save) that %s changes by A and B; merge them into "
+                "the base instead (-m)",
+                path_of(combine, adapter), whole->name, path_of(combine, part->sources[0].adapter));
+        }
+    }
+    return GRAFT_OK;
+}
+
+// Copies of the base's embeddings or head, which change nothing, are one and the same.
+static enum graft_status check_copies(const struct graft_combine *combine, uint32_t adapter,
+                                      const struct graft_adapter_whole *whole)
+{
+    uint64_t bytes = whole->view.rows * whole->view.cols * graft_combine_item_bytes(whole->view.type);
+    for (uint32_t i = 0; i < combine->n_adapters; i++) {
+        for (uint32_t j = 0; j < combine->adapters[i]->n_whole; j++) {
+            const struct graft_adapter_whole *other = &combine->adapters[i]->whole[j];
+            if (graft_combine_same_whole(other, whole) &&
+                (other->view.type != whole->view.type || other->view.rows != whole->view.rows ||
+                 other->view.cols != whole->view.cols || memcmp(other->view.data, whole->view.data, bytes) != 0)) {
+                return graft_fail(GRAFT_E_FORMAT,
+                                  "%s: %s, a copy of the base's, is another one in %s: adapters of different bases",
+                                  path_of(combine, adapter), whole->name, path_of(combine, i));
+            }
+        }
+    }
+    return GRAFT_OK;
+}
+
 // Tensors that replace the base's: the weights of those who have one must sum to 1.
 static enum graft_status check_wholes(const struct graft_combine *combine)
 {
@@ -323,10 +360,10 @@ static enum graft_status check_wholes(const struct graft_combine *combine)
             const struct graft_adapter_whole *whole = &desc->whole[j];
             double sum = 0;
             if (whole->base_copy) {
-                graft_log(combine->ctx, GRAFT_LOG_INFO, "%s: %s is a copy of the base's and is left out", path_of(combine, i),
-                          whole->name);
+                GRAFT_TRY(check_copies(combine, i, whole));
                 continue;
             }
+            GRAFT_TRY(check_alone(combine, i, whole));
             GRAFT_TRY(sum_weights(combine, i, whole, &sum));
             if (!is_additive(combine)) {
                 return graft_fail(GRAFT_E_ARGUMENT,

@@ -53,7 +53,7 @@ CASES = {
     "ties_svd": (THREE, dict(method="ties_svd", density=0.5)),
     "ties_svd-frequency": (THREE, dict(method="ties_svd", density=0.5, majority_sign_method="frequency", svd_rank=7)),
     "dare_linear_svd": (THREE, dict(method="dare_linear_svd", density=0.7, seed=11)),
-    "dare_ties_svd": (THREE, dict(method="dare_ties_svd", density=0.7, seed=1152921504606846977)),
+    "dare_ties_svd": (THREE, dict(method="dare_ties_svd", density=0.7, seed=9007199254740991)),
     "unequal-cat": (UNEQUAL, dict(method="cat")),
     "unequal-svd": (UNEQUAL, dict(method="svd")),
     "unequal-ties_svd": (UNEQUAL, dict(method="ties_svd", density=0.5)),
@@ -162,7 +162,7 @@ for name, options in INPUTS.items():
     model = get_peft_model(LlamaForCausalLM(CONFIG), LoraConfig(task_type="CAUSAL_LM", **options))
     tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
     weights[name] = {k: torch.randn(v.shape) * 0.3 for k, v in tensors.items()}
-    save(os.path.join(HERE, "in", name), weights[name], {k: v for k, v in options.items() if k != "layers_to_transform"})
+    save(os.path.join(HERE, "in", name), weights[name], options)
 
 listing = {}
 for case, (inputs, parameters) in CASES.items():
@@ -182,8 +182,9 @@ for case, (inputs, parameters) in CASES.items():
     options = {k: v for k, v in parameters.items() if k not in ("method", "seed")}
     model.add_weighted_adapter([n for n, _ in inputs], [w for _, w in inputs], "result", combination_type=parameters["method"], **options)
     tensors = get_peft_model_state_dict(model, adapter_name="result", save_embedding_layers=False)
-    r = model.peft_config["result"].r
-    save(os.path.join(HERE, case), tensors, dict(r=r, lora_alpha=r))
+    made = model.peft_config["result"]
+    save(os.path.join(HERE, case), tensors, dict(r=made.r, lora_alpha=made.r, target_modules=sorted(made.target_modules),
+                                                 layers_to_transform=made.layers_to_transform))
     listing[case] = dict(inputs=inputs, **parameters)
 with open(os.path.join(HERE, "cases.json"), "w") as f:
     json.dump(listing, f, indent=1)

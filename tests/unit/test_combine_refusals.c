@@ -155,6 +155,8 @@ START_TEST(what_has_no_meaning_for_a_method_is_refused)
     check_refused(&p, GRAFT_E_ARGUMENT, "replaces a tensor of the base (modules_to_save)");
     p = GIVEN("cat", 0, "peft/norms", "peft/norms");
     check_refused(&p, GRAFT_E_ARGUMENT, "sum to 2");
+    p = GIVEN("cat", 0, "peft/head", "peft/embed-head");
+    check_refused(&p, GRAFT_E_ARGUMENT, "changes by A and B");
     p = GIVEN("cat", 0, "peft/head");
     inputs[0].weight = 0.5;
     check_refused(&p, GRAFT_E_ARGUMENT, "sum to 0.5");
