@@ -318,6 +318,7 @@ START_TEST(one_adapter_with_weight_1_stays_itself)
                 }
                 ck_assert_uint_lt(j, got->n_whole);
             }
+            ck_assert(got->use_rslora == want->use_rslora);
             ck_assert_uint_eq(got->n_alora, want->n_alora);
             ck_assert_mem_eq(got->alora, want->alora, want->n_alora * sizeof *want->alora);
             graft_adapter_free(&got);
