@@ -118,23 +118,6 @@ static enum graft_status read_names(const struct graft_safetensors *st, struct g
     return GRAFT_OK;
 }
 
-// Names of whole tensors outlive the reading: fitting names them in errors.
-static enum graft_status keep_names(struct graft_adapter_desc *desc)
-{
-    uint64_t bytes = 0, at = 0;
-    for (uint32_t i = 0; i < desc->n_whole; i++) {
-        bytes += strlen(desc->whole[i].name) + 1;
-    }
-    GRAFT_TRY(graft_alloc(desc->ctx, GRAFT_MEM_HOST, (void **)&desc->names, bytes, 1, "an adapter's tensor names"));
-    for (uint32_t i = 0; i < desc->n_whole; i++) {
-        size_t length = strlen(desc->whole[i].name) + 1;
-        memcpy(desc->names + at, desc->whole[i].name, length);
-        desc->whole[i].name = desc->names + at;
-        at += length;
-    }
-    return GRAFT_OK;
-}
-
 // desc->bytes and the configuration's text -> everything else. The names are for errors.
 static enum graft_status read_peft(struct graft_adapter_desc *desc, const char *file, const char *config_text,
                                    uint64_t config_bytes, const char *config_file)
@@ -149,7 +132,7 @@ static enum graft_status read_peft(struct graft_adapter_desc *desc, const char *
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &tensors, st->n_tensors, "an adapter's tensor names"), status, out);
     GRAFT_TRY_OUT(read_names(st, tensors, file), status, out);
     GRAFT_TRY_OUT(graft_adapter_build(desc, tensors, st->n_tensors, &config, 0.0, file), status, out);
-    GRAFT_TRY_OUT(keep_names(desc), status, out);
+    GRAFT_TRY_OUT(graft_adapter_keep_names(desc), status, out);
     memcpy(desc->base_name, config.base_name, sizeof desc->base_name);
     memcpy(desc->alora, config.alora, sizeof desc->alora);
     desc->n_alora = config.n_alora;

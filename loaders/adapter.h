@@ -74,8 +74,8 @@ GRAFT_MUST_CHECK enum graft_status graft_adapter_read(struct graft_ctx *ctx, str
 // Free; *desc becomes NULL. NULL is accepted.
 void graft_adapter_free(struct graft_adapter_desc **desc);
 
-// Where llama.cpp's converter puts row `row` of q and k (convert_hf_to_gguf.py, permute): the halves of a head are interleaved, so
-// that row j * half + i of a head becomes row 2 * i + j. head_dim is even.
+// Where llama.cpp's converter puts row `row` of q and k (convert_hf_to_gguf.py, permute): the halves of a head are interleaved,
+// so that row j * half + i of a head becomes row 2 * i + j. head_dim is even.
 static inline uint64_t graft_adapter_permuted_row(uint64_t row, uint64_t head_dim)
 {
     uint64_t half = head_dim / 2, in_head = row % head_dim;

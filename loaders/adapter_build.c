@@ -207,3 +207,19 @@ enum graft_status graft_adapter_build(struct graft_adapter_desc *desc, struct gr
     }
     return GRAFT_OK;
 }
+
+enum graft_status graft_adapter_keep_names(struct graft_adapter_desc *desc)
+{
+    uint64_t bytes = 0, at = 0;
+    for (uint32_t i = 0; i < desc->n_whole; i++) {
+        bytes += strlen(desc->whole[i].name) + 1;
+    }
+    GRAFT_TRY(graft_alloc(desc->ctx, GRAFT_MEM_HOST, (void **)&desc->names, bytes, 1, "an adapter's tensor names"));
+    for (uint32_t i = 0; i < desc->n_whole; i++) {
+        size_t length = strlen(desc->whole[i].name) + 1;
+        memcpy(desc->names + at, desc->whole[i].name, length);
+        desc->whole[i].name = desc->names + at;
+        at += length;
+    }
+    return GRAFT_OK;
+}

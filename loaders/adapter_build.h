@@ -34,6 +34,9 @@ GRAFT_MUST_CHECK enum graft_status graft_adapter_build(struct graft_adapter_desc
                                                        uint64_t n_tensors, const struct graft_adapter_config *config,
                                                        double alpha, const char *file);
 
+// Names of whole tensors outlive the reading, since fitting names them in errors: copy them to desc->names.
+GRAFT_MUST_CHECK enum graft_status graft_adapter_keep_names(struct graft_adapter_desc *desc);
+
 // A GGUF adapter as llama.cpp writes it, from desc->bytes into desc; adapter_gguf.c. `file` names it in errors.
 GRAFT_MUST_CHECK enum graft_status graft_adapter_read_gguf(struct graft_adapter_desc *desc, const char *file);
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// A description -> adapter_config.json, as short as PEFT allows: what is at its default in LoraConfig and not needed to read the
-// file is left out, so that older versions, which do not know newer keys, load it too.
-// Source: PEFT, LoraConfig, check_target_module_exists, get_pattern_key (huggingface/peft, versions to 0.21).
+// A description -> adapter_config.json, as short as PEFT allows: what is at its default in LoraConfig and not needed to read
+// the file is left out, so that older versions, which do not know newer keys, load it too. Source: PEFT, LoraConfig,
+// check_target_module_exists, get_pattern_key (huggingface/peft, versions to 0.21).
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "loaders/adapter_parts.h"
@@ -67,6 +68,19 @@ static void choose(struct writing *w)
 static json_t *number(double value)
 {
     return value == floor(value) && value < 9e15 ? json_integer((json_int_t)value) : json_real(value);
+}
+
+// Digits that bring every alpha back: 15 do for all but those that had to be exact.
+static size_t digits(const struct writing *w)
+{
+    for (uint32_t i = 0; i < w->desc->n_pairs; i++) {
+        char text[40];
+        snprintf(text, sizeof text, "%.15g", w->alphas[i]);
+        if (strtod(text, NULL) != w->alphas[i]) {
+            return 17;
+        }
+    }
+    return 15;
 }
 
 static enum graft_status no_memory(void)
@@ -169,8 +183,10 @@ static enum graft_status check_switches(const struct graft_adapter_desc *desc, b
                               module);
         }
         if ((*dora && *bias) || ((*dora || *bias) && pair->target == GRAFT_TARGET_EMBED)) {
-            return graft_fail(GRAFT_E_UNSUPPORTED, "%s has a magnitude vector (DoRA) or a bias (lora_bias)%s, which PEFT does "
-                                                   "not have", module, *dora && *bias ? ", both of them" : " on embeddings");
+            return graft_fail(GRAFT_E_UNSUPPORTED,
+                              "%s has a magnitude vector (DoRA) or a bias (lora_bias)%s, which PEFT does "
+                              "not have",
+                              module, *dora && *bias ? ", both of them" : " on embeddings");
         }
     }
     return GRAFT_OK;
@@ -190,8 +206,10 @@ static enum graft_status fill(struct writing *w, json_t *config)
             GRAFT_TRY_OUT(add_pattern(w, i), status, out);
         }
     }
-    if (json_object_size(w->ranks) > GRAFT_ADAPTER_MAX_PATTERNS || json_object_size(w->alpha_pattern) > GRAFT_ADAPTER_MAX_PATTERNS) {
-        status = graft_fail(GRAFT_E_LIMIT, "the adapter's ranks and scales need more than %d patterns", GRAFT_ADAPTER_MAX_PATTERNS);
+    if (json_object_size(w->ranks) > GRAFT_ADAPTER_MAX_PATTERNS ||
+        json_object_size(w->alpha_pattern) > GRAFT_ADAPTER_MAX_PATTERNS) {
+        status =
+            graft_fail(GRAFT_E_LIMIT, "the adapter's ranks and scales need more than %d patterns", GRAFT_ADAPTER_MAX_PATTERNS);
         goto out;
     }
     GRAFT_TRY_OUT(list_modules(targets, w, false), status, out);
@@ -201,8 +219,8 @@ static enum graft_status fill(struct writing *w, json_t *config)
     }
     failed |= json_object_set_new(config, "peft_type", json_string("LORA"));
     failed |= json_object_set_new(config, "task_type", json_string("CAUSAL_LM"));
-    failed |= json_object_set_new(config, "base_model_name_or_path",
-                                  desc->base_name[0] ? json_string(desc->base_name) : json_null());
+    failed |=
+        json_object_set_new(config, "base_model_name_or_path", desc->base_name[0] ? json_string(desc->base_name) : json_null());
     failed |= json_object_set_new(config, "inference_mode", json_true());
     failed |= json_object_set_new(config, "bias", json_string("none"));
     failed |= json_object_set_new(config, "fan_in_fan_out", json_false());
@@ -234,7 +252,8 @@ out:
 enum graft_status graft_adapter_config_write(const struct graft_adapter_desc *desc, const struct graft_adapter_base *base,
                                              char **text, uint64_t *bytes)
 {
-    struct writing w = {.desc = desc, .n_layer = base ? base->n_layer : 0, .ranks = json_object(), .alpha_pattern = json_object()};
+    struct writing w = {
+        .desc = desc, .n_layer = base ? base->n_layer : 0, .ranks = json_object(), .alpha_pattern = json_object()};
     json_t *config = json_object();
     enum graft_status status;
     *text = NULL;
@@ -245,7 +264,7 @@ enum graft_status graft_adapter_config_write(const struct graft_adapter_desc *de
         w.n_layer = layered && desc->pairs[i].layer >= w.n_layer ? desc->pairs[i].layer + 1 : w.n_layer;
     }
     GRAFT_TRY_OUT(fill(&w, config), status, out);
-    const size_t flags = JSON_INDENT(2) | JSON_SORT_KEYS;
+    const size_t flags = JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(digits(&w));
     size_t length = json_dumpb(config, NULL, 0, flags);
     if (length == 0) {
         status = no_memory();
@@ -256,7 +275,8 @@ enum graft_status graft_adapter_config_write(const struct graft_adapter_desc *de
                             GRAFT_ADAPTER_CONFIG_MAX_BYTES);
         goto out;
     }
-    GRAFT_TRY_OUT(graft_alloc(desc->ctx, GRAFT_MEM_HOST, (void **)text, length + 2, 1, "an adapter's configuration"), status, out);
+    GRAFT_TRY_OUT(graft_alloc(desc->ctx, GRAFT_MEM_HOST, (void **)text, length + 2, 1, "an adapter's configuration"), status,
+                  out);
     if (json_dumpb(config, *text, length, flags) != length) {
         GRAFT_FREE(desc->ctx, text);
         status = no_memory();

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // GGUF adapters as llama.cpp's convert_lora_to_gguf.py writes them: general.type "adapter", adapter.type "lora", one alpha,
 // tensors blk.N.attn_q.weight.lora_a [rank][n_in] and .lora_b [n_out][rank]. Rows of q and k are in the base file's order. The
-// format has no place for rsLoRA: scale = alpha / rank.
+// format has no place for rsLoRA: scale = alpha / rank. The embedding's A is turned, token_embd.weight.lora_a [n_vocab][rank],
+// its B is not, [n_embd][rank] (there: "only need to transpose token_embd.lora_a"; llama-adapter.cpp checks these shapes).
+// Norms are whole vectors, blk.N.attn_norm.weight: the converter writes them, llama.cpp ignores them when it runs.
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -71,28 +73,54 @@ static enum graft_status read_alora(struct graft_adapter_desc *desc, const struc
     return GRAFT_OK;
 }
 
-// blk.N.TARGET.weight.lora_a or .lora_b; false if the name is another one.
+// [blk.N.]MODULE.weight, then .lora_a or .lora_b, nothing for a norm; false if the name is another one.
 static bool parse_name(const char *name, struct graft_adapter_tensor *out)
 {
-    static const char *const targets[GRAFT_LAYER_TARGETS] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
-                                                             "ffn_gate", "ffn_up", "ffn_down"};
-    if (strncmp(name, "blk.", 4) != 0) {
-        return false;
-    }
-    const char *p = name + 4;
-    if (!graft_adapter_layer(&p, &out->layer)) {
-        return false;
-    }
-    for (unsigned target = 0; target < GRAFT_LAYER_TARGETS; target++) {
-        char stem[40];
-        int length = snprintf(stem, sizeof stem, ".%s.weight.lora_", targets[target]);
-        if (strncmp(p, stem, (size_t)length) == 0 && (p[length] == 'a' || p[length] == 'b') && p[length + 1] == '\0') {
-            out->target = (enum graft_target)target;
-            out->part = p[length] == 'a' ? GRAFT_ADAPTER_A : GRAFT_ADAPTER_B;
-            return true;
+    static const char *const modules[GRAFT_TARGETS] = {"attn_q",   "attn_k",    "attn_v",   "attn_output",
+                                                       "ffn_gate", "ffn_up",    "ffn_down", "token_embd",
+                                                       "output",   "attn_norm", "ffn_norm", "output_norm"};
+    const char *p = name;
+    bool of_layer = strncmp(p, "blk.", 4) == 0;
+    out->layer = 0;
+    if (of_layer) {
+        p += 4;
+        if (!graft_adapter_layer(&p, &out->layer) || *p++ != '.') {
+            return false;
         }
     }
+    for (unsigned target = 0; target < GRAFT_TARGETS; target++) {
+        char stem[40];
+        int length = snprintf(stem, sizeof stem, "%s.weight", modules[target]);
+        bool single = target == GRAFT_TARGET_EMBED || target == GRAFT_TARGET_HEAD || target == GRAFT_TARGET_OUTPUT_NORM;
+        if (single == of_layer || strncmp(p, stem, (size_t)length) != 0) {
+            continue;
+        }
+        p += length;
+        out->target = (enum graft_target)target;
+        out->part = target >= GRAFT_TARGET_ATTN_NORM ? GRAFT_ADAPTER_WHOLE
+                    : strcmp(p, ".lora_a") == 0      ? GRAFT_ADAPTER_A
+                                                     : GRAFT_ADAPTER_B;
+        return out->part == GRAFT_ADAPTER_B ? strcmp(p, ".lora_b") == 0 : out->part == GRAFT_ADAPTER_A || *p == '\0';
+    }
     return false;
+}
+
+// Rows become columns, in place.
+static enum graft_status turn(struct graft_adapter_desc *desc, struct graft_adapter_view *view)
+{
+    uint64_t item = view->type == GRAFT_TYPE_F32 ? 4 : 2, rows = view->rows, cols = view->cols;
+    uint8_t *copy, *data = desc->bytes + (view->data - desc->bytes);
+    GRAFT_TRY(graft_alloc(desc->ctx, GRAFT_MEM_HOST, (void **)&copy, rows * cols, item, "the adapter's embedding"));
+    memcpy(copy, data, (size_t)(rows * cols * item));
+    for (uint64_t row = 0; row < rows; row++) {
+        for (uint64_t col = 0; col < cols; col++) {
+            memcpy(data + (col * rows + row) * item, copy + (row * cols + col) * item, (size_t)item);
+        }
+    }
+    GRAFT_FREE(desc->ctx, &copy);
+    view->rows = cols;
+    view->cols = rows;
+    return GRAFT_OK;
 }
 
 // names: NAME_BYTES for each tensor.
@@ -107,7 +135,8 @@ static enum graft_status read_tensors(struct graft_adapter_desc *desc, const str
         if (!parse_name(name, &tensors[i])) {
             return graft_fail(GRAFT_E_UNSUPPORTED,
                               "%s: tensor %s is not supported; known are blk.N, then attn_q, attn_k, attn_v, attn_output, "
-                              "ffn_gate, ffn_up or ffn_down, then weight.lora_a or weight.lora_b",
+                              "ffn_gate, ffn_up or ffn_down, then weight.lora_a or weight.lora_b; token_embd and output "
+                              "with the same; and norms",
                               file, name);
         }
         if (t->type != GRAFT_TYPE_F32 && t->type != GRAFT_TYPE_F16 && t->type != GRAFT_TYPE_BF16) {
@@ -115,15 +144,20 @@ static enum graft_status read_tensors(struct graft_adapter_desc *desc, const str
             return graft_fail(GRAFT_E_UNSUPPORTED, "%s: tensor %s has type %s, allowed are F32, F16 and BF16", file, name,
                               type ? type : "?");
         }
-        if (t->dims[2] != 1 || t->dims[3] != 1 || t->dims[0] == 0 || t->dims[1] == 0) {
-            return graft_fail(GRAFT_E_FORMAT, "%s: tensor %s has %u dimensions, allowed is a matrix that is not empty", file,
-                              name, t->n_dims);
+        bool vector = tensors[i].part == GRAFT_ADAPTER_WHOLE;
+        if (t->dims[2] != 1 || t->dims[3] != 1 || t->dims[0] == 0 || t->dims[1] == 0 || (vector && t->dims[1] != 1)) {
+            return graft_fail(GRAFT_E_FORMAT, "%s: tensor %s has %u dimensions, allowed is a %s that is not empty", file, name,
+                              t->n_dims, vector ? "vector" : "matrix");
         }
-        tensors[i].n_dims = 2;
+        tensors[i].n_dims = vector ? 1 : 2;
         tensors[i].view = (struct graft_adapter_view){
             .data = graft_gguf_data(gguf, t), .type = t->type, .rows = t->dims[1], .cols = t->dims[0]};
+        if (tensors[i].target == GRAFT_TARGET_EMBED && tensors[i].part == GRAFT_ADAPTER_A) {
+            GRAFT_TRY(turn(desc, &tensors[i].view));
+        }
     }
-    return graft_adapter_build(desc, tensors, gguf->n_tensors, NULL, alpha, file);
+    GRAFT_TRY(graft_adapter_build(desc, tensors, gguf->n_tensors, NULL, alpha, file));
+    return graft_adapter_keep_names(desc);
 }
 
 enum graft_status graft_adapter_read_gguf(struct graft_adapter_desc *desc, const char *file)
@@ -159,11 +193,11 @@ enum graft_status graft_adapter_read_gguf(struct graft_adapter_desc *desc, const
     GRAFT_TRY_OUT(graft_alloc(ctx, GRAFT_MEM_HOST, (void **)&names, gguf->n_tensors, NAME_BYTES, "an adapter's tensor names"),
                   status, out);
     desc->rows_permuted = true;
-    GRAFT_TRY_OUT(read_tensors(desc, gguf, tensors, names, (double)alpha, file), status, out);
-    struct graft_sha256 hash;
+    struct graft_sha256 hash; // before read_tensors turns a matrix in desc->bytes
     graft_sha256_begin(&hash);
     graft_sha256_add(&hash, desc->bytes, desc->n_bytes);
     graft_sha256_end(&hash, desc->digest);
+    status = read_tensors(desc, gguf, tensors, names, (double)alpha, file);
 out:
     GRAFT_FREE(ctx, &names);
     GRAFT_FREE(ctx, &tensors);

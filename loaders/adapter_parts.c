@@ -33,12 +33,10 @@ const char *graft_adapter_module(enum graft_target target, uint32_t layer, char 
 
 static void name_peft(struct graft_adapter_item *item)
 {
-    static const char *const endings[] = {[GRAFT_ADAPTER_A] = "lora_A.weight",
-                                          [GRAFT_ADAPTER_B] = "lora_B.weight",
-                                          [GRAFT_ADAPTER_BIAS] = "lora_B.bias",
-                                          [GRAFT_ADAPTER_MAGNITUDE] = "lora_magnitude_vector",
-                                          [GRAFT_ADAPTER_WHOLE] = "weight",
-                                          [GRAFT_ADAPTER_BASE_COPY] = "base_layer.weight"};
+    static const char *const endings[] = {
+        [GRAFT_ADAPTER_A] = "lora_A.weight",  [GRAFT_ADAPTER_B] = "lora_B.weight",
+        [GRAFT_ADAPTER_BIAS] = "lora_B.bias", [GRAFT_ADAPTER_MAGNITUDE] = "lora_magnitude_vector",
+        [GRAFT_ADAPTER_WHOLE] = "weight",     [GRAFT_ADAPTER_BASE_COPY] = "base_layer.weight"};
     char module[GRAFT_ADAPTER_NAME_BYTES];
     const char *ending = endings[item->part];
     if (item->target == GRAFT_TARGET_EMBED && item->part <= GRAFT_ADAPTER_B) {
@@ -50,11 +48,12 @@ static void name_peft(struct graft_adapter_item *item)
 
 static void name_gguf(struct graft_adapter_item *item)
 {
-    static const char *const names[GRAFT_TARGETS] = {"attn_q",     "attn_k", "attn_v",    "attn_output", "ffn_gate", "ffn_up", "ffn_down",
-                                                     "token_embd", "output", "attn_norm", "ffn_norm",    "output_norm"};
+    static const char *const names[GRAFT_TARGETS] = {"attn_q",   "attn_k",    "attn_v",   "attn_output",
+                                                     "ffn_gate", "ffn_up",    "ffn_down", "token_embd",
+                                                     "output",   "attn_norm", "ffn_norm", "output_norm"};
     const char *ending = item->part == GRAFT_ADAPTER_A ? ".lora_a" : item->part == GRAFT_ADAPTER_B ? ".lora_b" : "";
-    bool of_layer = item->target < GRAFT_LAYER_TARGETS || item->target == GRAFT_TARGET_ATTN_NORM ||
-                    item->target == GRAFT_TARGET_FFN_NORM;
+    bool of_layer =
+        item->target < GRAFT_LAYER_TARGETS || item->target == GRAFT_TARGET_ATTN_NORM || item->target == GRAFT_TARGET_FFN_NORM;
     char layer[24] = "";
     if (of_layer) {
         snprintf(layer, sizeof layer, "blk.%u.", item->layer);
@@ -122,7 +121,7 @@ static enum graft_status choose_rows(const struct listing *l, struct graft_adapt
     bool turned = item->target == GRAFT_TARGET_Q || item->target == GRAFT_TARGET_K;
     if (!moves || !turned || l->desc->rows_permuted == l->gguf || l->base->plain_rows) {
         item->rows = l->gguf && item->target == GRAFT_TARGET_EMBED && item->part == GRAFT_ADAPTER_A ? GRAFT_ADAPTER_ROWS_TURN
-                                                                                                  : GRAFT_ADAPTER_ROWS_KEEP;
+                                                                                                    : GRAFT_ADAPTER_ROWS_KEEP;
         return GRAFT_OK;
     }
     uint32_t heads = item->target == GRAFT_TARGET_Q ? l->base->n_head : l->base->n_head_kv;
@@ -171,11 +170,12 @@ static enum graft_status add_whole(const struct listing *l, const struct graft_a
         return graft_fail(GRAFT_E_ARGUMENT, "%s is no tensor that can be written as a whole", module);
     }
     if (l->gguf && whole->base_copy) {
-        return l->base->checked ? GRAFT_OK
-                                : graft_fail(GRAFT_E_UNSUPPORTED,
-                                             "%s is saved with the adapter (save_embedding_layers), which a GGUF adapter cannot "
-                                             "hold: the base model is needed, to see that it is only a copy",
-                                             module);
+        return l->base->checked
+                   ? GRAFT_OK
+                   : graft_fail(GRAFT_E_UNSUPPORTED,
+                                "%s is saved with the adapter (save_embedding_layers), which a GGUF adapter cannot "
+                                "hold: the base model is needed, to see that it is only a copy",
+                                module);
     }
     if (l->gguf && whole->target < GRAFT_TARGET_ATTN_NORM) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "%s is replaced as a whole (modules_to_save), which a GGUF adapter cannot hold",
@@ -233,17 +233,17 @@ void graft_adapter_items_free(struct graft_adapter_items *items)
     items->n = 0;
 }
 
-enum graft_status graft_adapter_item_write(const struct graft_adapter_item *item, struct graft_output *out)
+enum graft_status graft_adapter_item_write(const struct graft_adapter_item *item, struct graft_aside *out)
 {
     const struct graft_adapter_view *view = &item->view;
     uint64_t value = graft_adapter_value_bytes(view->type);
     if (item->rows == GRAFT_ADAPTER_ROWS_KEEP) {
-        return graft_output_write(out, view->data, graft_adapter_item_bytes(item));
+        return graft_aside_write(out, view->data, graft_adapter_item_bytes(item));
     }
     if (item->rows == GRAFT_ADAPTER_ROWS_TURN) {
         for (uint64_t col = 0; col < view->cols; col++) {
             for (uint64_t row = 0; row < view->rows; row++) {
-                GRAFT_TRY(graft_output_write(out, view->data + (row * view->cols + col) * value, value));
+                GRAFT_TRY(graft_aside_write(out, view->data + (row * view->cols + col) * value, value));
             }
         }
         return GRAFT_OK;
@@ -255,7 +255,7 @@ enum graft_status graft_adapter_item_write(const struct graft_adapter_item *item
         if (item->rows == GRAFT_ADAPTER_ROWS_UNDO) {
             from = graft_adapter_permuted_row(row, item->head_dim);
         }
-        GRAFT_TRY(graft_output_write(out, view->data + from * row_bytes, row_bytes));
+        GRAFT_TRY(graft_aside_write(out, view->data + from * row_bytes, row_bytes));
     }
     return GRAFT_OK;
 }

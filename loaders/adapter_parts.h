@@ -5,7 +5,7 @@
 
 #include "loaders/adapter_build.h"
 #include "loaders/adapter_write.h"
-#include "platform/output.h"
+#include "platform/aside.h"
 
 enum { GRAFT_ADAPTER_NAME_BYTES = 128 };
 
@@ -48,12 +48,12 @@ static inline uint64_t graft_adapter_item_bytes(const struct graft_adapter_item 
     return item->view.rows * item->view.cols * graft_adapter_value_bytes(item->view.type);
 }
 // Append the tensor's bytes, rows in their new order.
-GRAFT_MUST_CHECK enum graft_status graft_adapter_item_write(const struct graft_adapter_item *item, struct graft_output *out);
+GRAFT_MUST_CHECK enum graft_status graft_adapter_item_write(const struct graft_adapter_item *item, struct graft_aside *out);
 
 // "model.layers.3.self_attn.q_proj", "lm_head"; of a norm "model.layers.3.input_layernorm". Returns `out`.
 const char *graft_adapter_module(enum graft_target target, uint32_t layer, char out[GRAFT_ADAPTER_NAME_BYTES]);
 
-// The simplest alpha (an integer if there is one, else the fewest decimal digits) for which (float)(alpha / divisor) is `scale`.
+// The simplest alpha (the fewest decimal digits) for which (float)(alpha / divisor) is `scale`.
 double graft_adapter_find_alpha(float scale, double divisor);
 
 // adapter_config.json of a description whose pairs are checked; *text is JSON with a line break behind, free it with

@@ -16,13 +16,13 @@
 
 enum { ENTRY_BYTES = GRAFT_ADAPTER_NAME_BYTES + 128, HEADER_ALIGNMENT = 8, GGUF_VERSION = 3, QUANTIZATION_VERSION = 2 };
 
-static enum graft_status write_u32(struct graft_output *out, uint32_t value)
+static enum graft_status write_u32(struct graft_aside *out, uint32_t value)
 {
     uint8_t bytes[4] = {(uint8_t)value, (uint8_t)(value >> 8), (uint8_t)(value >> 16), (uint8_t)(value >> 24)};
-    return graft_output_write(out, bytes, sizeof bytes);
+    return graft_aside_write(out, bytes, sizeof bytes);
 }
 
-static enum graft_status write_u64(struct graft_output *out, uint64_t value)
+static enum graft_status write_u64(struct graft_aside *out, uint64_t value)
 {
     GRAFT_TRY(write_u32(out, (uint32_t)value));
     return write_u32(out, (uint32_t)(value >> 32));
@@ -40,13 +40,12 @@ static size_t header_entry(const struct graft_adapter_item *item, uint64_t begin
     if (item->n_dims == 2) {
         snprintf(rows, sizeof rows, "%" PRIu64 ",", item->view.rows);
     }
-    return (size_t)snprintf(out, ENTRY_BYTES, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%s%" PRIu64 "],\"data_offsets\":[%" PRIu64
-                            ",%" PRIu64 "]}",
-                            item->name, type_name(item->view.type), rows, item->view.cols, begin,
-                            begin + graft_adapter_item_bytes(item));
+    return (size_t)snprintf(
+        out, ENTRY_BYTES, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%s%" PRIu64 "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}",
+        item->name, type_name(item->view.type), rows, item->view.cols, begin, begin + graft_adapter_item_bytes(item));
 }
 
-static enum graft_status write_tensors(const struct graft_adapter_items *items, struct graft_output *out)
+static enum graft_status write_tensors(const struct graft_adapter_items *items, struct graft_aside *out)
 {
     static const char first[] = "{\"__metadata__\":{\"format\":\"pt\"}"; // PEFT's own; its loaders ask for it
     char entry[ENTRY_BYTES];
@@ -57,13 +56,13 @@ static enum graft_status write_tensors(const struct graft_adapter_items *items, 
     }
     padded = (header + HEADER_ALIGNMENT - 1) / HEADER_ALIGNMENT * HEADER_ALIGNMENT;
     GRAFT_TRY(write_u64(out, padded));
-    GRAFT_TRY(graft_output_write(out, first, sizeof first - 1));
+    GRAFT_TRY(graft_aside_write(out, first, sizeof first - 1));
     place = 0;
     for (uint64_t i = 0; i < items->n; i++) {
-        GRAFT_TRY(graft_output_write(out, entry, header_entry(&items->list[i], place, entry)));
+        GRAFT_TRY(graft_aside_write(out, entry, header_entry(&items->list[i], place, entry)));
         place += graft_adapter_item_bytes(&items->list[i]);
     }
-    GRAFT_TRY(graft_output_write(out, "}       ", 1 + padded - header));
+    GRAFT_TRY(graft_aside_write(out, "}       ", 1 + padded - header));
     for (uint64_t i = 0; i < items->n; i++) {
         GRAFT_TRY(graft_adapter_item_write(&items->list[i], out));
     }
@@ -71,23 +70,23 @@ static enum graft_status write_tensors(const struct graft_adapter_items *items, 
 }
 
 // End an output as `status` says.
-static enum graft_status finish(struct graft_output **out, enum graft_status status)
+static enum graft_status finish(struct graft_aside **out, enum graft_status status)
 {
     if (status == GRAFT_OK) {
-        return graft_output_commit(out);
+        return graft_aside_commit(out);
     }
-    graft_output_discard(out);
+    graft_aside_discard(out);
     return status;
 }
 
 static enum graft_status write_folder(const struct graft_adapter_items *items, const char *config, uint64_t config_bytes,
-                                      struct graft_output_folder *folder)
+                                      struct graft_aside_folder *folder)
 {
-    struct graft_output *out;
-    GRAFT_TRY(graft_output_folder_file(folder, &out, TENSORS_FILE));
+    struct graft_aside *out;
+    GRAFT_TRY(graft_aside_folder_file(folder, &out, TENSORS_FILE));
     GRAFT_TRY(finish(&out, write_tensors(items, out)));
-    GRAFT_TRY(graft_output_folder_file(folder, &out, CONFIG_FILE));
-    return finish(&out, graft_output_write(out, config, config_bytes));
+    GRAFT_TRY(graft_aside_folder_file(folder, &out, CONFIG_FILE));
+    return finish(&out, graft_aside_write(out, config, config_bytes));
 }
 
 enum graft_status graft_adapter_write_peft(const struct graft_adapter_desc *desc, const struct graft_adapter_base *base,
@@ -95,43 +94,43 @@ enum graft_status graft_adapter_write_peft(const struct graft_adapter_desc *desc
 {
     static const char *const names[] = {TENSORS_FILE, CONFIG_FILE, NULL};
     struct graft_adapter_items items;
-    struct graft_output_folder *output = NULL;
+    struct graft_aside_folder *output = NULL;
     char *config = NULL;
     uint64_t config_bytes;
     enum graft_status status;
     GRAFT_TRY_OUT(graft_adapter_items_list(&items, desc, base, false), status, out);
     GRAFT_TRY_OUT(graft_adapter_config_write(desc, base, &config, &config_bytes), status, out);
-    GRAFT_TRY_OUT(graft_output_folder_open(desc->ctx, &output, folder, names), status, out);
+    GRAFT_TRY_OUT(graft_aside_folder_open(desc->ctx, &output, folder, names), status, out);
     GRAFT_TRY_OUT(write_folder(&items, config, config_bytes, output), status, out);
-    status = graft_output_folder_commit(&output);
+    status = graft_aside_folder_commit(&output);
 out:
-    graft_output_folder_discard(&output);
+    graft_aside_folder_discard(&output);
     GRAFT_FREE(desc->ctx, &config);
     graft_adapter_items_free(&items);
     return status;
 }
 
-static enum graft_status write_text(struct graft_output *out, const char *text)
+static enum graft_status write_text(struct graft_aside *out, const char *text)
 {
     GRAFT_TRY(write_u64(out, strlen(text)));
-    return graft_output_write(out, text, strlen(text));
+    return graft_aside_write(out, text, strlen(text));
 }
 
-static enum graft_status key_text(struct graft_output *out, const char *key, const char *value)
+static enum graft_status key_text(struct graft_aside *out, const char *key, const char *value)
 {
     GRAFT_TRY(write_text(out, key));
     GRAFT_TRY(write_u32(out, GRAFT_GGUF_STRING));
     return write_text(out, value);
 }
 
-static enum graft_status key_word(struct graft_output *out, const char *key, enum graft_gguf_value_type type, uint32_t bits)
+static enum graft_status key_word(struct graft_aside *out, const char *key, enum graft_gguf_value_type type, uint32_t bits)
 {
     GRAFT_TRY(write_text(out, key));
     GRAFT_TRY(write_u32(out, (uint32_t)type));
     return write_u32(out, bits);
 }
 
-static enum graft_status write_keys(struct graft_output *out, const struct graft_adapter_desc *desc, float alpha)
+static enum graft_status write_keys(struct graft_aside *out, const struct graft_adapter_desc *desc, float alpha)
 {
     uint32_t bits;
     memcpy(&bits, &alpha, sizeof bits);
@@ -159,11 +158,11 @@ static uint64_t padding(uint64_t bytes)
     return (ALIGNMENT - bytes % ALIGNMENT) % ALIGNMENT;
 }
 
-static enum graft_status write_gguf(struct graft_output *out, const struct graft_adapter_items *items,
+static enum graft_status write_gguf(struct graft_aside *out, const struct graft_adapter_items *items,
                                     const struct graft_adapter_desc *desc, float alpha)
 {
     uint64_t place = 0;
-    GRAFT_TRY(graft_output_write(out, "GGUF", 4));
+    GRAFT_TRY(graft_aside_write(out, "GGUF", 4));
     GRAFT_TRY(write_u32(out, GGUF_VERSION));
     GRAFT_TRY(write_u64(out, items->n));
     GRAFT_TRY(write_u64(out, 5 + (desc->base_name[0] ? 2 : 0) + (desc->n_alora ? 1 : 0)));
@@ -182,10 +181,10 @@ static enum graft_status write_gguf(struct graft_output *out, const struct graft
         place += graft_adapter_item_bytes(item);
         place += padding(place);
     }
-    GRAFT_TRY(graft_output_zeros(out, padding(graft_output_bytes(out))));
+    GRAFT_TRY(graft_aside_zeros(out, padding(graft_aside_bytes(out))));
     for (uint64_t i = 0; i < items->n; i++) {
         GRAFT_TRY(graft_adapter_item_write(&items->list[i], out));
-        GRAFT_TRY(graft_output_zeros(out, padding(graft_adapter_item_bytes(&items->list[i]))));
+        GRAFT_TRY(graft_aside_zeros(out, padding(graft_adapter_item_bytes(&items->list[i]))));
     }
     return GRAFT_OK;
 }
@@ -238,12 +237,12 @@ static enum graft_status choose_alpha(const struct graft_adapter_desc *desc, flo
     if (least > 1) {
         const struct graft_adapter_pair *a = &desc->pairs[0], *b = &desc->pairs[worst];
         char one[GRAFT_ADAPTER_NAME_BYTES], other[GRAFT_ADAPTER_NAME_BYTES];
-        return graft_fail(GRAFT_E_UNSUPPORTED,
-                          "a GGUF adapter has one alpha, with scale alpha / rank: %s (rank %u, scale %g) needs %g, %s (rank %u, "
-                          "scale %g) needs %g",
-                          graft_adapter_module(a->target, a->layer, one), a->rank, (double)a->scale,
-                          (double)a->scale * a->rank, graft_adapter_module(b->target, b->layer, other), b->rank,
-                          (double)b->scale, (double)b->scale * b->rank);
+        return graft_fail(
+            GRAFT_E_UNSUPPORTED,
+            "a GGUF adapter has one alpha, with scale alpha / rank: %s (rank %u, scale %g) needs %g, %s (rank %u, "
+            "scale %g) needs %g",
+            graft_adapter_module(a->target, a->layer, one), a->rank, (double)a->scale, (double)a->scale * a->rank,
+            graft_adapter_module(b->target, b->layer, other), b->rank, (double)b->scale, (double)b->scale * b->rank);
     }
     if (least == 1) {
         graft_log(desc->ctx, GRAFT_LOG_INFO, "no f32 alpha gives exactly these scales: they are off by one in the last place");
@@ -255,7 +254,7 @@ enum graft_status graft_adapter_write_gguf(const struct graft_adapter_desc *desc
                                            const char *path)
 {
     struct graft_adapter_items items;
-    struct graft_output *output = NULL;
+    struct graft_aside *output = NULL;
     float alpha = 0;
     enum graft_status status;
     GRAFT_TRY_OUT(graft_adapter_items_list(&items, desc, base, true), status, out);
@@ -270,7 +269,7 @@ enum graft_status graft_adapter_write_gguf(const struct graft_adapter_desc *desc
         }
     }
     GRAFT_TRY_OUT(choose_alpha(desc, &alpha), status, out);
-    GRAFT_TRY_OUT(graft_output_open(desc->ctx, &output, path), status, out);
+    GRAFT_TRY_OUT(graft_aside_open(desc->ctx, &output, path), status, out);
     status = finish(&output, write_gguf(output, &items, desc, alpha));
 out:
     graft_adapter_items_free(&items);

@@ -8,7 +8,7 @@
 //
 // Values and types of tensors are never changed, so converting there and back gives the same bits; only rows of q and k change
 // places between the two formats. The same description gives the same bytes. A file is written aside, synced and renamed
-// (platform/output.h): whoever looks finds the old adapter or the whole new one, and nothing is left behind.
+// (platform/aside.h): whoever looks finds the old adapter or the whole new one, and nothing is left behind.
 #ifndef GRAFT_LOADERS_ADAPTER_WRITE_H
 #define GRAFT_LOADERS_ADAPTER_WRITE_H
 
@@ -27,7 +27,7 @@ struct graft_adapter_base {
 // nothing else. The configuration says rank and alpha so that each pair gets exactly its scale (float(alpha / r), with
 // use_rslora float(alpha / sqrt(r))): the most frequent ones as r and lora_alpha, others in rank_pattern and alpha_pattern. It
 // has use_dora, lora_bias, modules_to_save and alora_invocation_tokens where the description has them. `base` may be NULL.
-// Errors, besides those of graft_output_folder_open and _commit: GRAFT_E_ARGUMENT (a pair that is not whole: rank outside 1 to
+// Errors, besides those of graft_aside_folder_open and _commit: GRAFT_E_ARGUMENT (a pair that is not whole: rank outside 1 to
 // GRAFT_ADAPTER_MAX_RANK, shapes that disagree, a scale outside 1e-27 to 1e27 (fold a sign into B), one target twice,
 // no pair; heads needed and unknown), GRAFT_E_UNSUPPORTED (DoRA or biases on some pairs only, or both: PEFT has one switch for
 // all), GRAFT_E_LIMIT (more patterns, or a longer configuration, than are read back). Thread-safety: safe.
@@ -37,7 +37,7 @@ GRAFT_MUST_CHECK enum graft_status graft_adapter_write_peft(const struct graft_a
 // Write a GGUF adapter (version 3, general.type "adapter", general.architecture "llama"). The format has one alpha and computes
 // alpha / rank for every pair: rsLoRA and patterns can be written if one alpha gives all the scales, exactly or, where no f32
 // does, within one unit in their last place (a line in the log says so). `base` may be NULL. Errors, besides those of
-// graft_output_open and _commit: as above for pairs that are not whole; GRAFT_E_UNSUPPORTED, with the name of what the format
+// graft_aside_open and _commit: as above for pairs that are not whole; GRAFT_E_UNSUPPORTED, with the name of what the format
 // cannot hold: DoRA, lora_bias, scales that no one alpha gives, a whole head, copies of the base that were not checked (checked
 // ones are left out, as llama.cpp does). Norms are written, as llama.cpp's converter does; llama.cpp ignores them when it runs.
 // Thread-safety: safe.

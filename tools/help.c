@@ -279,6 +279,9 @@ void help_completion(void)
         if (v == VERB_COMPLETION) {
             fputs("bash", stdout);
         }
+        if (v == VERB_ADAPTER) {
+            fputs("inspect verify convert diff", stdout);
+        }
         for (int other = 0; v == VERB_MAN && other < VERBS; other++) {
             printf("%s ", verb_infos[other].name);
         }

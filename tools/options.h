@@ -9,8 +9,8 @@
 
 // Verbs in the order help lists them; each has a row in tables.c and a function verb_NAME.
 #define VERB_MAP(X)                                                                                                            \
-    X(RUN) X(BENCH) X(EVAL) X(ESTIMATE) X(INSPECT) X(MERGE) X(TOKENIZE) X(DETOKENIZE) X(TEMPLATE) X(DEVICES) X(DOCTOR)         \
-    X(COMPLETION) X(MAN) X(VERSION)
+    X(RUN) X(BENCH) X(EVAL) X(ESTIMATE) X(INSPECT) X(ADAPTER) X(MERGE) X(TOKENIZE) X(DETOKENIZE) X(TEMPLATE)                   \
+    X(DEVICES) X(DOCTOR) X(COMPLETION) X(MAN) X(VERSION)
 
 #define VERB_ENUM(id) VERB_##id,
 enum verb { VERB_MAP(VERB_ENUM) VERBS };
@@ -72,7 +72,7 @@ struct options {
     enum verb verb;
     bool help, help_all, json, verbose, validation;
     const char *model, *prompt, *file, *system, *device, *weights, *template_file, *messages, *tokens, *format, *synthetic,
-        *bench_adapters, *out, *merge_type, *eval_tokens, *adapter_out, *method, *sign_method, *dtype;
+        *bench_adapters, *output, *to, *digest, *out, *merge_type, *eval_tokens, *adapter_out, *method, *sign_method, *dtype;
     uint64_t memory; // bytes; 0 = no limit
     uint64_t adapter_pool;
     struct option_texts adapters;

@@ -40,6 +40,16 @@ const struct verb_info verb_infos[VERBS] = {
          {"inspect model.gguf --all", "every tensor"},
          {"inspect model.gguf --json", "everything, as JSON"}},
          "Long arrays are cut; --all shows more of them, and every tensor."},
+    [VERB_ADAPTER] =
+        {"adapter", "look into adapter files, check, convert, compare", "ACTION A [B]",
+         {{"adapter inspect legal -m model.gguf", "targets, ranks, does it fit?"},
+         {"adapter verify legal --digest HEX", "whole, finite, that one?"},
+         {"adapter convert legal -o legal.gguf -m M", "PEFT to GGUF, or back"},
+         {"adapter diff legal legal-v2", "what differs, and how far"}},
+         "ACTION is inspect, verify, convert or diff. An adapter is a PEFT folder, its .safetensors file or a .gguf file. "
+         "Conversion keeps every bit and the scale; what GGUF cannot hold (DoRA, lora_bias, a whole head, scales that no "
+         "one alpha gives) is refused by name. q and k have their rows in another order there, so -m is needed for them. "
+         "diff compares scale * B A, whatever the ranks, and ends with 1 if anything differs."},
     [VERB_MERGE] =
         {"merge", "merge adapters into a base model's file, or into one adapter", "",
          {{"merge -m base.gguf --adapter legal -o legal.gguf", "its own formats"},
@@ -98,7 +108,7 @@ const struct verb_info verb_infos[VERBS] = {
 #define V(id) (1u << VERB_##id)
 #define OPENS (V(RUN) | V(BENCH) | V(EVAL)) // verbs that open a device and a model
 #define TEXTS (V(TOKENIZE) | V(DETOKENIZE) | V(TEMPLATE))
-#define PRINTS (OPENS | TEXTS | V(ESTIMATE) | V(INSPECT) | V(MERGE) | V(DEVICES) | V(DOCTOR) | V(VERSION))
+#define PRINTS (OPENS | TEXTS | V(ESTIMATE) | V(INSPECT) | V(ADAPTER) | V(MERGE) | V(DEVICES) | V(DOCTOR) | V(VERSION))
 #define EVERY ((1u << VERBS) - 1)
 #define AT(field) offsetof(struct options, field)
 #define U32 4294967295.0
@@ -106,6 +116,8 @@ const struct verb_info verb_infos[VERBS] = {
 const struct option_info option_infos[] = {
     {"model", "m", NULL, OPTION_MODEL, "FILE", "the only one in the data folder", "model file, or a name in the data folder",
      OPENS | TEXTS | V(ESTIMATE) | V(INSPECT) | V(MERGE), true, AT(model), 0, 0, NULL},
+    {"model", "m", NULL, OPTION_MODEL, "FILE", NULL, "the base: does it fit, what share is changed",
+     V(ADAPTER), true, AT(model), 0, 0, NULL},
     {"synthetic", NULL, NULL, OPTION_TEXT, "SHAPE:TYPE", NULL, "random weights: llama-8b, llama-1b or llama-135m",
      V(BENCH), true, AT(synthetic), 0, 0, NULL},
     {"prompt", "p", NULL, OPTION_TEXT, "TEXT", NULL, "answer this and end",
@@ -144,6 +156,12 @@ const struct option_info option_infos[] = {
      V(ESTIMATE), true, AT(n_seq), 1, 256, NULL},
     {"output", "o", NULL, OPTION_CHOICE, "FORMAT", "md", "md, json or csv",
      V(BENCH), true, AT(format), 0, 0, "md|json|csv"},
+    {"output", "o", NULL, OPTION_FILE, "PATH", NULL, "what convert writes: a folder, or FILE.gguf",
+     V(ADAPTER), true, AT(output), 0, 0, NULL},
+    {"to", NULL, NULL, OPTION_CHOICE, "FORMAT", "by the ending of -o", "peft or gguf",
+     V(ADAPTER), true, AT(to), 0, 0, "peft|gguf"},
+    {"digest", NULL, NULL, OPTION_TEXT, "HEX", NULL, "the digest that verify expects",
+     V(ADAPTER), true, AT(digest), 0, 0, NULL},
     {"out", "o", "output", OPTION_FILE, "FILE", NULL, "the merged model",
      V(MERGE), true, AT(out), 0, 0, NULL},
     {"type", NULL, NULL, OPTION_TEXT, "TYPE", "keep", "keep, auto, or a format: q8_0, f16 ...",
@@ -194,7 +212,7 @@ const struct option_info option_infos[] = {
     {"seed", "s", NULL, OPTION_COUNT, "N", "0", "seed of dare: the same one, the same bytes",
      V(MERGE), true, AT(seed), 0, 9007199254740992.0, NULL},
     {"memory", NULL, "memory-budget", OPTION_BYTES, "SIZE", NULL, "never use more than this, as in 600M or 2G",
-     OPENS | V(ESTIMATE) | V(MERGE), true, AT(memory), 0, 0, NULL},
+     OPENS | V(ESTIMATE) | V(ADAPTER) | V(MERGE), true, AT(memory), 0, 0, NULL},
     {"device", "dev", NULL, OPTION_TEXT, "D", "auto", "number or name from `graft devices`; ref: plain C",
      OPENS | V(ESTIMATE) | V(MERGE), true, AT(device), 0, 0, NULL},
     {"weights", NULL, NULL, OPTION_CHOICE, "HOW", "auto", "auto; map: use the file in place; copy",
@@ -219,6 +237,8 @@ const struct option_info option_infos[] = {
      V(TOKENIZE), true, AT(no_bos), 0, 0, NULL},
     {"all", NULL, NULL, OPTION_FLAG, NULL, NULL, "every tensor, and longer arrays",
      V(INSPECT), true, AT(all), 0, 0, NULL},
+    {"all", NULL, NULL, OPTION_FLAG, NULL, NULL, "every module",
+     V(ADAPTER), true, AT(all), 0, 0, NULL},
     {"stats", NULL, NULL, OPTION_FLAG, NULL, NULL, "rates, first-token time and memory afterwards",
      V(RUN), true, AT(stats), 0, 0, NULL},
     {"json", NULL, NULL, OPTION_FLAG, NULL, NULL, "print JSON",

@@ -109,6 +109,14 @@ void talk_stats(const struct talk *talk, FILE *stream);
 // The conversation on a terminal.
 int chat_loop(struct talk *talk);
 
+// ---- adapter files ----
+
+// What graft adapter inspect prints; the exit code. misfit: why it does not fit the model, or NULL.
+int adapter_inspect(const struct options *options, const struct graft_adapter_file *file, const char *misfit);
+// What graft adapter diff prints; *code: EXIT_FAILED if anything differs. An error of the comparison is not printed.
+enum graft_status adapter_diff(const struct options *options, struct graft_ctx *ctx, const struct graft_adapter_file *a,
+                               const struct graft_adapter_file *b, int *code);
+
 // chat_adapters.c: /adapters; /adapter (argument is cut into pieces); /compare NAME ... [QUESTION].
 void adapters_show(const struct session *session);
 void adapters_choose(struct talk *talk, char *argument);

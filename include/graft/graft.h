@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // graft.h: the whole public API. See common.h (context, errors, budget), device.h, model.h (files, batches, text),
-// adapter.h, chat.h, merge.h, combine.h.
+// adapter.h, adapter_file.h, chat.h, merge.h, combine.h.
 //
 // A complete program is examples/chat.c.
 #ifndef GRAFT_H
 #define GRAFT_H
 
 #include "graft/adapter.h"
+#include "graft/adapter_file.h"
 #include "graft/chat.h"
 #include "graft/combine.h"
 #include "graft/common.h"

@@ -626,6 +626,25 @@ START_TEST(gguf_files_that_are_no_lora_of_a_llama_are_refused)
     make_gguf(&b, "adapter", "lora", "llama", 4);
     graft_test_gguf_tensor(&b, "blk.0.attn_q.weight.lora_c", GRAFT_TYPE_F32, 2, (uint64_t[]){64, 2}, NULL, 512);
     refuse_gguf(ctx, &b, "unknown tensor", GRAFT_E_UNSUPPORTED, "tensor blk.0.attn_q.weight.lora_c is not supported");
+    static const char *const others[] = {
+        "blk.0.token_embd.weight.lora_a", "attn_q.weight.lora_a",          "token_embd.weight",
+        "output.weight",                  "output.weight.lora_c",          "blk.0.attn_norm.weight.lora_a",
+        "blk.0.output_norm.weight",       "output_norm.bias",              "blk.0.attn_q_norm.weight",
+        "blk.00.attn_norm.weight",        "rope_freqs.weight"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        char text[128];
+        make_gguf(&b, "adapter", "lora", "llama", 4);
+        graft_test_gguf_tensor(&b, others[i], GRAFT_TYPE_F32, 2, (uint64_t[]){64, 2}, NULL, 512);
+        snprintf(text, sizeof text, "tensor %s is not supported", others[i]);
+        refuse_gguf(ctx, &b, others[i], GRAFT_E_UNSUPPORTED, text);
+    }
+    make_gguf(&b, "adapter", "lora", "llama", 4);
+    graft_test_gguf_tensor(&b, "blk.0.attn_norm.weight", GRAFT_TYPE_F32, 2, (uint64_t[]){64, 2}, NULL, 512);
+    refuse_gguf(ctx, &b, "a norm that is a matrix", GRAFT_E_FORMAT, "has 2 dimensions, allowed is a vector");
+    make_gguf(&b, "adapter", "lora", "llama", 4); // not turned: [rank][n_vocab] instead of [n_vocab][rank]
+    graft_test_gguf_tensor(&b, "token_embd.weight.lora_a", GRAFT_TYPE_F32, 2, (uint64_t[]){32, 4}, NULL, 512);
+    graft_test_gguf_tensor(&b, "token_embd.weight.lora_b", GRAFT_TYPE_F32, 2, (uint64_t[]){4, 32}, NULL, 512);
+    refuse_gguf(ctx, &b, "an embedding that is not turned", GRAFT_E_FORMAT, "A's rows must be B's columns");
     make_gguf(&b, "adapter", "lora", "llama", 4);
     graft_test_gguf_tensor(&b, "blk.0.attn_q.weight.lora_a", GRAFT_TYPE_F32, 2, (uint64_t[]){64, 2}, NULL, 512);
     refuse_gguf(ctx, &b, "A alone", GRAFT_E_FORMAT, "q_proj has no B beside blk.0.attn_q.weight.lora_a");
@@ -646,10 +665,10 @@ END_TEST
 
 START_TEST(a_failed_allocation_leaves_nothing_behind)
 {
-    static const char *const adapters[] = {"peft", "lora.gguf"};
-    for (size_t i = 0; i < 2; i++) {
+    static const char *const adapters[] = {"adapter/peft", "adapter/lora.gguf", "peft/embed-head.gguf", "peft/norms.gguf"};
+    for (size_t i = 0; i < sizeof adapters / sizeof *adapters; i++) {
         char path[PATH_ROOM];
-        snprintf(path, sizeof path, "%s/golden/adapter/%s", GRAFT_TEST_SOURCE_DIR, adapters[i]);
+        snprintf(path, sizeof path, "%s/golden/%s", GRAFT_TEST_SOURCE_DIR, adapters[i]);
         for (uint64_t n = 2;; n++) { // the first is the context
             struct graft_test_alloc alloc = {.fail_at = n};
             struct graft_ctx *ctx = graft_test_ctx(&alloc, 0);

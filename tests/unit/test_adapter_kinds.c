@@ -44,6 +44,13 @@ static const struct {
     {"bf16", {"bf16"}, {1}},
     {"alora", {"alora"}, {1}},
     {"blend", {"plain", "rslora"}, {0.6f, -0.4f}},
+    // the same tensors as GGUF adapters: make_adapter_gguf.py
+    {"plain", {"plain.gguf"}, {1}},
+    {"rslora", {"rslora.gguf"}, {1}},
+    {"embed-head", {"embed-head.gguf"}, {1}},
+    {"norms", {"norms.gguf"}, {1}},
+    {"alora", {"alora.gguf"}, {1}},
+    {"bf16", {"bf16.gguf"}, {1}},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Outputs written aside, on POSIX systems (folders are exchanged by Linux's renameat2).
 #define _GNU_SOURCE
-#include "platform/output.h"
+#include "platform/aside.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,7 +16,7 @@
 
 enum { BUFFER_BYTES = 1 << 16, LOCK_TRIES = 16 };
 
-struct graft_output {
+struct graft_aside {
     struct graft_ctx *ctx;
     char *path, *temporary;
     int fd;
@@ -56,7 +56,8 @@ static void sync_parent(struct graft_ctx *ctx, const char *path)
     GRAFT_FREE(ctx, &folder);
 }
 
-// Lock what was opened as `name`; false if it was renamed or removed before the lock was there, or (*error set) locked by another.
+// Lock what was opened as `name`; false if it was renamed or removed before the lock was there, or (*error set) locked by
+// another.
 static bool lock_same(int fd, const char *name, int *error)
 {
     struct stat mine, now;
@@ -78,10 +79,10 @@ static enum graft_status fail_lock(const char *path, int error)
                                 : graft_fail(GRAFT_E_IO, "%s: cannot be written: %s", path, strerror(error));
 }
 
-enum graft_status graft_output_open(struct graft_ctx *ctx, struct graft_output **out, const char *path)
+enum graft_status graft_aside_open(struct graft_ctx *ctx, struct graft_aside **out, const char *path)
 {
     *out = NULL;
-    struct graft_output *output;
+    struct graft_aside *output;
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &output, 1, "an output file"));
     output->ctx = ctx;
     output->fd = -1;
@@ -114,14 +115,14 @@ enum graft_status graft_output_open(struct graft_ctx *ctx, struct graft_output *
     status = output->fd >= 0 ? GRAFT_OK : fail_lock(path, error);
 out:
     if (status != GRAFT_OK) {
-        graft_output_discard(&output);
+        graft_aside_discard(&output);
     }
     *out = output;
     return status;
 }
 
 // Straight to the file.
-static enum graft_status put(struct graft_output *out, const uint8_t *data, uint64_t bytes)
+static enum graft_status put(struct graft_aside *out, const uint8_t *data, uint64_t bytes)
 {
     for (uint64_t done = 0; done < bytes;) {
         ssize_t got = write(out->fd, data + done, (size_t)(bytes - done));
@@ -134,14 +135,14 @@ static enum graft_status put(struct graft_output *out, const uint8_t *data, uint
     return GRAFT_OK;
 }
 
-static enum graft_status flush(struct graft_output *out)
+static enum graft_status flush(struct graft_aside *out)
 {
     uint32_t used = out->used;
     out->used = 0;
     return put(out, out->buffer, used);
 }
 
-enum graft_status graft_output_write(struct graft_output *out, const void *data, uint64_t bytes)
+enum graft_status graft_aside_write(struct graft_aside *out, const void *data, uint64_t bytes)
 {
     if (bytes > BUFFER_BYTES - out->used) {
         GRAFT_TRY(flush(out));
@@ -156,22 +157,22 @@ enum graft_status graft_output_write(struct graft_output *out, const void *data,
     return GRAFT_OK;
 }
 
-enum graft_status graft_output_zeros(struct graft_output *out, uint64_t bytes)
+enum graft_status graft_aside_zeros(struct graft_aside *out, uint64_t bytes)
 {
     static const uint8_t zeros[256];
     for (uint64_t piece; bytes > 0; bytes -= piece) {
         piece = bytes < sizeof zeros ? bytes : sizeof zeros;
-        GRAFT_TRY(graft_output_write(out, zeros, piece));
+        GRAFT_TRY(graft_aside_write(out, zeros, piece));
     }
     return GRAFT_OK;
 }
 
-uint64_t graft_output_bytes(const struct graft_output *out)
+uint64_t graft_aside_bytes(const struct graft_aside *out)
 {
     return out->bytes;
 }
 
-static void free_output(struct graft_output **out)
+static void free_output(struct graft_aside **out)
 {
     struct graft_ctx *ctx = (*out)->ctx;
     if ((*out)->fd >= 0) {
@@ -183,15 +184,15 @@ static void free_output(struct graft_output **out)
     GRAFT_FREE(ctx, out);
 }
 
-enum graft_status graft_output_commit(struct graft_output **out)
+enum graft_status graft_aside_commit(struct graft_aside **out)
 {
-    struct graft_output *output = *out;
+    struct graft_aside *output = *out;
     enum graft_status status = flush(output);
     if (status == GRAFT_OK && (fsync(output->fd) != 0 || rename(output->temporary, output->path) != 0)) {
         status = graft_fail(GRAFT_E_IO, "%s: cannot be written: %s", output->path, strerror(errno));
     }
     if (status != GRAFT_OK) {
-        graft_output_discard(out);
+        graft_aside_discard(out);
         return status;
     }
     sync_parent(output->ctx, output->path);
@@ -199,7 +200,7 @@ enum graft_status graft_output_commit(struct graft_output **out)
     return GRAFT_OK;
 }
 
-void graft_output_discard(struct graft_output **out)
+void graft_aside_discard(struct graft_aside **out)
 {
     if (!out || !*out) {
         return;
@@ -210,7 +211,7 @@ void graft_output_discard(struct graft_output **out)
     free_output(out);
 }
 
-struct graft_output_folder {
+struct graft_aside_folder {
     struct graft_ctx *ctx;
     char *path, *temporary;
     const char *const *names;
@@ -218,7 +219,7 @@ struct graft_output_folder {
 };
 
 // The files that the folder may hold, and what their own writing leaves behind, are removed from `path`, then the folder.
-static void remove_folder(struct graft_output_folder *folder, int fd, const char *path, bool itself)
+static void remove_folder(struct graft_aside_folder *folder, int fd, const char *path, bool itself)
 {
     for (const char *const *name = folder->names; *name; name++) {
         char temporary[256];
@@ -232,7 +233,7 @@ static void remove_folder(struct graft_output_folder *folder, int fd, const char
 }
 
 // A folder that is there holds known names only. *there: there is one.
-static enum graft_status check_old(const struct graft_output_folder *folder, bool *there)
+static enum graft_status check_old(const struct graft_aside_folder *folder, bool *there)
 {
     enum graft_status status = GRAFT_OK;
     struct stat info;
@@ -259,7 +260,7 @@ static enum graft_status check_old(const struct graft_output_folder *folder, boo
     return status;
 }
 
-static void free_folder(struct graft_output_folder **folder)
+static void free_folder(struct graft_aside_folder **folder)
 {
     struct graft_ctx *ctx = (*folder)->ctx;
     if ((*folder)->fd >= 0) {
@@ -270,11 +271,11 @@ static void free_folder(struct graft_output_folder **folder)
     GRAFT_FREE(ctx, folder);
 }
 
-enum graft_status graft_output_folder_open(struct graft_ctx *ctx, struct graft_output_folder **out, const char *path,
+enum graft_status graft_aside_folder_open(struct graft_ctx *ctx, struct graft_aside_folder **out, const char *path,
                                            const char *const *names)
 {
     *out = NULL;
-    struct graft_output_folder *folder;
+    struct graft_aside_folder *folder;
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &folder, 1, "an output folder"));
     folder->ctx = ctx;
     folder->fd = -1;
@@ -314,27 +315,27 @@ enum graft_status graft_output_folder_open(struct graft_ctx *ctx, struct graft_o
     remove_folder(folder, folder->fd, folder->temporary, false);
 out:
     if (status != GRAFT_OK) {
-        graft_output_folder_discard(&folder);
+        graft_aside_folder_discard(&folder);
     }
     *out = folder;
     return status;
 }
 
-enum graft_status graft_output_folder_file(struct graft_output_folder *folder, struct graft_output **out, const char *name)
+enum graft_status graft_aside_folder_file(struct graft_aside_folder *folder, struct graft_aside **out, const char *name)
 {
     char *path;
     size_t bytes = strlen(folder->temporary) + strlen(name) + 2;
     *out = NULL;
     GRAFT_TRY(graft_alloc(folder->ctx, GRAFT_MEM_HOST, (void **)&path, bytes, 1, "a path"));
     snprintf(path, bytes, "%s/%s", folder->temporary, name);
-    enum graft_status status = graft_output_open(folder->ctx, out, path);
+    enum graft_status status = graft_aside_open(folder->ctx, out, path);
     GRAFT_FREE(folder->ctx, &path);
     return status;
 }
 
-enum graft_status graft_output_folder_commit(struct graft_output_folder **out)
+enum graft_status graft_aside_folder_commit(struct graft_aside_folder **out)
 {
-    struct graft_output_folder *folder = *out;
+    struct graft_aside_folder *folder = *out;
     bool there;
     enum graft_status status = check_old(folder, &there);
     if (status == GRAFT_OK) {
@@ -350,7 +351,7 @@ enum graft_status graft_output_folder_commit(struct graft_output_folder **out)
         }
     }
     if (status != GRAFT_OK) {
-        graft_output_folder_discard(out);
+        graft_aside_folder_discard(out);
         return status;
     }
     if (there) { // the temporary's name now belongs to the old folder
@@ -365,7 +366,7 @@ enum graft_status graft_output_folder_commit(struct graft_output_folder **out)
     return GRAFT_OK;
 }
 
-void graft_output_folder_discard(struct graft_output_folder **out)
+void graft_aside_folder_discard(struct graft_aside_folder **out)
 {
     if (!out || !*out) {
         return;
