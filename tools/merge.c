@@ -37,6 +37,10 @@ int merge_inputs(const struct options *options, struct merge_inputs *out)
     if (options->adapters.count == 0) {
         return error_usage("there is nothing to merge", "no --adapter was given", "--adapter FOLDER");
     }
+    if (options->eval_tokens && options->adapters.count > GRAFT_MAX_BLEND) {
+        return error_usage("the merge cannot be compared with its adapters unmerged",
+                           "more adapters than a sequence can run with were given", "at most 4, or no --eval");
+    }
     int code = model_find(options->model, out->base);
     for (uint32_t i = 0; i < options->adapters.count && code == EXIT_GOOD; i++) {
         adapter_spec_parse(options->adapters.values[i], &out->specs[i]);
@@ -84,6 +88,20 @@ static void print_times(const struct graft_merge_summary *sum, const struct graf
     }
     printf("merged in %.1f s (%.0f MB/s of the base, %" PRIu32 " threads), synced in %.1f s; at most %s of memory\n",
            seconds_of(sum->merge_ns), rate_of(sum), sum->n_threads, seconds_of(sum->sync_ns), bytes_text(use->peak_bytes).text);
+}
+
+static void print_divergence(const char *what, const struct divergence *d)
+{
+    double n = d->rows ? (double)d->rows : 1;
+    printf("KL(unmerged || %s): mean %.3g, largest %.3g over %" PRIu64 " tokens; the most likely token is the same for %.1f %%\n",
+           what, d->sum / n, d->most, d->rows, 100 * (double)d->same_best / n);
+}
+
+static json_t *divergence_json(const struct divergence *d)
+{
+    double n = d->rows ? (double)d->rows : 1;
+    return json_pack("{s:f, s:f, s:I, s:f}", "mean", d->sum / n, "largest", d->most, "tokens", (json_int_t)d->rows,
+                     "same_most_likely", (double)d->same_best / n);
 }
 
 static json_t *tensors_json(const struct graft_merge_report *report, const struct graft_merge_summary *sum)
@@ -170,6 +188,37 @@ static int run_merge(const struct options *options, const struct merge_inputs *i
     return EXIT_GOOD;
 }
 
+// The table first: the evaluation takes its time.
+static int report_all(const struct options *options, const struct merge_inputs *inputs, const struct graft_merge_report *report,
+                      const struct graft_memory_use *use)
+{
+    struct graft_merge_summary sum;
+    struct merge_evaluation evaluation;
+    int code = EXIT_GOOD;
+    graft_merge_summarize(report, &sum);
+    if (!options->json) {
+        print_table(report, &sum);
+        print_times(&sum, use);
+        fflush(stdout);
+    }
+    if (options->eval_tokens) {
+        code = merge_evaluate(options, &evaluation);
+    }
+    if (code == EXIT_GOOD && options->json) {
+        json_t *json = report_json(inputs, report, &sum, use);
+        if (options->eval_tokens) {
+            json_object_set_new(json, "kl", divergence_json(&evaluation.merged));
+            json_object_set_new(json, "kl_base", divergence_json(&evaluation.base));
+        }
+        return print_json(json);
+    }
+    if (code == EXIT_GOOD && options->eval_tokens) {
+        print_divergence("merged", &evaluation.merged);
+        print_divergence("base alone", &evaluation.base);
+    }
+    return code;
+}
+
 int verb_MERGE(const struct options *options)
 {
     struct merge_inputs inputs;
@@ -181,18 +230,7 @@ int verb_MERGE(const struct options *options)
         code = run_merge(options, &inputs, &report, &use, &session);
     }
     if (code == EXIT_GOOD) {
-        struct graft_merge_summary sum;
-        json_t *json = NULL;
-        graft_merge_summarize(report, &sum);
-        if (options->json) {
-            json = report_json(&inputs, report, &sum, &use);
-        } else {
-            print_table(report, &sum);
-            print_times(&sum, &use);
-        }
-        if (json) {
-            code = print_json(json);
-        }
+        code = report_all(options, &inputs, report, &use);
     }
     graft_merge_report_free(&report);
     session_close(&session);

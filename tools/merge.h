@@ -15,4 +15,15 @@ struct merge_inputs {
 // Prints an error and returns the exit code if something is missing. *out must stay where it is.
 int merge_inputs(const struct options *options, struct merge_inputs *out);
 
+// merge_eval.c: KL divergence of other logits from those of the base with the adapters unmerged, over all rows.
+struct divergence {
+    uint64_t rows, same_best; // rows where the most likely token is the same
+    double sum, most;         // of KL
+};
+struct merge_evaluation {
+    struct divergence merged, base; // the merged file; the base without adapters, for scale
+};
+// Run both on --device with the ids of --eval. Prints an error and returns the exit code on failure.
+int merge_evaluate(const struct options *options, struct merge_evaluation *out);
+
 #endif
