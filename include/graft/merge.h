@@ -30,8 +30,9 @@ struct graft_merge_params {
     const struct graft_merge_adapter *adapters;
     uint32_t n_adapters; // 1 to GRAFT_MERGE_MAX_ADAPTERS
     // Format of the matrices that are changed: NULL or "keep" = each tensor's own; "q8_0", "f16" ... in any case = this one;
-    // "auto" = of each tensor's own format and the larger ones the smallest that keeps keep_effect of the intended change, with
-    // no larger error than the own format's. Vectors stay F32.
+    // "auto" = of each tensor's own format and the larger ones the smallest that keeps keep_effect of the intended change: its
+    // share, and the cosine between intended and actual change, so that what comes in beside it stays small; and with no larger
+    // error than the own format's. Vectors stay F32.
     const char *type;
     double keep_effect; // share that "auto" has to reach and below which there is a warning; 0 = 0.95
     uint32_t n_threads; // 0 = one for each processor; at most 16. The file does not depend on it

@@ -22,6 +22,11 @@ double graft_merge_residual(const struct graft_merge_sums *s)
     return rest > 0 ? sqrt(rest) : 0; // below zero by rounding alone
 }
 
+double graft_merge_cosine(const struct graft_merge_sums *s)
+{
+    return s->dd > 0 ? s->rr > 0 ? s->rd / sqrt(s->rr * s->dd) : 0 : 1;
+}
+
 double graft_merge_error(const struct graft_merge_sums *s)
 {
     double rest = s->dd > 0 ? (s->rr - 2 * s->rd + s->dd) / s->dd : 0;
@@ -135,13 +140,18 @@ static enum graft_status measure(struct graft_merge *m, const struct graft_merge
     return graft_merge_measure(m, item, type, sums);
 }
 
+static bool keeps(const struct graft_merge *m, const struct graft_merge_sums *sums)
+{
+    return graft_merge_share(sums) >= m->params.keep_effect && graft_merge_cosine(sums) >= m->params.keep_effect;
+}
+
 static enum graft_status choose_smallest(struct graft_merge *m, struct graft_merge_item *item)
 {
     struct graft_merge_sums sums;
     double own_error = INFINITY;
     if (graft_quant_find(item->type)->quantize_row) {
         GRAFT_TRY(measure(m, item, item->type, &sums));
-        if (graft_merge_share(&sums) >= m->params.keep_effect) {
+        if (keeps(m, &sums)) {
             return GRAFT_OK;
         }
         own_error = graft_merge_error(&sums);
@@ -150,7 +160,7 @@ static enum graft_status choose_smallest(struct graft_merge *m, struct graft_mer
     uint32_t n = larger_types(item, candidates);
     for (uint32_t i = 0; i < n; i++) {
         GRAFT_TRY(measure(m, item, candidates[i].type, &sums));
-        if (graft_merge_share(&sums) >= m->params.keep_effect && graft_merge_error(&sums) <= own_error) {
+        if (keeps(m, &sums) && graft_merge_error(&sums) <= own_error) {
             item->type = candidates[i].type;
             return GRAFT_OK;
         }

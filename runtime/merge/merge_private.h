@@ -124,9 +124,11 @@ GRAFT_MUST_CHECK enum graft_status graft_merge_progress(struct graft_merge *merg
 
 // Set every item's type.
 GRAFT_MUST_CHECK enum graft_status graft_merge_choose(struct graft_merge *merge);
-// Share and residual of sums, as struct graft_merge_tensor says; error = || R - D || / || D ||. All of D = 0: 1, 0, 0.
+// Share and residual of sums, as struct graft_merge_tensor says; cosine = <R, D> / (|| R || || D ||); error = || R - D || / || D ||.
+// D = 0: 1, 0, 1, 0.
 double graft_merge_share(const struct graft_merge_sums *sums);
 double graft_merge_residual(const struct graft_merge_sums *sums);
+double graft_merge_cosine(const struct graft_merge_sums *sums);
 double graft_merge_error(const struct graft_merge_sums *sums);
 // The most common format of the base's matrices.
 uint32_t graft_merge_base_type(const struct graft_merge *merge);
