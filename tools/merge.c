@@ -8,7 +8,7 @@
 #include "platform/plat.h"
 
 #include "tools/merge.h"
-#include "tools/tool.h"
+#include "tools/score.h"
 
 static volatile sig_atomic_t interrupted;
 
@@ -226,6 +226,12 @@ int verb_MERGE(const struct options *options)
     struct graft_merge_report *report = NULL;
     struct graft_memory_use use;
     int code = merge_inputs(options, &inputs);
+    if (code == EXIT_GOOD && options->eval_tokens) { // before the work, not behind it
+        json_t *file, *prompts;
+        uint32_t longest;
+        code = score_prompts(options->eval_tokens, &file, &prompts, &longest);
+        json_decref(file);
+    }
     if (code == EXIT_GOOD) {
         code = run_merge(options, &inputs, &report, &use, &session);
     }

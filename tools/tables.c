@@ -42,9 +42,9 @@ const struct verb_info verb_infos[VERBS] = {
          "Long arrays are cut; --all shows more of them, and every tensor."},
     [VERB_MERGE] =
         {"merge", "merge adapters into a base model's file", "",
-         {{"merge -m base.gguf --adapter legal -o legal.gguf", "its own formats"},
-         {"merge -m base.gguf --adapter a:0.6 --adapter b:0.4 -o ab.gguf", "two"},
-         {"merge -m base.gguf --adapter a --type auto -o a.gguf", "as large as needed"}},
+         {{"merge -m base.gguf --adapter legal -o legal.gguf", "same size"},
+         {"merge -m base.gguf --adapter a:0.6 --adapter b:0.4 -o c.gguf", "a blend"},
+         {"merge -m base.gguf --adapter a --type auto -o a.gguf", "no loss"}},
          "Works on the host alone, in row blocks inside --memory. Tensors that no adapter changes are copied byte for byte. "
          "--type is keep (each tensor's own format), auto (for each tensor the smallest of its own and larger formats that "
          "keeps --keep-effect of the adapter's change, in size and direction), or a format such as q8_0 or f16. The table says how much of the "
