@@ -63,7 +63,7 @@ START_TEST(table_and_json_say_the_same)
     json_t *report = command_json(r), *adapter = json_array_get(json_object_get(report, "adapters"), 0);
     ck_assert_uint_eq(json_array_size(json_object_get(report, "tensors")), 8);
     ck_assert_str_eq(json_string_value(json_object_get(adapter, "name")), "law");
-    ck_assert_double_eq(json_number_value(json_object_get(adapter, "weight")), (double)0.02f);
+    ck_assert_double_eq_tol(json_number_value(json_object_get(adapter, "weight")), 0.02, 1e-7);
     ck_assert_uint_eq(json_array_size(json_object_get(report, "warnings")), 1);
     json_decref(report);
 }
