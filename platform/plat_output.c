@@ -20,10 +20,10 @@ enum { TAG_BYTES = 32, DIGITS = 8, SHOWN_NAME = 200, TRIES = 100 };
 struct graft_output {
     struct graft_ctx *ctx;
     int fd, folder_fd;
-    char *path;                                    // the final place, as given
+    char *path;                                     // the final place, as given
     char name[SHOWN_NAME + DIGITS + TAG_BYTES + 8]; // of the temporary in the folder
-    const char *final_name;                        // of the file in the folder: the end of path
-    uint64_t started, settled;                     // write-back has begun, has ended before these offsets
+    const char *final_name;                         // of the file in the folder: the end of path
+    uint64_t started, settled;                      // write-back has begun, has ended before these offsets
 };
 
 bool graft_same_file(const char *a, const char *b)
@@ -124,7 +124,10 @@ static enum graft_status open_folder(struct graft_output *o)
     const char *slash = strrchr(o->path, '/');
     size_t length = slash ? (size_t)(slash - o->path) : 0;
     o->final_name = slash ? slash + 1 : o->path;
-    int written = snprintf(folder, sizeof folder, "%.*s", slash && length ? (int)length : 1, !slash ? "." : length ? o->path : "/");
+    int written = snprintf(folder, sizeof folder, "%.*s", slash && length ? (int)length : 1,
+                           !slash   ? "."
+                           : length ? o->path
+                                    : "/");
     if (*o->final_name == '\0' || strlen(o->final_name) > NAME_MAX || written < 0 || (size_t)written >= sizeof folder) {
         return graft_fail(GRAFT_E_IO, "%s: is no name of a file", o->path);
     }

@@ -93,7 +93,8 @@ static void print_times(const struct graft_merge_summary *sum, const struct graf
 static void print_divergence(const char *what, const struct divergence *d)
 {
     double n = d->rows ? (double)d->rows : 1;
-    printf("KL(unmerged || %s): mean %.3g, largest %.3g over %" PRIu64 " tokens; the most likely token is the same for %.1f %%\n",
+    printf("KL(unmerged || %s): mean %.3g, largest %.3g over %" PRIu64
+           " tokens; the most likely token is the same for %.1f %%\n",
            what, d->sum / n, d->most, d->rows, 100 * (double)d->same_best / n);
 }
 
@@ -110,11 +111,11 @@ static json_t *tensors_json(const struct graft_merge_report *report, const struc
     for (uint32_t i = 0; i < sum->n_touched; i++) {
         struct graft_merge_tensor t;
         if (graft_merge_tensor(report, i, &t) == GRAFT_OK) {
-            json_array_append_new(
-                out, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f}", "name", t.name, "type_before", t.type_before,
-                               "type_after", t.type_after, "values", (json_int_t)t.n_values, "bytes_before",
-                               (json_int_t)t.bytes_before, "bytes_after", (json_int_t)t.bytes_after, "change", t.change,
-                               "share", t.share, "residual", t.residual));
+            json_array_append_new(out, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f}", "name", t.name, "type_before",
+                                                 t.type_before, "type_after", t.type_after, "values", (json_int_t)t.n_values,
+                                                 "bytes_before", (json_int_t)t.bytes_before, "bytes_after",
+                                                 (json_int_t)t.bytes_after, "change", t.change, "share", t.share, "residual",
+                                                 t.residual));
         }
     }
     return out;
@@ -137,13 +138,13 @@ static json_t *report_json(const struct merge_inputs *inputs, const struct graft
         const char *text = graft_merge_warning(report, i);
         json_array_append_new(warnings, json_text(text, strlen(text)));
     }
-    json_t *out = json_pack("{s:{s:s, s:s, s:I}, s:o, s:o, s:{s:I, s:I}, s:{s:I, s:I, s:I, s:I, s:f, s:f, s:f}}", "base", "digest",
-                            sum->base_digest, "type", sum->base_type, "bytes", (json_int_t)sum->base_bytes, "adapters", adapters,
-                            "tensors", tensors_json(report, sum), "out", "bytes", (json_int_t)sum->out_bytes, "tensors",
-                            (json_int_t)sum->n_tensors, "all", "changed", (json_int_t)sum->n_touched, "below",
-                            (json_int_t)sum->n_below, "bytes_before", (json_int_t)sum->touched_before, "bytes_after",
-                            (json_int_t)sum->touched_after, "change", sum->change, "share", sum->share, "residual",
-                            sum->residual);
+    json_t *out =
+        json_pack("{s:{s:s, s:s, s:I}, s:o, s:o, s:{s:I, s:I}, s:{s:I, s:I, s:I, s:I, s:f, s:f, s:f}}", "base", "digest",
+                  sum->base_digest, "type", sum->base_type, "bytes", (json_int_t)sum->base_bytes, "adapters", adapters,
+                  "tensors", tensors_json(report, sum), "out", "bytes", (json_int_t)sum->out_bytes, "tensors",
+                  (json_int_t)sum->n_tensors, "all", "changed", (json_int_t)sum->n_touched, "below", (json_int_t)sum->n_below,
+                  "bytes_before", (json_int_t)sum->touched_before, "bytes_after", (json_int_t)sum->touched_after, "change",
+                  sum->change, "share", sum->share, "residual", sum->residual);
     json_object_set_new(out, "time",
                         json_pack("{s:f, s:f, s:f, s:f, s:I}", "decide_seconds", seconds_of(sum->decide_ns), "merge_seconds",
                                   seconds_of(sum->merge_ns), "sync_seconds", seconds_of(sum->sync_ns), "base_mb_per_second",

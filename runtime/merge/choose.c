@@ -90,7 +90,8 @@ static enum graft_status check_type(const struct graft_merge_item *item, uint32_
     const struct graft_quant *quant = graft_quant_find(type);
     uint64_t bytes;
     if (!quant || !quant->quantize_row) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "tensor %.*s has type %s, which can be read but not written; name another --type",
+        return graft_fail(GRAFT_E_UNSUPPORTED,
+                          "tensor %.*s has type %s, which can be read but not written; name another --type",
                           (int)item->name.length, item->name.data, graft_type_gguf_name(type));
     }
     if (!graft_type_row_bytes(type, item->from->dims[0], &bytes)) {

@@ -85,7 +85,8 @@ static void put_key(struct sink *s, const char *suffix, enum graft_gguf_value_ty
     (*n_keys)++;
 }
 
-static void put_array(struct sink *s, const char *suffix, enum graft_gguf_value_type item_type, uint64_t count, uint64_t *n_keys)
+static void put_array(struct sink *s, const char *suffix, enum graft_gguf_value_type item_type, uint64_t count,
+                      uint64_t *n_keys)
 {
     put_key(s, suffix, GRAFT_GGUF_ARRAY, n_keys);
     put_u32(s, (uint32_t)item_type);

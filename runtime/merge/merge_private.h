@@ -50,7 +50,7 @@ struct graft_merge {
     struct graft_adapter_desc *adapters[GRAFT_MERGE_MAX_ADAPTERS];
     float weights[GRAFT_MERGE_MAX_ADAPTERS];
     struct graft_text names[GRAFT_MERGE_MAX_ADAPTERS]; // last parts of the paths
-    struct graft_merge_link *links; // sorted by tensor, then adapter
+    struct graft_merge_link *links;                    // sorted by tensor, then adapter
     uint32_t n_links;
     struct graft_merge_item *items; // in the output's order
     uint32_t n_items;
@@ -124,8 +124,8 @@ GRAFT_MUST_CHECK enum graft_status graft_merge_progress(struct graft_merge *merg
 
 // Set every item's type.
 GRAFT_MUST_CHECK enum graft_status graft_merge_choose(struct graft_merge *merge);
-// Share and residual of sums, as struct graft_merge_tensor says; cosine = <R, D> / (|| R || || D ||); error = || R - D || / || D ||.
-// D = 0: 1, 0, 1, 0.
+// Share and residual of sums, as struct graft_merge_tensor says; cosine = <R, D> / (|| R || || D ||); error = || R - D || / ||
+// D ||. D = 0: 1, 0, 1, 0.
 double graft_merge_share(const struct graft_merge_sums *sums);
 double graft_merge_residual(const struct graft_merge_sums *sums);
 double graft_merge_cosine(const struct graft_merge_sums *sums);

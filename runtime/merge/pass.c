@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One tensor on all threads: its rows, or the bytes of a copy, are taken in units by whoever is free. What a unit gives does not
-// depend on who computes it, and inner products are added up in the order of units.
+// One tensor on all threads: its rows, or the bytes of a copy, are taken in units by whoever is free. What a unit gives does
+// not depend on who computes it, and inner products are added up in the order of units.
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -33,7 +33,8 @@ enum graft_status graft_merge_progress(struct graft_merge *m, uint64_t bytes)
 static uint64_t scratch_bytes(uint64_t n_in)
 {
     uint64_t floats = (3 * GRAFT_MERGE_TILE + 1) * n_in, head = (sizeof(struct graft_merge_scratch) + 63) / 64 * 64;
-    return head + floats * sizeof(float) + GRAFT_MERGE_UNIT_ROWS * n_in * sizeof(float); // no format has more than 4 bytes a value
+    return head + floats * sizeof(float) +
+           GRAFT_MERGE_UNIT_ROWS * n_in * sizeof(float); // no format has more than 4 bytes a value
 }
 
 static enum graft_status make_scratch(struct graft_ctx *ctx, struct graft_merge_scratch **out, uint64_t n_in)

@@ -20,10 +20,11 @@ static enum graft_status check_kind(const struct graft_adapter_desc *desc, const
     }
     for (uint32_t i = 0; i < desc->n_pairs; i++) {
         if (desc->pairs[i].bias.data) {
-            return graft_fail(GRAFT_E_UNSUPPORTED,
-                              "%s: layer %u %s has a bias (lora_bias), and the base's architecture has no biases that could hold "
-                              "it; run it unmerged",
-                              path, desc->pairs[i].layer, graft_target_name(desc->pairs[i].target));
+            return graft_fail(
+                GRAFT_E_UNSUPPORTED,
+                "%s: layer %u %s has a bias (lora_bias), and the base's architecture has no biases that could hold "
+                "it; run it unmerged",
+                path, desc->pairs[i].layer, graft_target_name(desc->pairs[i].target));
         }
     }
     return GRAFT_OK;
@@ -50,7 +51,8 @@ static enum graft_status read_adapters(struct graft_merge *m)
     for (uint32_t i = 0; i < m->params.n_adapters; i++) {
         const struct graft_merge_adapter *given = &m->params.adapters[i];
         if (!given->path || !isfinite(given->weight)) {
-            return graft_fail(GRAFT_E_ARGUMENT, "adapter %u has %s", i, given->path ? "a weight that is not finite" : "no path");
+            return graft_fail(GRAFT_E_ARGUMENT, "adapter %u has %s", i,
+                              given->path ? "a weight that is not finite" : "no path");
         }
         GRAFT_TRY(graft_adapter_read(m->ctx, &m->adapters[i], given->path));
         m->weights[i] = given->weight;
@@ -94,14 +96,14 @@ static enum graft_status list_links(struct graft_merge *m)
         const struct graft_adapter_desc *desc = m->adapters[i];
         for (uint32_t k = 0; k < desc->n_pairs; k++) {
             const struct graft_adapter_pair *pair = &desc->pairs[k];
-            m->links[m->n_links++] = (struct graft_merge_link){
-                .tensor = item_of(m, pair->target, pair->layer), .adapter = i, .pair = pair};
+            m->links[m->n_links++] =
+                (struct graft_merge_link){.tensor = item_of(m, pair->target, pair->layer), .adapter = i, .pair = pair};
         }
         for (uint32_t k = 0; k < desc->n_whole; k++) {
             const struct graft_adapter_whole *whole = &desc->whole[k];
             if (!whole->base_copy) {
-                m->links[m->n_links++] = (struct graft_merge_link){
-                    .tensor = item_of(m, whole->target, whole->layer), .adapter = i, .whole = whole};
+                m->links[m->n_links++] =
+                    (struct graft_merge_link){.tensor = item_of(m, whole->target, whole->layer), .adapter = i, .whole = whole};
             }
         }
     }

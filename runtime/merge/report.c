@@ -98,7 +98,8 @@ static void warn_of_loss(struct graft_merge_report *r, double wanted)
     }
     if (r->summary.n_below > 0) {
         warn(r,
-             "%u of %u changed tensors keep less than %.3g of the intended change, %s only %.3g (%.3g in all); --type auto takes "
+             "%u of %u changed tensors keep less than %.3g of the intended change, %s only %.3g (%.3g in all); --type auto "
+             "takes "
              "larger formats for them",
              r->summary.n_below, r->summary.n_touched, wanted, worst->name, worst->share, r->summary.share);
     }

@@ -218,8 +218,8 @@ static enum graft_status finish_row(const struct graft_merge_rows *rows, struct 
     return GRAFT_OK;
 }
 
-enum graft_status graft_merge_compute(const struct graft_merge_rows *rows, struct graft_merge_scratch *s,
-                                      uint64_t first, uint64_t n, struct graft_merge_sums *sums)
+enum graft_status graft_merge_compute(const struct graft_merge_rows *rows, struct graft_merge_scratch *s, uint64_t first,
+                                      uint64_t n, struct graft_merge_sums *sums)
 {
     const struct graft_merge_part *only = rows->n_parts == 1 ? &rows->parts[0] : NULL;
     const struct graft_adapter_view *exact = only && only->whole && only->weight == 1.0f ? &only->whole->view : NULL;

@@ -25,15 +25,16 @@ START_TEST(mistakes_are_told)
         {"merge -m x.gguf -o y.gguf", "--adapter", 2},
         {"merge -m x.gguf --adapter a -o y.gguf --keep-effect 2", "0.01", 2},
         {"merge -m missing.gguf --adapter a -o y.gguf", "missing.gguf", 3},
-        {"merge -m x.gguf --adapter a --adapter b --adapter c --adapter d --adapter e -o y.gguf --eval ids.json", "at most 4", 2},
+        {"merge -m x.gguf --adapter a --adapter b --adapter c --adapter d --adapter e -o y.gguf --eval ids.json", "at most 4",
+         2},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct ran *r = command("%s", cases[i].line);
         ck_assert_code(r, cases[i].code);
         ck_assert_three_parts(r, cases[i].text);
     }
-    const struct ran *r = command("merge -m %s/peft/base.gguf --adapter %s/peft/plain -o y.gguf --type q5_9", golden_folder,
-                                  golden_folder);
+    const struct ran *r =
+        command("merge -m %s/peft/base.gguf --adapter %s/peft/plain -o y.gguf --type q5_9", golden_folder, golden_folder);
     ck_assert_code(r, 2);
     ck_assert_three_parts(r, "Q8_0");
     r = command("merge -m %s/peft/base.gguf --adapter %s/peft/bias -o y.gguf", golden_folder, golden_folder);
@@ -41,7 +42,8 @@ START_TEST(mistakes_are_told)
     ck_assert_three_parts(r, "lora_bias");
     r = command("merge -m %s/peft/base.gguf --adapter %s/peft/plain -o y.gguf --memory 20K", golden_folder, golden_folder);
     ck_assert_code(r, 4);
-    r = command("merge -m %s/peft/base.gguf --adapter %s/peft/plain -o y.gguf --eval missing.json", golden_folder, golden_folder);
+    r = command("merge -m %s/peft/base.gguf --adapter %s/peft/plain -o y.gguf --eval missing.json", golden_folder,
+                golden_folder);
     ck_assert_code(r, 3);
     struct stat info;
     ck_assert_int_ne(stat("y.gguf", &info), 0);
@@ -50,8 +52,8 @@ END_TEST
 
 START_TEST(table_and_json_say_the_same)
 {
-    const struct ran *r = command("merge -m %s/peft/base.gguf --adapter law=%s/peft/rslora:0.02 -o a.gguf", golden_folder,
-                                  golden_folder);
+    const struct ran *r =
+        command("merge -m %s/peft/base.gguf --adapter law=%s/peft/rslora:0.02 -o a.gguf", golden_folder, golden_folder);
     ck_assert_code(r, 0);
     ck_assert_ptr_nonnull(strstr(r->out, "blk.1.attn_output.weight     Q4_0"));
     ck_assert_ptr_nonnull(strstr(r->out, "8 of 21 tensors changed"));
@@ -82,7 +84,8 @@ START_TEST(auto_keeps_what_it_is_asked_for_on_every_demo_adapter)
         ck_assert_uint_eq(json_array_size(json_object_get(report, "warnings")), 0);
         printf("%s: share %.4f, residual %.4f, %.2f times the bytes of the changed tensors\n", departments[d], share,
                json_number_value(json_object_get(all, "residual")),
-               json_number_value(json_object_get(all, "bytes_after")) / json_number_value(json_object_get(all, "bytes_before")));
+               json_number_value(json_object_get(all, "bytes_after")) /
+                   json_number_value(json_object_get(all, "bytes_before")));
         json_decref(report);
     }
 }
@@ -112,8 +115,9 @@ START_TEST(merged_to_f16_it_answers_as_the_reference_with_the_adapter)
         json_t *ids = json_pack("{s:{s:O}}", "prompts", "ids", json_object_get(prompt, "ids"));
         ck_assert_int_eq(json_dump_file(ids, "ids.json", 0), 0);
         json_decref(ids);
-        const struct ran *r = command("merge -m '%s' --adapter %s/%s --type f16 -o out.gguf --json --device ref --exact --eval ids.json",
-                                      model, demo, departments[d]);
+        const struct ran *r =
+            command("merge -m '%s' --adapter %s/%s --type f16 -o out.gguf --json --device ref --exact --eval ids.json", model,
+                    demo, departments[d]);
         ck_assert_code(r, 0);
         json_t *report = command_json(r), *kl = json_object_get(report, "kl");
         double mean = json_number_value(json_object_get(kl, "mean"));

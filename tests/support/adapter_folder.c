@@ -47,9 +47,9 @@ static void put_layer(struct writer *w, const struct graft_test_adapter *a, uint
     const struct {
         const char *name;
         uint32_t n_in, n_out;
-    } targets[] = {{"self_attn.q_proj", a->n_embd, a->q_rows},   {"self_attn.k_proj", a->n_embd, a->kv_rows},
-                   {"self_attn.v_proj", a->n_embd, a->kv_rows},  {"self_attn.o_proj", a->q_rows, a->n_embd},
-                   {"mlp.gate_proj", a->n_embd, a->n_ff},        {"mlp.up_proj", a->n_embd, a->n_ff},
+    } targets[] = {{"self_attn.q_proj", a->n_embd, a->q_rows},  {"self_attn.k_proj", a->n_embd, a->kv_rows},
+                   {"self_attn.v_proj", a->n_embd, a->kv_rows}, {"self_attn.o_proj", a->q_rows, a->n_embd},
+                   {"mlp.gate_proj", a->n_embd, a->n_ff},       {"mlp.up_proj", a->n_embd, a->n_ff},
                    {"mlp.down_proj", a->n_ff, a->n_embd}};
     for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
         char module[96];

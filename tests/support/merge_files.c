@@ -38,7 +38,8 @@ uint32_t graft_merge_entries(const char *folder, const char *but)
     uint32_t count = 0;
     ck_assert_ptr_nonnull(directory);
     for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
-        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && !(but && strcmp(entry->d_name, but) == 0);
+        count +=
+            strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && !(but && strcmp(entry->d_name, but) == 0);
     }
     closedir(directory);
     return count;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Merged weights against PEFT's merge_and_unload (tests/golden/make_merge.py) and PEFT's logits; formats; what is reported; what
-// the file says about itself. tests/merge_reference compares whole files with numpy and PyPI gguf.
+// Merged weights against PEFT's merge_and_unload (tests/golden/make_merge.py) and PEFT's logits; formats; what is reported;
+// what the file says about itself. tests/merge_reference compares whole files with numpy and PyPI gguf.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,10 +38,18 @@ static const struct {
     const char *name, *adapters[2];
     float weights[2];
 } cases[] = {
-    {"plain", {"plain"}, {1}},           {"rslora", {"rslora"}, {1}},   {"dora", {"dora"}, {1}},
-    {"dora-patterns", {"dora-patterns"}, {1}}, {"embed-head", {"embed-head"}, {1}}, {"norms", {"norms"}, {1}},
-    {"head", {"head"}, {1}},             {"rank1", {"rank1"}, {1}},     {"rank256", {"rank256"}, {1}},
-    {"regex", {"regex"}, {1}},           {"f16", {"f16"}, {1}},         {"bf16", {"bf16"}, {1}},
+    {"plain", {"plain"}, {1}},
+    {"rslora", {"rslora"}, {1}},
+    {"dora", {"dora"}, {1}},
+    {"dora-patterns", {"dora-patterns"}, {1}},
+    {"embed-head", {"embed-head"}, {1}},
+    {"norms", {"norms"}, {1}},
+    {"head", {"head"}, {1}},
+    {"rank1", {"rank1"}, {1}},
+    {"rank256", {"rank256"}, {1}},
+    {"regex", {"regex"}, {1}},
+    {"f16", {"f16"}, {1}},
+    {"bf16", {"bf16"}, {1}},
     {"blend", {"plain", "rslora"}, {0.6f, -0.4f}},
 };
 enum { CASES = sizeof cases / sizeof *cases };
@@ -80,8 +88,8 @@ static void check_rows(const struct graft_gguf *gguf, const char *name, double f
             }
             ck_assert_uint_lt(at, map.size / 4);
             ck_assert_msg(fabs(got - (double)want[at]) <= allowed * (1 + fabs((double)want[at])),
-                          "%s, %.*s row %d: %.9g, PEFT has %.9g", name, (int)tensor->name.length, tensor->name.data, (int)row, got,
-                          (double)want[at]);
+                          "%s, %.*s row %d: %.9g, PEFT has %.9g", name, (int)tensor->name.length, tensor->name.data, (int)row,
+                          got, (double)want[at]);
         }
         free(values);
     }
@@ -231,9 +239,17 @@ static void tiny(uint32_t type, bool untied, bool embed, bool head, const char *
     bool wide = graft_type_info(type)->block_values == 256;
     struct graft_tiny_model m = {.type = type, .untied = untied, .n_embd = wide ? 256 : 64, .n_ff = wide ? 512 : 96};
     uint32_t dim = wide ? 64 : 16;
-    struct graft_test_adapter a = {.n_layer = 2,         .n_embd = m.n_embd,             .n_ff = m.n_ff, .q_rows = 4 * dim,
-                                   .kv_rows = 2 * dim,   .n_vocab = GRAFT_TINY_VOCAB,    .rank = 4,      .layers = !embed && !head,
-                                   .embed = embed,       .head = head,                   .seed = 5 + type};
+    struct graft_test_adapter a = {.n_layer = 2,
+                                   .n_embd = m.n_embd,
+                                   .n_ff = m.n_ff,
+                                   .q_rows = 4 * dim,
+                                   .kv_rows = 2 * dim,
+                                   .n_vocab = GRAFT_TINY_VOCAB,
+                                   .rank = 4,
+                                   .layers = !embed && !head,
+                                   .embed = embed,
+                                   .head = head,
+                                   .seed = 5 + type};
     graft_tiny_model_file(&m, file);
     *model = file;
     *adapter = graft_merge_at(folder, "adapter");
@@ -384,15 +400,26 @@ START_TEST(a_warning_says_that_the_adapter_was_made_for_other_weights)
     static const struct {
         const char *base_name;
         bool warns;
-    } names[] = {{NULL, false},  {"org/model-Q4_K_M.gguf", true}, {"org/model.Q4_0.gguf", false}, {"org/model-bnb-4bit", true},
-                 {"model", true}, {"model-q4_01", true}};
+    } names[] = {{NULL, false},
+                 {"org/model-Q4_K_M.gguf", true},
+                 {"org/model.Q4_0.gguf", false},
+                 {"org/model-bnb-4bit", true},
+                 {"model", true},
+                 {"model-q4_01", true}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const char *model, *adapter;
         struct graft_merge_report *report;
         struct graft_merge_summary sum;
         tiny(GRAFT_TYPE_Q4_0, true, false, false, &model, &adapter);
-        struct graft_test_adapter a = {.n_layer = 2, .n_embd = 64, .n_ff = 96, .q_rows = 64, .kv_rows = 32, .rank = 2,
-                                       .layers = true, .size = 1, .base_name = names[i].base_name};
+        struct graft_test_adapter a = {.n_layer = 2,
+                                       .n_embd = 64,
+                                       .n_ff = 96,
+                                       .q_rows = 64,
+                                       .kv_rows = 32,
+                                       .rank = 2,
+                                       .layers = true,
+                                       .size = 1,
+                                       .base_name = names[i].base_name};
         graft_test_adapter_folder(&a, adapter);
         ck_assert_ok(graft_merge_one(ctx, model, adapter, NULL, graft_merge_at(folder, "o.gguf"), &report));
         graft_merge_summarize(report, &sum);

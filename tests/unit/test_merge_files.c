@@ -109,14 +109,14 @@ START_TEST(what_cannot_be_merged_is_refused_and_nothing_is_left)
     struct graft_merge_adapter adapter = {plain, 1};
     struct graft_merge_params good = {.size = sizeof good, .adapters = &adapter, .n_adapters = 1}, params;
     write_file(out, "before", 6);
-#define REFUSED(change, status, text)                                             \
-    do {                                                                          \
-        params = good;                                                            \
-        adapter = (struct graft_merge_adapter){plain, 1};                         \
-        change;                                                                   \
-        ck_assert_status(graft_merge(ctx, base, out, &params, NULL), status);     \
-        ck_assert_error_has(text);                                                \
-        ck_assert(holds(out, "before") && graft_merge_entries(folder, NULL) == 1); \
+#define REFUSED(change, status, text)                                                                                          \
+    do {                                                                                                                       \
+        params = good;                                                                                                         \
+        adapter = (struct graft_merge_adapter){plain, 1};                                                                      \
+        change;                                                                                                                \
+        ck_assert_status(graft_merge(ctx, base, out, &params, NULL), status);                                                  \
+        ck_assert_error_has(text);                                                                                             \
+        ck_assert(holds(out, "before") && graft_merge_entries(folder, NULL) == 1);                                             \
     } while (0)
     REFUSED(params.size = 0, GRAFT_E_ARGUMENT, "size");
     REFUSED(params.n_adapters = 0, GRAFT_E_ARGUMENT, "0 adapters");
@@ -172,8 +172,8 @@ START_TEST(cut_inputs_are_errors)
         ck_assert_uint_eq(graft_merge_entries(folder, "cut.gguf"), 0);
     }
     graft_map_close(&map);
-    ck_assert_int_eq(shell("cp -r '%s' '%s/plain' && truncate -s -1 '%s/plain/adapter_model.safetensors'", plain, folder,
-             folder), 0);
+    ck_assert_int_eq(
+        shell("cp -r '%s' '%s/plain' && truncate -s -1 '%s/plain/adapter_model.safetensors'", plain, folder, folder), 0);
     ck_assert_status(graft_merge_one(ctx, base, graft_merge_at(folder, "plain"), NULL, out, NULL), GRAFT_E_FORMAT);
     ck_assert_error_has("adapter_model.safetensors");
     ck_assert_uint_eq(graft_merge_entries(folder, "cut.gguf"), 1);
@@ -192,8 +192,13 @@ START_TEST(cancelled_at_any_report_it_leaves_nothing)
     const char *out = graft_merge_at(folder, "out.gguf");
     struct graft_merge_adapter adapter = {plain, 1};
     uint32_t left = 0, tries = 0;
-    struct graft_merge_params params = {.size = sizeof params, .adapters = &adapter, .n_adapters = 1, .type = "auto",
-                                        .n_threads = 2, .progress = cancel_behind, .progress_user = &left};
+    struct graft_merge_params params = {.size = sizeof params,
+                                        .adapters = &adapter,
+                                        .n_adapters = 1,
+                                        .type = "auto",
+                                        .n_threads = 2,
+                                        .progress = cancel_behind,
+                                        .progress_user = &left};
     write_file(out, "before", 6);
     enum graft_status status = GRAFT_E_CANCELLED;
     for (uint32_t n = 1; status != GRAFT_OK; n += 13, tries++) {
