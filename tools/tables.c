@@ -48,8 +48,8 @@ const struct verb_info verb_infos[VERBS] = {
          "Works on the host alone, in row blocks inside --memory. Tensors that no adapter changes are copied byte for byte. "
          "--type is keep (each tensor's own format), auto (for each tensor the smallest of its own and larger formats that "
          "keeps --keep-effect of the adapter's change, in size and direction), or a format such as q8_0 or f16. The table says "
-         "how much of the intended change survived the format and what came in that was not asked for. --eval takes the token files of graft "
-         "eval and prints the KL divergence between the base with the adapters unmerged and the merged model, both run on "
+         "how much of the intended change survived the format and what came in that was not asked for. --eval takes the "
+         "token files of graft eval and prints the KL divergence between the base with the adapters unmerged and the merged model, both run on "
          "--device. The output is written aside, synced and renamed: a killed merge leaves what was there before."},
     [VERB_TOKENIZE] =
         {"tokenize", "text to token ids", "[TEXT]",
