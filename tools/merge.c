@@ -8,7 +8,7 @@
 #include "platform/plat.h"
 
 #include "tools/merge.h"
-#include "tools/tool.h"
+#include "tools/score.h"
 
 static volatile sig_atomic_t interrupted;
 
@@ -36,6 +36,10 @@ int merge_inputs(const struct options *options, struct merge_inputs *out)
     }
     if (options->adapters.count == 0) {
         return error_usage("there is nothing to merge", "no --adapter was given", "--adapter FOLDER");
+    }
+    if (options->eval_tokens && options->adapters.count > GRAFT_MAX_BLEND) {
+        return error_usage("the merge cannot be compared with its adapters unmerged",
+                           "more adapters than a sequence can run with were given", "at most 4, or no --eval");
     }
     int code = model_find(options->model, out->base);
     for (uint32_t i = 0; i < options->adapters.count && code == EXIT_GOOD; i++) {
@@ -86,17 +90,32 @@ static void print_times(const struct graft_merge_summary *sum, const struct graf
            seconds_of(sum->merge_ns), rate_of(sum), sum->n_threads, seconds_of(sum->sync_ns), bytes_text(use->peak_bytes).text);
 }
 
+static void print_divergence(const char *what, const struct divergence *d)
+{
+    double n = d->rows ? (double)d->rows : 1;
+    printf("KL(unmerged || %s): mean %.3g, largest %.3g over %" PRIu64
+           " tokens; the most likely token is the same for %.1f %%\n",
+           what, d->sum / n, d->most, d->rows, 100 * (double)d->same_best / n);
+}
+
+static json_t *divergence_json(const struct divergence *d)
+{
+    double n = d->rows ? (double)d->rows : 1;
+    return json_pack("{s:f, s:f, s:I, s:f}", "mean", d->sum / n, "largest", d->most, "tokens", (json_int_t)d->rows,
+                     "same_most_likely", (double)d->same_best / n);
+}
+
 static json_t *tensors_json(const struct graft_merge_report *report, const struct graft_merge_summary *sum)
 {
     json_t *out = json_array();
     for (uint32_t i = 0; i < sum->n_touched; i++) {
         struct graft_merge_tensor t;
         if (graft_merge_tensor(report, i, &t) == GRAFT_OK) {
-            json_array_append_new(
-                out, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f}", "name", t.name, "type_before", t.type_before,
-                               "type_after", t.type_after, "values", (json_int_t)t.n_values, "bytes_before",
-                               (json_int_t)t.bytes_before, "bytes_after", (json_int_t)t.bytes_after, "change", t.change,
-                               "share", t.share, "residual", t.residual));
+            json_array_append_new(out, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f}", "name", t.name, "type_before",
+                                                 t.type_before, "type_after", t.type_after, "values", (json_int_t)t.n_values,
+                                                 "bytes_before", (json_int_t)t.bytes_before, "bytes_after",
+                                                 (json_int_t)t.bytes_after, "change", t.change, "share", t.share, "residual",
+                                                 t.residual));
         }
     }
     return out;
@@ -119,13 +138,13 @@ static json_t *report_json(const struct merge_inputs *inputs, const struct graft
         const char *text = graft_merge_warning(report, i);
         json_array_append_new(warnings, json_text(text, strlen(text)));
     }
-    json_t *out = json_pack("{s:{s:s, s:s, s:I}, s:o, s:o, s:{s:I, s:I}, s:{s:I, s:I, s:I, s:I, s:f, s:f, s:f}}", "base", "digest",
-                            sum->base_digest, "type", sum->base_type, "bytes", (json_int_t)sum->base_bytes, "adapters", adapters,
-                            "tensors", tensors_json(report, sum), "out", "bytes", (json_int_t)sum->out_bytes, "tensors",
-                            (json_int_t)sum->n_tensors, "all", "changed", (json_int_t)sum->n_touched, "below",
-                            (json_int_t)sum->n_below, "bytes_before", (json_int_t)sum->touched_before, "bytes_after",
-                            (json_int_t)sum->touched_after, "change", sum->change, "share", sum->share, "residual",
-                            sum->residual);
+    json_t *out =
+        json_pack("{s:{s:s, s:s, s:I}, s:o, s:o, s:{s:I, s:I}, s:{s:I, s:I, s:I, s:I, s:f, s:f, s:f}}", "base", "digest",
+                  sum->base_digest, "type", sum->base_type, "bytes", (json_int_t)sum->base_bytes, "adapters", adapters,
+                  "tensors", tensors_json(report, sum), "out", "bytes", (json_int_t)sum->out_bytes, "tensors",
+                  (json_int_t)sum->n_tensors, "all", "changed", (json_int_t)sum->n_touched, "below", (json_int_t)sum->n_below,
+                  "bytes_before", (json_int_t)sum->touched_before, "bytes_after", (json_int_t)sum->touched_after, "change",
+                  sum->change, "share", sum->share, "residual", sum->residual);
     json_object_set_new(out, "time",
                         json_pack("{s:f, s:f, s:f, s:f, s:I}", "decide_seconds", seconds_of(sum->decide_ns), "merge_seconds",
                                   seconds_of(sum->merge_ns), "sync_seconds", seconds_of(sum->sync_ns), "base_mb_per_second",
@@ -170,6 +189,37 @@ static int run_merge(const struct options *options, const struct merge_inputs *i
     return EXIT_GOOD;
 }
 
+// The table first: the evaluation takes its time.
+static int report_all(const struct options *options, const struct merge_inputs *inputs, const struct graft_merge_report *report,
+                      const struct graft_memory_use *use)
+{
+    struct graft_merge_summary sum;
+    struct merge_evaluation evaluation;
+    int code = EXIT_GOOD;
+    graft_merge_summarize(report, &sum);
+    if (!options->json) {
+        print_table(report, &sum);
+        print_times(&sum, use);
+        fflush(stdout);
+    }
+    if (options->eval_tokens) {
+        code = merge_evaluate(options, &evaluation);
+    }
+    if (code == EXIT_GOOD && options->json) {
+        json_t *json = report_json(inputs, report, &sum, use);
+        if (options->eval_tokens) {
+            json_object_set_new(json, "kl", divergence_json(&evaluation.merged));
+            json_object_set_new(json, "kl_base", divergence_json(&evaluation.base));
+        }
+        return print_json(json);
+    }
+    if (code == EXIT_GOOD && options->eval_tokens) {
+        print_divergence("merged", &evaluation.merged);
+        print_divergence("base alone", &evaluation.base);
+    }
+    return code;
+}
+
 int verb_MERGE(const struct options *options)
 {
     if (merge_is_combine(options)) {
@@ -180,22 +230,17 @@ int verb_MERGE(const struct options *options)
     struct graft_merge_report *report = NULL;
     struct graft_memory_use use;
     int code = merge_inputs(options, &inputs);
+    if (code == EXIT_GOOD && options->eval_tokens) { // before the work, not behind it
+        json_t *file, *prompts;
+        uint32_t longest;
+        code = score_prompts(options->eval_tokens, &file, &prompts, &longest);
+        json_decref(file);
+    }
     if (code == EXIT_GOOD) {
         code = run_merge(options, &inputs, &report, &use, &session);
     }
     if (code == EXIT_GOOD) {
-        struct graft_merge_summary sum;
-        json_t *json = NULL;
-        graft_merge_summarize(report, &sum);
-        if (options->json) {
-            json = report_json(&inputs, report, &sum, &use);
-        } else {
-            print_table(report, &sum);
-            print_times(&sum, &use);
-        }
-        if (json) {
-            code = print_json(json);
-        }
+        code = report_all(options, &inputs, report, &use);
     }
     graft_merge_report_free(&report);
     session_close(&session);

@@ -19,4 +19,15 @@ int merge_inputs(const struct options *options, struct merge_inputs *out);
 bool merge_is_combine(const struct options *options);
 int merge_combine(const struct options *options);
 
+// merge_eval.c: KL divergence of other logits from those of the base with the adapters unmerged, over all rows.
+struct divergence {
+    uint64_t rows, same_best; // rows where the most likely token is the same
+    double sum, most;         // of KL
+};
+struct merge_evaluation {
+    struct divergence merged, base; // the merged file; the base without adapters, for scale
+};
+// Run both on --device with the ids of --eval. Prints an error and returns the exit code on failure.
+int merge_evaluate(const struct options *options, struct merge_evaluation *out);
+
 #endif

@@ -52,19 +52,19 @@ const struct verb_info verb_infos[VERBS] = {
          "diff compares scale * B A, whatever the ranks, and ends with 1 if anything differs."},
     [VERB_MERGE] =
         {"merge", "merge adapters into a base model's file, or into one adapter", "",
-         {{"merge -m base.gguf --adapter legal -o legal.gguf", "its own formats"},
-         {"merge -m base.gguf --adapter a --type auto -o a.gguf", "as large as needed"},
+         {{"merge -m base.gguf --adapter legal -o legal.gguf", "same size"},
+         {"merge -m base.gguf --adapter a --type auto -o a.gguf", "no loss"},
          {"merge --adapter a:0.6 --adapter b:0.4 --adapter-out ab", "one adapter of two"},
          {"merge -f recipe.yml", "as a file says"}},
          "Works on the host alone, in row blocks inside --memory. Tensors that no adapter changes are copied byte for byte. "
          "--type is keep (each tensor's own format), auto (for each tensor the smallest of its own and larger formats that "
-         "keeps --keep-effect of the adapter's change), or a format such as q8_0 or f16. The table says how much of the "
-         "intended change survived the format and what came in that was not asked for. --eval takes the token files of graft "
-         "eval and prints the KL divergence between the base with the adapters unmerged and the merged model, both run on "
-         "--device. The output is written aside, synced and renamed: a killed merge leaves what was there before. With "
-         "--adapter-out the adapters become one, a PEFT folder or a .gguf file, by a method of PEFT's add_weighted_adapter: "
-         "cat is exact and adds ranks up, svd is the best of one rank; the table says how far the result is from the weighted "
-         "sum. -f takes method, adapters, parameters, base and output from a YAML file."},
+         "keeps --keep-effect of the adapter's change, in size and direction), or a format such as q8_0 or f16. The table says "
+         "how much of the intended change survived the format and what came in that was not asked for. --eval takes the "
+         "token files of graft eval and prints the KL divergence between the base with the adapters unmerged and the merged "
+         "model, both run on --device. The output is written aside, synced and renamed: a killed merge leaves what was there "
+         "before. With --adapter-out the adapters become one, a PEFT folder or a .gguf file, by a method of PEFT's "
+         "add_weighted_adapter: cat is exact and adds ranks up, svd is the best of one rank; the table says how far the "
+         "result is from the weighted sum. -f takes method, adapters, parameters, base and output from a YAML file."},
     [VERB_TOKENIZE] =
         {"tokenize", "text to token ids", "[TEXT]",
          {{"tokenize -m model.gguf \"Hello there\"", "an id and its text per line"},

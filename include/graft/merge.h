@@ -6,9 +6,9 @@
 //     graft_merge(ctx, "base.gguf", "legal.gguf", &(struct graft_merge_params){.size = sizeof(struct graft_merge_params),
 //                 .adapters = &legal, .n_adapters = 1}, &report);
 //
-// A tensor W that adapters change becomes quantize(dequantize(W) + sum of weight_i * change_i), change_i as the runtime computes
-// it (adapter.h): scale B A; DoRA's m / ||W + scale B A|| (W + scale B A) - W; the difference to a tensor that is replaced. All
-// other tensors are copied byte for byte.
+// A tensor W that adapters change becomes quantize(dequantize(W) + sum of weight_i * change_i), change_i as the runtime
+// computes it (adapter.h): scale B A; DoRA's m / ||W + scale B A|| (W + scale B A) - W; the difference to a tensor that is
+// replaced. All other tensors are copied byte for byte.
 #ifndef GRAFT_MERGE_H
 #define GRAFT_MERGE_H
 
@@ -30,8 +30,9 @@ struct graft_merge_params {
     const struct graft_merge_adapter *adapters;
     uint32_t n_adapters; // 1 to GRAFT_MERGE_MAX_ADAPTERS
     // Format of the matrices that are changed: NULL or "keep" = each tensor's own; "q8_0", "f16" ... in any case = this one;
-    // "auto" = of each tensor's own format and the larger ones the smallest that keeps keep_effect of the intended change, with
-    // no larger error than the own format's. Vectors stay F32.
+    // "auto" = of each tensor's own format and the larger ones the smallest that keeps keep_effect of the intended change: its
+    // share, and the cosine between intended and actual change, so that what comes in beside it stays small; and with no larger
+    // error than the own format's. Vectors stay F32.
     const char *type;
     double keep_effect; // share that "auto" has to reach and below which there is a warning; 0 = 0.95
     uint32_t n_threads; // 0 = one for each processor; at most 16. The file does not depend on it
@@ -45,8 +46,8 @@ struct graft_merge_report;
 
 // Merge. The output is written beside its final place, synced and renamed: at any moment `out` holds what it held before or the
 // whole new file. What a killed merge left in out's folder (.NAME.XXXXXXXX.graft-merge) is removed by the next one there.
-// The same base, adapters, names, weights and type give the same bytes. Metadata is the base's, then keys graft.merge.*: digests,
-// weights, formats before and after; those of a base that is a merge itself become graft.merge.base.merge.*.
+// The same base, adapters, names, weights and type give the same bytes. Metadata is the base's, then keys graft.merge.*:
+// digests, weights, formats before and after; those of a base that is a merge itself become graft.merge.base.merge.*.
 //
 // An adapter on the head or on the embeddings of a tied model gives the file an output.weight of its own, as the runtime
 // computes it: the head without the embeddings' adapter and the other way round.
@@ -72,14 +73,14 @@ struct graft_merge_tensor {
     char type_before[16], type_after[16];
     uint64_t n_values;
     uint64_t bytes_before, bytes_after; // before: 0 for a tensor that was added
-    double change;   // ||D|| / ||W||
-    double share;    // <R, D> / <D, D>: 1 = all of it survived, 0 = nothing; 1 if D is zero
-    double residual; // ||R - share D|| / ||D||: what came in that was not asked for; 0 if D is zero
+    double change;                      // ||D|| / ||W||
+    double share;                       // <R, D> / <D, D>: 1 = all of it survived, 0 = nothing; 1 if D is zero
+    double residual;                    // ||R - share D|| / ||D||: what came in that was not asked for; 0 if D is zero
 };
 
 struct graft_merge_summary {
-    char base_digest[65];  // SHA-256 of the file, hexadecimal
-    char base_type[16];    // the most common format of its matrices
+    char base_digest[65];                   // SHA-256 of the file, hexadecimal
+    char base_type[16];                     // the most common format of its matrices
     uint64_t base_bytes, out_bytes;         // of the files
     uint64_t touched_before, touched_after; // bytes of the tensors that changed; before: without those that were added
     uint32_t n_tensors;                     // of the output
@@ -88,7 +89,7 @@ struct graft_merge_summary {
     double change, share, residual;         // of all changed tensors as one vector
     uint32_t n_threads;
     uint32_t n_warnings;
-    uint64_t decide_ns, merge_ns, sync_ns;  // choosing formats ("auto"); reading, computing and writing; making it durable
+    uint64_t decide_ns, merge_ns, sync_ns; // choosing formats ("auto"); reading, computing and writing; making it durable
 };
 GRAFT_API void graft_merge_summarize(const struct graft_merge_report *report, struct graft_merge_summary *out);
 // A changed tensor, index < n_touched, in the output's order. Errors: GRAFT_E_ARGUMENT.

@@ -26,22 +26,11 @@ enum graft_status graft_dora_begin(struct graft_dora *dora, struct graft_ctx *ct
     return GRAFT_OK;
 }
 
-enum graft_status graft_dora_multiplier(struct graft_dora *dora, uint64_t row, uint64_t base_row, float *out)
+enum graft_status graft_dora_of_row(const struct graft_adapter_pair *pair, uint64_t row, const float *w, uint64_t n, float *out)
 {
-    const struct graft_adapter_pair *pair = dora->pair;
-    uint64_t n = dora->weight->n_in;
-    float *w = dora->row, b[GRAFT_ADAPTER_MAX_RANK], magnitude;
-    graft_quant_find(dora->weight->type)->dequantize_row(dora->weight->data + base_row * dora->weight->row_bytes, w, n);
-    graft_quant_find(pair->b.type)->dequantize_row(pair->b.data + row * pair->rank * item_bytes(&pair->b), b, pair->rank);
+    float magnitude;
     graft_quant_find(pair->magnitude.type)
         ->dequantize_row(pair->magnitude.data + row * item_bytes(&pair->magnitude), &magnitude, 1);
-    for (uint32_t k = 0; k < pair->rank; k++) {
-        const float *a = dora->a + k * n;
-        float factor = pair->scale * b[k];
-        for (uint64_t i = 0; i < n; i++) {
-            w[i] += factor * a[i];
-        }
-    }
     double squares = 0;
     for (uint64_t i = 0; i < n; i++) {
         squares += (double)w[i] * (double)w[i];
@@ -53,6 +42,23 @@ enum graft_status graft_dora_multiplier(struct graft_dora *dora, uint64_t row, u
                           graft_target_name(pair->target), (double)magnitude, sqrt(squares), row);
     }
     return GRAFT_OK;
+}
+
+enum graft_status graft_dora_multiplier(struct graft_dora *dora, uint64_t row, uint64_t base_row, float *out)
+{
+    const struct graft_adapter_pair *pair = dora->pair;
+    uint64_t n = dora->weight->n_in;
+    float *w = dora->row, b[GRAFT_ADAPTER_MAX_RANK];
+    graft_quant_find(dora->weight->type)->dequantize_row(dora->weight->data + base_row * dora->weight->row_bytes, w, n);
+    graft_quant_find(pair->b.type)->dequantize_row(pair->b.data + row * pair->rank * item_bytes(&pair->b), b, pair->rank);
+    for (uint32_t k = 0; k < pair->rank; k++) {
+        const float *a = dora->a + k * n;
+        float factor = pair->scale * b[k];
+        for (uint64_t i = 0; i < n; i++) {
+            w[i] += factor * a[i];
+        }
+    }
+    return graft_dora_of_row(pair, row, w, n, out);
 }
 
 void graft_dora_end(struct graft_dora *dora, struct graft_ctx *ctx)

@@ -78,6 +78,8 @@ START_TEST(mistakes_in_the_command_line_end_with_2)
         "template",
         "completion",
         "completion tcsh",
+        "merge -m x --adapter a",
+        "merge -m x -o y",
         "devices everything",
         "detokenize -m x 12 twelve",
         "tokenize a b",
