@@ -54,7 +54,7 @@ const struct verb_info verb_infos[VERBS] = {
         {"merge", "merge adapters into a base model's file, or into one adapter", "",
          {{"merge -m base.gguf --adapter legal -o legal.gguf", "same size"},
          {"merge -m base.gguf --adapter a --type auto -o a.gguf", "no loss"},
-         {"merge --adapter a:0.6 --adapter b:0.4 --adapter-out ab", "one adapter of two"},
+         {"merge --adapter a:0.6 --adapter b:0.4 --adapter-out ab", "one of two"},
          {"merge -f recipe.yml", "as a file says"}},
          "Works on the host alone, in row blocks inside --memory. Tensors that no adapter changes are copied byte for byte. "
          "--type is keep (each tensor's own format), auto (for each tensor the smallest of its own and larger formats that "
@@ -210,7 +210,7 @@ const struct option_info option_infos[] = {
     {"seed", "s", NULL, OPTION_COUNT, "N", "0", "seed of the random draw; 0: another each time",
      V(RUN), true, AT(seed), -1, 9007199254740992.0, NULL},
     {"seed", "s", NULL, OPTION_COUNT, "N", "0", "seed of dare: the same one, the same bytes",
-     V(MERGE), true, AT(seed), 0, 9007199254740992.0, NULL},
+     V(MERGE), false, AT(seed), 0, 9007199254740992.0, NULL},
     {"memory", NULL, "memory-budget", OPTION_BYTES, "SIZE", NULL, "never use more than this, as in 600M or 2G",
      OPENS | V(ESTIMATE) | V(ADAPTER) | V(MERGE), true, AT(memory), 0, 0, NULL},
     {"device", "dev", NULL, OPTION_TEXT, "D", "auto", "number or name from `graft devices`; ref: plain C",

@@ -99,6 +99,30 @@ START_TEST(a_recipe_gives_what_its_options_give)
 }
 END_TEST
 
+START_TEST(a_recipe_merges_into_the_base_as_options_do)
+{
+    char text[2048];
+    snprintf(text, sizeof text,
+             "merge_method: task_arithmetic\nadapters:\n- {path: '%sone', weight: 0.5}\n- {name: b, path: '%stwo'}\n"
+             "base_model: %s\ndtype: q8_0\noutput: recipe.gguf\n",
+             IN, IN, BASE);
+    command_file("into.yml", text);
+    ck_assert_code(command("merge -f into.yml"), 0);
+    ck_assert_code(command("merge -m %s --adapter %sone:0.5 --adapter b=%stwo --type q8_0 -o line.gguf", BASE, IN, IN), 0);
+    ck_assert_int_eq(system("cmp -s recipe.gguf line.gguf"), 0);
+    ck_assert_code(command("merge -f into.yml -o other.gguf --type keep"), 0); // the place is the command line's
+    ck_assert_int_eq(system("cmp -s recipe.gguf other.gguf"), 0);
+    ck_assert_three_parts(command("merge -f into.yml --adapter-out x"), "this recipe merges into the base");
+    strcat(text, "parameters: {svd_rank: 3}\n");
+    command_file("into.yml", text);
+    ck_assert_three_parts(command("merge -f into.yml"), "parameters of other methods have no effect");
+    command_file("into.yml", "merge_method: task_arithmetic\nadapters: [{path: a}]\noutput: x.gguf\nbase_model: none.gguf\n");
+    ck_assert_three_parts(command("merge -f into.yml"), "none.gguf");
+    command_file("into.yml", "merge_method: task_arithmetic\nadapters: [{path: a}]\nbase_model: x\n");
+    ck_assert_three_parts(command("merge -f into.yml"), "-o was not given");
+}
+END_TEST
+
 START_TEST(a_recipe_says_where_it_is_wrong)
 {
 #define FINE "merge_method: cat\nadapters:\n- path: a\n"
@@ -164,6 +188,7 @@ int main(void)
     tcase_add_test(tcase, two_adapters_become_one);
     tcase_add_test(tcase, options_that_do_not_fit_are_refused);
     tcase_add_test(tcase, a_recipe_gives_what_its_options_give);
+    tcase_add_test(tcase, a_recipe_merges_into_the_base_as_options_do);
     tcase_add_test(tcase, a_recipe_says_where_it_is_wrong);
     suite_add_tcase(suite, tcase);
     return graft_test_main(suite);
