@@ -49,8 +49,9 @@ const struct verb_info verb_infos[VERBS] = {
          "--type is keep (each tensor's own format), auto (for each tensor the smallest of its own and larger formats that "
          "keeps --keep-effect of the adapter's change, in size and direction), or a format such as q8_0 or f16. The table says "
          "how much of the intended change survived the format and what came in that was not asked for. --eval takes the "
-         "token files of graft eval and prints the KL divergence between the base with the adapters unmerged and the merged model, both run on "
-         "--device. The output is written aside, synced and renamed: a killed merge leaves what was there before."},
+         "token files of graft eval and prints the KL divergence between the base with the adapters unmerged and the merged "
+         "model, both run on --device. The output is written aside, synced and renamed: a killed merge "
+         "leaves what was there before."},
     [VERB_TOKENIZE] =
         {"tokenize", "text to token ids", "[TEXT]",
          {{"tokenize -m model.gguf \"Hello there\"", "an id and its text per line"},
