@@ -26,15 +26,11 @@ enum graft_status graft_dora_begin(struct graft_dora *dora, struct graft_ctx *ct
     return GRAFT_OK;
 }
 
-enum graft_status graft_dora_of_row(const struct graft_adapter_pair *pair, uint64_t row, const float *w, uint64_t n, float *out)
+enum graft_status graft_dora_of_squares(const struct graft_adapter_pair *pair, uint64_t row, double squares, float *out)
 {
     float magnitude;
     graft_quant_find(pair->magnitude.type)
         ->dequantize_row(pair->magnitude.data + row * item_bytes(&pair->magnitude), &magnitude, 1);
-    double squares = 0;
-    for (uint64_t i = 0; i < n; i++) {
-        squares += (double)w[i] * (double)w[i];
-    }
     *out = (float)((double)magnitude / sqrt(squares));
     if (!isfinite(*out)) {
         return graft_fail(GRAFT_E_FORMAT,
@@ -58,7 +54,11 @@ enum graft_status graft_dora_multiplier(struct graft_dora *dora, uint64_t row, u
             w[i] += factor * a[i];
         }
     }
-    return graft_dora_of_row(pair, row, w, n, out);
+    double squares = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        squares += (double)w[i] * (double)w[i];
+    }
+    return graft_dora_of_squares(pair, row, squares, out);
 }
 
 void graft_dora_end(struct graft_dora *dora, struct graft_ctx *ctx)

@@ -81,9 +81,10 @@ struct graft_merge_part {
     const struct graft_adapter_pair *pair;
     const struct graft_adapter_whole *whole;
     float weight;
-    float *a;          // of a pair: what the coefficients multiply, [rank][n_in]; owned by pass.c
-    bool embed;        // the coefficients of a row are a column of A
-    uint32_t head_dim; // rows of B lie in halves of heads of this size, the base's in adjacent pairs; 0 = in the same order
+    float *a;           // of a pair: what the coefficients multiply, [rank][n_in]; owned by pass.c
+    float *multipliers; // DoRA of the embedding: [n_in]; owned by pass.c
+    bool embed;         // the coefficients of a row are a column of A
+    uint32_t head_dim;  // rows of B lie in halves of heads of this size, the base's in adjacent pairs; 0 = in the same order
 };
 
 struct graft_merge_rows {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "platform/bytes.h"
+#include "runtime/adapter/dora.h"
 #include "runtime/merge/merge_private.h"
 #include "runtime/quant/quant.h"
 
@@ -95,10 +96,25 @@ static enum graft_status read_factor(struct graft_ctx *ctx, struct graft_merge_p
     return GRAFT_OK;
 }
 
+// DoRA's multipliers of the embedding's dimensions: their norms are over all tokens.
+static enum graft_status read_multipliers(struct graft_merge *m, struct graft_merge_part *part)
+{
+    struct graft_dora dora;
+    uint64_t n = part->pair->b.rows;
+    GRAFT_TRY(GRAFT_NEW(m->ctx, GRAFT_MEM_SCRATCH, &part->multipliers, n, "multipliers of an adapter"));
+    enum graft_status status = graft_dora_begin(&dora, m->ctx, part->pair, &m->source->embd);
+    for (uint64_t i = 0; i < n && status == GRAFT_OK; i++) {
+        status = graft_dora_multiplier(&dora, i, i, &part->multipliers[i]);
+    }
+    graft_dora_end(&dora, m->ctx);
+    return status;
+}
+
 static void end_rows(struct graft_merge *m, struct graft_merge_rows *rows)
 {
     for (uint32_t i = 0; i < rows->n_parts; i++) {
         GRAFT_FREE(m->ctx, &rows->parts[i].a);
+        GRAFT_FREE(m->ctx, &rows->parts[i].multipliers);
     }
 }
 
@@ -125,6 +141,9 @@ static enum graft_status begin_rows(struct graft_merge *m, const struct graft_me
         part->head_dim = halves && rotated ? m->source->config.head_dim : 0;
         part->embed = link->pair->target == GRAFT_TARGET_EMBED;
         GRAFT_TRY(read_factor(m->ctx, part));
+        if (part->embed && link->pair->magnitude.data) {
+            GRAFT_TRY(read_multipliers(m, part));
+        }
     }
     return GRAFT_OK;
 }

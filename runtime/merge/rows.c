@@ -3,7 +3,8 @@
 //
 //   W' = W + sum over adapters of weight * D_i
 //   LoRA   D = scale * B A                              (Hu et al. 2021)
-//   DoRA   D = m / || W + scale B A || * (W + scale B A) - W, the norm over the row (Liu et al. 2024, section 4)
+//   DoRA   D = m / || W + scale B A || * (W + scale B A) - W, the norm over the row (Liu et al. 2024, section 4); of the
+//          embedding, whose rows are tokens, over the column
 //   whole  D = V - W                                    (PEFT's modules_to_save)
 //
 // Each value is computed in one order, whatever rows are computed beside it and by which thread.
@@ -93,10 +94,18 @@ static enum graft_status add_dora(const struct graft_merge_rows *rows, const str
     for (uint64_t j = 0; j < n; j++) {
         const float *w = s->base + j * n_in, *p = s->product + j * n_in;
         float *change = s->change + j * n_in, multiplier;
-        for (uint64_t i = 0; i < n_in; i++) {
-            s->row[i] = w[i] + p[i];
+        double squares = 0;
+        for (uint64_t i = 0; i < n_in && part->multipliers; i++) {
+            change[i] += part->weight * ((part->multipliers[i] - 1.0f) * w[i] + part->multipliers[i] * p[i]);
         }
-        GRAFT_TRY(graft_dora_of_row(part->pair, row_of_b(part, first + j), s->row, n_in, &multiplier));
+        if (part->multipliers) {
+            continue;
+        }
+        for (uint64_t i = 0; i < n_in; i++) {
+            float v = w[i] + p[i];
+            squares += (double)v * (double)v;
+        }
+        GRAFT_TRY(graft_dora_of_squares(part->pair, row_of_b(part, first + j), squares, &multiplier));
         float of_w = part->weight * (multiplier - 1.0f), of_p = part->weight * multiplier;
         for (uint64_t i = 0; i < n_in; i++) {
             change[i] += of_w * w[i] + of_p * p[i];

@@ -197,7 +197,7 @@ START_TEST(the_file_says_what_was_merged)
     uint64_t cursor = 0;
     const char *first = graft_merge_at(folder, "first.gguf"), *second = graft_merge_at(folder, "second.gguf");
     char adapter[GRAFT_PEFT_PATH_BYTES];
-    merge_case(12, "auto", first, &report);
+    merge_case(CASES - 1, "auto", first, &report);
     graft_merge_summarize(report, &sum);
     ck_assert_ok(graft_gguf_open(ctx, &gguf, first, false));
     ck_assert_ok(graft_gguf_text(gguf, "graft.merge.base.sha256", &text));
