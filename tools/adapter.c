@@ -42,7 +42,7 @@ static int open_file(struct graft_ctx *ctx, struct graft_adapter_file **out, con
 static int does_not_fit(enum graft_status status, const char *path, const char *model)
 {
     char what[2 * PATH_BYTES];
-    snprintf(what, sizeof what, "%.3000s does not fit %.3000s", path, model);
+    snprintf(what, sizeof what, "%.3000s cannot be used with %.3000s", path, model);
     return fail(status, what);
 }
 
@@ -53,7 +53,7 @@ static int inspect(const struct options *options, struct session *session, struc
     snprintf(misfit, sizeof misfit, "%s", status == GRAFT_OK ? "" : graft_last_error());
     int code = adapter_inspect(options, *file, *misfit ? misfit : NULL);
     if (status != GRAFT_OK && code == EXIT_GOOD) {
-        error3("the adapter does not fit the model", misfit, "the base it was made for (-m)");
+        error3("the adapter cannot be used with this model", misfit, "the base it was made for (-m)");
         code = exit_code_of(status);
     }
     return code;
