@@ -31,6 +31,31 @@ GRAFT_MUST_CHECK enum graft_status graft_file_read(struct graft_ctx *ctx, const 
 // temporary file is left then.
 GRAFT_MUST_CHECK enum graft_status graft_file_replace(const char *path, const void *data, uint64_t size);
 
+// ---- a large file that replaces another one safely, written in pieces ----
+
+// True if both paths name one existing file.
+bool graft_same_file(const char *a, const char *b);
+
+struct graft_output;
+// Begin a file that will be `path`: a temporary .NAME.XXXXXXXX.TAG in the same folder, locked. Other files of that pattern in
+// the folder that nobody has locked were left by a process that died, and are removed. tag: letters and dashes, at most 32
+// bytes. Errors: GRAFT_E_IO, GRAFT_E_MEMORY, GRAFT_E_BUDGET. On failure *out is NULL and nothing is left.
+GRAFT_MUST_CHECK enum graft_status graft_output_begin(struct graft_ctx *ctx, struct graft_output **out, const char *path,
+                                                      const char *tag);
+// Set the file's size and take its room on the disk, where the file system can. Errors: GRAFT_E_IO (no room, too large).
+GRAFT_MUST_CHECK enum graft_status graft_output_reserve(struct graft_output *output, uint64_t bytes);
+// Write at an offset. Errors: GRAFT_E_IO. Thread-safety: safe.
+GRAFT_MUST_CHECK enum graft_status graft_output_write(struct graft_output *output, uint64_t offset, const void *data,
+                                                      uint64_t bytes);
+// Everything in front of `offset` is written: start its way to the disk, and let go of the page cache behind the call before
+// last. A hint: never fails.
+void graft_output_behind(struct graft_output *output, uint64_t offset);
+// Make it durable and put it in its place: sync, rename, sync of the folder. *output becomes NULL. Errors: GRAFT_E_IO; `path`
+// then holds what it held before, and no temporary is left.
+GRAFT_MUST_CHECK enum graft_status graft_output_commit(struct graft_output **output);
+// Remove the temporary; *output becomes NULL. NULL is accepted.
+void graft_output_abandon(struct graft_output **output);
+
 // Monotonic time in nanoseconds.
 uint64_t graft_clock_ns(void);
 // Number of processors this process may use, at least 1.

@@ -10,4 +10,6 @@ if(GRAFT_TOOLS)
     add_dependencies(${name} graft)
     add_test(NAME ${name} COMMAND ${name})
   endforeach()
+  # Merged files against numpy and PyPI gguf.
+  add_test(NAME merge_reference COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/merge_reference $<TARGET_FILE:graft> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
 endif()

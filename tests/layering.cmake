@@ -5,7 +5,7 @@ cmake_minimum_required(VERSION 3.22)
 
 # Each folder's place in the line; the longest folder that begins a path counts.
 set(line include platform loaders shaders runtime/quant runtime/ref runtime/vk runtime/kernels runtime/model runtime/adapter
-         runtime/text runtime/session tools)
+         runtime/merge runtime/text runtime/session tools)
 
 # Index in `line` of a path relative to the root, or -1.
 function(place_of path out)

@@ -22,6 +22,8 @@ static const struct options defaults = {
     .repeat_penalty = 1,
     .format = "md",
     .weights = "auto",
+    .merge_type = "keep",
+    .keep_effect = 0.95,
     .bench_prompt = {{64}, 1},
     .bench_gen = {{32}, 1},
 };

@@ -9,8 +9,8 @@
 
 // Verbs in the order help lists them; each has a row in tables.c and a function verb_NAME.
 #define VERB_MAP(X)                                                                                                            \
-    X(RUN) X(BENCH) X(EVAL) X(ESTIMATE) X(INSPECT) X(ADAPTER) X(TOKENIZE) X(DETOKENIZE) X(TEMPLATE) X(DEVICES)                 \
-    X(DOCTOR) X(COMPLETION) X(MAN) X(VERSION)
+    X(RUN) X(BENCH) X(EVAL) X(ESTIMATE) X(INSPECT) X(ADAPTER) X(MERGE) X(TOKENIZE) X(DETOKENIZE) X(TEMPLATE)                   \
+    X(DEVICES) X(DOCTOR) X(COMPLETION) X(MAN) X(VERSION)
 
 #define VERB_ENUM(id) VERB_##id,
 enum verb { VERB_MAP(VERB_ENUM) VERBS };
@@ -72,12 +72,12 @@ struct options {
     enum verb verb;
     bool help, help_all, json, verbose, validation;
     const char *model, *prompt, *file, *system, *device, *weights, *template_file, *messages, *tokens, *format, *synthetic,
-        *bench_adapters, *output, *to, *digest;
+        *bench_adapters, *output, *to, *digest, *out, *merge_type, *eval_tokens, *adapter_out, *method, *sign_method, *dtype;
     uint64_t memory; // bytes; 0 = no limit
     uint64_t adapter_pool;
     struct option_texts adapters;
-    int64_t n_ctx, n_batch, n_seq, threads, predict, seed, top_k, penalty_window, repetitions, top;
-    double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    int64_t n_ctx, n_batch, n_seq, threads, predict, seed, top_k, penalty_window, repetitions, top, svd_rank;
+    double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty, keep_effect, density, svd_clamp;
     struct option_list bench_prompt, bench_gen;
     bool exact, raw, stats, special, no_bos, stages, all, no_history;
     char **operands; // points into argv

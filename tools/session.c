@@ -87,32 +87,39 @@ static bool on_progress(void *user, uint64_t done, uint64_t total)
     return true;
 }
 
-// "[NAME=]PATH[:WEIGHT]": without a name it is the last part of the path.
-static int load_adapter(struct session *session, const char *text)
+void adapter_spec_parse(const char *text, struct adapter_spec *out)
 {
-    struct session_adapter *adapter = &session->adapters[session->n_adapters];
-    char *path = adapter->path;
     const char *equals = strchr(text, '='), *from = equals ? equals + 1 : text;
-    snprintf(path, PATH_BYTES, "%s", from);
-    adapter->weight = 1;
-    char *colon = strrchr(path, ':'), *end;
+    snprintf(out->path, sizeof out->path, "%s", from);
+    out->weight = 1;
+    char *colon = strrchr(out->path, ':'), *end;
     if (colon && colon[1]) {
         float weight = strtof(colon + 1, &end);
         if (!*end) {
-            adapter->weight = weight;
+            out->weight = weight;
             *colon = 0;
         }
     }
-    const char *slash = strrchr(path, '/');
-    const char *name = equals ? text : slash && slash[1] ? slash + 1 : path;
+    const char *slash = strrchr(out->path, '/');
+    const char *name = equals ? text : slash && slash[1] ? slash + 1 : out->path;
     size_t length = equals ? (size_t)(equals - text) : strlen(name);
-    snprintf(adapter->name, sizeof adapter->name, "%.*s", (int)(length < 63 ? length : 63), name);
+    snprintf(out->name, sizeof out->name, "%.*s", (int)(length < 63 ? length : 63), name);
+}
+
+static int load_adapter(struct session *session, const char *text)
+{
+    struct session_adapter *adapter = &session->adapters[session->n_adapters];
+    struct adapter_spec spec;
+    adapter_spec_parse(text, &spec);
+    memcpy(adapter->name, spec.name, sizeof adapter->name);
+    memcpy(adapter->path, spec.path, sizeof adapter->path);
+    adapter->weight = spec.weight;
     uint64_t begin = graft_clock_ns();
-    enum graft_status status = graft_adapter_load(session->model, &adapter->handle, path);
+    enum graft_status status = graft_adapter_load(session->model, &adapter->handle, spec.path);
     adapter->load_ns = graft_clock_ns() - begin;
     if (status != GRAFT_OK) {
         char what[PATH_BYTES + 64];
-        snprintf(what, sizeof what, "adapter %s cannot be loaded", path);
+        snprintf(what, sizeof what, "adapter %s cannot be loaded", spec.path);
         return error_status(status, what);
     }
     adapter->active = true;

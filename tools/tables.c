@@ -50,6 +50,21 @@ const struct verb_info verb_infos[VERBS] = {
          "Conversion keeps every bit and the scale; what GGUF cannot hold (DoRA, lora_bias, a whole head, scales that no "
          "one alpha gives) is refused by name. q and k have their rows in another order there, so -m is needed for them. "
          "diff compares scale * B A, whatever the ranks, and ends with 1 if anything differs."},
+    [VERB_MERGE] =
+        {"merge", "merge adapters into a base model's file, or into one adapter", "",
+         {{"merge -m base.gguf --adapter legal -o legal.gguf", "same size"},
+         {"merge -m base.gguf --adapter a --type auto -o a.gguf", "no loss"},
+         {"merge --adapter a:0.6 --adapter b:0.4 --adapter-out ab", "one of two"},
+         {"merge -f recipe.yml", "as a file says"}},
+         "Works on the host alone, in row blocks inside --memory. Tensors that no adapter changes are copied byte for byte. "
+         "--type is keep (each tensor's own format), auto (for each tensor the smallest of its own and larger formats that "
+         "keeps --keep-effect of the adapter's change, in size and direction), or a format such as q8_0 or f16. The table says "
+         "how much of the intended change survived the format and what came in that was not asked for. --eval takes the "
+         "token files of graft eval and prints the KL divergence between the base with the adapters unmerged and the merged "
+         "model, both run on --device. The output is written aside, synced and renamed: a killed merge leaves what was there "
+         "before. With --adapter-out the adapters become one, a PEFT folder or a .gguf file, by a method of PEFT's "
+         "add_weighted_adapter: cat is exact and adds ranks up, svd is the best of one rank; the table says how far the "
+         "result is from the weighted sum. -f takes method, adapters, parameters, base and output from a YAML file."},
     [VERB_TOKENIZE] =
         {"tokenize", "text to token ids", "[TEXT]",
          {{"tokenize -m model.gguf \"Hello there\"", "an id and its text per line"},
@@ -93,14 +108,14 @@ const struct verb_info verb_infos[VERBS] = {
 #define V(id) (1u << VERB_##id)
 #define OPENS (V(RUN) | V(BENCH) | V(EVAL)) // verbs that open a device and a model
 #define TEXTS (V(TOKENIZE) | V(DETOKENIZE) | V(TEMPLATE))
-#define PRINTS (OPENS | TEXTS | V(ESTIMATE) | V(INSPECT) | V(ADAPTER) | V(DEVICES) | V(DOCTOR) | V(VERSION))
+#define PRINTS (OPENS | TEXTS | V(ESTIMATE) | V(INSPECT) | V(ADAPTER) | V(MERGE) | V(DEVICES) | V(DOCTOR) | V(VERSION))
 #define EVERY ((1u << VERBS) - 1)
 #define AT(field) offsetof(struct options, field)
 #define U32 4294967295.0
 
 const struct option_info option_infos[] = {
     {"model", "m", NULL, OPTION_MODEL, "FILE", "the only one in the data folder", "model file, or a name in the data folder",
-     OPENS | TEXTS | V(ESTIMATE) | V(INSPECT), true, AT(model), 0, 0, NULL},
+     OPENS | TEXTS | V(ESTIMATE) | V(INSPECT) | V(MERGE), true, AT(model), 0, 0, NULL},
     {"model", "m", NULL, OPTION_MODEL, "FILE", NULL, "the base: does it fit, what share is changed",
      V(ADAPTER), true, AT(model), 0, 0, NULL},
     {"synthetic", NULL, NULL, OPTION_TEXT, "SHAPE:TYPE", NULL, "random weights: llama-8b, llama-1b or llama-135m",
@@ -117,6 +132,8 @@ const struct option_info option_infos[] = {
      V(EVAL), true, AT(file), 0, 0, NULL},
     {"file", "f", NULL, OPTION_FILE, "FILE", "-", "input from a file; - is standard input",
      V(TOKENIZE) | V(DETOKENIZE), true, AT(file), 0, 0, NULL},
+    {"file", "f", NULL, OPTION_FILE, "RECIPE", NULL, "what to merge, as a YAML file; - is standard input",
+     V(MERGE), true, AT(file), 0, 0, NULL},
     {"tokens", NULL, NULL, OPTION_FILE, "FILE", NULL, "score these ids: {\"prompts\": {NAME: [ID, ...]}}",
      V(EVAL), true, AT(tokens), 0, 0, NULL},
     {"top", NULL, NULL, OPTION_COUNT, "N", "20", "most likely next tokens to print, with --tokens",
@@ -145,6 +162,29 @@ const struct option_info option_infos[] = {
      V(ADAPTER), true, AT(to), 0, 0, "peft|gguf"},
     {"digest", NULL, NULL, OPTION_TEXT, "HEX", NULL, "the digest that verify expects",
      V(ADAPTER), true, AT(digest), 0, 0, NULL},
+    {"out", "o", "output", OPTION_FILE, "FILE", NULL, "the merged model",
+     V(MERGE), true, AT(out), 0, 0, NULL},
+    {"type", NULL, NULL, OPTION_TEXT, "TYPE", "keep", "keep, auto, or a format: q8_0, f16 ...",
+     V(MERGE), true, AT(merge_type), 0, 0, NULL},
+    {"adapter-out", NULL, NULL, OPTION_FILE, "PATH", NULL, "make one adapter of them: a folder, or a .gguf file",
+     V(MERGE), true, AT(adapter_out), 0, 0, NULL},
+    {"method", NULL, NULL, OPTION_CHOICE, "METHOD", "svd", "how adapters become one: cat, svd, linear, ties ...",
+     V(MERGE), true, AT(method), 0, 0,
+     "cat|svd|linear|magnitude_prune|ties|dare_linear|dare_ties|magnitude_prune_svd|ties_svd|dare_linear_svd|dare_ties_svd"},
+    {"density", NULL, NULL, OPTION_NUMBER, "D", NULL, "share of values that ties, dare and pruning keep",
+     V(MERGE), true, AT(density), 0, 1, NULL},
+    {"majority-sign-method", NULL, NULL, OPTION_CHOICE, "HOW", "total", "of ties and dare_ties: total or frequency",
+     V(MERGE), false, AT(sign_method), 0, 0, "total|frequency"},
+    {"svd-rank", NULL, NULL, OPTION_COUNT, "N", "the adapters' largest", "rank of the result of svd methods",
+     V(MERGE), true, AT(svd_rank), 0, 256, NULL},
+    {"svd-clamp", NULL, NULL, OPTION_NUMBER, "Q", NULL, "cut an svd's values off at this quantile",
+     V(MERGE), false, AT(svd_clamp), 0, 1, NULL},
+    {"dtype", NULL, NULL, OPTION_CHOICE, "TYPE", "auto", "of one adapter: auto, f32, f16 or bf16",
+     V(MERGE), false, AT(dtype), 0, 0, "auto|f32|f16|bf16"},
+    {"keep-effect", NULL, NULL, OPTION_NUMBER, "X", "0.95", "share of the change that auto has to keep",
+     V(MERGE), true, AT(keep_effect), 0.01, 1, NULL},
+    {"eval", NULL, NULL, OPTION_FILE, "FILE", NULL, "KL against the unmerged adapters on these ids",
+     V(MERGE), true, AT(eval_tokens), 0, 0, NULL},
     {"stages", NULL, NULL, OPTION_FLAG, NULL, NULL, "time by kind of kernel, from timestamps",
      V(BENCH), true, AT(stages), 0, 0, NULL},
     {"ctx-size", "c", NULL, OPTION_COUNT, "N", "the model's, at most 4096", "tokens of context",
@@ -169,22 +209,24 @@ const struct option_info option_infos[] = {
      V(RUN), false, AT(penalty_window), 1, 65536, NULL},
     {"seed", "s", NULL, OPTION_COUNT, "N", "0", "seed of the random draw; 0: another each time",
      V(RUN), true, AT(seed), -1, 9007199254740992.0, NULL},
+    {"seed", "s", NULL, OPTION_COUNT, "N", "0", "seed of dare: the same one, the same bytes",
+     V(MERGE), false, AT(seed), 0, 9007199254740992.0, NULL},
     {"memory", NULL, "memory-budget", OPTION_BYTES, "SIZE", NULL, "never use more than this, as in 600M or 2G",
-     OPENS | V(ESTIMATE) | V(ADAPTER), true, AT(memory), 0, 0, NULL},
+     OPENS | V(ESTIMATE) | V(ADAPTER) | V(MERGE), true, AT(memory), 0, 0, NULL},
     {"device", "dev", NULL, OPTION_TEXT, "D", "auto", "number or name from `graft devices`; ref: plain C",
-     OPENS | V(ESTIMATE), true, AT(device), 0, 0, NULL},
+     OPENS | V(ESTIMATE) | V(MERGE), true, AT(device), 0, 0, NULL},
     {"weights", NULL, NULL, OPTION_CHOICE, "HOW", "auto", "auto; map: use the file in place; copy",
      OPENS | V(ESTIMATE), false, AT(weights), 0, 0, "auto|map|copy"},
     {"threads", "t", NULL, OPTION_COUNT, "N", "all", "processors that may be used",
-     OPENS, false, AT(threads), 0, 4096, NULL},
+     OPENS | V(MERGE), false, AT(threads), 0, 4096, NULL},
     {"exact", NULL, NULL, OPTION_FLAG, NULL, NULL, "32-bit activations everywhere: slower, exact",
-     OPENS | V(ESTIMATE), false, AT(exact), 0, 0, NULL},
+     OPENS | V(ESTIMATE) | V(MERGE), false, AT(exact), 0, 0, NULL},
     {"adapter", NULL, "lora", OPTION_TEXTS, "[NAME=]PATH[:W]", NULL, "LoRA adapter with weight W; several are blended",
-     V(RUN) | V(EVAL) | V(BENCH), true, AT(adapters), 0, 0, NULL},
+     V(RUN) | V(EVAL) | V(BENCH) | V(MERGE), true, AT(adapters), 0, 0, NULL},
     {"adapters", NULL, NULL, OPTION_TEXT, "A,B,none", NULL, "compare: none, one for all, each sequence its own",
      V(BENCH), true, AT(bench_adapters), 0, 0, NULL},
     {"adapter-pool", NULL, NULL, OPTION_BYTES, "SIZE", "64M", "room for adapters, part of the memory",
-     V(RUN) | V(EVAL) | V(BENCH), false, AT(adapter_pool), 0, 0, NULL},
+     V(RUN) | V(EVAL) | V(BENCH) | V(MERGE), false, AT(adapter_pool), 0, 0, NULL},
     {"raw", NULL, NULL, OPTION_FLAG, NULL, NULL, "the prompt as it is: no template",
      V(RUN), true, AT(raw), 0, 0, NULL},
     {"special", NULL, NULL, OPTION_FLAG, NULL, NULL, "text like <|im_start|> becomes its token",

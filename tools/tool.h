@@ -42,6 +42,13 @@ int json_read(const char *path, json_t **out);
 
 // ---- context, device, model (session.c) ----
 
+// "[NAME=]PATH[:WEIGHT]", as --adapter has it: without a name it is the last part of the path, without a weight 1.
+struct adapter_spec {
+    char name[64], path[PATH_BYTES];
+    float weight;
+};
+void adapter_spec_parse(const char *text, struct adapter_spec *out);
+
 struct session {
     char path[PATH_BYTES]; // of the model file; "" for a synthetic model
     char cache[PATH_BYTES];

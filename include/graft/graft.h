@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // graft.h: the whole public API. See common.h (context, errors, budget), device.h, model.h (files, batches, text),
-// adapter.h, adapter_file.h, chat.h.
+// adapter.h, adapter_file.h, chat.h, merge.h, combine.h.
 //
 // A complete program is examples/chat.c.
 #ifndef GRAFT_H
@@ -9,8 +9,10 @@
 #include "graft/adapter.h"
 #include "graft/adapter_file.h"
 #include "graft/chat.h"
+#include "graft/combine.h"
 #include "graft/common.h"
 #include "graft/device.h"
+#include "graft/merge.h"
 #include "graft/model.h"
 
 #endif

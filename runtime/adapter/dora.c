@@ -43,7 +43,20 @@ static enum graft_status embedding_norms(struct graft_dora *dora, struct graft_c
     return GRAFT_OK;
 }
 
-// The same of one row of a matrix.
+enum graft_status graft_dora_of_squares(const struct graft_adapter_pair *pair, uint64_t row, double squares, float *out)
+{
+    float magnitude;
+    graft_quant_find(pair->magnitude.type)
+        ->dequantize_row(pair->magnitude.data + row * item_bytes(&pair->magnitude), &magnitude, 1);
+    *out = (float)((double)magnitude / sqrt(squares));
+    if (!isfinite(*out)) {
+        return graft_fail(GRAFT_E_FORMAT, "the adapter's layer %u %s is DoRA with magnitude %g and norm %g at output %" PRIu64,
+                          pair->layer, graft_target_name(pair->target), (double)magnitude, sqrt(squares), row);
+    }
+    return GRAFT_OK;
+}
+
+// || W + s B A ||^2 of one row of a matrix.
 static double row_norm(struct graft_dora *dora, uint64_t row, uint64_t base_row)
 {
     const struct graft_adapter_pair *pair = dora->pair;
@@ -84,18 +97,7 @@ enum graft_status graft_dora_begin(struct graft_dora *dora, struct graft_ctx *ct
 
 enum graft_status graft_dora_multiplier(struct graft_dora *dora, uint64_t row, uint64_t base_row, float *out)
 {
-    const struct graft_adapter_pair *pair = dora->pair;
-    float magnitude;
-    graft_quant_find(pair->magnitude.type)
-        ->dequantize_row(pair->magnitude.data + row * item_bytes(&pair->magnitude), &magnitude, 1);
-    double squares = dora->squares ? dora->squares[row] : row_norm(dora, row, base_row);
-    *out = (float)((double)magnitude / sqrt(squares));
-    if (!isfinite(*out)) {
-        return graft_fail(GRAFT_E_FORMAT,
-                          "the adapter's layer %u %s is DoRA with magnitude %g and norm %g at output %" PRIu64, pair->layer,
-                          graft_target_name(pair->target), (double)magnitude, sqrt(squares), row);
-    }
-    return GRAFT_OK;
+    return graft_dora_of_squares(dora->pair, row, dora->squares ? dora->squares[row] : row_norm(dora, row, base_row), out);
 }
 
 void graft_dora_end(struct graft_dora *dora, struct graft_ctx *ctx)

@@ -19,6 +19,9 @@ struct graft_dora {
 // GRAFT_E_MEMORY, GRAFT_E_BUDGET. End in any case.
 GRAFT_MUST_CHECK enum graft_status graft_dora_begin(struct graft_dora *dora, struct graft_ctx *ctx,
                                                     const struct graft_adapter_pair *pair, const struct graft_weight *weight);
+// The multiplier of row `row` of B when its squared norm is known already. Errors as below. Thread-safety: safe.
+GRAFT_MUST_CHECK enum graft_status graft_dora_of_squares(const struct graft_adapter_pair *pair, uint64_t row, double squares,
+                                                         float *out);
 // Multiplier of row `row` of B, which is row `base_row` of the base's matrix. rank * n_in multiplications unless it is of an
 // embedding. Errors: GRAFT_E_FORMAT (the norm is zero, or the result is not finite).
 GRAFT_MUST_CHECK enum graft_status graft_dora_multiplier(struct graft_dora *dora, uint64_t row, uint64_t base_row, float *out);

@@ -7,8 +7,9 @@
 #include "e2e/command.h"
 #include "support/support.h"
 
-static const char *const verbs[] = {"run",        "bench",    "eval",    "estimate", "inspect",    "adapter", "tokenize",
-                                    "detokenize", "template", "devices", "doctor",   "completion", "man",     "version"};
+static const char *const verbs[] = {"run",      "bench",      "eval",     "estimate", "inspect", "adapter",    "merge",
+                                    "tokenize", "detokenize", "template", "devices",  "doctor",  "completion", "man",
+                                    "version"};
 enum { VERB_COUNT = sizeof verbs / sizeof verbs[0] };
 
 static void screen(const char *text, size_t *lines, size_t *widest)
@@ -78,6 +79,8 @@ START_TEST(mistakes_in_the_command_line_end_with_2)
         "template",
         "completion",
         "completion tcsh",
+        "merge -m x --adapter a",
+        "merge -m x -o y",
         "devices everything",
         "detokenize -m x 12 twelve",
         "tokenize a b",
