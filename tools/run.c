@@ -43,9 +43,40 @@ static uint64_t fresh_seed(void)
     return seed;
 }
 
+// "15+1.5", "15-inf": a token's id and what is added to its logit.
+static bool parse_bias(const char *text, struct graft_logit_bias *out)
+{
+    char *end;
+    long id = strtol(text, &end, 10);
+    if (end == text || (*end != '+' && *end != '-') || id < 0 || id > INT32_MAX) {
+        return false;
+    }
+    const char *number = end;
+    out->id = (int32_t)id;
+    out->bias = strtof(number, &end);
+    return end != number && *end == 0;
+}
+
+static int biases_check(const struct options *o)
+{
+    struct graft_logit_bias bias;
+    for (uint32_t i = 0; i < o->logit_biases.count; i++) {
+        if (!parse_bias(o->logit_biases.values[i], &bias)) {
+            return error_usage("--logit-bias wants a token's id and what is added to its logit", o->logit_biases.values[i],
+                               "--logit-bias 15+1.5 --logit-bias 7-inf");
+        }
+    }
+    return EXIT_GOOD;
+}
+
 // The library's zero means default, the command's zero is a value: off, or greedy for the temperature.
 struct graft_sampling sampling_from(const struct options *o)
 {
+    static struct graft_logit_bias biases[OPTION_TEXTS_ITEMS]; // the library copies them
+    uint32_t n_biases = 0;
+    while (n_biases < o->logit_biases.count && parse_bias(o->logit_biases.values[n_biases], &biases[n_biases])) {
+        n_biases++;
+    }
     return (struct graft_sampling){
         .size = sizeof(struct graft_sampling),
         .temperature = o->temp <= 0 ? -1.0f : (float)o->temp,
@@ -56,6 +87,19 @@ struct graft_sampling sampling_from(const struct options *o)
         .presence_penalty = (float)o->presence_penalty,
         .frequency_penalty = (float)o->frequency_penalty,
         .penalty_window = (uint32_t)o->penalty_window,
+        .typical_p = (float)o->typical_p,
+        .top_n_sigma = (float)o->top_n_sigma,
+        .xtc_probability = (float)o->xtc_probability,
+        .xtc_threshold = (float)o->xtc_threshold,
+        .dry_multiplier = (float)o->dry_multiplier,
+        .dry_base = (float)o->dry_base,
+        .dry_allowed_length = (uint32_t)o->dry_allowed_length,
+        .dry_window = (uint32_t)o->dry_window,
+        .mirostat = (uint32_t)o->mirostat,
+        .mirostat_tau = (float)o->mirostat_tau,
+        .mirostat_eta = (float)o->mirostat_eta,
+        .biases = biases,
+        .n_biases = n_biases,
         .seed = o->seed <= 0 ? fresh_seed() : (uint64_t)o->seed,
     };
 }
@@ -258,6 +302,7 @@ int verb_RUN(const struct options *options)
         code =
             error_usage("there is nothing to answer", "the prompt is empty", "graft run -m MODEL -p \"Why is the sky blue?\"");
     }
+    code = code == EXIT_GOOD ? biases_check(options) : code;
     if (code == EXIT_GOOD && options->template_file) {
         code = text_read(options->template_file, &template_text);
         talk.template_text = template_text.data;
