@@ -72,7 +72,7 @@ struct options {
     enum verb verb;
     bool help, help_all, json, verbose, validation;
     const char *model, *prompt, *file, *system, *device, *weights, *template_file, *messages, *tokens, *format, *synthetic,
-        *bench_adapters;
+        *bench_adapters, *grammar, *json_schema;
     uint64_t memory; // bytes; 0 = no limit
     uint64_t adapter_pool;
     struct option_texts adapters;

@@ -120,6 +120,9 @@ enum graft_status talk_start(struct talk *talk)
         graft_chat_destroy(&talk->chat);
     }
     enum graft_status status = graft_chat_create(talk->session.model, &talk->chat, &params);
+    if (status == GRAFT_OK && talk->grammar) {
+        status = graft_chat_set_grammar(talk->chat, talk->grammar);
+    }
     if (status == GRAFT_OK && talk->session.n_adapters) {
         struct graft_adapter_use uses[GRAFT_MAX_BLEND];
         uint32_t n = session_blend(&talk->session, uses);
@@ -212,6 +215,30 @@ void talk_stats(const struct talk *talk, FILE *stream)
         fprintf(stream, " of %s allowed", bytes_text(use.budget_bytes).text);
     }
     fprintf(stream, "; %s (%s)\n", talk->session.device_info.name, device_kind_name(talk->session.device_info.kind));
+}
+
+// The grammar of --grammar or --json-schema.
+static int grammar_read(struct talk *talk)
+{
+    const struct options *o = &talk->options;
+    struct text text = {0};
+    if (!o->grammar && !o->json_schema) {
+        return EXIT_GOOD;
+    }
+    if (o->grammar && o->json_schema) {
+        return error_usage("there are two grammars", "one of --grammar and --json-schema is taken",
+                           "graft run --json-schema FILE");
+    }
+    const char *path = o->grammar ? o->grammar : o->json_schema;
+    int code = text_read(path, &text);
+    if (code == EXIT_GOOD) {
+        struct graft_ctx *ctx = talk->session.ctx;
+        enum graft_status status = o->grammar ? graft_grammar_create(ctx, &talk->grammar, text.data, text.length)
+                                              : graft_grammar_from_schema(ctx, &talk->grammar, text.data, text.length);
+        code = status == GRAFT_OK ? EXIT_GOOD : error_status(status, "the grammar cannot be used");
+    }
+    text_free(&text);
+    return code;
 }
 
 static json_t *answer_json(const struct talk *talk, const struct text *answer, bool interrupted)
@@ -317,6 +344,7 @@ int verb_RUN(const struct options *options)
         }
         code = session_model(&talk.session, &talk.options, NULL);
     }
+    code = code == EXIT_GOOD ? grammar_read(&talk) : code;
     talk.load_seconds = (double)(graft_clock_ns() - begin) * 1e-9;
     if (code == EXIT_GOOD) {
         size_t length = options->system ? strlen(options->system) : 0;
@@ -339,6 +367,7 @@ int verb_RUN(const struct options *options)
     free(talk.system);
     text_free(&template_text);
     text_free(&prompt);
+    graft_grammar_destroy(&talk.grammar);
     session_close(&talk.session);
     return code;
 }

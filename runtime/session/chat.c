@@ -237,6 +237,7 @@ void graft_chat_destroy(struct graft_chat **chat)
     graft_seq_destroy(&c->seq);
     graft_sampler_destroy(&c->sampler);
     graft_sampler_destroy(&c->next_sampler);
+    graft_chat_destroy_grammar(c);
     graft_template_destroy(&c->template_);
     json_decref(c->messages);
     GRAFT_FREE(ctx, &c->candidates);

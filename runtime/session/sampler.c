@@ -234,6 +234,14 @@ bool graft_sampler_wants_logits(const struct graft_sampler *sampler)
     return set->temperature >= 0.0f && (set->top_k > SURE_CANDIDATES || set->top_n_sigma > 0.0f || set->mirostat);
 }
 
+uint32_t graft_sampler_enough(const struct graft_sampler *sampler)
+{
+    if (graft_sampler_wants_logits(sampler)) {
+        return UINT32_MAX;
+    }
+    return sampler->set.temperature < 0.0f ? 1 : sampler->set.top_k;
+}
+
 uint64_t graft_sampler_seed(const struct graft_sampler *sampler)
 {
     return sampler->set.seed;
