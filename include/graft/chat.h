@@ -29,7 +29,7 @@ struct graft_sampling {
     uint32_t penalty_window; // how many recent tokens count; 0 = 64
     uint64_t seed;           // 0 = a new one each time
 
-    // Locally typical sampling (Meister 2022): the tokens whose surprise is nearest to the entropy, until they sum to typical_p.
+    // Locally typical sampling (Meister 2022): the tokens of a surprise nearest to the entropy that sum to typical_p.
     float typical_p; // 0 = 1 (off)
     // Logits below max - n standard deviations are dropped (Tang 2024), over all of the vocabulary.
     float top_n_sigma; // 0 = off
@@ -43,7 +43,7 @@ struct graft_sampling {
     float dry_base;              // 0 = 1.75
     uint32_t dry_allowed_length; // 0 = 2
     uint32_t dry_window;         // how many recent tokens are looked at; 0 = 1024
-    const int32_t *dry_breakers; // tokens that no repetition goes across, copied; NULL in a chat: those with a line end, : " or *
+    const int32_t *dry_breakers; // tokens no repetition goes across, copied; NULL in a chat: those with a line end : " or *
     uint32_t n_dry_breakers;
 
     // Mirostat (Basu 2021) replaces all filters: the surprise of what is drawn is steered towards tau bits.

@@ -5,7 +5,6 @@
 // nodes whose symbol is a set of bytes, sorted; equal sets are one. The move of a set by a byte is worked out once, so that
 // trying tens of thousands of tokens mostly follows known moves. When a table is full everything but the current set is
 // forgotten.
-#include <stdlib.h>
 #include <string.h>
 
 #include "platform/bytes.h"
@@ -110,17 +109,26 @@ static bool expand(struct graft_grammar_state *state, uint32_t n, struct set *ou
     return true;
 }
 
-static int compare_members(const void *a, const void *b)
+// Shell's sort (Knuth's gaps): qsort may take memory.
+static void sort_members(uint32_t *members, uint32_t count)
 {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
+    static const uint32_t gaps[] = {29524, 9841, 3280, 1093, 364, 121, 40, 13, 4, 1};
+    for (size_t g = 0; g < sizeof gaps / sizeof *gaps; g++) {
+        for (uint32_t i = gaps[g]; i < count; i++) {
+            uint32_t member = members[i], k = i;
+            for (; k >= gaps[g] && members[k - gaps[g]] > member; k -= gaps[g]) {
+                members[k] = members[k - gaps[g]];
+            }
+            members[k] = member;
+        }
+    }
 }
 
 // The number of the set that stands behind the last one: an older one if it is equal.
 static bool find_set(struct graft_grammar_state *state, struct set *set, uint32_t *out)
 {
     uint32_t *members = state->members + set->first;
-    qsort(members, set->count, sizeof *members, compare_members);
+    sort_members(members, set->count);
     uint64_t hash = set->complete;
     for (uint32_t i = 0; i < set->count; i++) {
         hash = graft_hash_mix((hash ^ members[i]) * 0x9e3779b97f4a7c15u);
