@@ -330,7 +330,9 @@ static size_t walk(struct machine *m, struct graft_test_random *random, char *te
         for (int b = 0; b < 256; b++) {
             char byte = (char)b;
             bool yes;
-            ck_assert_ok(graft_grammar_allows(m->state, &byte, 1, &yes));
+            if (graft_grammar_allows(m->state, &byte, 1, &yes) != GRAFT_OK) { // Check's own macros write a file each time
+                ck_abort_msg("%s", graft_last_error());
+            }
             if (yes) {
                 allowed[n++] = (uint8_t)b;
             }
