@@ -8,11 +8,11 @@ const struct verb_info verb_infos[VERBS] = {
         {"run", "chat with a model, or answer one prompt", "[MODEL [PROMPT]]",
          {{"run", "chat with your model"},
          {"run -m model.gguf -p \"Why?\"", "one answer"},
-         {"run -m model.gguf -f letter.txt --memory 2G", "prompt from a file"},
-         {"run -m model.gguf -p \"An order\" --json-schema order.json", "as JSON"}},
+         {"run -m model.gguf -f letter.txt --memory 2G", "prompt from a file"}},
          "Chats in the terminal: the answer streams, \"\"\" begins and ends a message of several lines, /help lists "
          "the commands, Ctrl-C stops the answer (twice: the program), Ctrl-D ends. With a prompt (-p, -f), or without "
-         "a terminal, one answer is written to standard output and nothing else."},
+         "a terminal, one answer is written to standard output and nothing else. --grammar (GBNF) and --json-schema bind "
+         "every answer."},
     [VERB_BENCH] =
         {"bench", "measure prompt and generation speed", "",
          {{"bench -m model.gguf", "pp64 and tg32"},
@@ -175,9 +175,9 @@ const struct option_info option_infos[] = {
     {"logit-bias", "l", NULL, OPTION_TEXTS, "ID+X", NULL, "add X to a token's logit: 15+1, 7-inf; repeatable",
      V(RUN), false, AT(logit_biases), 0, 0, NULL},
     {"grammar", NULL, "grammar-file", OPTION_FILE, "FILE", NULL, "answers are texts of this GBNF grammar",
-     V(RUN), true, AT(grammar), 0, 0, NULL},
+     V(RUN), false, AT(grammar), 0, 0, NULL},
     {"json-schema", "jf", "json-schema-file", OPTION_FILE, "FILE", NULL, "answers are JSON of this schema",
-     V(RUN), true, AT(json_schema), 0, 0, NULL},
+     V(RUN), false, AT(json_schema), 0, 0, NULL},
     {"seed", "s", NULL, OPTION_COUNT, "N", "0", "seed of the random draw; 0: another each time",
      V(RUN), true, AT(seed), -1, 9007199254740992.0, NULL},
     {"memory", NULL, "memory-budget", OPTION_BYTES, "SIZE", NULL, "never use more than this, as in 600M or 2G",
