@@ -182,11 +182,10 @@ static enum graft_status check_switches(const struct graft_adapter_desc *desc, b
                               "(lora_bias); PEFT has one switch for all",
                               module);
         }
-        if ((*dora && *bias) || ((*dora || *bias) && pair->target == GRAFT_TARGET_EMBED)) {
+        if ((*dora && *bias) || (*bias && pair->target == GRAFT_TARGET_EMBED)) {
             return graft_fail(GRAFT_E_UNSUPPORTED,
-                              "%s has a magnitude vector (DoRA) or a bias (lora_bias)%s, which PEFT does "
-                              "not have",
-                              module, *dora && *bias ? ", both of them" : " on embeddings");
+                              "%s has a bias (lora_bias) %s, which PEFT does not have", module,
+                              *dora ? "and a magnitude vector (DoRA)" : "on embeddings");
         }
     }
     return GRAFT_OK;
