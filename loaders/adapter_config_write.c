@@ -183,8 +183,7 @@ static enum graft_status check_switches(const struct graft_adapter_desc *desc, b
                               module);
         }
         if ((*dora && *bias) || (*bias && pair->target == GRAFT_TARGET_EMBED)) {
-            return graft_fail(GRAFT_E_UNSUPPORTED,
-                              "%s has a bias (lora_bias) %s, which PEFT does not have", module,
+            return graft_fail(GRAFT_E_UNSUPPORTED, "%s has a bias (lora_bias) %s, which PEFT does not have", module,
                               *dora ? "and a magnitude vector (DoRA)" : "on embeddings");
         }
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pre-tokenizer families as data.
 //
-// The expressions are the published ones of each family: OpenAI's GPT-2 encoder and o200k_base (tiktoken), what the others have in
-// the pre_tokenizer section of their tokenizer.json or as pat_str in a tokenizer script (GLM-4, Kimi K2). They were taken from
-// transformers' own code and public lists of them, not from each model's file. Five changes keep every result:
+// The expressions are the published ones of each family: OpenAI's GPT-2 encoder and o200k_base (tiktoken), what the others have
+// in the pre_tokenizer section of their tokenizer.json or as pat_str in a tokenizer script (GLM-4, Kimi K2). They were taken
+// from transformers' own code and public lists of them, not from each model's file. Five changes keep every result:
 // - \s is written as the characters of the Unicode property White_Space, because PCRE2's \s also has U+180E;
 // - runs that an expression gives back only to fail are possessive or anchored, so that time stays linear;
 // - Oniguruma's intersections (&&) and sets within sets are written out;
