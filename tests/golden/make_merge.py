@@ -23,7 +23,7 @@ CONFIG = LlamaConfig(hidden_size=EMBD, intermediate_size=FF, num_hidden_layers=2
 NAMES = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
          "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
          "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
-KINDS = ["plain", "rslora", "dora", "dora-patterns", "embed-head", "norms", "head", "rank1", "rank256", "regex", "f16", "bf16"]
+KINDS = ["plain", "rslora", "dora", "dora-patterns", "dora-embed", "embed-head", "norms", "head", "rank1", "rank256", "regex", "f16", "bf16"]
 
 
 def torch_name(name):

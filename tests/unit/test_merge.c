@@ -42,6 +42,7 @@ static const struct {
     {"rslora", {"rslora"}, {1}},
     {"dora", {"dora"}, {1}},
     {"dora-patterns", {"dora-patterns"}, {1}},
+    {"dora-embed", {"dora-embed"}, {1}},
     {"embed-head", {"embed-head"}, {1}},
     {"norms", {"norms"}, {1}},
     {"head", {"head"}, {1}},
