@@ -8,6 +8,7 @@
 
 #include "graft/adapter.h"
 #include "graft/chat.h"
+#include "graft/engine.h"
 #include "graft/common.h"
 #include "graft/device.h"
 #include "graft/model.h"
