@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // graft.h: the whole public API. See common.h (context, errors, budget), device.h, model.h (files, batches, text),
-// adapter.h, adapter_file.h, chat.h, grammar.h, merge.h, combine.h.
+// adapter.h, adapter_file.h, chat.h, engine.h, grammar.h, merge.h, combine.h.
 //
 // A complete program is examples/chat.c.
 #ifndef GRAFT_H
@@ -12,6 +12,7 @@
 #include "graft/combine.h"
 #include "graft/common.h"
 #include "graft/device.h"
+#include "graft/engine.h"
 #include "graft/grammar.h"
 #include "graft/merge.h"
 #include "graft/model.h"

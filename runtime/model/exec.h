@@ -51,6 +51,8 @@ struct graft_exec_functions {
     enum graft_status (*adapter_write)(struct graft_exec *exec, uint64_t offset, const void *data, uint64_t bytes);
     enum graft_status (*adapter_move)(struct graft_exec *exec, uint64_t from, uint64_t to, uint64_t bytes);
     enum graft_status (*adapter_table)(struct graft_exec *exec, uint32_t slot, const uint32_t *entries);
+    // Fill a KV page of every layer with zeros. Between two batches.
+    enum graft_status (*clear_page)(struct graft_exec *exec, uint32_t page);
     void (*destroy)(struct graft_exec **exec);
 };
 

@@ -335,6 +335,17 @@ static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, c
     return GRAFT_OK;
 }
 
+static enum graft_status clear_page(struct graft_exec *exec, uint32_t page)
+{
+    struct exec_ref *e = self_of(exec);
+    uint32_t n_layer = e->plan->source->config.n_layer;
+    uint64_t bytes = e->sizes.kv / (2 * (uint64_t)n_layer) / e->limits.n_pages;
+    for (uint32_t i = 0; i < 2 * n_layer; i++) {
+        memset(kv_pages(e, i / 2, i % 2) + page * bytes, 0, (size_t)bytes);
+    }
+    return GRAFT_OK;
+}
+
 static void destroy(struct graft_exec **exec)
 {
     if (!exec || !*exec) {
@@ -364,6 +375,7 @@ static const struct graft_exec_functions functions = {.run = run,
                                                       .adapter_write = adapter_write,
                                                       .adapter_move = adapter_move,
                                                       .adapter_table = adapter_table,
+                                                      .clear_page = clear_page,
                                                       .destroy = destroy};
 
 static enum graft_status take_memory(struct exec_ref *e)

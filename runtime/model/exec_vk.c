@@ -383,6 +383,14 @@ static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, c
     return graft_vk_write(e->vk, e->window, e->buffers.table, slot * bytes, entries, bytes);
 }
 
+static enum graft_status clear_page(struct graft_exec *exec, uint32_t page)
+{
+    struct exec_vk *e = self_of(exec);
+    uint64_t half = e->buffers.kv[0]->bytes / 2, bytes = half / e->limits.n_pages; // keys, then values
+    return graft_vk_clear(e->vk, e->buffers.kv, e->plan->source->config.n_layer,
+                          (const uint64_t[2]){page * bytes, half + page * bytes}, 2, bytes);
+}
+
 static void destroy(struct graft_exec **exec)
 {
     if (!exec || !*exec) {
@@ -419,6 +427,7 @@ enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk 
         .adapter_write = adapter_write,
         .adapter_move = adapter_move,
         .adapter_table = adapter_table,
+        .clear_page = clear_page,
         .destroy = destroy,
     };
     struct exec_vk *e = NULL;

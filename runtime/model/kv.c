@@ -31,6 +31,7 @@ enum graft_status graft_kv_create(struct graft_ctx *ctx, struct graft_kv **out, 
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->tables, entries, "the page tables"), status, failed);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->lengths, limits->n_seq, "the sequences' lengths"), status, failed);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->free, limits->n_pages, "the list of free pages"), status, failed);
+    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->refs, limits->n_pages, "the pages' references"), status, failed);
     for (uint32_t page = limits->n_pages - 1; page > 0; page--) {
         kv->free[kv->n_free++] = page; // the lowest numbers are taken first
     }
@@ -47,6 +48,7 @@ void graft_kv_destroy(struct graft_kv **kv)
         return;
     }
     struct graft_ctx *ctx = (*kv)->ctx;
+    GRAFT_FREE(ctx, &(*kv)->refs);
     GRAFT_FREE(ctx, &(*kv)->free);
     GRAFT_FREE(ctx, &(*kv)->lengths);
     GRAFT_FREE(ctx, &(*kv)->tables);
@@ -62,9 +64,37 @@ bool graft_kv_append(struct graft_kv *kv, uint32_t seq, uint32_t *slot)
             return false;
         }
         table[at] = kv->free[--kv->n_free];
+        kv->refs[table[at]] = 1;
     }
     kv->lengths[seq]++;
     *slot = table[at] * GRAFT_PAGE_TOKENS + offset;
+    return true;
+}
+
+void graft_kv_keep(struct graft_kv *kv, uint32_t page)
+{
+    kv->refs[page]++;
+}
+
+void graft_kv_drop(struct graft_kv *kv, uint32_t page)
+{
+    if (--kv->refs[page] == 0) {
+        if (kv->on_free) {
+            kv->on_free(kv->user, page);
+        }
+        kv->free[kv->n_free++] = page;
+    }
+}
+
+bool graft_kv_share(struct graft_kv *kv, uint32_t seq, uint32_t page)
+{
+    uint32_t *table = kv->tables + (size_t)seq * kv->limits.table_pages, at = kv->lengths[seq] / GRAFT_PAGE_TOKENS;
+    if (at == kv->limits.table_pages) {
+        return false;
+    }
+    graft_kv_keep(kv, page);
+    table[at] = page;
+    kv->lengths[seq] += GRAFT_PAGE_TOKENS;
     return true;
 }
 
@@ -76,7 +106,7 @@ void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length)
     uint32_t *table = kv->tables + (size_t)seq * kv->limits.table_pages;
     uint32_t keep = graft_kv_pages(length);
     for (uint32_t i = graft_kv_pages(kv->lengths[seq]); i > keep; i--) {
-        kv->free[kv->n_free++] = table[i - 1];
+        graft_kv_drop(kv, table[i - 1]);
         table[i - 1] = 0;
     }
     kv->lengths[seq] = length;

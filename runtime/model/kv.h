@@ -13,6 +13,10 @@ struct graft_kv {
     uint32_t *lengths; // [n_seq] tokens
     uint32_t *free;    // stack of free pages
     uint32_t n_free;
+    uint32_t *refs; // [n_pages] sequences that have the page, and one more while a prefix cache keeps it
+    // Called when nothing has a page any more, before it counts as free; NULL = nothing is done.
+    void (*on_free)(void *user, uint32_t page);
+    void *user;
 };
 
 GRAFT_MUST_CHECK enum graft_status graft_kv_create(struct graft_ctx *ctx, struct graft_kv **out,
@@ -29,6 +33,13 @@ static inline uint32_t graft_kv_pages(uint32_t length)
 bool graft_kv_append(struct graft_kv *kv, uint32_t seq, uint32_t *slot);
 // Forget the tokens from `length` on; pages that hold none any more are free again.
 void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length);
+
+// Append a whole page of GRAFT_PAGE_TOKENS tokens that is computed already to a sequence whose length is a multiple of that.
+// False if its table is full. Shared pages may not be written: a sequence may not be truncated into one and then grow.
+bool graft_kv_share(struct graft_kv *kv, uint32_t seq, uint32_t page);
+// One reference more, or less, for a page that is not free.
+void graft_kv_keep(struct graft_kv *kv, uint32_t page);
+void graft_kv_drop(struct graft_kv *kv, uint32_t page);
 
 // Limits that hold n_ctx tokens however n_seq sequences divide them: ceil(n_ctx / page) + n_seq - 1 pages and the spare one;
 // n_out is the larger of n_seq and GRAFT_MAX_WANTED, but at most n_batch.

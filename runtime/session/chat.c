@@ -5,6 +5,7 @@
 #include "platform/bytes.h"
 #include "platform/plat.h"
 #include "runtime/session/chat_private.h"
+#include "runtime/session/stream.h"
 
 enum { CANDIDATES = 64 };
 
@@ -129,37 +130,6 @@ static enum graft_status make_sampler(struct graft_chat *chat, const struct graf
     return GRAFT_OK;
 }
 
-static enum graft_status longest_piece(const struct graft_vocab *vocab, uint64_t *out)
-{
-    *out = 0;
-    for (uint32_t id = 0; id < graft_vocab_size(vocab); id++) {
-        const char *text;
-        uint64_t length;
-        GRAFT_TRY(graft_vocab_piece(vocab, (int32_t)id, false, &text, &length));
-        *out = length > *out ? length : *out;
-    }
-    return GRAFT_OK;
-}
-
-// Does the family drop a leading space? Ask it, with the first token that has one.
-static enum graft_status drops_space(const struct graft_vocab *vocab, bool *out)
-{
-    *out = false;
-    for (uint32_t id = 0; id < graft_vocab_size(vocab); id++) {
-        const char *text;
-        uint64_t length, joined = 0;
-        GRAFT_TRY(graft_vocab_piece(vocab, (int32_t)id, false, &text, &length));
-        if (length > 1 && length < 64 && text[0] == ' ') {
-            char room[64];
-            int32_t one = (int32_t)id;
-            GRAFT_TRY(graft_vocab_detokenize(vocab, &one, 1, false, room, sizeof room, &joined));
-            *out = joined + 1 == length;
-            break;
-        }
-    }
-    return GRAFT_OK;
-}
-
 static enum graft_status set_up(struct graft_chat *chat, const struct graft_chat_params *params)
 {
     const struct graft_vocabulary *vocabulary = chat->model->vocabulary;
@@ -174,11 +144,11 @@ static enum graft_status set_up(struct graft_chat *chat, const struct graft_chat
                               chat->model->source->config.name);
         }
         GRAFT_TRY(graft_template_create(ctx, &chat->template_, source, strlen(source)));
-        GRAFT_TRY(drops_space(vocabulary->vocab, &chat->skip_space));
     } else if (params->system) {
         return graft_fail(GRAFT_E_ARGUMENT, "a raw conversation has no system prompt: put it into the text");
     }
-    GRAFT_TRY(longest_piece(vocabulary->vocab, &longest));
+    GRAFT_TRY(graft_stream_vocabulary(vocabulary->vocab, &longest, &chat->skip_space));
+    chat->skip_space = chat->skip_space && !chat->raw;
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->bytes, longest + 3, "text of a token"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->piece, 3 * (longest + 3), "text of a token"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->ids, (uint64_t)n_ctx + 1, "a conversation's tokens"));

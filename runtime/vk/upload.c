@@ -339,3 +339,23 @@ enum graft_status graft_vk_move_down(struct graft_vk *vk, struct graft_vk_buffer
     }
     return GRAFT_OK;
 }
+
+enum graft_status graft_vk_clear(struct graft_vk *vk, struct graft_vk_buffer *const *buffers, uint32_t n_buffers,
+                                 const uint64_t *offsets, uint32_t n_offsets, uint64_t bytes)
+{
+    bool recording = false;
+    GRAFT_TRY(graft_vk_alive(vk));
+    for (uint32_t i = 0; i < n_buffers * n_offsets; i++) {
+        struct graft_vk_buffer *buffer = buffers[i / n_offsets];
+        uint64_t offset = offsets[i % n_offsets];
+        GRAFT_TRY(check_range(buffer, offset, bytes, "zeros"));
+        if (buffer->mapped) {
+            memset((uint8_t *)buffer->mapped + offset, 0, (size_t)bytes);
+            continue;
+        }
+        GRAFT_TRY(recording ? GRAFT_OK : graft_vk_once_begin(vk));
+        recording = true;
+        vk->fn.vkCmdFillBuffer(vk->once, graft_vk_impl(buffer)->handle, offset, bytes, 0);
+    }
+    return recording ? graft_vk_once_finish(vk, "zeros") : GRAFT_OK;
+}

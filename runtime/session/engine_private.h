@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine's inside: engine.c (thread, queue, requests) and engine_step.c (what is computed next).
+#ifndef GRAFT_RUNTIME_SESSION_ENGINE_PRIVATE_H
+#define GRAFT_RUNTIME_SESSION_ENGINE_PRIVATE_H
+
+#include <stdatomic.h>
+
+#include "runtime/session/prefix.h"
+#include "runtime/session/stream.h"
+
+enum graft_request_state { GRAFT_REQUEST_FREE, GRAFT_REQUEST_WAITING, GRAFT_REQUEST_RUNNING, GRAFT_REQUEST_ENDED };
+
+// Who the requests belong to, as long as one of them waits or runs, and a while longer.
+struct graft_tenant {
+    uint8_t key[32]; // SHA-256 of the name
+    uint32_t n_waiting, n_running;
+    uint64_t served; // tokens, prompts' and answers'
+    uint64_t used;   // of the engine's clock; 0: the entry is free
+};
+
+struct graft_request {
+    struct graft_engine *engine;
+    // Under the engine's lock.
+    enum graft_request_state state;
+    bool released;
+    uint64_t arrival; // order of submission
+    struct graft_request_stats stats;
+    // Set at submission, afterwards the engine thread's.
+    atomic_bool cancelled;
+    bool preempted, low_priority, logprobs;
+    uint32_t n_logprobs, max_tokens, tenant;
+    uint64_t submitted_ns, deadline_ns;
+    struct graft_sampling sampling;
+    struct graft_adapter_use uses[GRAFT_MAX_BLEND];
+    uint32_t n_uses;
+    void (*on_event)(void *user, const struct graft_event *event);
+    void *user;
+    struct graft_stream *stream; // the request's for good, as is ids
+    int32_t *ids;                // [n_ctx + 1] prompt, then answer
+    uint32_t n_prompt, n_ids;
+    struct graft_sampler *sampler;
+    // While it runs.
+    struct graft_seq *seq;
+    uint8_t key[GRAFT_PREFIX_KEY_BYTES]; // of the pages found or kept so far
+    uint32_t n_kept;
+    uint32_t n_rows, row; // in this step; its last row
+};
+
+struct graft_engine_command {
+    enum graft_status (*fn)(struct graft_model *model, void *user);
+    void *user;
+    enum graft_status status;
+    char detail[1024];
+    bool done;
+    struct graft_engine_command *next;
+};
+
+struct graft_engine {
+    struct graft_ctx *ctx;
+    struct graft_model *model;
+    struct graft_engine_params params;
+    struct graft_thread *thread;
+    struct graft_mutex *mutex;
+    struct graft_cond *wake, *done; // for the engine thread; for those that wait for commands
+    // Under the lock.
+    struct graft_request *requests; // [n_requests]
+    uint32_t n_requests, n_waiting;
+    uint64_t arrivals;
+    struct graft_engine_command *commands;
+    struct graft_engine_stats stats;
+    struct graft_tenant *tenants; // [n_requests]
+    bool quit;
+    // The engine thread's.
+    struct graft_request **running; // [n_seq] in the order of admission
+    uint32_t n_running;
+    struct graft_prefix *prefix;        // NULL: no reuse
+    struct graft_row *rows;             // [n_batch]
+    struct graft_candidate *candidates; // [n_vocab]
+    int32_t *ids;                       // [all requests][n_ctx + 1]
+};
+
+// engine_step.c: let in, compute one step, sample, tell. Without the lock.
+void graft_engine_step(struct graft_engine *engine);
+// End a request: its last event, its sequence and sampler given back. status counts with GRAFT_FINISH_ERROR.
+void graft_engine_finish(struct graft_request *request, enum graft_finish finish, enum graft_status status);
+
+#endif

@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine: answers beside others are those alone, prefixes are reused by whom they may, ends come as asked for.
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/model/exec_vk.h"
+#include "runtime/session/engine_private.h"
+#include "support/model_world.h"
+
+enum { MOST = 64, VOCAB = 288, KINDS = 5 };
+
+// What came of one request; filled on the engine's thread.
+struct answer {
+    pthread_mutex_t mutex;
+    pthread_cond_t ended;
+    int32_t tokens[MOST];
+    float logprobs[MOST];
+    struct graft_token_logprob top[MOST][GRAFT_MAX_LOGPROBS];
+    uint32_t n, n_top;
+    char text[1024];
+    size_t length;
+    enum graft_finish finish;
+    enum graft_status status;
+    char detail[256];
+    struct graft_request *request;
+    uint32_t cancel_at; // cancel from inside after so many tokens; 0 = never
+    uint64_t *order, ended_at;
+};
+
+static void on_event(void *user, const struct graft_event *event)
+{
+    struct answer *a = user;
+    pthread_mutex_lock(&a->mutex);
+    if (event->token >= 0) {
+        ck_assert_uint_lt(a->n, MOST);
+        a->tokens[a->n] = event->token;
+        a->logprobs[a->n] = event->logprob;
+        memcpy(a->top[a->n], event->top, event->n_top * sizeof *event->top);
+        a->n_top = event->n_top;
+        a->n++;
+    }
+    memcpy(a->text + a->length, event->text, event->text_length);
+    a->length += event->text_length;
+    a->text[a->length] = 0;
+    if (event->finish != GRAFT_FINISH_NONE) {
+        ck_assert_int_eq(a->finish, GRAFT_FINISH_NONE); // once
+        a->finish = event->finish;
+        a->status = event->status;
+        a->ended_at = a->order ? ++*a->order : 0;
+        snprintf(a->detail, sizeof a->detail, "%s", event->detail);
+        pthread_cond_signal(&a->ended);
+    } else if (a->cancel_at && a->n == a->cancel_at) {
+        graft_request_cancel(a->request);
+    }
+    pthread_mutex_unlock(&a->mutex);
+}
+
+static void submit(struct graft_engine *engine, struct answer *a, struct graft_request_params params)
+{
+    memset(a, 0, sizeof *a);
+    pthread_mutex_init(&a->mutex, NULL);
+    pthread_cond_init(&a->ended, NULL);
+    params.size = sizeof params;
+    params.on_event = on_event;
+    params.user = a;
+    pthread_mutex_lock(&a->mutex); // so that request is set before the first event
+    ck_assert_ok(graft_engine_submit(engine, &a->request, &params));
+    pthread_mutex_unlock(&a->mutex);
+}
+
+static void wait_for(struct answer *a)
+{
+    pthread_mutex_lock(&a->mutex);
+    while (a->finish == GRAFT_FINISH_NONE) {
+        pthread_cond_wait(&a->ended, &a->mutex);
+    }
+    pthread_mutex_unlock(&a->mutex);
+}
+
+static struct graft_request_stats end(struct answer *a)
+{
+    struct graft_request_stats stats;
+    wait_for(a);
+    graft_request_describe(a->request, &stats);
+    graft_request_release(&a->request);
+    return stats;
+}
+
+static struct graft_adapter *adapters[3];
+
+static enum graft_status load_all(struct graft_model *model, void *user)
+{
+    static const char *const names[] = {"plain", "rslora", "alora"};
+    (void)user;
+    for (int i = 0; i < 3; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/golden/peft/%s", GRAFT_TEST_SOURCE_DIR, names[i]);
+        GRAFT_TRY(graft_adapter_load(model, &adapters[i], path));
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status release_all(struct graft_model *model, void *user)
+{
+    (void)model;
+    (void)user;
+    for (int i = 0; i < 3; i++) {
+        graft_adapter_release(&adapters[i]);
+    }
+    return GRAFT_OK;
+}
+
+// Base, two adapters, an aLoRA, a blend.
+static uint32_t uses_of(uint32_t kind, struct graft_adapter_use uses[2])
+{
+    switch (kind % KINDS) {
+    case 1:
+        uses[0] = (struct graft_adapter_use){.adapter = adapters[0], .weight = 1};
+        return 1;
+    case 2:
+        uses[0] = (struct graft_adapter_use){.adapter = adapters[1], .weight = 1};
+        return 1;
+    case 3:
+        uses[0] = (struct graft_adapter_use){.adapter = adapters[2], .weight = 1};
+        return 1;
+    case 4:
+        uses[0] = (struct graft_adapter_use){.adapter = adapters[0], .weight = 0.5f};
+        uses[1] = (struct graft_adapter_use){.adapter = adapters[1], .weight = -0.25f};
+        return 2;
+    default:
+        return 0;
+    }
+}
+
+static bool open_world(struct graft_test_world *world, int vulkan, uint32_t n_ctx, uint32_t n_seq)
+{
+    struct graft_vk_options options = graft_test_mask_options(vulkan == 2 ? GRAFT_TEST_STAGED : GRAFT_TEST_PLAIN);
+    struct graft_model_params params = {.size = sizeof params,
+                                        .n_ctx = n_ctx,
+                                        .n_batch = 16,
+                                        .n_seq = n_seq,
+                                        .adapter_pool_bytes = 256 << 10,
+                                        .adapter_slots = 4};
+    char path[512];
+    snprintf(path, sizeof path, "%s/golden/peft/base.gguf", GRAFT_TEST_SOURCE_DIR);
+    return graft_test_world_open(world, vulkan ? &options : NULL, path, &params);
+}
+
+// Request i of the crowd: some share beginnings, some have an invocation of the aLoRA, all have a seed.
+static struct graft_request_params crowd(uint32_t i, int32_t ids[100], struct graft_adapter_use uses[2])
+{
+    uint32_t n = 5 + i * 7 % 80;
+    for (uint32_t k = 0; k < n; k++) {
+        ids[k] = (int32_t)((k < 40 ? k * 13 : k * 17 + i) % 256);
+    }
+    if (n > 50) {
+        ids[45] = 7; // alora_invocation_tokens of the golden adapter
+        ids[46] = 9;
+    }
+    return (struct graft_request_params){.tokens = ids,
+                                         .n_tokens = n,
+                                         .max_tokens = 3 + i % 9 * 3,
+                                         .sampling = {.seed = 100 + i, .repeat_penalty = i % 4 ? 0 : 1.2f, .top_k = 20},
+                                         .uses = uses,
+                                         .n_uses = uses_of(i, uses),
+                                         .tenant = i % 3 ? "a" : "b"};
+}
+
+START_TEST(answers_beside_others_are_those_alone)
+{
+    enum { N = 60 };
+    static struct answer alone[N], beside[N];
+    struct graft_test_world world;
+    struct graft_engine *engine;
+    struct graft_adapter_use uses[2];
+    int32_t ids[100];
+    uint32_t reused = 0, preempted = 0, cancelled = 0;
+    if (!open_world(&world, _i, 128, 4)) {
+        return;
+    }
+    struct graft_engine_params cold = {.size = sizeof cold, .no_prefix_reuse = true};
+    ck_assert_ok(graft_engine_create(world.model, &engine, &cold));
+    ck_assert_ok(graft_engine_run(engine, load_all, NULL));
+    for (uint32_t i = 0; i < N; i++) {
+        submit(engine, &alone[i], crowd(i, ids, uses));
+        struct graft_request_stats stats = end(&alone[i]);
+        ck_assert_msg(alone[i].finish == GRAFT_FINISH_LENGTH || alone[i].finish == GRAFT_FINISH_STOP, "request %u: %s", i,
+                      alone[i].detail);
+        ck_assert(stats.reused_tokens == 0 && stats.answer_tokens == alone[i].n);
+    }
+    ck_assert_ok(graft_engine_run(engine, release_all, NULL));
+    graft_engine_destroy(&engine);
+    struct graft_engine_params warm = {.size = sizeof warm, .prefill_rows = 9};
+    ck_assert_ok(graft_engine_create(world.model, &engine, &warm));
+    ck_assert_ok(graft_engine_run(engine, load_all, NULL));
+    for (uint32_t i = 0; i < N; i++) {
+        submit(engine, &beside[i], crowd(i, ids, uses));
+        pthread_mutex_lock(&beside[i].mutex);
+        beside[i].cancel_at = i % 5 == 2 ? 2 : 0;
+        pthread_mutex_unlock(&beside[i].mutex);
+    }
+    for (uint32_t i = 0; i < N; i++) {
+        struct graft_request_stats stats = end(&beside[i]);
+        bool was_cancelled = beside[i].finish == GRAFT_FINISH_CANCELLED;
+        reused += stats.reused_tokens;
+        preempted += stats.preemptions;
+        cancelled += was_cancelled;
+        ck_assert_msg(was_cancelled ? beside[i].n >= 2 : beside[i].n == alone[i].n, "request %u: %u tokens, alone %u (%s)", i,
+                      beside[i].n, alone[i].n, beside[i].detail);
+        ck_assert_msg(memcmp(beside[i].tokens, alone[i].tokens, beside[i].n * sizeof *alone[i].tokens) == 0, "request %u", i);
+        ck_assert_msg(was_cancelled || strcmp(beside[i].text, alone[i].text) == 0, "request %u: text", i);
+    }
+    ck_assert_uint_gt(reused, 0);
+    ck_assert_uint_gt(cancelled, 3);
+    ck_assert_uint_gt(preempted, 0);
+    ck_assert_ok(graft_engine_run(engine, release_all, NULL));
+    graft_engine_destroy(&engine);
+    if (_i == 1) { // pages that nobody has are zeros
+        const struct exec_vk *e = (const struct exec_vk *)(const void *)world.model->exec;
+        uint64_t half = e->buffers.kv[0]->bytes / 2, page = half / world.model->limits.n_pages;
+        for (uint64_t i = page; i < 2 * half; i++) {
+            const uint8_t *bytes = e->buffers.kv[1]->mapped;
+            ck_assert_msg((i >= half && i < half + page) || bytes[i] == 0, "byte %u", (unsigned)i);
+        }
+    }
+    ck_assert_uint_eq(world.model->kv->n_free, world.model->limits.n_pages - 1);
+    graft_test_world_close(&world);
+}
+END_TEST
+
+START_TEST(prefixes_are_reused_by_whom_they_may)
+{
+    struct graft_test_world world;
+    struct graft_engine *engine;
+    struct graft_adapter_use uses[2];
+    struct answer a;
+    int32_t ids[100];
+    ck_assert(open_world(&world, 0, 1024, 2));
+    ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
+    ck_assert_ok(graft_engine_run(engine, load_all, NULL));
+    for (uint32_t i = 0; i < 100; i++) {
+        ids[i] = (int32_t)(i * 3 % 250);
+    }
+    struct graft_request_params p = {.tokens = ids, .n_tokens = 100, .max_tokens = 2, .sampling = {.temperature = -1}};
+    static const struct {
+        const char *tenant;
+        uint32_t kind, n_tokens;
+        float weight;
+        uint32_t reused;
+    } cases[] = {
+        {"a", 0, 100, 1, 0},  {"a", 0, 100, 1, 96},  {"b", 0, 100, 1, 0},  {"a", 1, 100, 1, 0},
+        {"a", 1, 100, 1, 96}, {"a", 1, 100, 0.5, 0}, {"a", 1, 70, 1, 64},  {"a", 0, 96, 1, 64},
+        {"b", 1, 100, 1, 0},  {"b", 1, 33, 1, 32},   {"a", 3, 100, 1, 96}, // no invocation: the base all the way
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        p.tenant = cases[i].tenant;
+        p.n_tokens = cases[i].n_tokens;
+        p.n_uses = uses_of(cases[i].kind, uses);
+        uses[0].weight = p.n_uses ? cases[i].weight : 0;
+        p.uses = uses;
+        submit(engine, &a, p);
+        struct graft_request_stats stats = end(&a);
+        ck_assert_msg(stats.reused_tokens == cases[i].reused, "case %zu: %u tokens reused, not %u", i, stats.reused_tokens,
+                      cases[i].reused);
+    }
+    ids[80] = 7; // the aLoRA begins in the third page: the two before it are the base's
+    ids[81] = 9;
+    p.tenant = "a";
+    p.n_tokens = 100;
+    p.n_uses = uses_of(3, uses);
+    submit(engine, &a, p);
+    ck_assert_uint_eq(end(&a).reused_tokens, 64);
+    submit(engine, &a, p);
+    ck_assert_uint_eq(end(&a).reused_tokens, 96);
+    ck_assert_ok(graft_engine_run(engine, release_all, NULL));
+    graft_engine_destroy(&engine);
+    graft_test_world_close(&world);
+}
+END_TEST
+
+START_TEST(ends_come_as_asked_for)
+{
+    struct graft_test_world world;
+    struct graft_engine *engine;
+    struct answer a, b;
+    int32_t ids[4] = {65, 66, 67, 68};
+    ck_assert(open_world(&world, 0, 64, 1));
+    ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
+    struct graft_request_params p = {.tokens = ids, .n_tokens = 4, .max_tokens = 12, .sampling = {.temperature = -1}};
+    submit(engine, &a, p); // what it says unhindered
+    end(&a);
+    ck_assert(a.finish == GRAFT_FINISH_LENGTH && a.n == 12 && a.length >= 6);
+    char stop[3] = {a.text[3], a.text[4], 0};
+    const char *stops[] = {"never seen", stop};
+    p.stops = stops;
+    p.n_stops = 2;
+    submit(engine, &b, p);
+    end(&b);
+    ck_assert(b.finish == GRAFT_FINISH_STOP && b.n < 12);
+    ck_assert_msg(strncmp(a.text, b.text, b.length) == 0 && !strstr(b.text, stop), "\"%s\" before \"%s\" of \"%s\"", b.text,
+                  stop, a.text);
+    p.n_stops = 0;
+    p.max_tokens = 0; // until the context is full: 64 tokens, and the one that comes out of them
+    submit(engine, &a, p);
+    end(&a);
+    ck_assert(a.finish == GRAFT_FINISH_STOP || a.n == 61);
+    p.deadline_ns = 1;
+    submit(engine, &a, p);
+    end(&a);
+    ck_assert(a.finish == GRAFT_FINISH_DEADLINE && a.n == 0);
+    p.deadline_ns = 0;
+    p.max_tokens = 4;
+    p.n_logprobs = 5;
+    submit(engine, &a, p);
+    end(&a);
+    for (uint32_t i = 0; i < a.n; i++) {
+        ck_assert(a.n_top == 5 && a.top[i][0].id == a.tokens[i] && a.top[i][0].logprob == a.logprobs[i]);
+        ck_assert(a.logprobs[i] < 0 && a.top[i][4].logprob <= a.top[i][3].logprob);
+    }
+    struct graft_seq *seq; // against the logits themselves
+    const float *logits;
+    double sum = 0;
+    graft_engine_destroy(&engine);
+    ck_assert_ok(graft_seq_create(world.model, &seq));
+    struct graft_row rows[4];
+    for (int i = 0; i < 4; i++) {
+        rows[i] = (struct graft_row){seq, ids[i], i == 3};
+    }
+    ck_assert_ok(graft_decode(world.model, rows, 4, GRAFT_WANT_LOGITS));
+    ck_assert_ok(graft_model_logits(world.model, 3, &logits));
+    for (int i = 0; i < VOCAB; i++) {
+        sum += exp((double)logits[i]);
+    }
+    ck_assert_double_eq_tol((double)a.logprobs[0], (double)logits[a.tokens[0]] - log(sum), 1e-5);
+    graft_seq_destroy(&seq);
+    graft_test_world_close(&world);
+}
+END_TEST
+
+START_TEST(what_cannot_be_is_refused)
+{
+    struct graft_test_world world;
+    struct graft_engine *engine;
+    struct graft_request *request;
+    static struct answer answers[4];
+    int32_t ids[70] = {1, 2, 3};
+    ck_assert(open_world(&world, 0, 64, 1));
+    struct graft_engine_params few = {.size = sizeof few, .max_waiting = 2};
+    ck_assert_ok(graft_engine_create(world.model, &engine, &few));
+    struct graft_request_params p = {.size = sizeof p, .tokens = ids, .n_tokens = 3, .on_event = on_event}, bad;
+    bad = p;
+    bad.n_tokens = 0;
+    ck_assert_status(graft_engine_submit(engine, &request, &bad), GRAFT_E_ARGUMENT);
+    bad = p;
+    bad.n_tokens = 65;
+    ck_assert_status(graft_engine_submit(engine, &request, &bad), GRAFT_E_CONTEXT_FULL);
+    ck_assert_error_has("65 tokens");
+    ids[1] = VOCAB;
+    ck_assert_status(graft_engine_submit(engine, &request, &p), GRAFT_E_ARGUMENT);
+    ck_assert_error_has("token 1 of the prompt is 288");
+    ids[1] = 2;
+    bad = p;
+    bad.sampling.top_p = 2;
+    ck_assert_status(graft_engine_submit(engine, &request, &bad), GRAFT_E_ARGUMENT);
+    ck_assert_error_has("top_p");
+    bad = p;
+    bad.n_stops = 1;
+    bad.stops = &(const char *){""};
+    ck_assert_status(graft_engine_submit(engine, &request, &bad), GRAFT_E_ARGUMENT);
+    ck_assert_ptr_null(request);
+    p.max_tokens = 50;
+    p.sampling.temperature = -1;
+    for (int i = 0; i < 3; i++) { // one runs, or not yet; two wait
+        struct graft_engine_stats stats;
+        submit(engine, &answers[i], p);
+        do {
+            graft_engine_describe(engine, &stats);
+        } while (i == 0 && stats.waiting);
+    }
+    bad = p;
+    bad.on_event = on_event;
+    bad.user = &answers[3];
+    ck_assert_status(graft_engine_submit(engine, &request, &bad), GRAFT_E_LIMIT);
+    ck_assert_error_has("2 requests are waiting");
+    graft_request_release(&answers[2].request); // runs on without a handle
+    graft_engine_destroy(&engine);              // ends all
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_ne(answers[i].finish, GRAFT_FINISH_NONE);
+    }
+    ck_assert_int_eq(answers[2].finish, GRAFT_FINISH_CANCELLED);
+    graft_test_world_close(&world);
+}
+END_TEST
+
+START_TEST(tenants_have_fair_shares_and_low_priority_waits)
+{
+    enum { N = 8 };
+    static struct answer answers[N];
+    // In this order; the greedy tenant's come first but take turns, and what can wait comes last.
+    static const char *const tenants[N] = {"greedy", "greedy", "greedy", "greedy", "greedy", "modest", "modest", "title"};
+    struct graft_test_world world;
+    struct graft_engine *engine;
+    uint64_t order = 0;
+    int32_t ids[3] = {1, 2, 3};
+    ck_assert(open_world(&world, 0, 128, 1));
+    ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
+    for (int i = 0; i < N; i++) {
+        struct graft_request_params p = {.tokens = ids,
+                                         .n_tokens = 3,
+                                         .max_tokens = 20,
+                                         .tenant = tenants[i],
+                                         .low_priority = i == 4 || i == 7,
+                                         .sampling = {.seed = 5}};
+        submit(engine, &answers[i], p);
+        pthread_mutex_lock(&answers[i].mutex);
+        answers[i].order = &order;
+        pthread_mutex_unlock(&answers[i].mutex);
+    }
+    for (int i = 0; i < N; i++) {
+        end(&answers[i]);
+    }
+    ck_assert_uint_lt(answers[5].ended_at, answers[2].ended_at); // the modest one's first before the greedy one's third
+    ck_assert_uint_lt(answers[6].ended_at, answers[3].ended_at);
+    for (int i = 0; i < 7; i++) {
+        ck_assert(i == 4 || (answers[i].ended_at < answers[7].ended_at && answers[i].ended_at < answers[4].ended_at));
+    }
+    graft_engine_destroy(&engine);
+    graft_test_world_close(&world);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("engine");
+    TCase *tests = tcase_create("engine");
+    tcase_set_timeout(tests, 300);
+    tcase_add_loop_test(tests, answers_beside_others_are_those_alone, 0, 3);
+    tcase_add_test(tests, prefixes_are_reused_by_whom_they_may);
+    tcase_add_test(tests, ends_come_as_asked_for);
+    tcase_add_test(tests, what_cannot_be_is_refused);
+    tcase_add_test(tests, tenants_have_fair_shares_and_low_priority_waits);
+    suite_add_tcase(suite, tests);
+    return graft_test_main(suite);
+}
