@@ -12,6 +12,7 @@
 #define GRAFT_ENGINE_H
 
 #include "graft/adapter.h"
+#include "graft/grammar.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -29,8 +30,9 @@ struct graft_engine_params {
 
 // Start the engine's thread, which from here on is the only one that may use the model and its adapters, until
 // graft_engine_destroy has returned: others go through graft_engine_run. Takes memory for all requests now; what comes later
-// takes a sampler for each running request and nothing else. The model must have no sequences alive. On failure *out is NULL.
-// Errors: GRAFT_E_ARGUMENT, GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (no thread). Thread-safety: safe.
+// takes a sampler for each request, and with a grammar its state of 3 MiB, and nothing else. The model must have no sequences
+// alive. On failure *out is NULL. Errors: GRAFT_E_ARGUMENT, GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (no thread).
+// Thread-safety: safe.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_engine_create(struct graft_model *model, struct graft_engine **out,
                                                                  const struct graft_engine_params *params);
 // Cancel everything, wait for the thread, free. Requests must be released before or never used again.
@@ -84,6 +86,7 @@ struct graft_request_params {
     uint64_t deadline_ns;     // of graft's clock from submission on; 0 = none
     const char *const *stops; // [n_stops] texts that end the answer and are not part of it
     uint32_t n_stops;
+    const struct graft_grammar *grammar; // the answer is one of its texts; must live until the last event; NULL = any text
     uint32_t n_logprobs; // alternatives in graft_event.top; 0 and !logprobs = none
     bool logprobs;
     // Called on the engine's thread, in order; must not block and not call the engine but graft_request_cancel. The last call

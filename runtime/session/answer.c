@@ -7,7 +7,7 @@
 
 static enum graft_want want_of(const struct graft_chat *chat)
 {
-    return graft_sampler_wants_logits(chat->sampler) || chat->place ? GRAFT_WANT_LOGITS : GRAFT_WANT_CANDIDATES;
+    return graft_choice_wants_logits(chat->sampler, chat->place) ? GRAFT_WANT_LOGITS : GRAFT_WANT_CANDIDATES;
 }
 
 // Compute ids [from, to) of `ids`, wanting the next token after the last of the whole prompt only.
@@ -86,7 +86,7 @@ enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count)
     }
     chat->answer = count;
     chat->has_answer = chat->answering = true;
-    chat->n_partial = 0;
+    graft_stream_begin(chat->stream, NULL, 0);
     chat->stats = (struct graft_chat_stats){.prompt_tokens = count - reused,
                                             .reused_tokens = reused,
                                             .prompt_ns = graft_clock_ns() - start,
@@ -99,38 +99,21 @@ enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count)
 // The next token from the last row's logits; *end: none can follow.
 static enum graft_status choose(struct graft_chat *chat, int32_t *out, bool *end)
 {
-    if (chat->place) {
-        return graft_chat_choose_allowed(chat, out, end);
-    }
-    uint32_t count = chat->n_candidates;
-    if (graft_sampler_wants_logits(chat->sampler)) {
-        const float *logits;
-        GRAFT_TRY(graft_model_logits(chat->model, chat->last_row, &logits));
-        for (uint32_t i = 0; i < count; i++) {
-            chat->candidates[i] = (struct graft_candidate){(int32_t)i, logits[i]};
-        }
-        graft_candidates_sort(chat->candidates, count);
-    } else {
-        GRAFT_TRY(graft_model_candidates(chat->model, chat->last_row, chat->candidates, &count));
-    }
-    return graft_sampler_choose(chat->sampler, chat->candidates, count, out);
-}
-
-enum graft_status graft_chat_token_text(const struct graft_chat *chat, int32_t id, bool first, const char **text,
-                                        uint64_t *length)
-{
-    GRAFT_TRY(graft_vocab_piece(chat->model->vocabulary->vocab, id, false, text, length));
-    if (first && chat->skip_space && *length && **text == ' ') {
-        (*text)++;
-        (*length)--;
-    }
-    return GRAFT_OK;
+    struct graft_choice choice = {.model = chat->model,
+                                  .row = chat->last_row,
+                                  .sampler = chat->sampler,
+                                  .place = chat->place,
+                                  .no_space = chat->stream->drops_space && chat->n_ids == chat->answer,
+                                  .candidates = chat->candidates,
+                                  .n_candidates = chat->n_candidates,
+                                  .allowed = chat->allowed};
+    return graft_choose(&choice, out, end);
 }
 
 // Bytes of token i of ids as the answer shows them.
 static enum graft_status token_bytes(const struct graft_chat *chat, uint32_t i, const char **text, uint64_t *length)
 {
-    return graft_chat_token_text(chat, chat->ids[i], i == chat->answer, text, length);
+    return graft_token_text(chat->model, chat->ids[i], chat->stream->drops_space && i == chat->answer, text, length);
 }
 
 static void finish(struct graft_chat *chat)
@@ -139,16 +122,8 @@ static void finish(struct graft_chat *chat)
     chat->ready = false;
 }
 
-// What is left of a character that never ended.
-static uint64_t flush_partial(struct graft_chat *chat)
-{
-    uint64_t bytes = graft_utf8_clean(chat->bytes, chat->n_partial, chat->piece, NULL);
-    chat->n_partial = 0;
-    return bytes;
-}
-
-// One more token: *length gets the bytes put into piece, perhaps 0; *end says that the answer is over.
-static enum graft_status step(struct graft_chat *chat, uint64_t *length, bool *end)
+// One more token: *text gets what can be shown now, perhaps nothing; *end says that the answer is over.
+static enum graft_status step(struct graft_chat *chat, const char **text, size_t *length, bool *end)
 {
     *length = 0;
     *end = false;
@@ -175,31 +150,28 @@ static enum graft_status step(struct graft_chat *chat, uint64_t *length, bool *e
     chat->ids[chat->n_ids++] = id; // room: the cache holds n_ids - 1 <= n_ctx tokens
     chat->stats.answer_tokens++;
     graft_sampler_accept(chat->sampler, id);
-    const char *text;
-    uint64_t bytes;
-    GRAFT_TRY(token_bytes(chat, chat->n_ids - 1, &text, &bytes));
     if (chat->place) {
+        const char *bytes;
+        uint64_t n;
         bool accepted;
-        GRAFT_TRY(graft_grammar_accept(chat->place, text, (size_t)bytes, &accepted)); // it was allowed
+        GRAFT_TRY(token_bytes(chat, chat->n_ids - 1, &bytes, &n));
+        GRAFT_TRY(graft_grammar_accept(chat->place, bytes, (size_t)n, &accepted)); // it was allowed
     }
-    memcpy(chat->bytes + chat->n_partial, text, (size_t)bytes);
-    uint64_t have = chat->n_partial + bytes;
-    *length = graft_utf8_clean(chat->bytes, have, chat->piece, &chat->n_partial);
-    memmove(chat->bytes, chat->bytes + (have - chat->n_partial), chat->n_partial);
-    return GRAFT_OK;
+    bool stopped; // never: there are no stop texts
+    return graft_stream_push(chat->stream, id, text, length, &stopped);
 }
 
 enum graft_status graft_chat_next(struct graft_chat *chat, const char **piece, size_t *length, bool *done)
 {
-    *piece = chat->piece;
+    *piece = "";
     *length = 0;
     *done = !chat->answering;
-    uint64_t start = graft_clock_ns(), bytes = 0;
+    uint64_t start = graft_clock_ns();
     bool end = false;
     enum graft_status status = GRAFT_OK;
-    while (chat->answering && bytes == 0 && !end && status == GRAFT_OK) {
+    while (chat->answering && *length == 0 && !end && status == GRAFT_OK) {
         status = atomic_load(&chat->cancelled) ? graft_fail(GRAFT_E_CANCELLED, "the answer was cancelled")
-                                               : step(chat, &bytes, &end);
+                                               : step(chat, piece, length, &end);
     }
     chat->stats.answer_ns += graft_clock_ns() - start;
     if (status != GRAFT_OK) {
@@ -208,10 +180,9 @@ enum graft_status graft_chat_next(struct graft_chat *chat, const char **piece, s
     }
     if (end) {
         finish(chat);
-        bytes = flush_partial(chat);
-        *done = bytes == 0; // otherwise the next call says so
+        graft_stream_end(chat->stream, piece, length);
+        *done = *length == 0; // otherwise the next call says so
     }
-    *length = (size_t)bytes;
     return GRAFT_OK;
 }
 

@@ -5,7 +5,6 @@
 #include "platform/bytes.h"
 #include "platform/plat.h"
 #include "runtime/session/chat_private.h"
-#include "runtime/session/stream.h"
 
 enum { CANDIDATES = 64 };
 
@@ -136,6 +135,7 @@ static enum graft_status set_up(struct graft_chat *chat, const struct graft_chat
     struct graft_ctx *ctx = chat->ctx;
     uint32_t n_ctx = chat->model->n_ctx;
     uint64_t longest;
+    bool drops_space;
     if (!chat->raw) {
         const char *source = params->template_text ? params->template_text : vocabulary->chat_template;
         if (!source) {
@@ -147,10 +147,8 @@ static enum graft_status set_up(struct graft_chat *chat, const struct graft_chat
     } else if (params->system) {
         return graft_fail(GRAFT_E_ARGUMENT, "a raw conversation has no system prompt: put it into the text");
     }
-    GRAFT_TRY(graft_stream_vocabulary(vocabulary->vocab, &longest, &chat->skip_space));
-    chat->skip_space = chat->skip_space && !chat->raw;
-    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->bytes, longest + 3, "text of a token"));
-    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->piece, 3 * (longest + 3), "text of a token"));
+    GRAFT_TRY(graft_stream_vocabulary(vocabulary->vocab, &longest, &drops_space));
+    GRAFT_TRY(graft_stream_create(ctx, &chat->stream, vocabulary->vocab, longest, drops_space && !chat->raw));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->ids, (uint64_t)n_ctx + 1, "a conversation's tokens"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->prompt, (uint64_t)n_ctx + 1, "a conversation's tokens"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->rows, chat->model->limits.n_batch, "a batch"));
@@ -215,8 +213,7 @@ void graft_chat_destroy(struct graft_chat **chat)
     GRAFT_FREE(ctx, &c->rows);
     GRAFT_FREE(ctx, &c->prompt);
     GRAFT_FREE(ctx, &c->ids);
-    GRAFT_FREE(ctx, &c->piece);
-    GRAFT_FREE(ctx, &c->bytes);
+    graft_stream_destroy(&c->stream);
     GRAFT_FREE(ctx, &c->turns);
     GRAFT_FREE(ctx, &c->history);
     GRAFT_FREE(ctx, chat);

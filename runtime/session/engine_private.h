@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "runtime/session/choose.h"
 #include "runtime/session/prefix.h"
 #include "runtime/session/stream.h"
 
@@ -39,6 +40,7 @@ struct graft_request {
     int32_t *ids;                // [n_ctx + 1] prompt, then answer
     uint32_t n_prompt, n_ids;
     struct graft_sampler *sampler;
+    struct graft_grammar_state *place; // NULL: no grammar
     // While it runs.
     struct graft_seq *seq;
     uint8_t key[GRAFT_PREFIX_KEY_BYTES]; // of the pages found or kept so far
@@ -75,7 +77,7 @@ struct graft_engine {
     uint32_t n_running;
     struct graft_prefix *prefix;        // NULL: no reuse
     struct graft_row *rows;             // [n_batch]
-    struct graft_candidate *candidates; // [n_vocab]
+    struct graft_candidate *candidates, *allowed; // [n_vocab]
     int32_t *ids;                       // [all requests][n_ctx + 1]
 };
 

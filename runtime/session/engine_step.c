@@ -43,6 +43,7 @@ void graft_engine_finish(struct graft_request *r, enum graft_finish finish, enum
         stop_running(r);
     }
     graft_sampler_destroy(&r->sampler);
+    graft_grammar_state_destroy(&r->place);
     graft_mutex_lock(engine->mutex);
     struct graft_tenant *tenant = &engine->tenants[r->tenant];
     tenant->n_running -= ran;
@@ -321,21 +322,44 @@ static double log_sum_exp(const float *logits, uint32_t n)
     return most + log(sum);
 }
 
-// Candidates for the sampler: all of the vocabulary where its settings need it.
-static enum graft_status read_candidates(struct graft_request *r, const float *logits, uint32_t *count)
+// The model's own most likely tokens and the logarithm of the sum that norms them.
+static enum graft_status read_logprobs(const struct graft_request *r, const float *logits, struct graft_token_logprob *top,
+                                       uint32_t *n_top, double *norm)
+{
+    struct graft_model *model = r->engine->model;
+    struct graft_candidate best[GRAFT_MAX_LOGPROBS];
+    *n_top = r->n_logprobs;
+    *norm = log_sum_exp(logits, model->source->config.n_vocab);
+    GRAFT_TRY(graft_model_candidates(model, r->row, best, n_top));
+    for (uint32_t i = 0; i < *n_top; i++) {
+        top[i] = (struct graft_token_logprob){best[i].id, (float)((double)best[i].logit - *norm)};
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status choose(struct graft_request *r, int32_t *out, bool *end)
 {
     struct graft_engine *engine = r->engine;
-    if (!graft_sampler_wants_logits(r->sampler)) {
-        uint32_t n_vocab = engine->model->source->config.n_vocab;
-        *count = CANDIDATES < n_vocab ? CANDIDATES : n_vocab;
-        return graft_model_candidates(engine->model, r->row, engine->candidates, count);
-    }
-    *count = engine->model->source->config.n_vocab;
-    for (uint32_t i = 0; i < *count; i++) {
-        engine->candidates[i] = (struct graft_candidate){(int32_t)i, logits[i]};
-    }
-    graft_candidates_sort(engine->candidates, *count);
-    return GRAFT_OK;
+    uint32_t n_vocab = engine->model->source->config.n_vocab;
+    struct graft_choice choice = {.model = engine->model,
+                                  .row = r->row,
+                                  .sampler = r->sampler,
+                                  .place = r->place,
+                                  .no_space = r->stream->drops_space && r->n_ids == r->n_prompt,
+                                  .candidates = engine->candidates,
+                                  .n_candidates = CANDIDATES < n_vocab ? CANDIDATES : n_vocab,
+                                  .allowed = engine->allowed};
+    return graft_choose(&choice, out, end);
+}
+
+// The grammar goes on, too; the token was allowed.
+static enum graft_status accept_in_grammar(struct graft_request *r, int32_t token)
+{
+    const char *text;
+    uint64_t length;
+    bool accepted;
+    GRAFT_TRY(graft_token_text(r->engine->model, token, r->stream->drops_space && r->n_ids == r->n_prompt, &text, &length));
+    return graft_grammar_accept(r->place, text, (size_t)length, &accepted);
 }
 
 // Choose and tell the next token. *finish: what it means for the request.
@@ -346,24 +370,18 @@ static enum graft_status say(struct graft_request *r, enum graft_finish *finish)
     struct graft_token_logprob top[GRAFT_MAX_LOGPROBS];
     struct graft_event event = {.top = top, .detail = ""};
     const float *logits = NULL;
-    uint32_t count;
     double norm = 0;
-    if (graft_sampler_wants_logits(r->sampler) || r->logprobs) {
-        GRAFT_TRY(graft_model_logits(model, r->row, &logits));
-    }
-    GRAFT_TRY(read_candidates(r, logits, &count));
+    bool end;
     if (r->logprobs) {
-        norm = log_sum_exp(logits, model->source->config.n_vocab);
-        for (; event.n_top < r->n_logprobs && event.n_top < count; event.n_top++) {
-            const struct graft_candidate *c = &engine->candidates[event.n_top];
-            top[event.n_top] = (struct graft_token_logprob){c->id, (float)((double)c->logit - norm)};
-        }
+        GRAFT_TRY(graft_model_logits(model, r->row, &logits));
+        GRAFT_TRY(read_logprobs(r, logits, top, &event.n_top, &norm));
     }
-    GRAFT_TRY(graft_sampler_choose(r->sampler, engine->candidates, count, &event.token));
-    if (model->vocabulary && graft_vocab_is_end(model->vocabulary->vocab, event.token)) {
+    GRAFT_TRY(choose(r, &event.token, &end));
+    if (end || (model->vocabulary && graft_vocab_is_end(model->vocabulary->vocab, event.token))) {
         *finish = GRAFT_FINISH_STOP;
         return GRAFT_OK;
     }
+    GRAFT_TRY(r->place ? accept_in_grammar(r, event.token) : GRAFT_OK);
     bool stopped;
     graft_sampler_accept(r->sampler, event.token);
     GRAFT_TRY(graft_stream_push(r->stream, event.token, &event.text, &event.text_length, &stopped));
@@ -450,7 +468,7 @@ void graft_engine_step(struct graft_engine *engine)
         enum graft_want want = GRAFT_WANT_CANDIDATES;
         for (uint32_t i = 0; i < engine->n_running; i++) {
             const struct graft_request *r = engine->running[i];
-            bool whole = r->logprobs || graft_sampler_wants_logits(r->sampler);
+            bool whole = r->logprobs || graft_choice_wants_logits(r->sampler, r->place);
             want = whole && r->n_rows && left_of(r) == r->n_rows ? GRAFT_WANT_LOGITS : want;
         }
         enum graft_status status = graft_decode(engine->model, engine->rows, n, want);

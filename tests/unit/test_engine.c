@@ -340,6 +340,42 @@ START_TEST(ends_come_as_asked_for)
 }
 END_TEST
 
+START_TEST(a_grammar_binds_the_answers_that_have_it)
+{
+    enum { N = 12 };
+    static const char text[] = "root ::= (\"yes\" | \"no\") \" \" [0-9]{2}";
+    static struct answer answers[N];
+    struct graft_test_world world;
+    struct graft_engine *engine;
+    struct graft_grammar *grammar;
+    int32_t ids[4] = {65, 66, 67, 68};
+    ck_assert(open_world(&world, 0, 256, 3));
+    ck_assert_ok(graft_grammar_create(world.ctx, &grammar, text, strlen(text)));
+    ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
+    for (int i = 0; i < N; i++) {
+        struct graft_request_params p = {.tokens = ids, .n_tokens = 4, .max_tokens = 20, .sampling = {.seed = 9 + (uint64_t)i}};
+        p.grammar = i % 3 ? grammar : NULL;
+        p.sampling.top_k = i % 2 ? 200 : 0;
+        submit(engine, &answers[i], p);
+    }
+    for (int i = 0; i < N; i++) {
+        char word[8];
+        int number, used = 0;
+        end(&answers[i]);
+        if (i % 3 == 0) {
+            continue;
+        }
+        ck_assert_int_eq(answers[i].finish, GRAFT_FINISH_STOP);
+        ck_assert_msg(sscanf(answers[i].text, "%7[a-z] %2d%n", word, &number, &used) == 2 &&
+                          (size_t)used == answers[i].length && (!strcmp(word, "yes") || !strcmp(word, "no")),
+                      "\"%s\"", answers[i].text);
+    }
+    graft_engine_destroy(&engine);
+    graft_grammar_destroy(&grammar);
+    graft_test_world_close(&world);
+}
+END_TEST
+
 START_TEST(what_cannot_be_is_refused)
 {
     struct graft_test_world world;
@@ -440,6 +476,7 @@ int main(void)
     tcase_add_loop_test(tests, answers_beside_others_are_those_alone, 0, 3);
     tcase_add_test(tests, prefixes_are_reused_by_whom_they_may);
     tcase_add_test(tests, ends_come_as_asked_for);
+    tcase_add_test(tests, a_grammar_binds_the_answers_that_have_it);
     tcase_add_test(tests, what_cannot_be_is_refused);
     tcase_add_test(tests, tenants_have_fair_shares_and_low_priority_waits);
     suite_add_tcase(suite, tests);
