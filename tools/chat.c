@@ -139,15 +139,36 @@ static enum verdict do_system(struct conversation *c, char *argument)
 
 static enum verdict do_set(struct conversation *c, char *argument)
 {
-    static const char *const names[] = {
-        "temp", "top-k", "top-p", "min-p", "repeat-penalty", "presence-penalty", "frequency-penalty", "repeat-last-n", "seed"};
+    static const char *const names[] = {"temp",
+                                        "top-k",
+                                        "top-p",
+                                        "min-p",
+                                        "repeat-penalty",
+                                        "presence-penalty",
+                                        "frequency-penalty",
+                                        "repeat-last-n",
+                                        "typical-p",
+                                        "top-n-sigma",
+                                        "xtc-probability",
+                                        "xtc-threshold",
+                                        "dry-multiplier",
+                                        "dry-base",
+                                        "dry-allowed-length",
+                                        "dry-penalty-last-n",
+                                        "mirostat",
+                                        "mirostat-ent",
+                                        "mirostat-lr",
+                                        "seed"};
     struct options *o = &c->talk->options;
     char *value = argument + strcspn(argument, " =");
     if (*argument == 0) {
         printf("temp %g, top-k %" PRId64 ", top-p %g, min-p %g, repeat-penalty %g, presence-penalty %g,\n"
-               "frequency-penalty %g, repeat-last-n %" PRId64 ", seed %" PRId64 "\n",
+               "frequency-penalty %g, repeat-last-n %" PRId64 ", typical-p %g, top-n-sigma %g,\n"
+               "xtc-probability %g, xtc-threshold %g, dry-multiplier %g, dry-base %g, dry-allowed-length %" PRId64 ",\n"
+               "dry-penalty-last-n %" PRId64 ", mirostat %" PRId64 ", mirostat-ent %g, mirostat-lr %g, seed %" PRId64 "\n",
                o->temp, o->top_k, o->top_p, o->min_p, o->repeat_penalty, o->presence_penalty, o->frequency_penalty,
-               o->penalty_window, o->seed);
+               o->penalty_window, o->typical_p, o->top_n_sigma, o->xtc_probability, o->xtc_threshold, o->dry_multiplier,
+               o->dry_base, o->dry_allowed_length, o->dry_window, o->mirostat, o->mirostat_tau, o->mirostat_eta, o->seed);
         return GO_ON;
     }
     if (*value) {

@@ -72,12 +72,15 @@ struct options {
     enum verb verb;
     bool help, help_all, json, verbose, validation;
     const char *model, *prompt, *file, *system, *device, *weights, *template_file, *messages, *tokens, *format, *synthetic,
-        *bench_adapters;
+        *bench_adapters, *grammar, *json_schema;
     uint64_t memory; // bytes; 0 = no limit
     uint64_t adapter_pool;
     struct option_texts adapters;
     int64_t n_ctx, n_batch, n_seq, threads, predict, seed, top_k, penalty_window, repetitions, top;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    double typical_p, top_n_sigma, xtc_probability, xtc_threshold, dry_multiplier, dry_base, mirostat_tau, mirostat_eta;
+    int64_t dry_allowed_length, dry_window, mirostat;
+    struct option_texts logit_biases;
     struct option_list bench_prompt, bench_gen;
     bool exact, raw, stats, special, no_bos, stages, all, no_history;
     char **operands; // points into argv

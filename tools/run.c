@@ -43,9 +43,40 @@ static uint64_t fresh_seed(void)
     return seed;
 }
 
+// "15+1.5", "15-inf": a token's id and what is added to its logit.
+static bool parse_bias(const char *text, struct graft_logit_bias *out)
+{
+    char *end;
+    long id = strtol(text, &end, 10);
+    if (end == text || (*end != '+' && *end != '-') || id < 0 || id > INT32_MAX) {
+        return false;
+    }
+    const char *number = end;
+    out->id = (int32_t)id;
+    out->bias = strtof(number, &end);
+    return end != number && *end == 0;
+}
+
+static int biases_check(const struct options *o)
+{
+    struct graft_logit_bias bias;
+    for (uint32_t i = 0; i < o->logit_biases.count; i++) {
+        if (!parse_bias(o->logit_biases.values[i], &bias)) {
+            return error_usage("--logit-bias wants a token's id and what is added to its logit", o->logit_biases.values[i],
+                               "--logit-bias 15+1.5 --logit-bias 7-inf");
+        }
+    }
+    return EXIT_GOOD;
+}
+
 // The library's zero means default, the command's zero is a value: off, or greedy for the temperature.
 struct graft_sampling sampling_from(const struct options *o)
 {
+    static struct graft_logit_bias biases[OPTION_TEXTS_ITEMS]; // the library copies them
+    uint32_t n_biases = 0;
+    while (n_biases < o->logit_biases.count && parse_bias(o->logit_biases.values[n_biases], &biases[n_biases])) {
+        n_biases++;
+    }
     return (struct graft_sampling){
         .size = sizeof(struct graft_sampling),
         .temperature = o->temp <= 0 ? -1.0f : (float)o->temp,
@@ -56,6 +87,19 @@ struct graft_sampling sampling_from(const struct options *o)
         .presence_penalty = (float)o->presence_penalty,
         .frequency_penalty = (float)o->frequency_penalty,
         .penalty_window = (uint32_t)o->penalty_window,
+        .typical_p = (float)o->typical_p,
+        .top_n_sigma = (float)o->top_n_sigma,
+        .xtc_probability = (float)o->xtc_probability,
+        .xtc_threshold = (float)o->xtc_threshold,
+        .dry_multiplier = (float)o->dry_multiplier,
+        .dry_base = (float)o->dry_base,
+        .dry_allowed_length = (uint32_t)o->dry_allowed_length,
+        .dry_window = (uint32_t)o->dry_window,
+        .mirostat = (uint32_t)o->mirostat,
+        .mirostat_tau = (float)o->mirostat_tau,
+        .mirostat_eta = (float)o->mirostat_eta,
+        .biases = biases,
+        .n_biases = n_biases,
         .seed = o->seed <= 0 ? fresh_seed() : (uint64_t)o->seed,
     };
 }
@@ -76,6 +120,9 @@ enum graft_status talk_start(struct talk *talk)
         graft_chat_destroy(&talk->chat);
     }
     enum graft_status status = graft_chat_create(talk->session.model, &talk->chat, &params);
+    if (status == GRAFT_OK && talk->grammar) {
+        status = graft_chat_set_grammar(talk->chat, talk->grammar);
+    }
     if (status == GRAFT_OK && talk->session.n_adapters) {
         struct graft_adapter_use uses[GRAFT_MAX_BLEND];
         uint32_t n = session_blend(&talk->session, uses);
@@ -163,6 +210,30 @@ void talk_stats(const struct talk *talk, FILE *stream)
         fprintf(stream, " of %s allowed", bytes_text(use.budget_bytes).text);
     }
     fprintf(stream, "; %s (%s)\n", talk->session.device_info.name, device_kind_name(talk->session.device_info.kind));
+}
+
+// The grammar of --grammar or --json-schema.
+static int grammar_read(struct talk *talk)
+{
+    const struct options *o = &talk->options;
+    struct text text = {0};
+    if (!o->grammar && !o->json_schema) {
+        return EXIT_GOOD;
+    }
+    if (o->grammar && o->json_schema) {
+        return error_usage("there are two grammars", "one of --grammar and --json-schema is taken",
+                           "graft run --json-schema FILE");
+    }
+    const char *path = o->grammar ? o->grammar : o->json_schema;
+    int code = text_read(path, &text);
+    if (code == EXIT_GOOD) {
+        struct graft_ctx *ctx = talk->session.ctx;
+        enum graft_status status = o->grammar ? graft_grammar_create(ctx, &talk->grammar, text.data, text.length)
+                                              : graft_grammar_from_schema(ctx, &talk->grammar, text.data, text.length);
+        code = status == GRAFT_OK ? EXIT_GOOD : error_status(status, "the grammar cannot be used");
+    }
+    text_free(&text);
+    return code;
 }
 
 static json_t *answer_json(const struct talk *talk, const struct text *answer, bool interrupted)
@@ -253,6 +324,7 @@ int verb_RUN(const struct options *options)
         code =
             error_usage("there is nothing to answer", "the prompt is empty", "graft run -m MODEL -p \"Why is the sky blue?\"");
     }
+    code = code == EXIT_GOOD ? biases_check(options) : code;
     if (code == EXIT_GOOD && options->template_file) {
         code = text_read(options->template_file, &template_text);
         talk.template_text = template_text.data;
@@ -267,6 +339,7 @@ int verb_RUN(const struct options *options)
         }
         code = session_model(&talk.session, &talk.options, NULL);
     }
+    code = code == EXIT_GOOD ? grammar_read(&talk) : code;
     talk.load_seconds = (double)(graft_clock_ns() - begin) * 1e-9;
     if (code == EXIT_GOOD) {
         size_t length = options->system ? strlen(options->system) : 0;
@@ -289,6 +362,7 @@ int verb_RUN(const struct options *options)
     free(talk.system);
     text_free(&template_text);
     text_free(&prompt);
+    graft_grammar_destroy(&talk.grammar);
     session_close(&talk.session);
     return code;
 }

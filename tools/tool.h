@@ -89,6 +89,7 @@ struct talk {
     struct graft_sampling sampling;
     char *template_text; // of --template, or NULL
     char *system;        // or NULL
+    struct graft_grammar *grammar; // of --grammar or --json-schema, or NULL
     double load_seconds;
 };
 // (Re)create talk->chat from its options, system prompt and sampling.

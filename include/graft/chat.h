@@ -9,7 +9,14 @@
 extern "C" {
 #endif
 
-// Zero means default in every field; what the default is stands beside it. Greedy when temperature < 0.
+// Added to the logit of a token before everything else; -INFINITY forbids it.
+struct graft_logit_bias {
+    int32_t id;
+    float bias;
+};
+
+// Zero means default in every field; what the default is stands beside it. Greedy when temperature < 0: then only what changes
+// logits counts (biases, penalties, DRY). Probabilities are those of what the step before left.
 struct graft_sampling {
     size_t size;             // sizeof(struct graft_sampling)
     float temperature;       // 0 = 0.8; negative = greedy: always the most likely token
@@ -21,20 +28,46 @@ struct graft_sampling {
     float frequency_penalty; // subtracted per occurrence; 0 = off
     uint32_t penalty_window; // how many recent tokens count; 0 = 64
     uint64_t seed;           // 0 = a new one each time
+
+    // Locally typical sampling (Meister 2022): the tokens of a surprise nearest to the entropy that sum to typical_p.
+    float typical_p; // 0 = 1 (off)
+    // Logits below max - n standard deviations are dropped (Tang 2024), over all of the vocabulary.
+    float top_n_sigma; // 0 = off
+    // Exclude top choices (p-e-w 2024): with this probability all tokens of xtc_threshold or more but the least likely of them.
+    float xtc_probability; // 0 = off
+    float xtc_threshold;   // 0 = 0.1
+
+    // "Don't repeat yourself" (p-e-w 2024): a token that would continue a repetition of n tokens loses
+    // multiplier * base^(n - allowed_length) if n >= allowed_length.
+    float dry_multiplier;        // 0 = off
+    float dry_base;              // 0 = 1.75
+    uint32_t dry_allowed_length; // 0 = 2
+    uint32_t dry_window;         // how many recent tokens are looked at; 0 = 1024
+    const int32_t *dry_breakers; // tokens no repetition goes across, copied; NULL in a chat: those with a line end : " or *
+    uint32_t n_dry_breakers;
+
+    // Mirostat (Basu 2021) replaces all filters: the surprise of what is drawn is steered towards tau bits.
+    uint32_t mirostat;  // 0 = off; 1, 2: the versions
+    float mirostat_tau; // 0 = 5
+    float mirostat_eta; // learning rate; 0 = 0.1
+
+    const struct graft_logit_bias *biases; // copied
+    uint32_t n_biases;
 };
 
 struct graft_sampler;
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_sampler_create(struct graft_ctx *ctx, struct graft_sampler **out,
                                                                   const struct graft_sampling *sampling, uint32_t n_vocab);
 GRAFT_API void graft_sampler_destroy(struct graft_sampler **sampler);
-// True if the settings need the whole logit row instead of candidates.
+// True if the settings need the whole logit row instead of 64 candidates: biases, penalties and DRY can lift or push any token,
+// top-n-sigma and mirostat are about all of them, and top-k may be larger. Typical, top-p, min-p and XTC see what top-k leaves.
 GRAFT_API bool graft_sampler_wants_logits(const struct graft_sampler *sampler);
-// Choose from candidates sorted by logit downwards (all of the vocabulary's when graft_sampler_wants_logits). Order: penalties,
-// top-k, top-p, min-p, temperature, draw. The array is used as scratch. Deterministic for a seed. Errors: GRAFT_E_ARGUMENT
-// (none, or NaN).
+// Choose from candidates sorted by logit downwards (all of the vocabulary's when graft_sampler_wants_logits). Order: biases,
+// penalties, DRY; top-n-sigma, top-k, typical, top-p, min-p, XTC; temperature, draw - or, with mirostat, temperature, mirostat,
+// draw. The array is used as scratch. Deterministic for a seed. Errors: GRAFT_E_ARGUMENT (none, or NaN).
 GRAFT_MUST_CHECK GRAFT_API enum graft_status
 graft_sampler_choose(struct graft_sampler *sampler, struct graft_candidate *candidates, uint32_t count, int32_t *out);
-// Tell the sampler a token was taken (or is part of the prompt), for the penalties.
+// Tell the sampler a token was taken (or is part of the prompt), for the penalties and DRY.
 GRAFT_API void graft_sampler_accept(struct graft_sampler *sampler, int32_t token);
 // The seed in use.
 GRAFT_API uint64_t graft_sampler_seed(const struct graft_sampler *sampler);

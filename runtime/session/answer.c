@@ -7,7 +7,7 @@
 
 static enum graft_want want_of(const struct graft_chat *chat)
 {
-    return graft_sampler_wants_logits(chat->sampler) ? GRAFT_WANT_LOGITS : GRAFT_WANT_CANDIDATES;
+    return graft_sampler_wants_logits(chat->sampler) || chat->place ? GRAFT_WANT_LOGITS : GRAFT_WANT_CANDIDATES;
 }
 
 // Compute ids [from, to) of `ids`, wanting the next token after the last of the whole prompt only.
@@ -65,6 +65,7 @@ static void take_next_sampler(struct graft_chat *chat)
 enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count)
 {
     take_next_sampler(chat);
+    GRAFT_TRY(graft_chat_begin_grammar(chat));
     chat->has_answer = chat->answering = chat->ready = false;
     if (count == 0) {
         return graft_fail(GRAFT_E_ARGUMENT, "the prompt has no tokens");
@@ -95,9 +96,12 @@ enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count)
     return GRAFT_OK;
 }
 
-// The next token from the last row's logits.
-static enum graft_status choose(struct graft_chat *chat, int32_t *out)
+// The next token from the last row's logits; *end: none can follow.
+static enum graft_status choose(struct graft_chat *chat, int32_t *out, bool *end)
 {
+    if (chat->place) {
+        return graft_chat_choose_allowed(chat, out, end);
+    }
     uint32_t count = chat->n_candidates;
     if (graft_sampler_wants_logits(chat->sampler)) {
         const float *logits;
@@ -112,15 +116,21 @@ static enum graft_status choose(struct graft_chat *chat, int32_t *out)
     return graft_sampler_choose(chat->sampler, chat->candidates, count, out);
 }
 
-// Bytes of token i of ids as the answer shows them.
-static enum graft_status token_bytes(const struct graft_chat *chat, uint32_t i, const char **text, uint64_t *length)
+enum graft_status graft_chat_token_text(const struct graft_chat *chat, int32_t id, bool first, const char **text,
+                                        uint64_t *length)
 {
-    GRAFT_TRY(graft_vocab_piece(chat->model->vocabulary->vocab, chat->ids[i], false, text, length));
-    if (i == chat->answer && chat->skip_space && *length && **text == ' ') {
+    GRAFT_TRY(graft_vocab_piece(chat->model->vocabulary->vocab, id, false, text, length));
+    if (first && chat->skip_space && *length && **text == ' ') {
         (*text)++;
         (*length)--;
     }
     return GRAFT_OK;
+}
+
+// Bytes of token i of ids as the answer shows them.
+static enum graft_status token_bytes(const struct graft_chat *chat, uint32_t i, const char **text, uint64_t *length)
+{
+    return graft_chat_token_text(chat, chat->ids[i], i == chat->answer, text, length);
 }
 
 static void finish(struct graft_chat *chat)
@@ -150,7 +160,10 @@ static enum graft_status step(struct graft_chat *chat, uint64_t *length, bool *e
         GRAFT_TRY(decode(chat, chat->ids + chat->n_ids - 1, 1, true));
     }
     int32_t id;
-    GRAFT_TRY(choose(chat, &id));
+    GRAFT_TRY(choose(chat, &id, end));
+    if (*end) {
+        return GRAFT_OK;
+    }
     if (chat->n_ids == chat->answer) {
         chat->stats.first_token_ns = graft_clock_ns() - chat->sent_ns;
     }
@@ -165,6 +178,10 @@ static enum graft_status step(struct graft_chat *chat, uint64_t *length, bool *e
     const char *text;
     uint64_t bytes;
     GRAFT_TRY(token_bytes(chat, chat->n_ids - 1, &text, &bytes));
+    if (chat->place) {
+        bool accepted;
+        GRAFT_TRY(graft_grammar_accept(chat->place, text, (size_t)bytes, &accepted)); // it was allowed
+    }
     memcpy(chat->bytes + chat->n_partial, text, (size_t)bytes);
     uint64_t have = chat->n_partial + bytes;
     *length = graft_utf8_clean(chat->bytes, have, chat->piece, &chat->n_partial);

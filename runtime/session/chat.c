@@ -67,12 +67,54 @@ static enum graft_status commit_answer(struct graft_chat *chat)
     return status;
 }
 
+// Tokens that no repetition goes across, unless others are named: those of line ends, colons, quotes and asterisks (the
+// published default of DRY). *out is to be freed.
+static enum graft_status find_breakers(const struct graft_chat *chat, int32_t **out, uint32_t *count)
+{
+    const struct graft_vocab *vocab = chat->model->vocabulary->vocab;
+    *count = 0;
+    GRAFT_TRY(GRAFT_NEW(chat->ctx, GRAFT_MEM_HOST, out, graft_vocab_size(vocab), "tokens that end repetitions"));
+    for (uint32_t id = 0; id < graft_vocab_size(vocab); id++) {
+        const char *text;
+        uint64_t length, i = 0;
+        enum graft_status status = graft_vocab_piece(vocab, (int32_t)id, false, &text, &length);
+        if (status != GRAFT_OK) {
+            GRAFT_FREE(chat->ctx, out);
+            return status;
+        }
+        while (i < length && text[i] != '\n' && text[i] != ':' && text[i] != '"' && text[i] != '*') {
+            i++;
+        }
+        if (i < length) {
+            (*out)[(*count)++] = (int32_t)id;
+        }
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status create_sampler(struct graft_chat *chat, struct graft_sampler **out,
+                                        const struct graft_sampling *sampling)
+{
+    uint32_t n_vocab = chat->model->source->config.n_vocab;
+    struct graft_sampling set = {.size = sizeof set};
+    if (!sampling || sampling->size != sizeof set || sampling->dry_multiplier == 0.0f || sampling->dry_breakers) {
+        return graft_sampler_create(chat->ctx, out, sampling, n_vocab);
+    }
+    set = *sampling;
+    int32_t *breakers;
+    GRAFT_TRY(find_breakers(chat, &breakers, &set.n_dry_breakers));
+    set.dry_breakers = breakers;
+    enum graft_status status = graft_sampler_create(chat->ctx, out, &set, n_vocab);
+    GRAFT_FREE(chat->ctx, &breakers);
+    return status;
+}
+
 // The sampler of the next answer. Room for the whole vocabulary only when the settings need it.
 static enum graft_status make_sampler(struct graft_chat *chat, const struct graft_sampling *sampling)
 {
     uint32_t n_vocab = chat->model->source->config.n_vocab;
     struct graft_sampler *sampler;
-    GRAFT_TRY(graft_sampler_create(chat->ctx, &sampler, sampling, n_vocab));
+    GRAFT_TRY(create_sampler(chat, &sampler, sampling));
     uint32_t n = graft_sampler_wants_logits(sampler) || n_vocab < CANDIDATES ? n_vocab : CANDIDATES;
     struct graft_candidate *candidates;
     enum graft_status status = GRAFT_NEW(chat->ctx, GRAFT_MEM_HOST, &candidates, n, "candidates");
@@ -165,6 +207,7 @@ void graft_chat_destroy(struct graft_chat **chat)
     graft_seq_destroy(&c->seq);
     graft_sampler_destroy(&c->sampler);
     graft_sampler_destroy(&c->next_sampler);
+    graft_chat_destroy_grammar(c);
     graft_template_destroy(&c->template_);
     json_decref(c->messages);
     GRAFT_FREE(ctx, &c->candidates);

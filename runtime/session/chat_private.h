@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "graft/grammar.h"
 #include "runtime/session/session.h"
 
 struct graft_chat {
@@ -42,6 +43,10 @@ struct graft_chat {
     struct graft_candidate *next_candidates;
     uint32_t n_next_candidates;
 
+    struct graft_grammar_state *place, *next_place; // in the grammar of the answer, of the next one; NULL = none
+    bool new_place;                                 // next_place takes over when the next answer begins
+    struct graft_candidate *allowed;                // [n_vocab] with a grammar
+
     char *piece;        // [3 * (longest token + 3)]
     uint8_t *bytes;     // [longest token + 3] unfinished character and the next token
     uint32_t n_partial; // bytes of an unfinished character, in front
@@ -57,6 +62,16 @@ struct graft_chat {
 // answer.c: compute ids = prompt[0 .. count), reusing what is in the cache, and begin an answer. On failure ids is what the
 // cache holds.
 GRAFT_MUST_CHECK enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count);
+// Text of a token as the answer shows it; first: it is the answer's first.
+GRAFT_MUST_CHECK enum graft_status graft_chat_token_text(const struct graft_chat *chat, int32_t id, bool first,
+                                                         const char **text, uint64_t *length);
+
+// grammar.c: the grammar of the answer that begins; its end with the conversation.
+GRAFT_MUST_CHECK enum graft_status graft_chat_begin_grammar(struct graft_chat *chat);
+void graft_chat_destroy_grammar(struct graft_chat *chat);
+// The next token among those that the grammar allows; *end: nothing can follow.
+GRAFT_MUST_CHECK enum graft_status graft_chat_choose_allowed(struct graft_chat *chat, int32_t *out, bool *end);
+
 // The answer so far as text from graft_alloc, NUL-terminated.
 GRAFT_MUST_CHECK enum graft_status graft_chat_answer_text(struct graft_chat *chat, char **text, uint64_t *length);
 

@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// Choosing a token: penalties, top-k, top-p, min-p, temperature, draw. Random numbers: xoshiro256** (Blackman and Vigna 2018),
-// seeded by splitmix64, so that a seed gives the same answer on every machine.
+// Choosing a token: settings, memory, the draw. Random numbers: xoshiro256** (Blackman and Vigna 2018), seeded by splitmix64,
+// so that a seed gives the same answer on every machine.
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "platform/bytes.h"
 #include "platform/plat.h"
-#include "runtime/session/session.h"
+#include "runtime/session/sampler.h"
 
-enum { DEFAULT_TOP_K = 40, DEFAULT_WINDOW = 64, MAX_WINDOW = 1 << 20, SURE_CANDIDATES = 64 };
-
-struct graft_sampler {
-    struct graft_ctx *ctx;
-    struct graft_sampling set; // defaults filled in
-    uint32_t n_vocab;
-    bool penalties;
-    uint64_t state[4];
-    uint32_t *counts; // [n_vocab] how often a token is in the window; NULL without penalties
-    int32_t *window;  // ring of the last penalty_window tokens
-    uint64_t accepted;
+enum {
+    DEFAULT_TOP_K = 40,
+    DEFAULT_WINDOW = 64,
+    DEFAULT_DRY_WINDOW = 1024,
+    MAX_WINDOW = 1 << 20,
+    MAX_LIST = 1 << 20,
+    SURE_CANDIDATES = 64
 };
 
 static uint64_t splitmix64(uint64_t *state)
@@ -45,10 +43,9 @@ static uint64_t random_u64(uint64_t s[4])
     return result;
 }
 
-// Uniform in [0, 1) with 53 bits.
-static double random_unit(uint64_t s[4])
+double graft_sampler_random(struct graft_sampler *sampler)
 {
-    return (double)(random_u64(s) >> 11) * 0x1p-53;
+    return (double)(random_u64(sampler->state) >> 11) * 0x1p-53;
 }
 
 static enum graft_status check(const struct graft_sampling *s)
@@ -76,7 +73,48 @@ static enum graft_status check(const struct graft_sampling *s)
     return GRAFT_OK;
 }
 
-static enum graft_status with_defaults(const struct graft_sampling *given, struct graft_sampling *out)
+static enum graft_status check_more(const struct graft_sampling *s, uint32_t n_vocab)
+{
+    if (!(s->typical_p > 0.0f && s->typical_p <= 1.0f)) {
+        return graft_fail(GRAFT_E_ARGUMENT, "typical_p is %g, allowed are numbers above 0 up to 1", (double)s->typical_p);
+    }
+    if (!(s->top_n_sigma >= 0.0f) || !isfinite(s->top_n_sigma)) {
+        return graft_fail(GRAFT_E_ARGUMENT, "top_n_sigma is %g, allowed are finite numbers from 0", (double)s->top_n_sigma);
+    }
+    if (!(s->xtc_probability >= 0.0f && s->xtc_probability <= 1.0f && s->xtc_threshold > 0.0f && s->xtc_threshold <= 1.0f)) {
+        return graft_fail(GRAFT_E_ARGUMENT, "xtc_probability is %g and xtc_threshold %g, allowed are numbers from 0 to 1",
+                          (double)s->xtc_probability, (double)s->xtc_threshold);
+    }
+    if (!(s->dry_multiplier >= 0.0f && s->dry_base >= 1.0f) || !isfinite(s->dry_multiplier) || !isfinite(s->dry_base) ||
+        s->dry_window > MAX_WINDOW) {
+        return graft_fail(GRAFT_E_ARGUMENT,
+                          "dry_multiplier is %g, dry_base %g and dry_window %u, allowed are finite numbers from 0, from 1, and "
+                          "up to %d tokens",
+                          (double)s->dry_multiplier, (double)s->dry_base, s->dry_window, MAX_WINDOW);
+    }
+    if (s->mirostat > 2 || !(s->mirostat_tau > 0.0f) || !(s->mirostat_eta > 0.0f) || !isfinite(s->mirostat_tau) ||
+        !isfinite(s->mirostat_eta)) {
+        return graft_fail(GRAFT_E_ARGUMENT,
+                          "mirostat is %u, tau %g and eta %g, allowed are 0, 1 or 2 and finite numbers above 0", s->mirostat,
+                          (double)s->mirostat_tau, (double)s->mirostat_eta);
+    }
+    if (s->n_biases > MAX_LIST || s->n_dry_breakers > MAX_LIST || (s->n_biases && !s->biases) ||
+        (s->n_dry_breakers && !s->dry_breakers)) {
+        return graft_fail(GRAFT_E_ARGUMENT, "n_biases is %u and n_dry_breakers %u, allowed are up to %d with their arrays",
+                          s->n_biases, s->n_dry_breakers, MAX_LIST);
+    }
+    for (uint32_t i = 0; i < s->n_biases; i++) {
+        float bias = s->biases[i].bias;
+        if (s->biases[i].id < 0 || (uint32_t)s->biases[i].id >= n_vocab || isnan(bias) || (isinf(bias) && bias > 0.0f)) {
+            return graft_fail(GRAFT_E_ARGUMENT,
+                              "bias %u is %g for token %d, allowed are numbers and minus infinity for tokens 0 to %u", i,
+                              (double)bias, s->biases[i].id, n_vocab - 1);
+        }
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status with_defaults(const struct graft_sampling *given, struct graft_sampling *out, uint32_t n_vocab)
 {
     *out = (struct graft_sampling){.size = sizeof *out};
     if (given) {
@@ -91,7 +129,55 @@ static enum graft_status with_defaults(const struct graft_sampling *given, struc
     out->min_p = out->min_p == 0.0f ? 0.05f : out->min_p;
     out->repeat_penalty = out->repeat_penalty == 0.0f ? 1.0f : out->repeat_penalty;
     out->penalty_window = out->penalty_window == 0 ? DEFAULT_WINDOW : out->penalty_window;
-    return check(out);
+    out->typical_p = out->typical_p == 0.0f ? 1.0f : out->typical_p;
+    out->xtc_threshold = out->xtc_threshold == 0.0f ? 0.1f : out->xtc_threshold;
+    out->dry_base = out->dry_base == 0.0f ? 1.75f : out->dry_base;
+    out->dry_allowed_length = out->dry_allowed_length == 0 ? 2 : out->dry_allowed_length;
+    out->dry_window = out->dry_window == 0 ? DEFAULT_DRY_WINDOW : out->dry_window;
+    out->mirostat_tau = out->mirostat_tau == 0.0f ? 5.0f : out->mirostat_tau;
+    out->mirostat_eta = out->mirostat_eta == 0.0f ? 0.1f : out->mirostat_eta;
+    GRAFT_TRY(check(out));
+    return check_more(out, n_vocab);
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+// Everything of a sampler that depends on its settings.
+static enum graft_status take_memory(struct graft_sampler *sampler)
+{
+    struct graft_ctx *ctx = sampler->ctx;
+    struct graft_sampling *set = &sampler->set;
+    bool dry = set->dry_multiplier > 0.0f;
+    sampler->n_recent = sampler->penalties ? set->penalty_window : 0;
+    sampler->n_recent = dry && set->dry_window > sampler->n_recent ? set->dry_window : sampler->n_recent;
+    if (sampler->penalties) {
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler->counts, sampler->n_vocab, "token counts"));
+    }
+    if (sampler->n_recent) {
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler->recent, sampler->n_recent, "recent tokens"));
+    }
+    if (dry) {
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler->matches, sampler->n_vocab, "repetitions of tokens"));
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler->overlaps, set->dry_window, "repetitions"));
+    }
+    if (dry && set->n_dry_breakers) {
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler->breakers, set->n_dry_breakers, "tokens that end repetitions"));
+        memcpy(sampler->breakers, set->dry_breakers, set->n_dry_breakers * sizeof *sampler->breakers);
+        qsort(sampler->breakers, set->n_dry_breakers, sizeof *sampler->breakers, compare_ids);
+    }
+    if (set->n_biases) {
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler->biases, sampler->n_vocab, "logit biases"));
+        for (uint32_t i = 0; i < set->n_biases; i++) {
+            sampler->biases[set->biases[i].id] += set->biases[i].bias;
+        }
+    }
+    set->biases = NULL;
+    set->dry_breakers = NULL;
+    return GRAFT_OK;
 }
 
 enum graft_status graft_sampler_create(struct graft_ctx *ctx, struct graft_sampler **out, const struct graft_sampling *sampling,
@@ -99,7 +185,7 @@ enum graft_status graft_sampler_create(struct graft_ctx *ctx, struct graft_sampl
 {
     *out = NULL;
     struct graft_sampling set;
-    GRAFT_TRY(with_defaults(sampling, &set));
+    GRAFT_TRY(with_defaults(sampling, &set, n_vocab));
     struct graft_sampler *sampler;
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler, 1, "a sampler"));
     sampler->ctx = ctx;
@@ -110,19 +196,15 @@ enum graft_status graft_sampler_create(struct graft_ctx *ctx, struct graft_sampl
         set.seed = splitmix64(&mixed) | 1; // 0 would mean "a new one" when it is given again
     }
     sampler->set = set;
+    sampler->surprise = 2.0 * (double)set.mirostat_tau;
     uint64_t seed = set.seed;
     for (int i = 0; i < 4; i++) {
         sampler->state[i] = splitmix64(&seed);
     }
-    if (sampler->penalties) {
-        enum graft_status status = GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler->counts, n_vocab, "token counts");
-        if (status == GRAFT_OK) {
-            status = GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler->window, set.penalty_window, "recent tokens");
-        }
-        if (status != GRAFT_OK) {
-            graft_sampler_destroy(&sampler);
-            return status;
-        }
+    enum graft_status status = take_memory(sampler);
+    if (status != GRAFT_OK) {
+        graft_sampler_destroy(&sampler);
+        return status;
     }
     *out = sampler;
     return GRAFT_OK;
@@ -134,18 +216,30 @@ void graft_sampler_destroy(struct graft_sampler **sampler)
         return;
     }
     struct graft_ctx *ctx = (*sampler)->ctx;
-    GRAFT_FREE(ctx, &(*sampler)->window);
+    GRAFT_FREE(ctx, &(*sampler)->biases);
+    GRAFT_FREE(ctx, &(*sampler)->breakers);
+    GRAFT_FREE(ctx, &(*sampler)->overlaps);
+    GRAFT_FREE(ctx, &(*sampler)->matches);
+    GRAFT_FREE(ctx, &(*sampler)->recent);
     GRAFT_FREE(ctx, &(*sampler)->counts);
     GRAFT_FREE(ctx, sampler);
 }
 
 bool graft_sampler_wants_logits(const struct graft_sampler *sampler)
 {
-    // A penalty can lift any token into the first k (a negative one) or push the first ones out.
-    if (sampler->penalties) {
+    const struct graft_sampling *set = &sampler->set;
+    if (sampler->penalties || sampler->matches || set->n_biases) {
         return true;
     }
-    return sampler->set.temperature >= 0.0f && sampler->set.top_k > SURE_CANDIDATES;
+    return set->temperature >= 0.0f && (set->top_k > SURE_CANDIDATES || set->top_n_sigma > 0.0f || set->mirostat);
+}
+
+uint32_t graft_sampler_enough(const struct graft_sampler *sampler)
+{
+    if (graft_sampler_wants_logits(sampler)) {
+        return UINT32_MAX;
+    }
+    return sampler->set.temperature < 0.0f ? 1 : sampler->set.top_k;
 }
 
 uint64_t graft_sampler_seed(const struct graft_sampler *sampler)
@@ -155,15 +249,17 @@ uint64_t graft_sampler_seed(const struct graft_sampler *sampler)
 
 void graft_sampler_accept(struct graft_sampler *sampler, int32_t token)
 {
-    if (!sampler->penalties || token < 0 || (uint32_t)token >= sampler->n_vocab) {
+    if (!sampler->recent || token < 0 || (uint32_t)token >= sampler->n_vocab) {
         return;
     }
-    uint32_t at = (uint32_t)(sampler->accepted % sampler->set.penalty_window);
-    if (sampler->accepted >= sampler->set.penalty_window) {
-        sampler->counts[sampler->window[at]]--;
+    uint32_t window = sampler->set.penalty_window;
+    if (sampler->penalties) {
+        if (sampler->accepted >= window) {
+            sampler->counts[sampler->recent[(sampler->accepted - window) % sampler->n_recent]]--;
+        }
+        sampler->counts[token]++;
     }
-    sampler->window[at] = token;
-    sampler->counts[token]++;
+    sampler->recent[sampler->accepted % sampler->n_recent] = token;
     sampler->accepted++;
 }
 
@@ -173,42 +269,34 @@ void graft_sampler_forget(struct graft_sampler *sampler)
         memset(sampler->counts, 0, sampler->n_vocab * sizeof *sampler->counts);
     }
     sampler->accepted = 0;
+    sampler->surprise = 2.0 * (double)sampler->set.mirostat_tau;
 }
 
-static void penalize(const struct graft_sampler *sampler, struct graft_candidate *c, uint32_t count)
+// One of the first `count` by its probability.
+static uint32_t draw(struct graft_sampler *sampler, const struct graft_candidate *c, uint32_t count, double temperature)
 {
-    const struct graft_sampling *set = &sampler->set;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t seen = (uint32_t)c[i].id < sampler->n_vocab ? sampler->counts[c[i].id] : 0;
-        if (seen) {
-            c[i].logit = c[i].logit > 0.0f ? c[i].logit / set->repeat_penalty : c[i].logit * set->repeat_penalty;
-            c[i].logit -= set->presence_penalty + (float)seen * set->frequency_penalty;
+    double left = graft_sampler_random(sampler) * graft_candidates_mass(c, count, temperature);
+    uint32_t chosen = 0;
+    while (chosen + 1 < count) {
+        left -= exp(((double)c[chosen].logit - (double)c[0].logit) / temperature);
+        if (left < 0.0) {
+            break;
         }
+        chosen++;
     }
-    graft_candidates_sort(c, count);
+    return chosen;
 }
 
-// Sum of exp((logit - first logit) / temperature) over the first `count`.
-static double mass(const struct graft_candidate *c, uint32_t count, double temperature)
+// Draw, then move the bound by the error: mu -= eta * (surprise - tau). The surprise is that of the model's distribution.
+static uint32_t draw_mirostat(struct graft_sampler *sampler, struct graft_candidate *c, uint32_t count)
 {
-    double sum = 0.0;
     for (uint32_t i = 0; i < count; i++) {
-        sum += exp(((double)c[i].logit - (double)c[0].logit) / temperature);
+        c[i].logit = (float)((double)c[i].logit / (double)sampler->set.temperature);
     }
-    return sum;
-}
-
-// The smallest number of first candidates whose probabilities reach p.
-static uint32_t nucleus(const struct graft_candidate *c, uint32_t count, float p)
-{
-    double all = mass(c, count, 1.0), sum = 0.0;
-    for (uint32_t i = 0; i < count; i++) {
-        sum += exp((double)c[i].logit - (double)c[0].logit);
-        if (sum >= (double)p * all) {
-            return i + 1;
-        }
-    }
-    return count;
+    uint32_t chosen = draw(sampler, c, graft_sampler_mirostat(sampler, c, count), 1.0);
+    double log_p = (double)c[chosen].logit - (double)c[0].logit - log(graft_candidates_mass(c, count, 1.0));
+    sampler->surprise -= (double)sampler->set.mirostat_eta * (-log_p / log(2.0) - (double)sampler->set.mirostat_tau);
+    return chosen;
 }
 
 enum graft_status graft_sampler_choose(struct graft_sampler *sampler, struct graft_candidate *c, uint32_t count, int32_t *out)
@@ -224,33 +312,13 @@ enum graft_status graft_sampler_choose(struct graft_sampler *sampler, struct gra
                               c[i].id);
         }
     }
-    if (sampler->penalties) {
-        penalize(sampler, c, count);
-    }
+    graft_sampler_change(sampler, c, count);
     if (set->temperature < 0.0f || isinf(c[0].logit)) { // an infinite logit leaves nothing to draw
         *out = c[0].id;
         return GRAFT_OK;
     }
-    count = count < set->top_k ? count : set->top_k;
-    if (set->top_p < 1.0f) {
-        count = nucleus(c, count, set->top_p);
-    }
-    if (set->min_p > 0.0f) {
-        double least = (double)c[0].logit + log((double)set->min_p);
-        while (count > 1 && (double)c[count - 1].logit < least) {
-            count--;
-        }
-    }
-    double temperature = (double)set->temperature;
-    double left = random_unit(sampler->state) * mass(c, count, temperature);
-    uint32_t chosen = 0;
-    while (chosen + 1 < count) {
-        left -= exp(((double)c[chosen].logit - (double)c[0].logit) / temperature);
-        if (left < 0.0) {
-            break;
-        }
-        chosen++;
-    }
+    uint32_t chosen = set->mirostat ? draw_mirostat(sampler, c, count)
+                                    : draw(sampler, c, graft_sampler_filter(sampler, c, count), (double)set->temperature);
     *out = c[chosen].id;
     return GRAFT_OK;
 }

@@ -103,7 +103,9 @@ uint32_t graft_seq_invoke(struct graft_seq *seq, const int32_t *ids, uint32_t co
 // candidates.c: sort by logit downwards, ties by the smaller id; NaN first. In place, n log n at worst.
 void graft_candidates_sort(struct graft_candidate *candidates, uint32_t count);
 
-// sampler.c: forget the tokens accepted so far.
+// sampler.c: how many of the first candidates are enough to choose from, whatever the others are; UINT32_MAX: all.
+uint32_t graft_sampler_enough(const struct graft_sampler *sampler);
+// Forget the tokens accepted so far.
 void graft_sampler_forget(struct graft_sampler *sampler);
 
 // json.c: compact JSON text in memory from graft_alloc, NUL-terminated.

@@ -456,9 +456,12 @@ const struct jinja_filter_def *graft_jinja_find_filter(const char *name, uint64_
             return &filters[i];
         }
     }
-    for (const struct jinja_filter_def *def = graft_jinja_sequence_filters; def->name; def++) {
-        if (strlen(def->name) == length && memcmp(def->name, name, (size_t)length) == 0) {
-            return def;
+    const struct jinja_filter_def *const tables[] = {graft_jinja_sequence_filters, graft_jinja_more_filters};
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
+        for (const struct jinja_filter_def *def = tables[t]; def->name; def++) {
+            if (strlen(def->name) == length && memcmp(def->name, name, (size_t)length) == 0) {
+                return def;
+            }
         }
     }
     return NULL;

@@ -293,6 +293,11 @@ METHOD(str_index)
     (void)args;
     return find(run, in, argv, false, true, out);
 }
+METHOD(str_rindex)
+{
+    (void)args;
+    return find(run, in, argv, true, true, out);
+}
 METHOD(str_count)
 {
     (void)args;
@@ -380,6 +385,7 @@ static const struct jinja_method_def methods[] = {
     {JINJA_STRING, "find", "sub! start end", str_find},
     {JINJA_STRING, "rfind", "sub! start end", str_rfind},
     {JINJA_STRING, "index", "sub! start end", str_index},
+    {JINJA_STRING, "rindex", "sub! start end", str_rindex},
     {JINJA_STRING, "count", "sub!", str_count},
     {JINJA_STRING, "join", "iterable!", str_join},
     {JINJA_STRING, "format", NULL, str_format},
@@ -390,10 +396,12 @@ static const struct jinja_method_def methods[] = {
 
 const struct jinja_method_def *graft_jinja_find_method(enum jinja_type type, const char *name, uint64_t length)
 {
-    for (const struct jinja_method_def *def = type == JINJA_STRING ? methods : graft_jinja_container_methods; def->name;
-         def++) {
-        if (def->type == type && strlen(def->name) == length && memcmp(def->name, name, (size_t)length) == 0) {
-            return def;
+    const struct jinja_method_def *const tables[] = {methods, graft_jinja_more_methods, graft_jinja_container_methods};
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
+        for (const struct jinja_method_def *def = tables[t]; def->name; def++) {
+            if (def->type == type && strlen(def->name) == length && memcmp(def->name, name, (size_t)length) == 0) {
+                return def;
+            }
         }
     }
     return NULL;

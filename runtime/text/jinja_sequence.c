@@ -293,6 +293,28 @@ FILTER(do_rejectattr)
     return select_items(run, in, args, true, false, out);
 }
 
+// "a,b": by a, equal ones by b.
+static enum graft_status sort_keys(struct jinja_run *run, const struct jinja_value *item, const struct jinja_value *attribute,
+                                   bool case_sensitive, struct jinja_value *out)
+{
+    const struct jinja_string *s = attribute->type == JINJA_STRING ? attribute->as.string : NULL;
+    if (!s || !memchr(s->data, ',', (size_t)s->length)) {
+        return sort_key(run, item, attribute, case_sensitive, out);
+    }
+    GRAFT_TRY(graft_jinja_list(run, JINJA_TUPLE, 0, out));
+    for (uint64_t at = 0; at <= s->length;) {
+        const char *comma = at < s->length ? memchr(s->data + at, ',', (size_t)(s->length - at)) : NULL;
+        uint64_t end = comma ? (uint64_t)(comma - s->data) : s->length;
+        struct jinja_value name, key;
+        GRAFT_TRY(graft_jinja_charge(run, 1));
+        GRAFT_TRY(graft_jinja_share(&run->arena, s, at, end - at, &name));
+        GRAFT_TRY(sort_key(run, item, &name, case_sensitive, &key));
+        GRAFT_TRY(graft_jinja_push(run, out->as.list, &key));
+        at = end + 1;
+    }
+    return GRAFT_OK;
+}
+
 FILTER(do_sort)
 {
     (void)args;
@@ -300,7 +322,7 @@ FILTER(do_sort)
     GRAFT_TRY(copy_list(run, in, JINJA_LIST, &list));
     GRAFT_TRY(JINJA_NEW(&run->arena, &keys, list.as.list->count + 1));
     for (uint64_t i = 0; i < list.as.list->count; i++) {
-        GRAFT_TRY(sort_key(run, &list.as.list->items[i], &argv[2], graft_jinja_truth(&argv[1]), &keys[i]));
+        GRAFT_TRY(sort_keys(run, &list.as.list->items[i], &argv[2], graft_jinja_truth(&argv[1]), &keys[i]));
     }
     GRAFT_TRY(sort_by(run, list.as.list, keys, graft_jinja_truth(&argv[0])));
     *out = list;

@@ -19,23 +19,10 @@ static uint32_t score_priority(float score)
     return bits & 0x80000000u ? bits : 0x7fffffffu - bits;
 }
 
-static int32_t find_plain(const struct graft_vocab *vocab, const char *text, uint32_t length)
-{
-    if (length > vocab->longest_token) {
-        return GRAFT_NO_TOKEN;
-    }
-    uint64_t hash = GRAFT_HASH_START;
-    for (uint32_t i = 0; i < length; i++) {
-        hash = graft_hash_byte(hash, (uint8_t)text[i]);
-    }
-    int32_t id = graft_vocab_find_hashed(vocab, text, length, hash);
-    return id != GRAFT_NO_TOKEN && graft_vocab_is_plain(vocab, id) ? id : GRAFT_NO_TOKEN;
-}
-
 bool graft_spm_pair(const struct graft_vocab *vocab, const char *text, const struct graft_symbol *left,
                     const struct graft_symbol *right, uint32_t *priority, int32_t *id)
 {
-    *id = find_plain(vocab, text + left->start, left->bytes + right->bytes);
+    *id = graft_vocab_find_plain(vocab, text + left->start, left->bytes + right->bytes);
     if (*id == GRAFT_NO_TOKEN) {
         return false;
     }
@@ -44,7 +31,7 @@ bool graft_spm_pair(const struct graft_vocab *vocab, const char *text, const str
 }
 
 // Bytes of a text that has no token: byte tokens, or one unknown token where there are none.
-static void put_bytes(struct graft_tokenizing *work, const char *text, uint32_t length)
+void graft_spm_put_bytes(struct graft_tokenizing *work, const char *text, uint32_t length)
 {
     const struct graft_vocab *vocab = work->vocab;
     bool unknown = false;
@@ -107,7 +94,7 @@ enum graft_status graft_spm_tokenize(struct graft_tokenizing *work, const char *
         uint32_t character;
         uint32_t n = graft_utf8_decode(marked + i, &character);
         work->symbols[count++] =
-            (struct graft_symbol){.start = (uint32_t)i, .bytes = n, .id = find_plain(vocab, marked + i, n)};
+            (struct graft_symbol){.start = (uint32_t)i, .bytes = n, .id = graft_vocab_find_plain(vocab, marked + i, n)};
         i += n;
     }
     graft_symbols_join(work, count, marked);
@@ -116,7 +103,7 @@ enum graft_status graft_spm_tokenize(struct graft_tokenizing *work, const char *
         if (symbol->id != GRAFT_NO_TOKEN) {
             graft_tokenizing_put(work, symbol->id);
         } else {
-            put_bytes(work, marked + symbol->start, symbol->bytes);
+            graft_spm_put_bytes(work, marked + symbol->start, symbol->bytes);
         }
     }
     return GRAFT_OK;

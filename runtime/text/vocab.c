@@ -102,6 +102,8 @@ void graft_vocab_destroy(struct graft_vocab **vocab)
     }
     struct graft_ctx *ctx = self->ctx;
     graft_pretokenizer_destroy(&self->pretokenizer);
+    GRAFT_FREE(ctx, &self->charsmap.bytes);
+    GRAFT_FREE(ctx, &self->plain_lengths);
     GRAFT_FREE(ctx, &self->merges);
     GRAFT_FREE(ctx, &self->slots);
     GRAFT_FREE(ctx, &self->pieces);
@@ -160,6 +162,12 @@ int32_t graft_vocab_find(const struct graft_vocab *vocab, const char *text, uint
     return graft_vocab_find_hashed(vocab, text, length, hash);
 }
 
+int32_t graft_vocab_find_plain(const struct graft_vocab *vocab, const char *text, uint64_t length)
+{
+    int32_t id = graft_vocab_find(vocab, text, length);
+    return id != GRAFT_NO_TOKEN && graft_vocab_is_plain(vocab, id) ? id : GRAFT_NO_TOKEN;
+}
+
 const struct graft_merge *graft_vocab_merge(const struct graft_vocab *vocab, int32_t left, int32_t right)
 {
     uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
@@ -202,8 +210,17 @@ static enum graft_status tokenize_plain(struct graft_tokenizing *work, const cha
     if (length == 0) {
         return GRAFT_OK;
     }
-    return work->vocab->model == GRAFT_VOCAB_BPE ? graft_bpe_tokenize(work, text, length)
-                                                 : graft_spm_tokenize(work, text, length, first);
+    switch (work->vocab->model) {
+    case GRAFT_VOCAB_BPE:
+        return graft_bpe_tokenize(work, text, length);
+    case GRAFT_VOCAB_SPM:
+        return graft_spm_tokenize(work, text, length, first);
+    case GRAFT_VOCAB_UNIGRAM:
+        return graft_unigram_tokenize(work, text, length, first);
+    case GRAFT_VOCAB_WORDPIECE:
+        return graft_wordpiece_tokenize(work, text, length);
+    }
+    return GRAFT_OK;
 }
 
 // Special tokens are cut out first, leftmost and longest, then what stands between them is tokenized.
@@ -287,6 +304,9 @@ enum graft_status graft_vocab_tokenize(const struct graft_vocab *vocab, const ch
     }
     if (status == GRAFT_OK) {
         status = tokenize_valid(&work, text, length, options.special);
+    }
+    if (status == GRAFT_OK && options.bos && vocab->last != GRAFT_NO_TOKEN) {
+        graft_tokenizing_put(&work, vocab->last);
     }
     GRAFT_FREE(vocab->ctx, &repaired);
     GRAFT_FREE(vocab->ctx, &work.symbols);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Vocabularies: text to token ids and back. Byte-level BPE (GPT-2 family) and SentencePiece BPE with byte fallback (Llama
-// family).
+// Vocabularies: text to token ids and back. Byte-level BPE (GPT-2 family), SentencePiece BPE with byte fallback (Llama family),
+// Unigram (T5) and WordPiece (BERT).
 #ifndef GRAFT_RUNTIME_TEXT_VOCAB_H
 #define GRAFT_RUNTIME_TEXT_VOCAB_H
 
@@ -20,7 +20,9 @@ void graft_vocab_destroy(struct graft_vocab **vocab);
 
 struct graft_tokenize_options {
     bool special; // text like <|im_start|> becomes its control token; otherwise it stays plain text
-    bool bos;     // put BOS in front if the file asks for it (tokenizer.ggml.add_bos_token, or the family's default)
+    // Put BOS in front if the file asks for it (tokenizer.ggml.add_bos_token, or the family's default). T5 and BERT: also EOS
+    // or [SEP] behind (add_eos_token, add_sep_token; by default yes).
+    bool bos;
 };
 
 // Tokenize text (any bytes; invalid UTF-8 is replaced by U+FFFD as the reference tokenizers do).

@@ -187,8 +187,9 @@ static enum graft_status read_types(struct graft_vocab *vocab, const struct graf
     const struct graft_gguf_key *types, *scores;
     GRAFT_TRY(find_long_array(gguf, "tokenizer.ggml.token_type", vocab->n_tokens, &types));
     GRAFT_TRY(find_long_array(gguf, "tokenizer.ggml.scores", vocab->n_tokens, &scores));
-    if (!scores && vocab->model == GRAFT_VOCAB_SPM) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: key tokenizer.ggml.scores is missing: model llama merges by score", gguf->path);
+    if (!scores && (vocab->model == GRAFT_VOCAB_SPM || vocab->model == GRAFT_VOCAB_UNIGRAM)) {
+        return graft_fail(GRAFT_E_FORMAT, "%s: key tokenizer.ggml.scores is missing: model %s goes by scores", gguf->path,
+                          vocab->model == GRAFT_VOCAB_SPM ? "llama" : "t5");
     }
     for (uint32_t i = 0; i < vocab->n_tokens; i++) {
         struct graft_token *token = &vocab->tokens[i];
@@ -225,12 +226,37 @@ static enum graft_status read_types(struct graft_vocab *vocab, const struct graf
     return GRAFT_OK;
 }
 
+// T5 ends a text with EOS, BERT with [SEP], unless the file says otherwise.
+static enum graft_status read_last(struct graft_vocab *vocab, const struct graft_gguf *gguf)
+{
+    bool add = false;
+    vocab->last = GRAFT_NO_TOKEN;
+    if (vocab->model == GRAFT_VOCAB_UNIGRAM) {
+        GRAFT_TRY(graft_gguf_bool_or(gguf, "tokenizer.ggml.add_eos_token", true, &add));
+        vocab->last = add ? vocab->eos : GRAFT_NO_TOKEN;
+    } else if (vocab->model == GRAFT_VOCAB_WORDPIECE) {
+        GRAFT_TRY(graft_gguf_bool_or(gguf, "tokenizer.ggml.add_sep_token", true, &add));
+        if (add) {
+            return read_id(vocab, gguf, "tokenizer.ggml.seperator_token_id", &vocab->last); // spelled so in the specification
+        }
+    }
+    return GRAFT_OK;
+}
+
 static enum graft_status read_ids(struct graft_vocab *vocab, const struct graft_gguf *gguf)
 {
     int32_t eot, eom;
     GRAFT_TRY(read_id(vocab, gguf, "tokenizer.ggml.bos_token_id", &vocab->bos));
     GRAFT_TRY(read_id(vocab, gguf, "tokenizer.ggml.eos_token_id", &vocab->eos));
     GRAFT_TRY(read_id(vocab, gguf, "tokenizer.ggml.unknown_token_id", &vocab->unknown));
+    if (vocab->model == GRAFT_VOCAB_WORDPIECE && vocab->bos == GRAFT_NO_TOKEN) {
+        GRAFT_TRY(read_id(vocab, gguf, "tokenizer.ggml.cls_token_id", &vocab->bos));
+    }
+    for (uint32_t i = 0; i < vocab->n_tokens && vocab->unknown == GRAFT_NO_TOKEN; i++) {
+        vocab->unknown =
+            vocab->model >= GRAFT_VOCAB_UNIGRAM && vocab->tokens[i].type == GRAFT_TOKEN_UNKNOWN ? (int32_t)i : GRAFT_NO_TOKEN;
+    }
+    GRAFT_TRY(read_last(vocab, gguf));
     GRAFT_TRY(read_id(vocab, gguf, "tokenizer.ggml.eot_token_id", &eot));
     GRAFT_TRY(read_id(vocab, gguf, "tokenizer.ggml.eom_token_id", &eom));
     const int32_t ends[] = {vocab->eos, eot, eom};
@@ -251,7 +277,9 @@ static enum graft_status read_ids(struct graft_vocab *vocab, const struct graft_
         }
     }
     // Text without a token may become the unknown token, but never a control token that a file names as unknown.
-    if (vocab->unknown != GRAFT_NO_TOKEN && vocab->tokens[vocab->unknown].type == GRAFT_TOKEN_CONTROL) {
+    // BERT's [UNK] is one.
+    if (vocab->unknown != GRAFT_NO_TOKEN && vocab->tokens[vocab->unknown].type == GRAFT_TOKEN_CONTROL &&
+        vocab->model != GRAFT_VOCAB_WORDPIECE) {
         vocab->unknown = GRAFT_NO_TOKEN;
     }
     return GRAFT_OK;
@@ -337,7 +365,7 @@ static enum graft_status make_pieces(struct graft_vocab *vocab, const struct gra
                                   i, (int)(token->text_bytes < 64 ? token->text_bytes : 64), text);
             }
             vocab->pieces[at++] = (char)byte;
-            vocab->byte_token[byte] = vocab->model == GRAFT_VOCAB_SPM ? (int32_t)i : vocab->byte_token[byte];
+            vocab->byte_token[byte] = vocab->model != GRAFT_VOCAB_BPE ? (int32_t)i : vocab->byte_token[byte];
         } else if (raw) {
             memcpy(vocab->pieces + at, text, token->text_bytes);
             at += token->text_bytes;
@@ -360,6 +388,33 @@ static enum graft_status make_pieces(struct graft_vocab *vocab, const struct gra
     return GRAFT_OK;
 }
 
+static void add_length(struct graft_special_lengths *lengths, uint32_t length)
+{
+    lengths->has[length / 64] |= (uint64_t)1 << length % 64;
+    lengths->longest = length > lengths->longest ? length : lengths->longest;
+}
+
+// Unigram and WordPiece try every token that a text begins with: their lengths by first byte.
+static enum graft_status index_plain(struct graft_vocab *vocab, const struct graft_gguf *gguf)
+{
+    GRAFT_TRY(GRAFT_NEW(vocab->ctx, GRAFT_MEM_HOST, &vocab->plain_lengths, 256, "the vocabulary's lengths"));
+    for (uint32_t i = 0; i < vocab->n_tokens; i++) {
+        const struct graft_token *token = &vocab->tokens[i];
+        if (token->text_bytes == 0 || !graft_vocab_is_plain(vocab, (int32_t)i)) {
+            continue;
+        }
+        if (token->text_bytes > GRAFT_VOCAB_MAX_SPECIAL_BYTES) {
+            return graft_fail(GRAFT_E_LIMIT,
+                              "%s: key tokenizer.ggml.tokens: token %u has %u bytes, in this model at most %d are supported",
+                              gguf->path, i, token->text_bytes, GRAFT_VOCAB_MAX_SPECIAL_BYTES);
+        }
+        add_length(&vocab->plain_lengths[(uint8_t)vocab->texts[token->text]], token->text_bytes);
+        bool normal = token->type != GRAFT_TOKEN_USER;
+        vocab->least_score = normal && token->score < vocab->least_score ? token->score : vocab->least_score;
+    }
+    return GRAFT_OK;
+}
+
 static void index_specials(struct graft_vocab *vocab)
 {
     for (uint32_t i = 0; i < vocab->n_tokens; i++) {
@@ -371,9 +426,7 @@ static void index_specials(struct graft_vocab *vocab)
             continue;
         }
         for (uint32_t set = user ? 0 : 1; set < 2; set++) {
-            struct graft_special_lengths *lengths = &vocab->specials[set][(uint8_t)vocab->texts[token->text]];
-            lengths->has[length / 64] |= (uint64_t)1 << length % 64;
-            lengths->longest = length > lengths->longest ? length : lengths->longest;
+            add_length(&vocab->specials[set][(uint8_t)vocab->texts[token->text]], length);
         }
     }
 }
@@ -393,10 +446,23 @@ static enum graft_status read_family(struct graft_vocab *vocab, const struct gra
         vocab->add_bos = vocab->add_space_prefix = true;
         return GRAFT_OK;
     }
+    if (text_is(model.data, model.length, "t5")) {
+        vocab->model = GRAFT_VOCAB_UNIGRAM;
+        vocab->add_space_prefix = true;
+        GRAFT_TRY(graft_gguf_bool_or(gguf, "tokenizer.ggml.remove_extra_whitespaces", false, &vocab->remove_extra_spaces));
+        return graft_charsmap_read(vocab, gguf);
+    }
+    if (text_is(model.data, model.length, "bert")) {
+        vocab->model = GRAFT_VOCAB_WORDPIECE;
+        vocab->add_bos = vocab->add_space_prefix = true;
+        GRAFT_TRY(graft_gguf_bool_or(gguf, "tokenizer.ggml.normalizer.lowercase", true, &vocab->lowercase));
+        return graft_gguf_bool_or(gguf, "tokenizer.ggml.normalizer.strip_accents", vocab->lowercase, &vocab->strip_accents);
+    }
     if (!text_is(model.data, model.length, "gpt2")) {
         return graft_fail(
             GRAFT_E_UNSUPPORTED,
-            "%s: tokenizer.ggml.model is \"%.*s\"; supported are gpt2 (byte-level BPE) and llama (SentencePiece BPE)",
+            "%s: tokenizer.ggml.model is \"%.*s\"; supported are gpt2 (byte-level BPE), llama (SentencePiece BPE), t5 "
+            "(Unigram) and bert (WordPiece)",
             gguf->path, (int)(model.length < 64 ? model.length : 64), model.data);
     }
     vocab->model = GRAFT_VOCAB_BPE;
@@ -417,7 +483,7 @@ enum graft_status graft_vocab_load(struct graft_vocab *vocab, const struct graft
     }
     GRAFT_TRY(read_family(vocab, gguf));
     GRAFT_TRY(graft_gguf_bool_or(gguf, "tokenizer.ggml.add_bos_token", vocab->add_bos, &vocab->add_bos));
-    if (vocab->model == GRAFT_VOCAB_SPM) {
+    if (vocab->model == GRAFT_VOCAB_SPM || vocab->model == GRAFT_VOCAB_UNIGRAM) {
         GRAFT_TRY(
             graft_gguf_bool_or(gguf, "tokenizer.ggml.add_space_prefix", vocab->add_space_prefix, &vocab->add_space_prefix));
     }
@@ -433,6 +499,9 @@ enum graft_status graft_vocab_load(struct graft_vocab *vocab, const struct graft
             int32_t id = graft_vocab_find(vocab, text, n);
             vocab->byte_token[b] = id != GRAFT_NO_TOKEN && graft_vocab_is_plain(vocab, id) ? id : GRAFT_NO_TOKEN;
         }
+    }
+    if (vocab->model >= GRAFT_VOCAB_UNIGRAM) {
+        GRAFT_TRY(index_plain(vocab, gguf));
     }
     GRAFT_TRY(make_pieces(vocab, gguf));
     index_specials(vocab);

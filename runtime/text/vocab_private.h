@@ -13,7 +13,7 @@ enum {
     GRAFT_TOKENIZE_MAX_BYTES = 64 << 20  // of one text
 };
 
-enum graft_vocab_model { GRAFT_VOCAB_BPE, GRAFT_VOCAB_SPM };
+enum graft_vocab_model { GRAFT_VOCAB_BPE, GRAFT_VOCAB_SPM, GRAFT_VOCAB_UNIGRAM, GRAFT_VOCAB_WORDPIECE };
 
 // Numbers are those of tokenizer.ggml.token_type.
 enum graft_token_type {
@@ -30,7 +30,7 @@ enum graft_token_type {
 struct graft_token {
     uint32_t text, text_bytes;   // as stored in the file: vocab->texts + text
     uint32_t piece, piece_bytes; // as it appears in output: vocab->pieces + piece
-    float score;                 // SentencePiece: higher merges first
+    float score;                 // SentencePiece: higher merges first; Unigram: log-probability
     uint8_t type;                // enum graft_token_type
     bool end;                    // ends a turn
 };
@@ -47,6 +47,12 @@ struct graft_special_lengths {
     uint32_t longest; // 0 = none
 };
 
+// SentencePiece's precompiled character map (charsmap.c); zero = none.
+struct graft_charsmap {
+    uint8_t *bytes;
+    uint32_t n_units, texts, n_texts; // units of the trie, behind bytes[4]; offset and size of the replacements
+};
+
 struct graft_vocab {
     struct graft_ctx *ctx;
     enum graft_vocab_model model;
@@ -60,9 +66,12 @@ struct graft_vocab {
     int32_t byte_token[256];                       // token of a single byte, or GRAFT_NO_TOKEN
     uint32_t longest_token;                        // bytes
     struct graft_special_lengths specials[2][256]; // [0] found always (user-defined), [1] found with options.special too
-    struct graft_pretokenizer *pretokenizer;       // NULL for SentencePiece
-    int32_t bos, eos, unknown;
-    bool add_bos, add_space_prefix;
+    struct graft_special_lengths *plain_lengths;   // [256] Unigram and WordPiece: of the tokens that text may become
+    struct graft_pretokenizer *pretokenizer;       // BPE only
+    struct graft_charsmap charsmap;                // Unigram only
+    float least_score;                             // Unigram: of the normal tokens
+    int32_t bos, eos, unknown, last;               // last: put behind a text, EOS of T5, [SEP] of BERT
+    bool add_bos, add_space_prefix, remove_extra_spaces, lowercase, strip_accents;
 };
 
 // FNV-1a over the bytes so far; graft_vocab_slot_of spreads it over a table.
@@ -88,6 +97,9 @@ static inline bool graft_vocab_is_plain(const struct graft_vocab *vocab, int32_t
     uint8_t type = vocab->tokens[id].type;
     return type == GRAFT_TOKEN_NORMAL || type == GRAFT_TOKEN_USER || type == GRAFT_TOKEN_UNDEFINED;
 }
+
+// The token of this text that plain text may become, or GRAFT_NO_TOKEN.
+int32_t graft_vocab_find_plain(const struct graft_vocab *vocab, const char *text, uint64_t length);
 
 // The byte-level alphabet of GPT-2: every byte is written as one printable character. Source: Radford et al. 2019,
 // the published encoder's bytes_to_unicode.
@@ -139,9 +151,21 @@ bool graft_bpe_pair(const struct graft_vocab *vocab, const struct graft_symbol *
 bool graft_spm_pair(const struct graft_vocab *vocab, const char *text, const struct graft_symbol *left,
                     const struct graft_symbol *right, uint32_t *priority, int32_t *id);
 
+// Read tokenizer.ggml.precompiled_charsmap, if there is one (charsmap.c). Bounded: GRAFT_E_FORMAT, GRAFT_E_LIMIT.
+GRAFT_MUST_CHECK enum graft_status graft_charsmap_read(struct graft_vocab *vocab, const struct graft_gguf *gguf);
+// The longest beginning of text[0..left) that the map replaces: its bytes, and the replacement; 0 if there is none.
+uint32_t graft_charsmap_at(const struct graft_charsmap *map, const char *text, uint64_t left, const char **out,
+                           uint64_t *length);
+
+// Put the tokens of the bytes of a text that has no token, or one unknown token where there are no byte tokens (spm.c).
+void graft_spm_put_bytes(struct graft_tokenizing *work, const char *text, uint32_t length);
+
 // Tokenize text without special tokens. `first`: nothing or a special token stands in front of it.
 GRAFT_MUST_CHECK enum graft_status graft_bpe_tokenize(struct graft_tokenizing *work, const char *text, uint64_t length);
 GRAFT_MUST_CHECK enum graft_status graft_spm_tokenize(struct graft_tokenizing *work, const char *text, uint64_t length,
                                                       bool first);
+GRAFT_MUST_CHECK enum graft_status graft_unigram_tokenize(struct graft_tokenizing *work, const char *text, uint64_t length,
+                                                          bool first);
+GRAFT_MUST_CHECK enum graft_status graft_wordpiece_tokenize(struct graft_tokenizing *work, const char *text, uint64_t length);
 
 #endif

@@ -233,6 +233,50 @@ START_TEST(the_models_own_template_is_rendered)
 }
 END_TEST
 
+START_TEST(answers_are_bound_by_a_grammar_or_a_schema)
+{
+    command_file("g.gbnf", "root ::= (\"yes\" | \"no\") \"!\"");
+    command_file(
+        "s.json",
+        "{\"type\": \"object\", \"properties\": {\"city\": {\"type\": \"string\", \"maxLength\": 12}, \"n\": {\"type\": "
+        "\"integer\", \"minimum\": 1}}, \"required\": [\"city\", \"n\"], \"additionalProperties\": false}");
+    const struct ran *r =
+        command("run -m '%s' --device ref -c 256 --grammar g.gbnf -p 'Is Paris in France?' --temp 2 -s 1", model);
+    ck_assert_int_eq(r->code, 0);
+    ck_assert_msg(strcmp(r->out, "yes!\n") == 0 || strcmp(r->out, "no!\n") == 0, "%s", r->out);
+    json_t *value =
+        command_json(command("run -m '%s' --device ref -c 256 --json-schema s.json -p 'Describe Paris.' --temp 0", model));
+    ck_assert_str_eq(json_string_value(json_object_get(value, "city")), "Paris");
+    ck_assert_int_ge(json_integer_value(json_object_get(value, "n")), 1);
+    ck_assert_uint_eq(json_object_size(value), 2);
+    json_decref(value);
+    command_file("bad.gbnf", "root ::= \"a\"\nx ::= y");
+    r = command("run -m '%s' --device ref -c 256 --grammar bad.gbnf -p hi", model);
+    ck_assert_int_ne(r->code, 0);
+    ck_assert_ptr_nonnull(strstr(r->err, "line 2 column 7: this rule is not defined"));
+    r = command("run -m '%s' --device ref --grammar g.gbnf --json-schema s.json -p hi", model);
+    ck_assert_int_eq(r->code, 2);
+}
+END_TEST
+
+START_TEST(samplers_are_options)
+{
+    const struct ran *r =
+        command("run -m '%s' --device ref -c 128 -p hi -n 4 -s 1 --typical-p 0.9 --top-n-sigma 2 --xtc-probability 0.5 "
+                "--dry-multiplier 0.8 -l 5-inf",
+                model);
+    ck_assert_int_eq(r->code, 0);
+    r = command("run -m '%s' --device ref -c 128 -p hi -n 4 -s 1 --mirostat 2 --mirostat-ent 3", model);
+    ck_assert_int_eq(r->code, 0);
+    r = command("run -m '%s' --device ref -c 128 -p hi -n 3 -l 28+99 -s 1", model); // token 28 is a comma
+    ck_assert_str_eq(r->out, ",,,\n");
+    r = command("run -m '%s' --device ref -p hi -l 5", model);
+    ck_assert_int_eq(r->code, 2);
+    r = command("run -m '%s' --device ref -p hi --mirostat 3", model);
+    ck_assert_int_eq(r->code, 2);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("command with a model");
@@ -256,6 +300,8 @@ int main(void)
     tcase_add_test(tests, a_decoded_token_is_one_submission_of_what_was_recorded_before);
     tcase_add_test(tests, perplexity_has_an_error);
     tcase_add_test(tests, the_models_own_template_is_rendered);
+    tcase_add_test(tests, answers_are_bound_by_a_grammar_or_a_schema);
+    tcase_add_test(tests, samplers_are_options);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);
 }

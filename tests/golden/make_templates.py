@@ -117,6 +117,13 @@ CONSTRUCTS = r"""
 {{ list | join(',') }} {{ words | join }} {{ rows | join('-', attribute='v') }} {{ s | join('.') }} {{ [1, none, 'a'] | join(' ') }} {{ d | join(',') }}
 {{ list | sort }} {{ words | sort }} {{ words | sort(case_sensitive=true) }} {{ list | sort(reverse=true) }} {{ rows[:3] | sort(attribute='k') }} {{ list | reverse | list }} {{ s | reverse }} {{ rows | sort(attribute='v', reverse=true) | map(attribute='v') | list }}
 {{ words | unique | list }} {{ words | unique(case_sensitive=true) | list }} {{ list | sum }} {{ rows | sum(attribute='v') }} {{ list | min }} {{ list | max }} {{ words | min }} {{ empty | max }} {{ [1, 2] | sum(start=10) }}
+{{ 12345 | filesizeformat }} {{ 1 | filesizeformat }} {{ 1000 | filesizeformat }} {{ 1500000 | filesizeformat(true) }} {{ 0 | filesizeformat }} {{ 1e30 | filesizeformat }} {{ 999.9 | filesizeformat }} {{ '2048' | filesizeformat(binary=true) }}
+{{ [1,2,3,4,5,6,7] | slice(3) | list }} {{ [1,2,3,4,5,6,7] | slice(3, 'x') | list }} {{ [] | slice(2) | list }} {{ [1,2,3,4,5,6] | slice(3, 'x') | list }} {{ 'abc' | slice(5) | list }}
+{{ 'a b/c&d=é' | urlencode }} {{ {'a b': 1, 'c': 'é&/'} | urlencode }} {{ [('x', 1), ('y', 'z w')] | urlencode }} {{ 5 | urlencode }} {{ 'A-Z_.~!*()' | urlencode }}
+{{ {'class': 'a', 'id': none, 'x': 1, 'y': missing} | xmlattr }}|{{ {'a': '"<'} | xmlattr(false) }}|{{ {} | xmlattr }}|{{ {'a': 1, 'b': 2} | xmlattr(false) }}
+{{ 'abc'.zfill(5) }} {{ '-5'.zfill(4) }} {{ 'abc'.ljust(5) }}| {{ 'abc'.rjust(5, '*') }} {{ 'abc'.center(7, '-') }} {{ 'abc'.center(6, '-') }} {{ 'abcd'.center(7, 'é') }} {{ 'aBc ß'.swapcase() }} {{ 'abc'.rindex('c') }}
+{{ 'abc'.isalpha() }} {{ 'a1'.isalpha() }} {{ ''.isalpha() }} {{ 'ABC'.isupper() }} {{ 'A1'.isupper() }} {{ '1'.isupper() }} {{ 'abc'.islower() }} {{ 'a1'.isalnum() }} {{ 'a_'.isalnum() }} {{ '5'.isdecimal() }} {{ '½'.isnumeric() }} {{ '½'.isdecimal() }} {{ 'é'.isascii() }} {{ ''.isascii() }} {{ '日本'.isalpha() }}
+{{ rows[:3] | sort(attribute='k,v', reverse=true) | map(attribute='v') | list }} {{ rows[:3] | sort(attribute='k,v') | map(attribute='v') | list }}
 {{ rows | map(attribute='k') | list }} {{ rows | map(attribute='k', default='?') | list }} {{ words | map('upper') | list }} {{ words | map('replace', 'a', 'z') | list }} {{ rows | map(attribute='k') | select('defined') | list }}
 {{ rows | selectattr('k') | list }} {{ rows | selectattr('k', 'equalto', 'x') | map(attribute='v') | list }} {{ rows | rejectattr('k', 'defined') | list }} {{ list | select('odd') | list }} {{ list | reject('gt', 1) | list }} {{ [0, 1, ''] | select | list }} {{ rows | selectattr('v', 'in', [1, 4]) | list | length }}
 {{ d | dictsort }} {{ {'B': 2, 'a': 1, 'C': 0} | dictsort }} {{ {'B': 2, 'a': 1} | dictsort(true) }} {{ {'B': 2, 'a': 1} | dictsort(by='value') }} {{ {'B': 2, 'a': 1} | dictsort(reverse=true) }} {{ d | items | list }} {{ d | list }} {{ s | list }}
@@ -284,6 +291,24 @@ CONVERSATIONS = {
     "unknown role": {"messages": [{"role": "critic", "content": "x"}]},
     "documents": {"messages": CHAT, "documents": [{"title": "T", "text": "Body é", "doc_id": 1}], "date_string": "1 Jan 2024"},
     "developer": {"messages": [{"role": "developer", "content": "Dev"}] + CHAT[:1]},
+    "system parts": {"messages": [{"role": "system", "content": [{"type": "text", "text": "Be brief."}]}, CHAT[0]]},
+    "result parts": {"messages": CHAT[:1] + [CALL, {**RESULT, "content": [{"type": "text", "text": "20"}, {"type": "text", "text": " degrees"}]}], "tools": TOOLS},
+    "result as data": {"messages": CHAT[:1] + [CALL, {**RESULT, "content": {"temp": 20, "city": "Zürich", "list": [1, None]}}], "tools": TOOLS},
+    "deep arguments": {"messages": CHAT[:1] + [{"role": "assistant", "tool_calls": [{"id": "abcdefghi", "type": "function", "function": {
+        "name": "plot", "arguments": {"série": [1, [2.5, {"k": "<&>\"'"}]], "empty": {}, "t": "line\nend", "big": 12345678901}}}]},
+        {"role": "tool", "tool_call_id": "abcdefghi", "name": "plot", "content": ""}, CHAT[0]], "tools": TOOLS},
+    "call without id": {"messages": CHAT[:1] + [{"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "noop", "arguments": {}}}]},
+                                               {"role": "tool", "content": "ok"}], "tools": TOOLS},
+    "calls in turns": {"messages": SYSTEM[:2] + [CALL, RESULT, {**CALL, "reasoning_content": "again", "content": "Once more"}, RESULT,
+                                                 {"role": "assistant", "content": "Done", "reasoning_content": "so"}, CHAT[0]], "tools": TOOLS,
+                       "enable_thinking": True, "thinking": True},
+    "thinking parts": {"messages": [CHAT[0], {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "ok"}]}, CHAT[0]]},
+    "thinking and call": {"messages": CHAT[:1] + [{**CALL, "reasoning_content": "look", "reasoning": "look", "thinking": "look"}, RESULT], "tools": TOOLS,
+                          "enable_thinking": True, "preserve_thinking": True, "clear_thinking": False},
+    "mixed parts": {"messages": [{"role": "user", "content": [{"type": "text", "text": "See"}, {"type": "image"}, {"type": "video"}, {"type": "audio"},
+                                                              {"type": "text", "text": "ünd"}]}], "add_vision_id": True},
+    "tools, nothing said": {"messages": SYSTEM[:1], "tools": TOOLS}, "empty tools": {"messages": CHAT, "tools": []},
+    "tool choice": {"messages": CHAT[:1], "tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False, "reasoning_effort": "low"},
     "null content": {"messages": CHAT[:1] + [{"role": "assistant", "content": None}, CHAT[2]]},
 }
 

@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "graft/chat.h"
+#include "runtime/session/session.h"
 #include "support/support.h"
+#include "support/vocab_fixture.h"
 
 static struct graft_ctx *ctx;
 
@@ -226,6 +228,11 @@ START_TEST(whole_rows_are_wanted_exactly_when_64_candidates_are_not_enough)
                  {{.size = sizeof(struct graft_sampling), .top_k = 65}, true},
                  {{.size = sizeof(struct graft_sampling), .top_k = UINT32_MAX}, true},
                  {{.size = sizeof(struct graft_sampling), .repeat_penalty = 1.1f}, true},
+                 {{.size = sizeof(struct graft_sampling), .typical_p = 0.5f, .xtc_probability = 0.5f}, false},
+                 {{.size = sizeof(struct graft_sampling), .top_n_sigma = 1.0f}, true},
+                 {{.size = sizeof(struct graft_sampling), .mirostat = 2}, true},
+                 {{.size = sizeof(struct graft_sampling), .temperature = -1.0f, .mirostat = 2}, false},
+                 {{.size = sizeof(struct graft_sampling), .temperature = -1.0f, .dry_multiplier = 1.0f}, true},
                  {{.size = sizeof(struct graft_sampling), .temperature = -1.0f, .presence_penalty = 1.0f}, true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct graft_sampler *sampler = make(cases[i].sampling);
@@ -237,6 +244,7 @@ END_TEST
 
 START_TEST(settings_out_of_range_are_refused)
 {
+    static const struct graft_logit_bias outside = {32, 1.0f};
     static const struct graft_sampling bad[] = {{.size = sizeof(struct graft_sampling), .temperature = NAN},
                                                 {.size = sizeof(struct graft_sampling), .top_p = 1.5f},
                                                 {.size = sizeof(struct graft_sampling), .top_p = -0.5f},
@@ -244,6 +252,15 @@ START_TEST(settings_out_of_range_are_refused)
                                                 {.size = sizeof(struct graft_sampling), .repeat_penalty = -1},
                                                 {.size = sizeof(struct graft_sampling), .presence_penalty = INFINITY},
                                                 {.size = sizeof(struct graft_sampling), .penalty_window = 1u << 21},
+                                                {.size = sizeof(struct graft_sampling), .typical_p = 1.5f},
+                                                {.size = sizeof(struct graft_sampling), .top_n_sigma = -1.0f},
+                                                {.size = sizeof(struct graft_sampling), .xtc_probability = 2.0f},
+                                                {.size = sizeof(struct graft_sampling), .dry_base = 0.5f},
+                                                {.size = sizeof(struct graft_sampling), .dry_window = 1u << 21},
+                                                {.size = sizeof(struct graft_sampling), .mirostat = 3},
+                                                {.size = sizeof(struct graft_sampling), .mirostat_tau = -1.0f},
+                                                {.size = sizeof(struct graft_sampling), .n_biases = 1},
+                                                {.size = sizeof(struct graft_sampling), .n_biases = 1, .biases = &outside},
                                                 {.size = 4000}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct graft_sampler *sampler;
@@ -254,6 +271,120 @@ START_TEST(settings_out_of_range_are_refused)
     int32_t id;
     ck_assert_status(graft_sampler_choose(sampler, candidates, 0, &id), GRAFT_E_ARGUMENT);
     ck_assert_status(graft_sampler_choose(sampler, candidates, 2, &id), GRAFT_E_ARGUMENT);
+    graft_sampler_destroy(&sampler);
+}
+END_TEST
+
+static float number(const json_t *settings, const char *name, float standard)
+{
+    const json_t *value = json_object_get(settings, name);
+    return value ? (float)json_number_value(value) : standard;
+}
+
+// Every sampler, alone and with others, against the same written from its definition in numpy: with the same seed the same
+// tokens are drawn, in all rows (tests/golden/make_sampling.py).
+START_TEST(what_is_drawn_is_what_the_definitions_draw)
+{
+    enum { MOST = 150 };
+    json_t *golden = graft_test_golden("sampling.json"), *settings, *rows = json_object_get(golden, "rows");
+    size_t k;
+    json_array_foreach(json_object_get(golden, "cases"), k, settings)
+    {
+        int32_t breakers[8];
+        struct graft_logit_bias biases[MOST];
+        struct graft_sampling s = SAMPLING(PLAIN);
+        s.temperature = number(settings, "temperature", 1.0f);
+        s.top_k = (uint32_t)number(settings, "top_k", MOST);
+        s.top_p = number(settings, "top_p", 1.0f);
+        s.min_p = number(settings, "min_p", -1.0f);
+        s.typical_p = number(settings, "typical_p", 0.0f);
+        s.top_n_sigma = number(settings, "top_n_sigma", 0.0f);
+        s.xtc_probability = number(settings, "xtc_probability", 0.0f);
+        s.xtc_threshold = number(settings, "xtc_threshold", 0.0f);
+        s.dry_multiplier = number(settings, "dry_multiplier", 0.0f);
+        s.dry_base = number(settings, "dry_base", 0.0f);
+        s.dry_allowed_length = (uint32_t)number(settings, "dry_allowed_length", 0);
+        s.dry_window = (uint32_t)number(settings, "dry_window", 0);
+        s.mirostat = (uint32_t)number(settings, "mirostat", 0);
+        s.mirostat_tau = number(settings, "mirostat_tau", 0.0f);
+        s.mirostat_eta = number(settings, "mirostat_eta", 0.0f);
+        s.repeat_penalty = number(settings, "repeat_penalty", 0.0f);
+        s.presence_penalty = number(settings, "presence_penalty", 0.0f);
+        s.frequency_penalty = number(settings, "frequency_penalty", 0.0f);
+        s.penalty_window = (uint32_t)number(settings, "penalty_window", 0);
+        s.seed = (uint64_t)json_integer_value(json_object_get(settings, "seed"));
+        const json_t *list = json_object_get(settings, "biases"), *item;
+        size_t i;
+        json_array_foreach(list, i, item)
+        {
+            biases[i].id = (int32_t)json_integer_value(json_array_get(item, 0));
+            biases[i].bias = (float)json_number_value(json_array_get(item, 1));
+        }
+        s.biases = biases;
+        s.n_biases = (uint32_t)json_array_size(list);
+        list = json_object_get(settings, "dry_breakers");
+        json_array_foreach(list, i, item)
+        {
+            breakers[i] = (int32_t)json_integer_value(item);
+        }
+        s.dry_breakers = breakers;
+        s.n_dry_breakers = (uint32_t)json_array_size(list);
+        struct graft_sampler *sampler;
+        ck_assert_ok(graft_sampler_create(ctx, &sampler, &s, MOST));
+        json_array_foreach(json_object_get(settings, "history"), i, item)
+        {
+            graft_sampler_accept(sampler, (int32_t)json_integer_value(item));
+        }
+        json_array_foreach(rows, i, item)
+        {
+            struct graft_candidate candidates[MOST];
+            for (int32_t id = 0; id < MOST; id++) {
+                candidates[id] = (struct graft_candidate){id, (float)json_number_value(json_array_get(item, (size_t)id))};
+            }
+            graft_candidates_sort(candidates, MOST);
+            int32_t got, want = (int32_t)json_integer_value(json_array_get(json_object_get(settings, "tokens"), i));
+            ck_assert_ok(graft_sampler_choose(sampler, candidates, MOST, &got));
+            ck_assert_msg(got == want, "case %zu, row %zu: drew %d, expected %d", k, i, got, want);
+            graft_sampler_accept(sampler, got);
+        }
+        graft_sampler_destroy(&sampler);
+    }
+    ck_assert_uint_ge(k, 28);
+    json_decref(golden);
+}
+END_TEST
+
+START_TEST(odd_logits_and_settings_leave_something_to_draw)
+{
+    static const struct graft_logit_bias none[] = {
+        {10, -INFINITY}, {11, -INFINITY}, {12, -INFINITY}, {13, -INFINITY}, {14, -INFINITY}};
+    struct graft_sampling all[] = {SAMPLING(PLAIN, .typical_p = 0.5f), SAMPLING(PLAIN, .top_n_sigma = 0.5f),
+                                   SAMPLING(PLAIN, .xtc_probability = 1.0f, .xtc_threshold = 0.01f),
+                                   SAMPLING(PLAIN, .mirostat = 1), SAMPLING(PLAIN, .mirostat = 2, .mirostat_tau = 0.01f)};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        all[i].biases = none;
+        all[i].n_biases = 5;
+        all[i].seed = 1;
+        struct graft_sampler *sampler = make(all[i]);
+        for (int round = 0; round < 50; round++) {
+            struct graft_candidate candidates[N];
+            fill(candidates);
+            int32_t id;
+            ck_assert_ok(graft_sampler_choose(sampler, candidates, N, &id));
+            ck_assert_msg(id == 15, "case %zu drew %d", i, id);
+        }
+        graft_sampler_destroy(&sampler);
+    }
+    // A long repetition gives a huge penalty, not an infinite one.
+    struct graft_sampler *sampler = make(SAMPLING(.temperature = -1.0f, .dry_multiplier = 1.0f, .dry_base = 10.0f));
+    for (int i = 0; i < 2000; i++) {
+        graft_sampler_accept(sampler, 10);
+    }
+    struct graft_candidate candidates[N];
+    fill(candidates);
+    int32_t id;
+    ck_assert_ok(graft_sampler_choose(sampler, candidates, N, &id));
+    ck_assert_int_eq(id, 11);
     graft_sampler_destroy(&sampler);
 }
 END_TEST
@@ -273,6 +404,8 @@ int main(void)
     tcase_add_test(tc, penalties_change_the_logits_of_recent_tokens_as_published);
     tcase_add_test(tc, a_seed_repeats_and_seeds_differ);
     tcase_add_test(tc, whole_rows_are_wanted_exactly_when_64_candidates_are_not_enough);
+    tcase_add_test(tc, what_is_drawn_is_what_the_definitions_draw);
+    tcase_add_test(tc, odd_logits_and_settings_leave_something_to_draw);
     tcase_add_test(tc, settings_out_of_range_are_refused);
     suite_add_tcase(suite, tc);
     return graft_test_main(suite);

@@ -195,9 +195,8 @@ END_TEST
 
 START_TEST(unknown_models_and_families_are_refused_by_name)
 {
-    struct small s = small_of("t5");
-    expect_refusal(&s, GRAFT_E_UNSUPPORTED,
-                   "tokenizer.ggml.model is \"t5\"; supported are gpt2 (byte-level BPE) and llama (SentencePiece BPE)");
+    struct small s = small_of("rwkv");
+    expect_refusal(&s, GRAFT_E_UNSUPPORTED, "tokenizer.ggml.model is \"rwkv\"; supported are gpt2 (byte-level BPE), llama");
     s = small_of("gpt2");
     s.pre = "default";
     expect_refusal(&s, GRAFT_E_UNSUPPORTED, "tokenizer.ggml.pre is \"default\"; supported are gpt-2");

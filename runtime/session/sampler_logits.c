@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sampling, first part: what adds to logits before anything is dropped.
+#include <math.h>
+#include <string.h>
+
+#include "runtime/session/sampler.h"
+
+static void add_biases(const struct graft_sampler *sampler, struct graft_candidate *c, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        c[i].logit += (uint32_t)c[i].id < sampler->n_vocab ? sampler->biases[c[i].id] : 0.0f;
+    }
+}
+
+static void penalize(const struct graft_sampler *sampler, struct graft_candidate *c, uint32_t count)
+{
+    const struct graft_sampling *set = &sampler->set;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t seen = (uint32_t)c[i].id < sampler->n_vocab ? sampler->counts[c[i].id] : 0;
+        if (seen) {
+            c[i].logit = c[i].logit > 0.0f ? c[i].logit / set->repeat_penalty : c[i].logit * set->repeat_penalty;
+            c[i].logit -= set->presence_penalty + (float)seen * set->frequency_penalty;
+        }
+    }
+}
+
+static bool is_breaker(const struct graft_sampler *sampler, int32_t id)
+{
+    uint32_t low = 0, high = sampler->set.n_dry_breakers;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (sampler->breakers[middle] == id) {
+            return true;
+        }
+        low = sampler->breakers[middle] < id ? middle + 1 : low;
+        high = sampler->breakers[middle] < id ? high : middle;
+    }
+    return false;
+}
+
+// The token `back` places before the last one.
+static int32_t token_back(const struct graft_sampler *sampler, uint32_t back)
+{
+    return sampler->recent[(sampler->accepted - 1 - back) % sampler->n_recent];
+}
+
+// DRY. Read backwards the context is r[0], r[1] ...; overlap[k] is how far r and r shifted by k agree (the Z function, Gusfield
+// 1997: linear time). Where they agree for n tokens, the last n tokens stood before r[k - 1] already: drawing that token would
+// repeat n + 1. No repetition goes across a breaker.
+static void penalize_repetition(struct graft_sampler *sampler, struct graft_candidate *c, uint32_t count)
+{
+    const struct graft_sampling *set = &sampler->set;
+    uint64_t known = sampler->accepted < set->dry_window ? sampler->accepted : set->dry_window;
+    uint32_t n = (uint32_t)known, most = 0, *overlap = sampler->overlaps;
+    while (most < n && !is_breaker(sampler, token_back(sampler, most))) {
+        most++;
+    }
+    if (most == 0) {
+        return;
+    }
+    uint32_t left = 0, right = 0; // the stretch [left, right) that agrees with the beginning and reaches furthest
+    for (uint32_t k = 1; k < n; k++) {
+        uint32_t length = k < right ? (overlap[k - left] < right - k ? overlap[k - left] : right - k) : 0;
+        while (k + length < n && token_back(sampler, length) == token_back(sampler, k + length)) {
+            length++;
+        }
+        overlap[k] = length;
+        if (k + length > right) {
+            left = k;
+            right = k + length;
+        }
+        int32_t next = token_back(sampler, k - 1);
+        length = length < most ? length : most;
+        if (length >= set->dry_allowed_length && !is_breaker(sampler, next) && length > sampler->matches[next]) {
+            sampler->matches[next] = length;
+        }
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t match = (uint32_t)c[i].id < sampler->n_vocab ? sampler->matches[c[i].id] : 0;
+        if (match) {
+            double penalty =
+                (double)set->dry_multiplier * pow((double)set->dry_base, (double)(match - set->dry_allowed_length));
+            c[i].logit -= (float)(penalty < 1e30 ? penalty : 1e30);
+        }
+    }
+    for (uint32_t k = 0; k < n; k++) {
+        sampler->matches[token_back(sampler, k)] = 0;
+    }
+}
+
+void graft_sampler_change(struct graft_sampler *sampler, struct graft_candidate *c, uint32_t count)
+{
+    if (sampler->biases) {
+        add_biases(sampler, c, count);
+    }
+    if (sampler->penalties) {
+        penalize(sampler, c, count);
+    }
+    if (sampler->matches) {
+        penalize_repetition(sampler, c, count);
+    }
+    if (sampler->biases || sampler->penalties || sampler->matches) {
+        graft_candidates_sort(c, count);
+    }
+}
