@@ -127,6 +127,7 @@ static void give_memory_back(struct graft_engine *engine)
     graft_prefix_destroy(&engine->prefix);
     for (uint32_t i = 0; engine->requests && i < engine->n_requests; i++) {
         graft_sampler_destroy(&engine->requests[i].sampler);
+        graft_grammar_state_destroy(&engine->requests[i].place);
         graft_stream_destroy(&engine->requests[i].stream);
     }
     GRAFT_FREE(ctx, &engine->candidates);
@@ -239,6 +240,9 @@ static enum graft_status check_request(const struct graft_engine *engine, const 
                               p->n_uses);
         }
     }
+    if (p->grammar && !model->vocabulary) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "the model has no vocabulary, so no grammar can bind what it says");
+    }
     return graft_stream_check(p->stops, p->n_stops);
 }
 
@@ -269,7 +273,7 @@ static uint32_t tenant_of(struct graft_engine *engine, const char *name)
 
 // A free request takes what was asked for. Under the lock.
 static void fill(struct graft_engine *engine, struct graft_request *r, const struct graft_request_params *p,
-                 struct graft_sampler *sampler)
+                 struct graft_sampler *sampler, struct graft_grammar_state *place)
 {
     r->released = r->preempted = false;
     r->arrival = ++engine->arrivals;
@@ -282,6 +286,7 @@ static void fill(struct graft_engine *engine, struct graft_request *r, const str
     r->submitted_ns = graft_clock_ns();
     r->deadline_ns = p->deadline_ns ? r->submitted_ns + p->deadline_ns : 0;
     r->sampler = sampler;
+    r->place = place;
     r->n_uses = p->n_uses;
     memcpy(r->uses, p->uses ? p->uses : r->uses, p->n_uses * sizeof *r->uses);
     graft_stream_begin(r->stream, p->stops, p->n_stops);
@@ -302,6 +307,7 @@ enum graft_status graft_engine_submit(struct graft_engine *engine, struct graft_
 {
     struct graft_request_params p = {0};
     struct graft_sampler *sampler;
+    struct graft_grammar_state *place = NULL;
     *out = NULL;
     if (params->size == 0 || params->size > sizeof p) {
         return graft_fail(GRAFT_E_ARGUMENT, "graft_request_params.size is %zu, this library knows %zu", params->size, sizeof p);
@@ -310,6 +316,11 @@ enum graft_status graft_engine_submit(struct graft_engine *engine, struct graft_
     GRAFT_TRY(check_request(engine, &p));
     p.sampling.size = p.sampling.size ? p.sampling.size : sizeof p.sampling;
     GRAFT_TRY(graft_sampler_create(engine->ctx, &sampler, &p.sampling, engine->model->source->config.n_vocab));
+    enum graft_status status = p.grammar ? graft_grammar_state_create(p.grammar, &place) : GRAFT_OK;
+    if (status != GRAFT_OK) {
+        graft_sampler_destroy(&sampler);
+        return status;
+    }
     graft_mutex_lock(engine->mutex);
     struct graft_request *r = NULL;
     for (uint32_t i = 0; i < engine->n_requests && !r && engine->n_waiting < engine->params.max_waiting; i++) {
@@ -318,7 +329,7 @@ enum graft_status graft_engine_submit(struct graft_engine *engine, struct graft_
     bool lost = engine->stats.lost, ending = engine->quit;
     uint32_t waiting = engine->n_waiting;
     if (r && !lost && !ending) {
-        fill(engine, r, &p, sampler);
+        fill(engine, r, &p, sampler, place);
         *out = r;
         graft_cond_broadcast(engine->wake);
     }
@@ -327,6 +338,7 @@ enum graft_status graft_engine_submit(struct graft_engine *engine, struct graft_
         return GRAFT_OK;
     }
     graft_sampler_destroy(&sampler);
+    graft_grammar_state_destroy(&place);
     return lost     ? graft_fail(GRAFT_E_DEVICE_LOST, "the device was lost")
            : ending ? graft_fail(GRAFT_E_CANCELLED, "the engine is ending")
                     : graft_fail(GRAFT_E_LIMIT, "%u requests are waiting, at most %u may", waiting, engine->params.max_waiting);

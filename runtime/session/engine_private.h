@@ -39,6 +39,7 @@ struct graft_request {
     int32_t *ids;                // [n_ctx + 1] prompt, then answer
     uint32_t n_prompt, n_ids;
     struct graft_sampler *sampler;
+    struct graft_grammar_state *place; // NULL: any text
     // While it runs.
     struct graft_seq *seq;
     uint8_t key[GRAFT_PREFIX_KEY_BYTES]; // of the pages found or kept so far

@@ -43,6 +43,7 @@ void graft_engine_finish(struct graft_request *r, enum graft_finish finish, enum
         stop_running(r);
     }
     graft_sampler_destroy(&r->sampler);
+    graft_grammar_state_destroy(&r->place);
     graft_mutex_lock(engine->mutex);
     struct graft_tenant *tenant = &engine->tenants[r->tenant];
     tenant->n_running -= ran;
@@ -321,11 +322,11 @@ static double log_sum_exp(const float *logits, uint32_t n)
     return most + log(sum);
 }
 
-// Candidates for the sampler: all of the vocabulary where its settings need it.
-static enum graft_status read_candidates(struct graft_request *r, const float *logits, uint32_t *count)
+// Candidates for the sampler: all of the vocabulary where its settings need it, or `all`.
+static enum graft_status read_candidates(struct graft_request *r, const float *logits, bool all, uint32_t *count)
 {
     struct graft_engine *engine = r->engine;
-    if (!graft_sampler_wants_logits(r->sampler)) {
+    if (!all && !graft_sampler_wants_logits(r->sampler)) {
         uint32_t n_vocab = engine->model->source->config.n_vocab;
         *count = CANDIDATES < n_vocab ? CANDIDATES : n_vocab;
         return graft_model_candidates(engine->model, r->row, engine->candidates, count);
@@ -338,6 +339,38 @@ static enum graft_status read_candidates(struct graft_request *r, const float *l
     return GRAFT_OK;
 }
 
+static enum graft_status keep_allowed(struct graft_request *r, uint32_t *count)
+{
+    struct graft_candidate *c = r->engine->candidates;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < *count; i++) {
+        bool allowed;
+        GRAFT_TRY(graft_grammar_token(r->engine->model->vocabulary->vocab, r->place, c[i].id, r->stream->first && r->stream->drops_space,
+                                      &allowed));
+        if (allowed) {
+            c[n++] = c[i];
+        }
+    }
+    *count = n;
+    return GRAFT_OK;
+}
+
+// Of the candidates those that the grammar allows; all of the vocabulary is tried where the best ones are too few. 0: none can
+// follow, and the text may end here.
+static enum graft_status bind_candidates(struct graft_request *r, const float *logits, uint32_t *count)
+{
+    bool all = graft_sampler_wants_logits(r->sampler);
+    GRAFT_TRY(keep_allowed(r, count));
+    if (!all && (*count == 0 || *count < graft_sampler_enough(r->sampler))) {
+        GRAFT_TRY(read_candidates(r, logits, true, count));
+        GRAFT_TRY(keep_allowed(r, count));
+    }
+    return *count || graft_grammar_complete(r->place)
+               ? GRAFT_OK
+               : graft_fail(GRAFT_E_UNSUPPORTED, "no token of the vocabulary goes on in the grammar after %u tokens of the answer",
+                            r->n_ids - r->n_prompt);
+}
+
 // Choose and tell the next token. *finish: what it means for the request.
 static enum graft_status say(struct graft_request *r, enum graft_finish *finish)
 {
@@ -348,16 +381,21 @@ static enum graft_status say(struct graft_request *r, enum graft_finish *finish)
     const float *logits = NULL;
     uint32_t count;
     double norm = 0;
-    if (graft_sampler_wants_logits(r->sampler) || r->logprobs) {
+    if (graft_sampler_wants_logits(r->sampler) || r->logprobs || r->place) {
         GRAFT_TRY(graft_model_logits(model, r->row, &logits));
     }
-    GRAFT_TRY(read_candidates(r, logits, &count));
+    GRAFT_TRY(read_candidates(r, logits, false, &count));
     if (r->logprobs) {
         norm = log_sum_exp(logits, model->source->config.n_vocab);
         for (; event.n_top < r->n_logprobs && event.n_top < count; event.n_top++) {
             const struct graft_candidate *c = &engine->candidates[event.n_top];
             top[event.n_top] = (struct graft_token_logprob){c->id, (float)((double)c->logit - norm)};
         }
+    }
+    GRAFT_TRY(r->place ? bind_candidates(r, logits, &count) : GRAFT_OK);
+    if (count == 0) {
+        *finish = GRAFT_FINISH_STOP;
+        return GRAFT_OK;
     }
     GRAFT_TRY(graft_sampler_choose(r->sampler, engine->candidates, count, &event.token));
     if (model->vocabulary && graft_vocab_is_end(model->vocabulary->vocab, event.token)) {
@@ -366,6 +404,9 @@ static enum graft_status say(struct graft_request *r, enum graft_finish *finish)
     }
     bool stopped;
     graft_sampler_accept(r->sampler, event.token);
+    GRAFT_TRY(r->place ? graft_grammar_token_accept(model->vocabulary->vocab, r->place, event.token,
+                                                    r->stream->first && r->stream->drops_space)
+                       : GRAFT_OK);
     GRAFT_TRY(graft_stream_push(r->stream, event.token, &event.text, &event.text_length, &stopped));
     event.logprob = r->logprobs ? (float)((double)logits[event.token] - norm) : 0;
     r->ids[r->n_ids++] = event.token; // room: at most n_ctx tokens are computed
@@ -450,7 +491,7 @@ void graft_engine_step(struct graft_engine *engine)
         enum graft_want want = GRAFT_WANT_CANDIDATES;
         for (uint32_t i = 0; i < engine->n_running; i++) {
             const struct graft_request *r = engine->running[i];
-            bool whole = r->logprobs || graft_sampler_wants_logits(r->sampler);
+            bool whole = r->logprobs || r->place || graft_sampler_wants_logits(r->sampler);
             want = whole && r->n_rows && left_of(r) == r->n_rows ? GRAFT_WANT_LOGITS : want;
         }
         enum graft_status status = graft_decode(engine->model, engine->rows, n, want);

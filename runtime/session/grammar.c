@@ -41,18 +41,48 @@ void graft_chat_destroy_grammar(struct graft_chat *chat)
     GRAFT_FREE(chat->ctx, &chat->allowed);
 }
 
-// An end where the grammar may end; otherwise text, and all of it fits.
-static enum graft_status is_allowed(struct graft_chat *chat, int32_t id, bool *out)
+static enum graft_status shown_text(const struct graft_vocab *vocab, int32_t id, bool skip_space, const char **text,
+                                    uint64_t *length)
+{
+    GRAFT_TRY(graft_vocab_piece(vocab, id, false, text, length));
+    if (skip_space && *length && **text == ' ') {
+        (*text)++;
+        (*length)--;
+    }
+    return GRAFT_OK;
+}
+
+enum graft_status graft_grammar_token(const struct graft_vocab *vocab, struct graft_grammar_state *place, int32_t id,
+                                      bool skip_space, bool *out)
 {
     const char *text;
     uint64_t length;
-    if (graft_vocab_is_end(chat->model->vocabulary->vocab, id)) {
-        *out = graft_grammar_complete(chat->place);
+    *out = false;
+    if ((uint32_t)id >= graft_vocab_size(vocab)) {
+        return GRAFT_OK; // rows that pad the head spell nothing
+    }
+    if (graft_vocab_is_end(vocab, id)) {
+        *out = graft_grammar_complete(place);
         return GRAFT_OK;
     }
-    GRAFT_TRY(graft_chat_token_text(chat, id, chat->n_ids == chat->answer, &text, &length));
-    *out = false;
-    return length ? graft_grammar_allows(chat->place, text, (size_t)length, out) : GRAFT_OK;
+    GRAFT_TRY(shown_text(vocab, id, skip_space, &text, &length));
+    return length ? graft_grammar_allows(place, text, (size_t)length, out) : GRAFT_OK;
+}
+
+enum graft_status graft_grammar_token_accept(const struct graft_vocab *vocab, struct graft_grammar_state *place, int32_t id,
+                                             bool skip_space)
+{
+    const char *text;
+    uint64_t length;
+    bool accepted;
+    GRAFT_TRY(shown_text(vocab, id, skip_space, &text, &length));
+    return graft_grammar_accept(place, text, (size_t)length, &accepted);
+}
+
+static enum graft_status is_allowed(struct graft_chat *chat, int32_t id, bool *out)
+{
+    bool first = chat->n_ids == chat->answer;
+    return graft_grammar_token(chat->model->vocabulary->vocab, chat->place, id, first && chat->skip_space, out);
 }
 
 // The allowed ones of the best candidates.
@@ -74,11 +104,10 @@ static enum graft_status try_candidates(struct graft_chat *chat, uint32_t *count
 static enum graft_status try_all(struct graft_chat *chat, uint32_t *count)
 {
     const float *logits;
-    // Ids behind the vocabulary (rows that pad the head) spell nothing.
-    uint32_t n = graft_vocab_size(chat->model->vocabulary->vocab), rows = chat->model->source->config.n_vocab;
+    uint32_t n = chat->model->source->config.n_vocab;
     *count = 0;
     GRAFT_TRY(graft_model_logits(chat->model, chat->last_row, &logits));
-    for (uint32_t id = 0; id < n && id < rows; id++) {
+    for (uint32_t id = 0; id < n; id++) {
         bool allowed;
         GRAFT_TRY(is_allowed(chat, (int32_t)id, &allowed));
         if (allowed) {

@@ -108,6 +108,15 @@ uint32_t graft_sampler_enough(const struct graft_sampler *sampler);
 // Forget the tokens accepted so far.
 void graft_sampler_forget(struct graft_sampler *sampler);
 
+// grammar.c: may the token be the next? An end where the grammar may end; otherwise text, and all of it fits. skip_space: its
+// leading space is not shown.
+struct graft_grammar_state;
+GRAFT_MUST_CHECK enum graft_status graft_grammar_token(const struct graft_vocab *vocab, struct graft_grammar_state *place,
+                                                       int32_t id, bool skip_space, bool *out);
+// Go on with a token that may be the next.
+GRAFT_MUST_CHECK enum graft_status graft_grammar_token_accept(const struct graft_vocab *vocab, struct graft_grammar_state *place,
+                                                              int32_t id, bool skip_space);
+
 // json.c: compact JSON text in memory from graft_alloc, NUL-terminated.
 GRAFT_MUST_CHECK enum graft_status graft_json_text(struct graft_ctx *ctx, const json_t *value, char **out);
 

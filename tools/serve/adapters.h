@@ -15,6 +15,7 @@
 
 #include "graft/engine.h"
 #include "tools/serve/body.h"
+#include "tools/serve/histogram.h"
 #include "tools/tool.h"
 
 enum {
@@ -26,7 +27,8 @@ enum {
 // What was done for one adapter, or for the base: for the metrics. Changed under the table's lock.
 struct adapter_usage {
     uint64_t requests, errors, prompt_tokens, reused_tokens, answer_tokens;
-    uint32_t running, waiting;
+    uint32_t running; // from submission to the engine to the end
+    struct histogram first_token, between_tokens, queue;
 };
 
 struct adapter_version {
