@@ -16,6 +16,8 @@
 
 struct job;
 
+enum { METRIC_STATUSES = 15, SERVE_POOL_BYTES = 64 << 20 };
+
 struct server {
     const struct options *options;
     struct session session;
@@ -37,7 +39,7 @@ struct server {
     // Under the adapters' lock.
     struct metrics {
         struct histogram load_wait; // of requests that had to wait for an adapter
-        uint64_t errors[6];      // by class: 400, 401 and 403, 404, 429, 5xx, cancelled
+        uint64_t errors[METRIC_STATUSES]; // by status of metric_statuses, the last for others
         uint64_t unknown_fields; // requests' members that nobody knows
         uint64_t finishes[5];    // stop, length, cancelled, deadline, error
     } metrics;
@@ -69,6 +71,7 @@ void serve_readyz(struct http_exchange *exchange, void *server);
 void serve_memory(struct http_exchange *exchange, void *server);
 
 void serve_adapters(struct http_exchange *exchange, void *server);
+void serve_adapters_add(struct http_exchange *exchange, void *server);
 void serve_adapter(struct http_exchange *exchange, void *server);
 void serve_adapter_put(struct http_exchange *exchange, void *server);
 void serve_adapter_delete(struct http_exchange *exchange, void *server);
