@@ -13,6 +13,20 @@ const struct verb_info verb_infos[VERBS] = {
          "Chats in the terminal: the answer streams, \"\"\" begins and ends a message of several lines, /help lists "
          "the commands, Ctrl-C stops the answer (twice: the program), Ctrl-D ends. With a prompt (-p, -f), or without "
          "a terminal, one answer is written to standard output and nothing else."},
+    [VERB_SERVE] =
+        {"serve", "serve many users over HTTP, each with the adapter asked for", "",
+         {{"serve -m model.gguf", "on 127.0.0.1:8080, this machine only"},
+         {"serve -m model.gguf --listen 0.0.0.0:8443 --keys keys.json --tls-cert c.pem --tls-key k.pem", "the network"}},
+         "OpenAI-compatible. Without keys only this machine can be served. Calls of operators come in by --operator-listen "
+         "(a Unix socket needs no key). SIGTERM takes no more requests and ends when those that run are done, at the "
+         "latest after --drain seconds; a second one ends at once. SIGHUP reopens the log and reads the keys again."},
+    [VERB_KEY] =
+        {"key", "make an API key for graft serve", "",
+         {{"key --keys keys.json --tenant finance", "adds its entry to the file, prints the key"},
+         {"key --keys keys.json --role operator", "for load, replace and pin"},
+         {"key --allow-adapter 'finance*' --requests-per-minute 60", "prints key and entry"}},
+         "The key is printed once, on standard output; the file holds only its hash. Without --keys the entry is printed "
+         "on standard error. A server that runs takes up the file at SIGHUP."},
     [VERB_BENCH] =
         {"bench", "measure prompt and generation speed", "",
          {{"bench -m model.gguf", "pp64 and tg32"},
@@ -82,7 +96,7 @@ const struct verb_info verb_infos[VERBS] = {
 };
 
 #define V(id) (1u << VERB_##id)
-#define OPENS (V(RUN) | V(BENCH) | V(EVAL)) // verbs that open a device and a model
+#define OPENS (V(RUN) | V(SERVE) | V(BENCH) | V(EVAL)) // verbs that open a device and a model
 #define TEXTS (V(TOKENIZE) | V(DETOKENIZE) | V(TEMPLATE))
 #define PRINTS (OPENS | TEXTS | V(ESTIMATE) | V(INSPECT) | V(DEVICES) | V(DOCTOR) | V(VERSION))
 #define EVERY ((1u << VERBS) - 1)
@@ -196,6 +210,48 @@ const struct option_info option_infos[] = {
      V(BENCH), true, AT(bench_adapters), 0, 0, NULL},
     {"adapter-pool", NULL, NULL, OPTION_BYTES, "SIZE", "64M", "room for adapters, part of the memory",
      V(RUN) | V(EVAL) | V(BENCH), false, AT(adapter_pool), 0, 0, NULL},
+    {"listen", NULL, NULL, OPTION_TEXTS, "ADDRESS", "127.0.0.1:8080", "IP:PORT or unix:/PATH; several are possible",
+     V(SERVE), true, AT(listen), 0, 0, NULL},
+    {"operator-listen", NULL, NULL, OPTION_TEXT, "ADDRESS", NULL, "where operators call; unix:/PATH needs no key",
+     V(SERVE), true, AT(operator_listen), 0, 0, NULL},
+    {"operator-routes-public", NULL, NULL, OPTION_FLAG, NULL, NULL, "operators call on --listen too, with their key",
+     V(SERVE), false, AT(operator_routes_public), 0, 0, NULL},
+    {"keys", NULL, NULL, OPTION_FILE, "FILE", NULL, "API keys: their hashes, roles and limits",
+     V(SERVE) | V(KEY), true, AT(keys), 0, 0, NULL},
+    {"tls-cert", NULL, NULL, OPTION_FILE, "FILE.pem", NULL, "certificate, with its chain",
+     V(SERVE), true, AT(tls_cert), 0, 0, NULL},
+    {"tls-key", NULL, NULL, OPTION_FILE, "FILE.pem", NULL, "the certificate's private key",
+     V(SERVE), true, AT(tls_key), 0, 0, NULL},
+    {"insecure-plain-http", NULL, NULL, OPTION_FLAG, NULL, NULL, "other machines without TLS: keys cross in the clear",
+     V(SERVE), false, AT(insecure_plain_http), 0, 0, NULL},
+    {"allow-host", NULL, NULL, OPTION_TEXTS, "NAME", NULL, "another name that Host and Origin may have",
+     V(SERVE), false, AT(allow_hosts), 0, 0, NULL},
+    {"max-connections", NULL, NULL, OPTION_COUNT, "N", "1200", "connections at a time",
+     V(SERVE), false, AT(max_connections), 1, 4096, NULL},
+    {"drain", NULL, NULL, OPTION_COUNT, "SECONDS", "30", "requests may go on for so long after SIGTERM",
+     V(SERVE), false, AT(drain_seconds), 1, 3600, NULL},
+    {"access-log", NULL, NULL, OPTION_FILE, "FILE", "stderr", "a line per request: FILE, stderr, syslog or none",
+     V(SERVE), true, AT(access_log), 0, 0, NULL},
+    {"log-size", NULL, NULL, OPTION_BYTES, "SIZE", "64M", "the log file is rotated when it is larger",
+     V(SERVE), false, AT(log_size), 0, 0, NULL},
+    {"log-files", NULL, NULL, OPTION_COUNT, "N", "5", "rotated files that are kept",
+     V(SERVE), false, AT(log_files), 1, 1000, NULL},
+    {"log-text", NULL, NULL, OPTION_FLAG, NULL, NULL, "prompts and answers in the log too",
+     V(SERVE), false, AT(log_text), 0, 0, NULL},
+    {"role", NULL, NULL, OPTION_CHOICE, "ROLE", "user", "user, or operator: may load and replace adapters",
+     V(KEY), true, AT(key_role), 0, 0, "user|operator"},
+    {"tenant", NULL, NULL, OPTION_TEXT, "NAME", NULL, "whose key it is: fair shares and prefixes are per tenant",
+     V(KEY), true, AT(key_tenant), 0, 0, NULL},
+    {"allow-adapter", NULL, NULL, OPTION_TEXTS, "NAME", "all", "may use this one; NAME* by their beginning; several",
+     V(KEY), true, AT(key_adapters), 0, 0, NULL},
+    {"requests-per-minute", NULL, NULL, OPTION_COUNT, "N", NULL, "limit of requests",
+     V(KEY), true, AT(key_requests), 1, 1000000, NULL},
+    {"tokens-per-minute", NULL, NULL, OPTION_COUNT, "N", NULL, "limit of tokens, prompt and answer",
+     V(KEY), true, AT(key_tokens), 1, 1000000000, NULL},
+    {"concurrent", NULL, NULL, OPTION_COUNT, "N", NULL, "limit of requests at a time",
+     V(KEY), true, AT(key_concurrent), 1, 10000, NULL},
+    {"expires", NULL, NULL, OPTION_TEXT, "YYYY-MM-DD", NULL, "the last day on which it is good",
+     V(KEY), true, AT(key_expires), 0, 0, NULL},
     {"raw", NULL, NULL, OPTION_FLAG, NULL, NULL, "the prompt as it is: no template",
      V(RUN), true, AT(raw), 0, 0, NULL},
     {"special", NULL, NULL, OPTION_FLAG, NULL, NULL, "text like <|im_start|> becomes its token",
