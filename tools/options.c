@@ -29,6 +29,13 @@ static const struct options defaults = {
     .mirostat_eta = 0.1,
     .format = "md",
     .weights = "auto",
+    .serve_seq = 4,
+    .adapter_slots = 16,
+    .max_waiting = 64,
+    .request_seconds = 600,
+    .load_streams = 4,
+    .load_predict = 32,
+    .load_prompt = 32,
     .bench_prompt = {{64}, 1},
     .bench_gen = {{32}, 1},
 };

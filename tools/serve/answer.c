@@ -63,6 +63,9 @@ void head_build(struct job *job)
         out_json(head, job->selected.label, strlen(job->selected.label));
         out_format(head, ",\"adapter_version\":%s,\"adapter_generation\":\"%.*s\"", lease->n == 1 ? job->selected.version : "null",
                    lease->n == 1 ? 16 : 71, job->digest);
+        if (lease->n == 1 && lease->weights[0] != 1) {
+            out_format(head, ",\"adapter_scale\":%.9g", (double)lease->weights[0]);
+        }
     } else {
         out_bytes(head, "null", 4);
     }

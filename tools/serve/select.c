@@ -148,7 +148,7 @@ static bool read_lora(const struct adapters *table, const struct selection *sele
         if (!body_text(item, "name", ADAPTER_NAME_BYTES * 2, &name, error) ||
             !body_integer(item, "id", 0, ADAPTERS_MOST, &id, error) || !body_number(item, "scale", -100, 100, &scale, error)) {
             char inner[72];
-            snprintf(inner, sizeof inner, "lora[%zu].%.50s", i, error->param);
+            snprintf(inner, sizeof inner, "lora[%zu].%.40s", i, error->param);
             snprintf(error->param, sizeof error->param, "%s", inner);
             return false;
         }
@@ -212,7 +212,7 @@ static void describe(struct selected *out)
     size_t used = 0;
     for (uint32_t i = 0; i < lease->n && used < sizeof out->label; i++) {
         char weight[24] = "";
-        if (lease->weights[i] != 1) {
+        if (lease->weights[i] != 1 && lease->n > 1) {
             snprintf(weight, sizeof weight, ":%g", (double)lease->weights[i]);
         }
         used += (size_t)snprintf(out->label + used, sizeof out->label - used, "%s%s%s", i ? "+" : "",
