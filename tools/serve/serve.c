@@ -243,8 +243,15 @@ static int serve(struct server *server)
     if (status != GRAFT_OK) {
         return error_status(status, "the server cannot start");
     }
+    const char *address = server->options->listen.count ? server->options->listen.values[0] : "127.0.0.1:8080";
+    const char *colon = strrchr(address, ':');
+    char place[PATH_BYTES];
+    snprintf(place, sizeof place, "%s", address);
+    if (colon && strcmp(colon, ":0") == 0) { // any free port: say which
+        snprintf(place, sizeof place, "%.*s:%u", (int)(colon - address), address, http_server_port(server->http, 0));
+    }
     note("%s on %s, %u adapters known; listening on %s", server->base, server->session.device_info.name,
-         server->adapters.n_entries, server->options->listen.count ? server->options->listen.values[0] : "127.0.0.1:8080");
+         server->adapters.n_entries, place);
     http_server_run(server->http, on_hangup, server);
     return EXIT_GOOD;
 }
