@@ -22,7 +22,7 @@ static void refuse(struct server *server, struct http_exchange *exchange, const 
                        : status == 404 ? "NotFoundError"
                        : status == 500 ? "InternalServerError"
                                        : api_error_type(error);
-    metrics_error(server, status);
+    count_error(server, status);
     http_error(exchange, status, type, error->code, *error->param ? error->param : NULL, "%s", error->message);
 }
 

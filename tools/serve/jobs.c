@@ -51,7 +51,7 @@ static struct adapter_usage *usage_of(struct job *job)
 
 static void count(struct job *job, enum graft_finish finish, const struct graft_request_stats *stats)
 {
-    struct metrics *metrics = &job->server->metrics;
+    struct counts *counts = &job->server->counts;
     static const int places[] = {[GRAFT_FINISH_STOP] = 0,
                                  [GRAFT_FINISH_LENGTH] = 1,
                                  [GRAFT_FINISH_CANCELLED] = 2,
@@ -69,7 +69,7 @@ static void count(struct job *job, enum graft_finish finish, const struct graft_
         histogram_add(&usage->queue, stats->queue_ns);
     }
     histogram_merge(&usage->between_tokens, &job->between);
-    metrics->finishes[places[finish]]++;
+    counts->finishes[places[finish]]++;
     pthread_mutex_unlock(&job->server->adapters.mutex);
 }
 
@@ -112,7 +112,7 @@ static void fail_early(struct job *job, const struct api_error *error)
         http_stream_json(job->exchange, http_error_json(error->status, api_error_type(error), error->code,
                                                         *error->param ? error->param : NULL, error->message));
         http_stream_end(job->exchange);
-        metrics_error(job->server, error->status);
+        count_error(job->server, error->status);
     } else {
         serve_refuse(job->server, job->exchange, error);
     }
@@ -227,7 +227,7 @@ static void on_end(struct job *job, const struct graft_event *event)
     if (job->streaming && failed) {
         http_stream_json(job->exchange,
                          http_error_json(error.status, api_error_type(&error), error.code, NULL, error.message));
-        metrics_error(job->server, error.status);
+        count_error(job->server, error.status);
     } else if (failed) {
         serve_refuse(job->server, job->exchange, &error);
     } else if (job->streaming) {
@@ -328,7 +328,7 @@ static void on_ready(void *user, const struct api_error *given)
     pthread_mutex_lock(&server->adapters.mutex);
     name_adapters(job);
     if (graft_clock_ns() - job->begun_ns > 1000000) {
-        histogram_add(&server->metrics.load_wait, graft_clock_ns() - job->begun_ns);
+        histogram_add(&server->counts.load_wait, graft_clock_ns() - job->begun_ns);
     }
     usage_of(job)->running++;
     usage_of(job)->requests++;
@@ -410,7 +410,7 @@ static void begin(struct http_exchange *exchange, struct server *server, bool ch
         echo_prompt(job);
     }
     pthread_mutex_lock(&server->adapters.mutex);
-    server->metrics.unknown_fields += job->ask.n_unknown;
+    server->counts.unknown_fields += job->ask.n_unknown;
     pthread_mutex_unlock(&server->adapters.mutex);
     job->selected.lease.ready = on_ready;
     job->selected.lease.user = job;

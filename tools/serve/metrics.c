@@ -1,270 +1,380 @@
 // SPDX-License-Identifier: Apache-2.0
-// /metrics: the state of the server in Prometheus' text format.
-//
-// Labels are names of known adapters that the caller may use, at most METRIC_ADAPTERS of them; the others are summed up as
-// "other". The base's label is its empty name "".
-#include <stdlib.h>
+// Metrics: a flat array of series, found by comparing label values; a registry is small and is read rarely.
+#include "tools/serve/metrics.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "tools/serve/serve.h"
+enum { NUMBER_BYTES = 32 };
+static const char other[] = "other";
 
-enum { METRIC_ADAPTERS = 100 };
-
-static const int statuses[METRIC_STATUSES] = {400, 401, 403, 404, 409, 413, 415, 422, 429, 499, 500, 501, 503, 504, 0};
-
-void metrics_error(struct server *server, int status)
-{
-    int i = 0;
-    while (i < METRIC_STATUSES - 1 && statuses[i] != status) {
-        i++;
-    }
-    pthread_mutex_lock(&server->adapters.mutex);
-    server->metrics.errors[i]++;
-    pthread_mutex_unlock(&server->adapters.mutex);
-}
-
-// What one label stands for.
-struct row {
-    char label[ADAPTER_NAME_BYTES + 16]; // adapter="name"
-    struct adapter_usage usage;
-    bool is_adapter, resident, pinned;
-    uint64_t loads, failures, evictions, load_ns, bytes;
+struct series {
+    bool used;
+    char values[METRIC_MAX_LABELS][METRIC_MAX_VALUE];
+    double value;                                   // sum of a histogram
+    uint64_t count, buckets[METRIC_MAX_BOUNDS + 1]; // not cumulative; the last one is above all bounds
 };
 
-static void add_usage(struct adapter_usage *into, const struct adapter_usage *from)
+struct metrics {
+    struct graft_ctx *ctx;
+    struct graft_mutex *mutex;
+    const struct metric_info *infos;
+    uint32_t n_infos, n_series; // per metric, "other" included
+    struct series *series;      // [n_infos][n_series]; the last of a metric is "other"
+};
+
+static uint32_t n_labels(const struct metric_info *info)
 {
-    into->requests += from->requests;
-    into->errors += from->errors;
-    into->prompt_tokens += from->prompt_tokens;
-    into->reused_tokens += from->reused_tokens;
-    into->answer_tokens += from->answer_tokens;
-    into->running += from->running;
-    histogram_merge(&into->first_token, &from->first_token);
-    histogram_merge(&into->between_tokens, &from->between_tokens);
-    histogram_merge(&into->queue, &from->queue);
+    uint32_t n = 0;
+    while (n < METRIC_MAX_LABELS && info->labels[n]) {
+        n++;
+    }
+    return n;
 }
 
-// Under the lock.
-static uint32_t make_rows(const struct server *server, const struct http_exchange *exchange, struct row *rows)
+// [a-zA-Z_:][a-zA-Z0-9_:]*, for labels without the colon.
+static bool is_name(const char *text, bool colon)
 {
-    const struct adapters *table = &server->adapters;
-    uint32_t n = 1, others = 0;
-    snprintf(rows[0].label, sizeof rows[0].label, "adapter=\"\"");
-    rows[0].usage = table->base_usage;
-    for (uint32_t i = 0; i < table->n_entries; i++) {
-        const struct adapter_entry *entry = table->entries[i];
-        if ((!entry->known && !entry->loads) || !serve_allows(exchange, entry->name)) {
-            continue;
-        }
-        bool own = n <= METRIC_ADAPTERS;
-        struct row *row = &rows[own ? n++ : METRIC_ADAPTERS + 1];
-        others += !own;
-        snprintf(row->label, sizeof row->label, "adapter=\"%s\"", own ? entry->name : "other");
-        row->is_adapter = true;
-        add_usage(&row->usage, &entry->usage);
-        row->loads += entry->loads;
-        row->failures += entry->failures;
-        row->evictions += entry->evictions;
-        row->load_ns += entry->load_ns;
-        row->pinned = entry->pinned;
-        for (const struct adapter_version *v = entry->versions; v; v = v->next) {
-            row->resident = row->resident || v->handle;
-            row->bytes += v->handle ? v->info.bytes : 0;
+    if (!text || !text[0] || (text[0] >= '0' && text[0] <= '9')) {
+        return false;
+    }
+    for (; *text; text++) {
+        bool letter = (*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z') || *text == '_';
+        if (!letter && !(*text >= '0' && *text <= '9') && !(colon && *text == ':')) {
+            return false;
         }
     }
-    return n + (others > 0);
+    return true;
 }
 
-static void header(struct out *out, const char *name, const char *type, const char *help)
+static bool ends_in(const char *text, const char *end)
 {
-    out_format(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-static void one(struct out *out, const char *name, const char *type, const char *help, double value)
+static enum graft_status check(const struct metric_info *infos, uint32_t i)
 {
-    header(out, name, type, help);
-    out_format(out, "%s %.15g\n", name, value);
+    const struct metric_info *info = &infos[i];
+    bool good = is_name(info->name, true) && info->help && info->kind <= METRIC_HISTOGRAM &&
+                (info->kind == METRIC_COUNTER) == (info->name && ends_in(info->name, "_total"));
+    for (uint32_t k = 0; good && k < n_labels(info); k++) {
+        good = is_name(info->labels[k], false) && strncmp(info->labels[k], "__", 2) != 0 &&
+               strcmp(info->labels[k], "le") != 0 && strcmp(info->labels[k], "quantile") != 0;
+    }
+    for (uint32_t k = 0; good && k < i; k++) {
+        good = strcmp(infos[k].name, info->name) != 0;
+    }
+    good = good && info->n_bounds <= METRIC_MAX_BOUNDS && (info->kind == METRIC_HISTOGRAM) == (info->n_bounds > 0);
+    for (uint32_t k = 0; good && k < info->n_bounds; k++) {
+        good = isfinite(info->bounds[k]) && (k == 0 || info->bounds[k] > info->bounds[k - 1]);
+    }
+    return good ? GRAFT_OK
+                : graft_fail(GRAFT_E_ARGUMENT,
+                             "metric %u (%s): its name, a label or its bounds are not allowed, or it is there twice", i,
+                             info->name ? info->name : "without a name");
 }
 
-static uint64_t counter_of(const struct row *row, int which)
+enum graft_status metrics_create(struct graft_ctx *ctx, struct metrics **out, const struct metric_info *infos, uint32_t n_infos,
+                                 uint32_t series)
 {
-    const uint64_t values[] = {row->usage.requests,      row->usage.errors,  row->usage.prompt_tokens, row->usage.reused_tokens,
-                               row->usage.answer_tokens, row->usage.running, row->loads,               row->failures,
-                               row->evictions,           row->bytes};
-    return values[which];
+    *out = NULL;
+    if (n_infos == 0 || n_infos > METRICS_MAX || series == 0 || series > METRIC_MAX_SERIES) {
+        return graft_fail(GRAFT_E_LIMIT, "%u metrics of %u series each: 1 to %d and 1 to %d are allowed", n_infos, series,
+                          METRICS_MAX, METRIC_MAX_SERIES);
+    }
+    for (uint32_t i = 0; i < n_infos; i++) {
+        GRAFT_TRY(check(infos, i));
+    }
+    struct metrics *metrics;
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &metrics, 1, "metrics"));
+    *metrics = (struct metrics){.ctx = ctx, .infos = infos, .n_infos = n_infos, .n_series = series + 1};
+    enum graft_status status = graft_mutex_create(ctx, &metrics->mutex);
+    status = status == GRAFT_OK
+                 ? GRAFT_NEW(ctx, GRAFT_MEM_HOST, &metrics->series, (uint64_t)n_infos * metrics->n_series, "series of metrics")
+                 : status;
+    if (status != GRAFT_OK) {
+        metrics_destroy(&metrics);
+        return status;
+    }
+    for (uint32_t i = 0; i < n_infos; i++) { // what has no labels is there from the start
+        metrics->series[(size_t)i * metrics->n_series].used = n_labels(&infos[i]) == 0;
+    }
+    *out = metrics;
+    return GRAFT_OK;
 }
 
-static void print_rows(struct out *out, const struct row *rows, uint32_t n)
+void metrics_destroy(struct metrics **metrics)
 {
-    static const struct {
-        const char *name, *type, *help;
-        bool adapters_only;
-    } counters[] = {{"graft_requests_total", "counter", "Requests that reached the engine.", false},
-                    {"graft_request_errors_total", "counter", "Requests that ended with an error or a deadline.", false},
-                    {"graft_prompt_tokens_total", "counter", "Tokens of prompts, reused ones included.", false},
-                    {"graft_reused_prompt_tokens_total", "counter", "Tokens of prompts whose keys and values were there.", false},
-                    {"graft_answer_tokens_total", "counter", "Tokens of answers.", false},
-                    {"graft_requests_running", "gauge", "Requests in the engine, waiting or running.", false},
-                    {"graft_adapter_loads_total", "counter", "Times the adapter's file was loaded.", true},
-                    {"graft_adapter_load_failures_total", "counter", "Times it could not be loaded.", true},
-                    {"graft_adapter_evictions_total", "counter", "Times it made room for another.", true},
-                    {"graft_adapter_bytes", "gauge", "Bytes in the pool.", true}};
-    for (int c = 0; c < (int)(sizeof counters / sizeof *counters); c++) {
-        header(out, counters[c].name, counters[c].type, counters[c].help);
-        for (uint32_t i = 0; i < n; i++) {
-            if (rows[i].is_adapter || !counters[c].adapters_only) {
-                out_format(out, "%s{%s} %llu\n", counters[c].name, rows[i].label, (unsigned long long)counter_of(&rows[i], c));
+    if (!metrics || !*metrics) {
+        return;
+    }
+    struct graft_ctx *ctx = (*metrics)->ctx;
+    graft_mutex_destroy(&(*metrics)->mutex);
+    GRAFT_FREE(ctx, &(*metrics)->series);
+    GRAFT_FREE(ctx, metrics);
+}
+
+// Copy a value, made UTF-8 and cut to fit: bytes that are not part of a character become '?'.
+static void copy_value(char out[METRIC_MAX_VALUE], const char *text)
+{
+    size_t used = 0;
+    for (const unsigned char *c = (const unsigned char *)(text ? text : ""); *c;) {
+        size_t n = *c < 0x80 ? 1 : *c >= 0xc2 && *c < 0xe0 ? 2 : *c >= 0xe0 && *c < 0xf0 ? 3 : *c >= 0xf0 && *c < 0xf5 ? 4 : 0;
+        for (size_t i = 1; i < n; i++) {
+            n = (c[i] & 0xc0) == 0x80 ? n : 0;
+        }
+        bool strange = n == 0 || (c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) ||
+                       (c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] > 0x8f);
+        size_t take = strange ? 1 : n;
+        if (used + take >= METRIC_MAX_VALUE) {
+            break;
+        }
+        memcpy(out + used, strange ? (const void *)"?" : (const void *)c, take);
+        used += take;
+        c += take;
+    }
+    out[used] = '\0';
+}
+
+// The series of these values; made if `make` and there is room, else "other" or NULL. With the mutex held.
+static struct series *find(struct metrics *metrics, uint32_t metric, const char *const *values, bool make)
+{
+    const struct metric_info *info = &metrics->infos[metric];
+    uint32_t labels = n_labels(info);
+    char wanted[METRIC_MAX_LABELS][METRIC_MAX_VALUE];
+    for (uint32_t k = 0; k < labels; k++) {
+        copy_value(wanted[k], values ? values[k] : NULL);
+    }
+    struct series *all = &metrics->series[(size_t)metric * metrics->n_series], *spare = NULL;
+    for (uint32_t i = 0; i < metrics->n_series; i++) {
+        bool same = all[i].used;
+        for (uint32_t k = 0; same && k < labels; k++) {
+            same = strcmp(all[i].values[k], wanted[k]) == 0;
+        }
+        if (same) {
+            return &all[i];
+        }
+        if (!all[i].used && i + 1 < metrics->n_series && !spare) {
+            spare = &all[i];
+        }
+    }
+    if (!make) {
+        return NULL;
+    }
+    if (!spare) {
+        spare = &all[metrics->n_series - 1];
+        for (uint32_t k = 0; k < labels; k++) {
+            memcpy(wanted[k], other, sizeof other);
+        }
+        if (spare->used) {
+            return spare;
+        }
+    }
+    *spare = (struct series){.used = true};
+    memcpy(spare->values, wanted, sizeof wanted[0] * labels);
+    return spare;
+}
+
+void metric_add(struct metrics *metrics, uint32_t metric, const char *const *values, double amount)
+{
+    if (metric >= metrics->n_infos || metrics->infos[metric].kind == METRIC_HISTOGRAM || !isfinite(amount) ||
+        (metrics->infos[metric].kind == METRIC_COUNTER && amount < 0)) {
+        return;
+    }
+    graft_mutex_lock(metrics->mutex);
+    find(metrics, metric, values, true)->value += amount;
+    graft_mutex_unlock(metrics->mutex);
+}
+
+void metric_set(struct metrics *metrics, uint32_t metric, const char *const *values, double value)
+{
+    if (metric >= metrics->n_infos || metrics->infos[metric].kind == METRIC_HISTOGRAM) {
+        return;
+    }
+    graft_mutex_lock(metrics->mutex);
+    find(metrics, metric, values, true)->value = value;
+    graft_mutex_unlock(metrics->mutex);
+}
+
+void metric_observe(struct metrics *metrics, uint32_t metric, const char *const *values, double value)
+{
+    if (metric >= metrics->n_infos || metrics->infos[metric].kind != METRIC_HISTOGRAM || !isfinite(value)) {
+        return;
+    }
+    const struct metric_info *info = &metrics->infos[metric];
+    uint32_t bucket = 0;
+    while (bucket < info->n_bounds && value > info->bounds[bucket]) {
+        bucket++;
+    }
+    graft_mutex_lock(metrics->mutex);
+    struct series *series = find(metrics, metric, values, true);
+    series->buckets[bucket]++;
+    series->count++;
+    series->value += value;
+    graft_mutex_unlock(metrics->mutex);
+}
+
+void metric_drop(struct metrics *metrics, uint32_t metric, const char *const *values)
+{
+    if (metric >= metrics->n_infos) {
+        return;
+    }
+    graft_mutex_lock(metrics->mutex);
+    struct series *series = find(metrics, metric, values, false);
+    if (series) {
+        *series = (struct series){.used = false};
+    }
+    graft_mutex_unlock(metrics->mutex);
+}
+
+double metric_value(struct metrics *metrics, uint32_t metric, const char *const *values)
+{
+    if (metric >= metrics->n_infos) {
+        return 0;
+    }
+    graft_mutex_lock(metrics->mutex);
+    const struct series *series = find(metrics, metric, values, false);
+    double value = series ? series->value : 0;
+    graft_mutex_unlock(metrics->mutex);
+    return value;
+}
+
+// ---- text ----
+
+struct text {
+    char *out;
+    size_t room, used;
+    bool full;
+};
+
+GRAFT_PRINTF(2, 3) static void say(struct text *text, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int n = text->full ? -1 : vsnprintf(text->out + text->used, text->room - text->used, format, arguments);
+    va_end(arguments);
+    if (n < 0 || (size_t)n >= text->room - text->used) {
+        text->full = true;
+    } else {
+        text->used += (size_t)n;
+    }
+}
+
+// Backslash and line break, in label values quotation marks too.
+static void say_escaped(struct text *text, const char *value, bool quotes)
+{
+    for (; *value; value++) {
+        if (*value == '\\' || (quotes && *value == '"')) {
+            say(text, "\\%c", *value);
+        } else if (*value == '\n') {
+            say(text, "\\n");
+        } else {
+            say(text, "%c", *value);
+        }
+    }
+}
+
+struct number {
+    char text[NUMBER_BYTES];
+};
+
+// The shortest decimal that reads back as the same double.
+static struct number number(double value)
+{
+    struct number out;
+    if (isnan(value)) {
+        return (struct number){.text = "NaN"};
+    }
+    if (isinf(value)) {
+        snprintf(out.text, sizeof out.text, "%s", value > 0 ? "+Inf" : "-Inf");
+        return out;
+    }
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(out.text, sizeof out.text, "%.*g", digits, value);
+        double back = 0;
+        if (sscanf(out.text, "%lf", &back) == 1 && !(back < value) && !(back > value)) {
+            break;
+        }
+    }
+    return out;
+}
+
+// NAME{label="value",le="..."}
+static void say_series(struct text *text, const struct metric_info *info, const char *suffix, const struct series *series,
+                       const char *le)
+{
+    uint32_t labels = n_labels(info);
+    say(text, "%s%s", info->name, suffix);
+    for (uint32_t k = 0; k < labels; k++) {
+        say(text, "%s%s=\"", k ? "," : "{", info->labels[k]);
+        say_escaped(text, series->values[k], true);
+        say(text, "\"");
+    }
+    if (le) {
+        say(text, "%sle=\"%s\"", labels ? "," : "{", le);
+    }
+    say(text, "%s ", labels || le ? "}" : "");
+}
+
+static void say_histogram(struct text *text, const struct metric_info *info, const struct series *series)
+{
+    uint64_t sum = 0;
+    for (uint32_t b = 0; b <= info->n_bounds; b++) {
+        sum += series->buckets[b];
+        struct number bound = b < info->n_bounds ? number(info->bounds[b]) : number(INFINITY);
+        say_series(text, info, "_bucket", series, bound.text);
+        say(text, "%" PRIu64 "\n", sum);
+    }
+    say_series(text, info, "_sum", series, NULL);
+    say(text, "%s\n", number(series->value).text);
+    say_series(text, info, "_count", series, NULL);
+    say(text, "%" PRIu64 "\n", series->count);
+}
+
+size_t metrics_render(struct metrics *metrics, char *out, size_t bytes)
+{
+    static const char *const kinds[] = {"counter", "gauge", "histogram"};
+    struct text text = {.out = out, .room = bytes, .full = bytes == 0};
+    graft_mutex_lock(metrics->mutex);
+    for (uint32_t i = 0; i < metrics->n_infos; i++) {
+        const struct metric_info *info = &metrics->infos[i];
+        say(&text, "# HELP %s ", info->name);
+        say_escaped(&text, info->help, false);
+        say(&text, "\n# TYPE %s %s\n", info->name, kinds[info->kind]);
+        for (uint32_t k = 0; k < metrics->n_series && !text.full; k++) {
+            const struct series *series = &metrics->series[(size_t)i * metrics->n_series + k];
+            if (series->used && info->kind == METRIC_HISTOGRAM) {
+                say_histogram(&text, info, series);
+            } else if (series->used) {
+                say_series(&text, info, "", series, NULL);
+                say(&text, "%s\n", number(series->value).text);
             }
         }
     }
-    header(out, "graft_adapter_load_seconds_total", "counter", "Time from the beginning to the end of its loads.");
-    for (uint32_t i = 0; i < n; i++) {
-        if (rows[i].is_adapter) {
-            out_format(out, "graft_adapter_load_seconds_total{%s} %.9g\n", rows[i].label, (double)rows[i].load_ns * 1e-9);
+    graft_mutex_unlock(metrics->mutex);
+    return text.full ? 0 : text.used;
+}
+
+size_t metrics_bytes(struct metrics *metrics)
+{
+    size_t bytes = 1;
+    graft_mutex_lock(metrics->mutex);
+    for (uint32_t i = 0; i < metrics->n_infos; i++) {
+        const struct metric_info *info = &metrics->infos[i];
+        size_t name = strlen(info->name), line = name + 2 * NUMBER_BYTES + 32, used = 0;
+        for (uint32_t k = 0; k < n_labels(info); k++) {
+            line += strlen(info->labels[k]) + 8 + (size_t)2 * METRIC_MAX_VALUE; // every byte escaped
         }
-    }
-    header(out, "graft_adapter_resident", "gauge", "1 if the adapter is in the pool, whether it is used or not.");
-    for (uint32_t i = 0; i < n; i++) {
-        if (rows[i].is_adapter) {
-            out_format(out, "graft_adapter_resident{%s,level=\"device\",pinned=\"%s\"} %d\n", rows[i].label,
-                       rows[i].pinned ? "true" : "false", rows[i].resident);
+        for (uint32_t k = 0; k < metrics->n_series; k++) {
+            used += metrics->series[(size_t)i * metrics->n_series + k].used;
         }
+        bytes +=
+            2 * name + 2 * strlen(info->help) + 64 + used * line * (info->kind == METRIC_HISTOGRAM ? info->n_bounds + 3 : 1);
     }
-    static const struct {
-        const char *name, *help;
-        size_t offset;
-    } times[] = {{"graft_time_to_first_token_seconds", "From the request to its first token.", offsetof(struct adapter_usage, first_token)},
-                 {"graft_time_between_tokens_seconds", "Between two tokens of an answer.", offsetof(struct adapter_usage, between_tokens)},
-                 {"graft_queue_seconds", "In the engine's queue.", offsetof(struct adapter_usage, queue)}};
-    for (int c = 0; c < 3; c++) {
-        header(out, times[c].name, "histogram", times[c].help);
-        for (uint32_t i = 0; i < n; i++) {
-            const char *at = (const char *)&rows[i].usage + times[c].offset;
-            histogram_print(out, times[c].name, rows[i].label, (const struct histogram *)(const void *)at);
-        }
-    }
-}
-
-static void print_engine(struct out *out, struct server *server)
-{
-    struct graft_engine_stats s;
-    graft_engine_describe(server->engine, &s);
-    one(out, "graft_engine_waiting", "gauge", "Requests in the queue.", s.waiting);
-    one(out, "graft_engine_running", "gauge", "Requests that are computed.", s.running);
-    one(out, "graft_engine_slots", "gauge", "Requests that can be computed at a time.", server->info.n_seq);
-    one(out, "graft_engine_steps_total", "counter", "Batches computed.", (double)s.steps);
-    one(out, "graft_engine_rows_total", "counter", "Rows of all batches: tokens computed.", (double)s.rows);
-    one(out, "graft_engine_prompt_rows_total", "counter", "Rows that were tokens of prompts.", (double)s.prompt_tokens);
-    one(out, "graft_engine_reused_tokens_total", "counter", "Tokens of prompts that were not computed again.",
-        (double)s.reused_tokens);
-    one(out, "graft_engine_answer_tokens_total", "counter", "Tokens of answers.", (double)s.answer_tokens);
-    one(out, "graft_engine_preemptions_total", "counter", "Requests that gave their pages to others.", (double)s.preemptions);
-    one(out, "graft_kv_pages", "gauge", "Pages of keys and values.", s.pages);
-    one(out, "graft_kv_pages_free", "gauge", "Pages that nobody has.", s.free_pages);
-    one(out, "graft_kv_pages_cached", "gauge", "Pages of the prefix cache that no running request has.", s.cached_pages);
-    one(out, "graft_device_lost", "gauge", "1 if the device was lost.", s.lost);
-}
-
-static void print_memory_use(struct out *out, struct server *server, uint64_t pool_used, uint32_t resident)
-{
-    struct graft_memory_use use;
-    graft_ctx_memory(server->session.ctx, &use);
-    header(out, "graft_memory_bytes", "gauge", "Bytes held, host and device, by class.");
-    for (int c = 0; c < GRAFT_MEM_CLASSES; c++) {
-        out_format(out, "graft_memory_bytes{class=\"%s\"} %llu\n", graft_mem_class_name((enum graft_mem_class)c),
-                   (unsigned long long)use.class_bytes[c]);
-    }
-    one(out, "graft_memory_budget_bytes", "gauge", "The budget; 0: none was given.", (double)use.budget_bytes);
-    one(out, "graft_memory_peak_bytes", "gauge", "The most that was held so far.", (double)use.peak_bytes);
-    one(out, "graft_memory_allocations_total", "counter", "Allocations, host and device.", (double)use.allocations);
-    one(out, "graft_adapter_pool_bytes", "gauge", "Room for adapters.", (double)server->adapters.pool_bytes);
-    one(out, "graft_adapter_pool_used_bytes", "gauge", "Bytes of resident adapters.", (double)pool_used);
-    one(out, "graft_adapter_pool_slots", "gauge", "Adapters that can be resident.", server->adapters.pool_slots);
-    one(out, "graft_adapters_resident", "gauge", "Adapters that are.", resident);
-}
-
-static void print_http(struct out *out, struct server *server)
-{
-    struct http_stats s;
-    http_server_describe(server->http, &s);
-    one(out, "graft_http_connections", "gauge", "Open connections.", s.connections);
-    one(out, "graft_http_streams", "gauge", "Answers that are streamed.", s.streams);
-    one(out, "graft_http_requests_total", "counter", "Requests over HTTP.", (double)s.requests);
-    one(out, "graft_http_gone_total", "counter", "Clients that left before their reply was complete.", (double)s.gone);
-    header(out, "graft_http_refused_total", "counter", "Refused by the HTTP server, by reason.");
-    out_format(out, "graft_http_refused_total{reason=\"connections\"} %llu\n", (unsigned long long)s.refused_connections);
-    out_format(out, "graft_http_refused_total{reason=\"malformed\"} %llu\n", (unsigned long long)s.refused_guard);
-    out_format(out, "graft_http_refused_total{reason=\"key\"} %llu\n", (unsigned long long)s.refused_auth);
-    out_format(out, "graft_http_refused_total{reason=\"rate\"} %llu\n", (unsigned long long)s.refused_rate);
-    header(out, "graft_http_cut_total", "counter", "Connections that were cut for being slow, by what was slow.");
-    out_format(out, "graft_http_cut_total{at=\"head\"} %llu\n", (unsigned long long)s.cut_head);
-    out_format(out, "graft_http_cut_total{at=\"body\"} %llu\n", (unsigned long long)s.cut_body);
-    out_format(out, "graft_http_cut_total{at=\"reader\"} %llu\n", (unsigned long long)s.cut_stall);
-    one(out, "graft_http_received_bytes_total", "counter", "Bytes of bodies received.", (double)s.bytes_in);
-    one(out, "graft_http_sent_bytes_total", "counter", "Bytes of bodies sent.", (double)s.bytes_out);
-    one(out, "graft_access_log_lost_total", "counter", "Lines of the access log that could not be written.", (double)s.log_lost);
-}
-
-static void print_ends(struct out *out, const struct metrics *metrics)
-{
-    static const char *const ends[] = {"stop", "length", "cancelled", "deadline", "error"};
-    header(out, "graft_finished_total", "counter", "Requests that ended in the engine, by how.");
-    for (int i = 0; i < 5; i++) {
-        out_format(out, "graft_finished_total{reason=\"%s\"} %llu\n", ends[i], (unsigned long long)metrics->finishes[i]);
-    }
-    header(out, "graft_errors_total", "counter", "Error replies, by status.");
-    for (int i = 0; i < METRIC_STATUSES; i++) {
-        char text[8];
-        snprintf(text, sizeof text, "%d", statuses[i]);
-        out_format(out, "graft_errors_total{code=\"%s\"} %llu\n", statuses[i] ? text : "other",
-                   (unsigned long long)metrics->errors[i]);
-    }
-    one(out, "graft_unknown_fields_total", "counter", "Members of requests that nobody knows.", (double)metrics->unknown_fields);
-    header(out, "graft_adapter_wait_seconds", "histogram", "Of requests that waited for their adapters.");
-    histogram_print(out, "graft_adapter_wait_seconds", "", &metrics->load_wait);
-}
-
-// What scrapers of vLLM know.
-static void print_vllm(struct out *out, const struct row *rows, uint32_t n, uint32_t slots, uint32_t waiting)
-{
-    header(out, "vllm:lora_requests_info", "gauge", "Adapters with running requests.");
-    out_format(out, "vllm:lora_requests_info{max_lora=\"%u\",running_lora_adapters=\"", slots);
-    bool first = true;
-    for (uint32_t i = 0; i < n; i++) {
-        if (rows[i].is_adapter && rows[i].usage.running) {
-            size_t length = strlen(rows[i].label);
-            out_format(out, "%s%.*s", first ? "" : ",", (int)length - 10, rows[i].label + 9); // adapter="NAME"
-            first = false;
-        }
-    }
-    out_format(out, "\",waiting_lora_adapters=\"%s\"} 1\n", waiting ? "waiting" : "");
-}
-
-void serve_metrics(struct http_exchange *exchange, void *user)
-{
-    struct server *server = user;
-    struct row *rows = get_memory(METRIC_ADAPTERS + 2, sizeof *rows);
-    struct out out = {0};
-    uint32_t resident;
-    pthread_mutex_lock(&server->adapters.mutex);
-    uint32_t n = make_rows(server, exchange, rows), waiting = server->adapters.n_leases;
-    struct metrics metrics = server->metrics;
-    uint64_t used = adapters_resident(&server->adapters, &resident);
-    pthread_mutex_unlock(&server->adapters.mutex);
-    header(&out, "graft_build_info", "gauge", "1, with the version and the model.");
-    out_format(&out, "graft_build_info{version=\"%s\",model=\"", graft_version());
-    for (const char *p = server->base; *p; p++) {
-        out_format(&out, "%s%c", *p == '"' || *p == '\\' ? "\\" : "", *p);
-    }
-    out_bytes(&out, "\"} 1\n", 5);
-    print_rows(&out, rows, n);
-    one(&out, "graft_adapter_line", "gauge", "Requests that wait for their adapters.", waiting);
-    print_ends(&out, &metrics);
-    print_engine(&out, server);
-    print_memory_use(&out, server, used, resident);
-    print_http(&out, server);
-    print_vllm(&out, rows, n, server->adapters.pool_slots, waiting);
-    free(rows);
-    http_reply(exchange, out.failed ? 500 : 200, "text/plain; version=0.0.4; charset=utf-8", out.data ? out.data : "", out.length);
-    out_free(&out);
+    graft_mutex_unlock(metrics->mutex);
+    return bytes;
 }

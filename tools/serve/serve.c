@@ -48,7 +48,7 @@ static const struct http_route routes[] = {
 
 void serve_refuse(struct server *server, struct http_exchange *exchange, const struct api_error *error)
 {
-    metrics_error(server, error->status);
+    count_error(server, error->status);
     api_reply(exchange, error);
 }
 

@@ -37,12 +37,12 @@ struct server {
     pthread_cond_t ticker_wake;
     bool ticking, ending;
     // Under the adapters' lock.
-    struct metrics {
+    struct counts {
         struct histogram load_wait; // of requests that had to wait for an adapter
         uint64_t errors[METRIC_STATUSES]; // by status of metric_statuses, the last for others
         uint64_t unknown_fields; // requests' members that nobody knows
         uint64_t finishes[5];    // stop, length, cancelled, deadline, error
-    } metrics;
+    } counts;
 };
 
 // ---- jobs.c: answers ----
@@ -54,7 +54,7 @@ int jobs_start(struct server *server);
 // Wait until no request is left, after the engine and the adapters' thread have ended them.
 void jobs_end(struct server *server);
 
-// ---- texts.c, state.c, adapter_api.c, adapter_compat.c, metrics.c: the other routes ----
+// ---- texts.c, state.c, adapter_api.c, adapter_compat.c, scrape.c: the other routes ----
 
 void serve_tokenize(struct http_exchange *exchange, void *server);
 void serve_detokenize(struct http_exchange *exchange, void *server);
@@ -87,7 +87,7 @@ void serve_lora_scales(struct http_exchange *exchange, void *server);
 
 void serve_metrics(struct http_exchange *exchange, void *server);
 // Count an answer that is an error.
-void metrics_error(struct server *server, int status);
+void count_error(struct server *server, int status);
 
 // An adapter as /v1/adapters shows it; under the adapters' lock. Paths are the operator's to see.
 json_t *adapter_json(const struct server *server, const struct adapter_entry *entry, bool with_paths);

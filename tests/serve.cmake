@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+# Check programs that talk to tools/serve's HTTP server over raw sockets.
+if(TARGET graft_http)
+  file(GLOB GRAFT_SERVE_TESTS CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/serve/test_*.c)
+  foreach(source ${GRAFT_SERVE_TESTS})
+    get_filename_component(name ${source} NAME_WE)
+    add_executable(${name} ${source} serve/http_world.c $<TARGET_OBJECTS:graft_http> $<TARGET_OBJECTS:graft_objects>)
+    target_link_libraries(${name} PRIVATE graft_test_support PkgConfig::JANSSON PkgConfig::MHD PkgConfig::GNUTLS PkgConfig::SODIUM)
+    target_compile_definitions(${name} PRIVATE _GNU_SOURCE)
+    add_test(NAME ${name} COMMAND ${name})
+  endforeach()
+endif()
