@@ -8,23 +8,23 @@ const struct verb_info verb_infos[VERBS] = {
         {"run", "chat with a model, or answer one prompt", "[MODEL [PROMPT]]",
          {{"run", "chat with your model"},
          {"run -m model.gguf -p \"Why?\"", "one answer"},
-         {"run -m model.gguf -f letter.txt --memory 2G", "prompt from a file"},
-         {"run -m model.gguf -p \"An order\" --json-schema order.json", "as JSON"}},
+         {"run -m model.gguf -f letter.txt --memory 2G", "prompt from a file"}},
          "Chats in the terminal: the answer streams, \"\"\" begins and ends a message of several lines, /help lists "
          "the commands, Ctrl-C stops the answer (twice: the program), Ctrl-D ends. With a prompt (-p, -f), or without "
-         "a terminal, one answer is written to standard output and nothing else."},
+         "a terminal, one answer is written to standard output and nothing else. --grammar (GBNF) and --json-schema bind "
+         "every answer."},
     [VERB_SERVE] =
         {"serve", "serve many users over HTTP, each with the adapter asked for", "",
-         {{"serve -m model.gguf", "on 127.0.0.1:8080, this machine only"},
-         {"serve -m model.gguf --listen 0.0.0.0:8443 --keys keys.json --tls-cert c.pem --tls-key k.pem", "the network"}},
+         {{"serve -m model.gguf --adapter-dir adapters", "127.0.0.1:8080"},
+         {"serve --listen unix:/run/graft.sock --memory 2G", "behind a proxy"}},
          "OpenAI-compatible. Without keys only this machine can be served. Calls of operators come in by --operator-listen "
          "(a Unix socket needs no key). SIGTERM takes no more requests and ends when those that run are done, at the "
          "latest after --drain seconds; a second one ends at once. SIGHUP reopens the log and reads the keys again."},
     [VERB_LOAD_TEST] =
         {"load-test", "measure a server: streams, first tokens, tokens between", "",
-         {{"load-test --streams 4 --requests 32", "4 streams of the base at 127.0.0.1:8080"},
-         {"load-test --streams 8 --mix legal,finance,none", "a mix of adapters, in turn"},
-         {"load-test --rate 2 --seconds 60 --json", "two arrivals a second, at random, as JSON"}},
+         {{"load-test --streams 4 --requests 32", "4 streams of the base"},
+         {"load-test --mix legal,finance,none", "adapters, in turn"},
+         {"load-test --rate 2 --seconds 60 --json", "two arrivals a second"}},
          "Closed loop: each stream asks again when its answer has ended. With --rate, requests arrive by a Poisson process "
          "whatever is still running. Prompts are different texts of a given length; answers are streamed and end at -n "
          "tokens. Goodput is tokens of complete answers per second."},
@@ -197,9 +197,9 @@ const struct option_info option_infos[] = {
     {"logit-bias", "l", NULL, OPTION_TEXTS, "ID+X", NULL, "add X to a token's logit: 15+1, 7-inf; repeatable",
      V(RUN), false, AT(logit_biases), 0, 0, NULL},
     {"grammar", NULL, "grammar-file", OPTION_FILE, "FILE", NULL, "answers are texts of this GBNF grammar",
-     V(RUN), true, AT(grammar), 0, 0, NULL},
+     V(RUN), false, AT(grammar), 0, 0, NULL},
     {"json-schema", "jf", "json-schema-file", OPTION_FILE, "FILE", NULL, "answers are JSON of this schema",
-     V(RUN), true, AT(json_schema), 0, 0, NULL},
+     V(RUN), false, AT(json_schema), 0, 0, NULL},
     {"seed", "s", NULL, OPTION_COUNT, "N", "0", "seed of the random draw; 0: another each time",
      V(RUN), true, AT(seed), -1, 9007199254740992.0, NULL},
     {"memory", NULL, "memory-budget", OPTION_BYTES, "SIZE", NULL, "never use more than this, as in 600M or 2G",
@@ -265,9 +265,9 @@ const struct option_info option_infos[] = {
     {"keys", NULL, NULL, OPTION_FILE, "FILE", NULL, "API keys: their hashes, roles and limits",
      V(SERVE) | V(KEY), true, AT(keys), 0, 0, NULL},
     {"tls-cert", NULL, NULL, OPTION_FILE, "FILE.pem", NULL, "certificate, with its chain",
-     V(SERVE), true, AT(tls_cert), 0, 0, NULL},
+     V(SERVE), false, AT(tls_cert), 0, 0, NULL},
     {"tls-key", NULL, NULL, OPTION_FILE, "FILE.pem", NULL, "the certificate's private key",
-     V(SERVE), true, AT(tls_key), 0, 0, NULL},
+     V(SERVE), false, AT(tls_key), 0, 0, NULL},
     {"insecure-plain-http", NULL, NULL, OPTION_FLAG, NULL, NULL, "other machines without TLS: keys cross in the clear",
      V(SERVE), false, AT(insecure_plain_http), 0, 0, NULL},
     {"allow-host", NULL, NULL, OPTION_TEXTS, "NAME", NULL, "another name that Host and Origin may have",
@@ -277,7 +277,7 @@ const struct option_info option_infos[] = {
     {"drain", NULL, NULL, OPTION_COUNT, "SECONDS", "30", "requests may go on for so long after SIGTERM",
      V(SERVE), false, AT(drain_seconds), 1, 3600, NULL},
     {"access-log", NULL, NULL, OPTION_FILE, "FILE", "stderr", "a line per request: FILE, stderr, syslog or none",
-     V(SERVE), true, AT(access_log), 0, 0, NULL},
+     V(SERVE), false, AT(access_log), 0, 0, NULL},
     {"log-size", NULL, NULL, OPTION_BYTES, "SIZE", "64M", "the log file is rotated when it is larger",
      V(SERVE), false, AT(log_size), 0, 0, NULL},
     {"log-files", NULL, NULL, OPTION_COUNT, "N", "5", "rotated files that are kept",

@@ -7,8 +7,6 @@
 #include "runtime/text/grammar.h"
 #include "runtime/text/vocab_private.h"
 
-enum { NAME_SLOTS = 1 << 18 }; // twice the rules that there can be
-
 // A rule's name: where in the text.
 struct name {
     uint32_t at, length, rule, first_use;
@@ -25,6 +23,7 @@ struct parser {
     uint64_t n_symbols, room;
     struct name *names;
     uint32_t *slots; // open addressing: number of the name + 1
+    uint64_t slot_mask;
     uint64_t n_names, names_room;
     struct graft_range *ranges; // of the class that is being read
 };
@@ -92,8 +91,8 @@ static enum graft_status read_name(struct parser *parser, struct name **out)
         hash = graft_hash_byte(hash, (uint8_t)parser->text[parser->at++]);
     }
     uint32_t length = (uint32_t)(parser->at - start);
-    uint64_t slot = graft_hash_mix(hash) & (NAME_SLOTS - 1);
-    for (; parser->slots[slot]; slot = (slot + 1) & (NAME_SLOTS - 1)) {
+    uint64_t slot = graft_hash_mix(hash) & parser->slot_mask;
+    for (; parser->slots[slot]; slot = (slot + 1) & parser->slot_mask) {
         struct name *name = &parser->names[parser->slots[slot] - 1];
         if (name->length == length && memcmp(parser->text + name->at, parser->text + start, length) == 0) {
             *out = name;
@@ -432,7 +431,12 @@ enum graft_status graft_grammar_create(struct graft_ctx *ctx, struct graft_gramm
         return status;
     }
     parser.text = parser.grammar->text;
-    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &parser.slots, NAME_SLOTS, "a grammar's names"), status, out);
+    uint64_t slots = 64; // two names take three bytes at least: always half of them are free
+    while (slots < 2 * length) {
+        slots *= 2;
+    }
+    parser.slot_mask = slots - 1;
+    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &parser.slots, slots, "a grammar's names"), status, out);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &parser.ranges, GRAFT_GRAMMAR_MAX_RANGES, "a class of characters"), status,
                   out);
     for (skip_space(&parser, true); parser.at < parser.length; skip_space(&parser, true)) {
