@@ -30,9 +30,9 @@ const struct verb_info verb_infos[VERBS] = {
          "tokens. Goodput is tokens of complete answers per second."},
     [VERB_KEY] =
         {"key", "make an API key for graft serve", "",
-         {{"key --keys keys.json --tenant finance", "adds its entry to the file, prints the key"},
+         {{"key --keys keys.json --tenant finance", "adds and prints it"},
          {"key --keys keys.json --role operator", "for load, replace and pin"},
-         {"key --allow-adapter 'finance*' --requests-per-minute 60", "prints key and entry"}},
+         {"key --allow-adapter 'finance*'", "prints key and entry"}},
          "The key is printed once, on standard output; the file holds only its hash. Without --keys the entry is printed "
          "on standard error. A server that runs takes up the file at SIGHUP."},
     [VERB_BENCH] =
@@ -242,7 +242,7 @@ const struct option_info option_infos[] = {
      V(LOAD_TEST), true, AT(load_requests), 1, 1000000, NULL},
     {"seconds", NULL, NULL, OPTION_COUNT, "N", NULL, "begin no request after so long",
      V(LOAD_TEST), true, AT(load_seconds), 1, 86400, NULL},
-    {"rate", NULL, NULL, OPTION_NUMBER, "X", NULL, "arrivals per second (Poisson), instead of a closed loop",
+    {"rate", NULL, NULL, OPTION_NUMBER, "X", NULL, "arrivals per second (Poisson), not a closed loop",
      V(LOAD_TEST), true, AT(load_rate), 0.001, 10000, NULL},
     {"mix", NULL, NULL, OPTION_TEXT, "A,B,none", "none", "adapters of the requests, in turn; none is the base",
      V(LOAD_TEST), true, AT(load_adapters), 0, 0, NULL},
@@ -286,7 +286,7 @@ const struct option_info option_infos[] = {
      V(SERVE), false, AT(log_text), 0, 0, NULL},
     {"role", NULL, NULL, OPTION_CHOICE, "ROLE", "user", "user, or operator: may load and replace adapters",
      V(KEY), true, AT(key_role), 0, 0, "user|operator"},
-    {"tenant", NULL, NULL, OPTION_TEXT, "NAME", NULL, "whose key it is: fair shares and prefixes are per tenant",
+    {"tenant", NULL, NULL, OPTION_TEXT, "NAME", NULL, "whose key it is: fair shares, prefixes",
      V(KEY), true, AT(key_tenant), 0, 0, NULL},
     {"allow-adapter", NULL, NULL, OPTION_TEXTS, "NAME", "all", "may use this one; NAME* by their beginning; several",
      V(KEY), true, AT(key_adapters), 0, 0, NULL},

@@ -167,6 +167,18 @@ bool adapters_warm(struct adapters *table, const char *name, adapter_done *done,
 // Take a name away; its bytes go when the last request with it has ended.
 bool adapters_unload(struct adapters *table, const char *name, const char *expected, struct api_error *error);
 bool adapters_pin(struct adapters *table, const char *name, bool pinned, struct api_error *error);
+// A change in line.
+struct adapter_task {
+    struct adapter_change change;
+    struct adapter_entry *entry;
+    bool warm; // the current version, nothing new
+    adapter_done *done;
+    void *user;
+    uint64_t begun_ns;
+    struct adapter_task *next;
+};
+// Under the lock: put it at the end of the line.
+void adapters_add_task(struct adapters *table, struct adapter_task *task);
 // The table's thread.
 void *adapters_thread(void *table);
 

@@ -14,15 +14,7 @@
 #include "tools/serve/adapters.h"
 
 enum { POLL_NS = 1000000, PATIENCE_NS = 200000000, LOOK_MS = 20 };
-
-struct adapter_task {
-    struct adapter_change change;
-    struct adapter_entry *entry;
-    bool warm; // the current version, nothing new
-    adapter_done *done;
-    void *user;
-    struct adapter_task *next;
-};
+static const uint64_t change_wait_ns = 10000000000u; // so long a change waits for room
 
 // ---- calls on the engine's thread ----
 
@@ -192,10 +184,13 @@ static enum outcome load_version(struct adapters *table, struct adapter_version 
     if (!error->status) {
         uint32_t count;
         uint64_t bytes = adapters_resident(table, &count);
+        char needs[64] = "";
+        if (version->info.bytes) {
+            snprintf(needs, sizeof needs, "the adapter takes %llu bytes; ", (unsigned long long)version->info.bytes);
+        }
         api_fail(error, 409, "lora_byte_limit_exceeded", NULL,
-                 "the adapter takes %llu bytes; %u adapters with %llu bytes are in use, the pool has %llu bytes and %u slots",
-                 (unsigned long long)version->info.bytes, count, (unsigned long long)bytes,
-                 (unsigned long long)table->pool_bytes, table->pool_slots);
+                 "%s%u adapters with %llu bytes are in use or pinned, the pool has %llu bytes and %u slots", needs, count,
+                 (unsigned long long)bytes, (unsigned long long)table->pool_bytes, table->pool_slots);
     }
     return NO_ROOM;
 }
@@ -270,8 +265,8 @@ static void end_draining(struct adapters *table)
 // some of its own already).
 static void pass(struct adapters *table)
 {
-    uint64_t now = graft_clock_ns();
     for (struct adapter_lease *lease = table->leases; lease;) {
+        uint64_t now = graft_clock_ns(); // not before: requests may have come while the lock was given up
         struct api_error error = {0};
         bool there = true;
         if (atomic_load(&lease->cancelled)) {
@@ -350,7 +345,21 @@ static bool serve_first(struct adapters *table)
 
 // ---- changes ----
 
-static void run_task(struct adapters *table, struct adapter_task *task)
+// Under the lock: it found no room; may it wait until what is used now is used no more?
+static bool wait_for_room(struct adapters *table, struct adapter_task *task)
+{
+    uint64_t waited = graft_clock_ns() - task->begun_ns;
+    struct adapter_version *oldest = adapters_oldest(table, true);
+    if (!oldest || waited > change_wait_ns || table->quit) {
+        return false;
+    }
+    oldest->draining = oldest->draining || waited > PATIENCE_NS;
+    adapters_add_task(table, task);
+    return true;
+}
+
+// Under the lock, which is given up. False: it is in the line again, for want of room.
+static bool run_task(struct adapters *table, struct adapter_task *task)
 {
     struct api_error error = {0};
     struct adapter_entry *entry = task->entry;
@@ -367,6 +376,13 @@ static void run_task(struct adapters *table, struct adapter_task *task)
         version->refs++;
         enum outcome outcome = load_version(table, version, &call, &error);
         version->refs--;
+        if (outcome == NO_ROOM && wait_for_room(table, task)) {
+            if (made) {
+                free(made->path);
+                free(made);
+            }
+            return false;
+        }
         if (outcome == LOADED && made && entry->current && strcmp(entry->current->info.digest, call.info.digest) == 0) {
             struct graft_adapter *spare = entry->current->handle ? call.handle : NULL; // the same content: the same version
             entry->current->handle = entry->current->handle ? entry->current->handle : call.handle;
@@ -393,125 +409,14 @@ static void run_task(struct adapters *table, struct adapter_task *task)
         free(made);
     }
     entry->busy = false;
+    end_draining(table);
     entry->pinned = !error.status && task->change.pin ? true : entry->pinned;
     if (!error.status) {
         version->used = ++table->clock;
     }
     task->done(task->user, error.status ? NULL : version, &error);
     free(task);
-}
-
-static bool begin_task(struct adapters *table, struct adapter_entry *entry, const struct adapter_change *change, bool warm,
-                       adapter_done *done, void *user)
-{
-    struct adapter_task *task = get_memory(1, sizeof *task), **at = &table->tasks;
-    *task = (struct adapter_task){.change = *change, .entry = entry, .warm = warm, .done = done, .user = user};
-    entry->busy = true;
-    while (*at) {
-        at = &(*at)->next;
-    }
-    *at = task;
-    pthread_cond_broadcast(&table->wake);
     return true;
-}
-
-// Under the lock: is the entry as the caller expects it?
-static bool check_expected(const struct adapter_entry *entry, const char *name, const char *expected, struct api_error *error)
-{
-    if (entry && entry->busy) {
-        error->retry_after = 1;
-        return api_fail(error, 429, "lora_load_busy", NULL, "adapter '%s' is being changed", name);
-    }
-    if (!*expected) {
-        return true;
-    }
-    struct adapter_generation now = {""};
-    if (entry) {
-        now = adapter_generation(entry->current);
-    }
-    return (strlen(expected) >= 8 && entry && *now.text && strncmp(entry->current->info.digest, expected, strlen(expected)) == 0)
-               ? true
-               : api_fail(error, 409, "lora_generation_mismatch", "expected_generation",
-                          "the generation of '%s' is %s, not %s: nothing was changed", name, *now.text ? now.text : "none",
-                          expected);
-}
-
-bool adapters_load(struct adapters *table, const struct adapter_change *change, adapter_done *done, void *user,
-                   struct api_error *error)
-{
-    *error = (struct api_error){0};
-    pthread_mutex_lock(&table->mutex);
-    struct adapter_entry *known = adapters_find(table, change->name);
-    bool ok = check_expected(known, change->name, change->expected, error);
-    if (ok && known && !change->replace) {
-        ok = api_fail(error, 409, "lora_adapter_already_loaded", "lora_name",
-                      "the adapter '%s' is known already; set load_inplace to true to give the name another content",
-                      change->name);
-    }
-    struct adapter_entry *entry = ok ? adapters_entry(table, change->name) : NULL;
-    if (ok && !entry) {
-        ok = api_fail(error, 409, "lora_adapter_limit_exceeded", NULL, "%d names are known, more cannot be", ADAPTERS_MOST);
-    } else if (ok && entry->busy) {
-        ok = api_fail(error, 429, "lora_load_busy", NULL, "adapter '%s' is being changed", change->name);
-        error->retry_after = 1;
-    }
-    ok = ok && begin_task(table, entry, change, false, done, user);
-    pthread_mutex_unlock(&table->mutex);
-    return ok;
-}
-
-bool adapters_warm(struct adapters *table, const char *name, adapter_done *done, void *user, struct api_error *error)
-{
-    static const struct adapter_change nothing;
-    *error = (struct api_error){0};
-    pthread_mutex_lock(&table->mutex);
-    struct adapter_entry *known = adapters_find(table, name);
-    bool ok = known ? check_expected(known, name, "", error)
-                    : api_fail(error, 404, "lora_adapter_not_found", "name", "there is no adapter '%.64s'", name);
-    ok = ok && begin_task(table, known, &nothing, true, done, user);
-    pthread_mutex_unlock(&table->mutex);
-    return ok;
-}
-
-bool adapters_unload(struct adapters *table, const char *name, const char *expected, struct api_error *error)
-{
-    *error = (struct api_error){0};
-    pthread_mutex_lock(&table->mutex);
-    struct adapter_entry *entry = adapters_find(table, name);
-    bool ok = entry ? check_expected(entry, name, expected, error)
-                    : api_fail(error, 404, "lora_adapter_not_found", "lora_name", "there is no adapter '%.64s'", name);
-    if (ok) {
-        struct adapter_version *current = entry->current;
-        entry->known = entry->pinned = false;
-        entry->scale = 0;
-        entry->current = NULL;
-        table->changes++;
-        adapter_version_drop(table, current);
-    }
-    pthread_mutex_unlock(&table->mutex);
-    return ok;
-}
-
-bool adapters_pin(struct adapters *table, const char *name, bool pinned, struct api_error *error)
-{
-    *error = (struct api_error){0};
-    uint32_t n_pinned = 0;
-    pthread_mutex_lock(&table->mutex);
-    struct adapter_entry *entry = adapters_find(table, name);
-    for (uint32_t i = 0; i < table->n_entries; i++) {
-        n_pinned += table->entries[i]->pinned && table->entries[i] != entry;
-    }
-    bool ok = entry || api_fail(error, 404, "lora_adapter_not_found", "name", "there is no adapter '%.64s'", name);
-    if (ok && pinned && n_pinned + 1 >= table->pool_slots) { // the others would starve
-        ok = api_fail(error, 409, "lora_pin_limit_exceeded", "pinned", "%u adapters are pinned; one of %u slots must stay free",
-                      n_pinned, table->pool_slots);
-    }
-    if (ok) {
-        entry->pinned = pinned;
-        pthread_cond_broadcast(&table->wake);
-    }
-    pthread_mutex_unlock(&table->mutex);
-    return ok;
 }
 
 // ---- the thread ----
@@ -555,15 +460,18 @@ void *adapters_thread(void *user)
     while (!table->quit) {
         bury(table);
         pass(table);
+        bool any = table->tasks || table->leases, moved = false;
         if (table->tasks) {
             struct adapter_task *task = table->tasks;
             table->tasks = task->next;
-            run_task(table, task);
-        } else if (table->leases) {
-            if (!serve_first(table)) {
-                wait_a_moment(table);
-            }
-        } else if (!table->dead) {
+            moved = run_task(table, task);
+        }
+        if (table->leases) {
+            moved = serve_first(table) || moved;
+        }
+        if (any && !moved) {
+            wait_a_moment(table);
+        } else if (!any && !table->dead) {
             pthread_cond_wait(&table->wake, &table->mutex);
         }
     }

@@ -235,6 +235,7 @@ static void on_hangup(void *user)
 static int serve(struct server *server)
 {
     struct http_config config;
+    uint32_t known = server->adapters.n_entries; // requests may add to them soon
     http_config_from(server->options, &config);
     enum graft_status status = http_server_create(server->session.ctx, &server->http, &config);
     if (status == GRAFT_OK) {
@@ -251,7 +252,7 @@ static int serve(struct server *server)
         snprintf(place, sizeof place, "%.*s:%u", (int)(colon - address), address, http_server_port(server->http, 0));
     }
     note("%s on %s, %u adapters known; listening on %s", server->base, server->session.device_info.name,
-         server->adapters.n_entries, place);
+         known, place);
     http_server_run(server->http, on_hangup, server);
     return EXIT_GOOD;
 }
