@@ -64,6 +64,7 @@ static void recycle(struct http_exchange *exchange)
     struct http_server *server = exchange->server;
     if (exchange->started_ns && !atomic_load(&server->testing)) {
         write_log(exchange);
+        http_metrics_count(exchange);
     }
     http_stream_free(exchange);
     if (exchange->response) {
