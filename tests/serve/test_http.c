@@ -136,9 +136,11 @@ START_TEST(adapters_of_a_key_and_its_limits)
     world_open(&world, &config);
     ck_assert_int_eq(status_of(&world, "GET", "/v1/adapters/finance", user_key), 200);
     ck_assert_int_eq(status_of(&world, "GET", "/v1/adapters/mail-short", user_key), 200);
-    ck_assert_int_eq(call(&world, "GET", "/v1/adapters/legal", user_key).status, 404);
+    struct reply reply = call(&world, "GET", "/v1/adapters/legal", user_key);
+    ck_assert_int_eq(reply.status, 404);
+    reply_free(&reply);
     ck_assert_int_eq(status_of(&world, "GET", "/v1/adapters/legal", operator_key), 200);
-    struct reply reply = call(&world, "POST", "/echo", user_key);
+    reply = call(&world, "POST", "/echo", user_key);
     ck_assert_ptr_nonnull(strstr(reply.body, "\"tenant\":\"finance\""));
     reply_free(&reply);
     // One at a time.
@@ -339,6 +341,7 @@ START_TEST(sigterm_drains_and_sighup_reloads_without_dropping_a_stream)
     snprintf(text, sizeof text, "{\"version\": 1, \"keys\": [{\"id\": \"n\", \"sha256\": \"%s\", \"role\": \"user\"}]}", hash);
     ck_assert_int_eq(chmod(world_file(&world, "keys.json", text), 0600), 0);
     ck_assert_int_eq(status_of(&world, "POST", "/echo", user_key), 200);
+    wait_ms(100); // its line is written when the reply has been sent
     kill(getpid(), SIGHUP);
     wait_ms(300);
     ck_assert_int_eq(status_of(&world, "POST", "/echo", user_key), 401);
