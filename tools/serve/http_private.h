@@ -79,7 +79,6 @@ struct http_exchange {
     bool target_long;
     bool admitted; // guard, route, caller and limits were passed
     bool dispatched;
-    bool head_refused; // an early reply is queued
     enum http_method method;
     char method_text[12];
     char path[HTTP_MAX_PATH], name[HTTP_MAX_NAME];
@@ -99,6 +98,7 @@ struct http_exchange {
     int status;
     bool finished, suspended, gone, stalled, gone_called;
     bool close_after;
+    bool completed; // sent whole; written by libmicrohttpd's side alone
     void (*on_gone)(void *user);
     void *on_gone_user;
     char headers[HTTP_REPLY_HEADERS_BYTES]; // "name\0value\0" ...
