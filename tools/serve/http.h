@@ -214,5 +214,9 @@ struct http_stats {
     uint64_t log_lost;                        // lines of the access log that could not be written
 };
 void http_server_describe(struct http_server *server, struct http_stats *out);
+// What http_stats has not, as Prometheus text to append to /metrics: replies by route and status, their times, draining.
+// Returns the length without the NUL behind it, 0 if it does not fit (http_server_metrics_bytes is enough). Any thread.
+size_t http_server_metrics(struct http_server *server, char *out, size_t bytes);
+size_t http_server_metrics_bytes(struct http_server *server);
 
 #endif

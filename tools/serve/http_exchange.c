@@ -24,11 +24,8 @@ struct http_exchange *http_exchange_take(struct http_server *server)
 
 static const char *outcome_of(const struct http_exchange *exchange)
 {
-    if (exchange->stalled) {
-        return "slow_reader";
-    }
-    if (exchange->gone) {
-        return "client_gone";
+    if (exchange->gone && !exchange->completed) {
+        return exchange->stalled ? "slow_reader" : "client_gone";
     }
     if (exchange->log.outcome[0]) {
         return exchange->log.outcome;
@@ -64,6 +61,7 @@ static void recycle(struct http_exchange *exchange)
     struct http_server *server = exchange->server;
     if (exchange->started_ns && !atomic_load(&server->testing)) {
         write_log(exchange);
+        http_metrics_count(exchange);
     }
     http_stream_free(exchange);
     if (exchange->response) {

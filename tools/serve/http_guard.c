@@ -12,6 +12,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tools/serve/http_private.h"
@@ -330,6 +331,9 @@ enum graft_status http_guard_self_test(struct http_server *server)
                                 "with it",
                                 MHD_get_version(), cases[i].what, found, cases[i].status);
         }
+    }
+    for (int i = 0; i < 1000 && http_busy(server) > 0; i++) { // the last one's end
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
     atomic_store(&server->testing, false);
     graft_mutex_lock(server->mutex);

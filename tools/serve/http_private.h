@@ -18,6 +18,7 @@
 #include "tools/serve/access_log.h"
 #include "tools/serve/http.h"
 #include "tools/serve/keys.h"
+#include "tools/serve/prometheus.h"
 
 enum {
     HTTP_EXCHANGES = 512,   // at a time; more: 503
@@ -78,7 +79,6 @@ struct http_exchange {
     bool target_long;
     bool admitted; // guard, route, caller and limits were passed
     bool dispatched;
-    bool head_refused; // an early reply is queued
     enum http_method method;
     char method_text[12];
     char path[HTTP_MAX_PATH], name[HTTP_MAX_NAME];
@@ -98,6 +98,7 @@ struct http_exchange {
     int status;
     bool finished, suspended, gone, stalled, gone_called;
     bool close_after;
+    bool completed; // sent whole; written by libmicrohttpd's side alone
     void (*on_gone)(void *user);
     void *on_gone_user;
     char headers[HTTP_REPLY_HEADERS_BYTES]; // "name\0value\0" ...
@@ -122,9 +123,9 @@ struct http_server {
     struct http_listener listeners[HTTP_MAX_LISTENERS + 1];
     uint32_t n_listeners, n_public;
     struct MHD_Daemon *plain, *tls;
-    char *tls_cert, *tls_key_text;
     struct keys *keys; // NULL: none
     struct access_log *log;
+    struct metrics *metrics;
     const struct http_route *routes;
     uint32_t n_routes;
     void *user;
@@ -148,6 +149,9 @@ struct http_server {
     uint64_t id_seed[2];
     atomic_ullong id_count;
 };
+
+// Exchanges that are not free.
+uint32_t http_busy(struct http_server *server);
 
 // ---- http_listen.c ----
 
@@ -234,6 +238,21 @@ void http_response_headers(struct MHD_Response *response, const struct http_exch
 // ---- http_stream.c ----
 
 void http_stream_free(struct http_exchange *exchange);
+
+// ---- http_metrics.c ----
+
+GRAFT_MUST_CHECK enum graft_status http_metrics_create(struct http_server *server);
+// An exchange has ended.
+void http_metrics_count(struct http_exchange *exchange);
+
+// ---- http_tls.c ----
+
+// Read certificate and key; handshakes from now on use them. On failure the old ones stay. Errors: GRAFT_E_IO, GRAFT_E_FORMAT,
+// GRAFT_E_LIMIT (too many replacements), GRAFT_E_MEMORY.
+GRAFT_MUST_CHECK enum graft_status http_tls_read(struct http_server *server);
+void http_tls_free(void);
+// For MHD_OPTION_HTTPS_CERT_CALLBACK.
+void *http_tls_callback(void);
 
 // ---- http_run.c ----
 

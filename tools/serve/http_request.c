@@ -330,17 +330,17 @@ static enum MHD_Result answer(struct http_exchange *exchange)
     graft_mutex_lock(exchange->mutex);
     enum MHD_Result result = MHD_YES;
     struct MHD_Response *response = exchange->response;
-    if (response) {
-        exchange->response = NULL;
-        result = MHD_queue_response(exchange->mhd, (unsigned)exchange->status, response);
-    } else if (exchange->finished || exchange->gone) {
+    unsigned status = (unsigned)exchange->status;
+    exchange->response = NULL;
+    if (!response && (exchange->finished || exchange->gone)) {
         result = MHD_NO;
-    } else {
+    } else if (!response) {
         MHD_suspend_connection(exchange->mhd);
         exchange->suspended = true;
     }
     graft_mutex_unlock(exchange->mutex);
-    if (response) {
+    if (response) { // not under the mutex: libmicrohttpd locks the response, and holds that lock when it calls stream_read
+        result = MHD_queue_response(exchange->mhd, status, response);
         MHD_destroy_response(response); // libmicrohttpd holds its own reference
     }
     return result;
@@ -457,7 +457,8 @@ void http_on_completed(void *user, struct MHD_Connection *mhd, void **context, e
         }
         graft_mutex_unlock(server->mutex);
     }
-    if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK) {
+    exchange->completed = code == MHD_REQUEST_TERMINATED_COMPLETED_OK; // even if the client left right behind it
+    if (!exchange->completed) {
         http_exchange_gone(exchange, false);
         graft_mutex_lock(server->mutex);
         server->stats.gone += exchange->dispatched;

@@ -16,17 +16,12 @@ static void hang_up(struct http_server *server, void (*on_hangup)(void *user), v
     if (server->keys && keys_reload(server->keys) != GRAFT_OK) {
         graft_log(server->ctx, GRAFT_LOG_ERROR, "%s; the keys stay as they were", graft_last_error());
     }
+    if (server->config.tls_cert && http_tls_read(server) != GRAFT_OK) {
+        graft_log(server->ctx, GRAFT_LOG_ERROR, "%s; the certificate stays as it was", graft_last_error());
+    }
     if (on_hangup) {
         on_hangup(user);
     }
-}
-
-static bool idle(struct http_server *server)
-{
-    graft_mutex_lock(server->mutex);
-    bool idle = server->busy_exchanges == 0;
-    graft_mutex_unlock(server->mutex);
-    return idle;
 }
 
 void http_server_run(struct http_server *server, void (*on_hangup)(void *user), void *user)
@@ -44,8 +39,8 @@ void http_server_run(struct http_server *server, void (*on_hangup)(void *user), 
                 return; // a second one: at once
             }
             http_server_drain(server);
-        } else if (draining &&
-                   (idle(server) || graft_clock_ns() > atomic_load(&server->drain_deadline_ns) + LAST_MS * 1000000ull)) {
+        } else if (draining && (http_busy(server) == 0 ||
+                                graft_clock_ns() > atomic_load(&server->drain_deadline_ns) + LAST_MS * 1000000ull)) {
             return;
         }
     }

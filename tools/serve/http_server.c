@@ -12,7 +12,7 @@
 
 #include "tools/serve/http_private.h"
 
-enum { OPERATOR_CONNECTIONS = 16, CERTIFICATE_BYTES = 1 << 20, SPARE_FILES = 256 };
+enum { OPERATOR_CONNECTIONS = 16, SPARE_FILES = 256 };
 
 // TLS 1.2 with forward secrecy, and 1.3.
 static const char priorities[] = "SECURE128:+SECURE192:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-RSA:%SERVER_PRECEDENCE";
@@ -76,8 +76,7 @@ static enum graft_status take_memory(struct http_server *server)
 // One MHD daemon without a listening socket: connections are handed to it.
 static enum graft_status daemon_start(struct http_server *server, bool tls, struct MHD_Daemon **out)
 {
-    struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, server->tls_cert},
-                                      {MHD_OPTION_HTTPS_MEM_KEY, 0, server->tls_key_text},
+    struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, http_tls_callback()},
                                       {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)priorities},
                                       {MHD_OPTION_END, 0, NULL}};
     struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
@@ -92,21 +91,10 @@ static enum graft_status daemon_start(struct http_server *server, bool tls, stru
                             MHD_OPTION_CONNECTION_TIMEOUT, 0u,                                       // the watch thread's work
                             MHD_OPTION_END);
     if (!*out) {
-        return graft_fail(
-            tls ? GRAFT_E_FORMAT : GRAFT_E_INTERNAL,
-            tls ? "TLS could not be started with the certificate %s and the key %s: are they PEM, and do they belong "
-                  "together?"
-                : "libmicrohttpd could not be started%.0s%.0s",
-            tls ? server->config.tls_cert : "", tls ? server->config.tls_key : "");
+        return graft_fail(GRAFT_E_INTERNAL, "libmicrohttpd could not be started%s: %s", tls ? " with TLS" : "",
+                          strerror(errno));
     }
     return GRAFT_OK;
-}
-
-static enum graft_status tls_read(struct http_server *server)
-{
-    uint64_t size;
-    GRAFT_TRY(graft_file_read(server->ctx, server->config.tls_cert, CERTIFICATE_BYTES, &server->tls_cert, &size));
-    return graft_file_read(server->ctx, server->config.tls_key, CERTIFICATE_BYTES, &server->tls_key_text, &size);
 }
 
 // Room for all connections, the model, its caches and the drivers' files, if the system allows it.
@@ -133,9 +121,10 @@ static enum graft_status build(struct http_server *server)
         GRAFT_TRY(keys_open(server->ctx, &server->keys, config->keys_path));
     }
     if (config->tls_cert) {
-        GRAFT_TRY(tls_read(server));
+        GRAFT_TRY(http_tls_read(server));
     }
     GRAFT_TRY(access_log_open(server->ctx, &server->log, config->log, config->log_path, config->log_bytes, config->log_files));
+    GRAFT_TRY(http_metrics_create(server));
     GRAFT_TRY(take_memory(server));
     raise_files(server);
     server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -193,7 +182,7 @@ bool http_server_draining(const struct http_server *server)
     return atomic_load(&server->draining);
 }
 
-static uint32_t busy_exchanges(struct http_server *server)
+uint32_t http_busy(struct http_server *server)
 {
     graft_mutex_lock(server->mutex);
     uint32_t busy = server->busy_exchanges;
@@ -212,7 +201,7 @@ void http_server_destroy(struct http_server **out)
     if (server->watch) {
         http_watch_wake(server);
         graft_thread_join(&server->watch);
-        while (busy_exchanges(server) > 0) { // libmicrohttpd may not be stopped while connections are suspended
+        while (http_busy(server) > 0) { // libmicrohttpd may not be stopped while connections are suspended
             nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
         }
     }
@@ -222,6 +211,10 @@ void http_server_destroy(struct http_server **out)
     if (server->tls) {
         MHD_stop_daemon(server->tls);
     }
+    if (server->config.tls_cert) {
+        http_tls_free();
+    }
+    metrics_destroy(&server->metrics);
     http_listen_close(server);
     if (server->epoll_fd >= 0) {
         close(server->epoll_fd);
@@ -239,8 +232,6 @@ void http_server_destroy(struct http_server **out)
     GRAFT_FREE(ctx, &server->rings);
     GRAFT_FREE(ctx, &server->exchanges);
     GRAFT_FREE(ctx, &server->connections);
-    GRAFT_FREE(ctx, &server->tls_cert);
-    GRAFT_FREE(ctx, &server->tls_key_text);
     GRAFT_FREE(ctx, &server);
 }
 

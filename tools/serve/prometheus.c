@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Metrics: a flat array of series, found by comparing label values; a registry is small and is read rarely.
-#include "tools/serve/metrics.h"
+#include "tools/serve/prometheus.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -10,8 +10,8 @@
 //
 // All memory is taken when the registry is made. Each metric has at most `series` combinations of label values; what comes
 // after that is counted under the value "other" in every label, so that a client cannot grow it.
-#ifndef GRAFT_TOOLS_SERVE_METRICS_H
-#define GRAFT_TOOLS_SERVE_METRICS_H
+#ifndef GRAFT_TOOLS_SERVE_PROMETHEUS_H
+#define GRAFT_TOOLS_SERVE_PROMETHEUS_H
 
 #include "platform/plat.h"
 
