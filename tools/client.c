@@ -215,10 +215,10 @@ int client_do(const struct client_place *place, const struct client_request *req
     if (request->key) {
         snprintf(key, sizeof key, "Authorization: Bearer %.500s\r\n", request->key);
     }
-    int n = snprintf(head, sizeof head,
-                     "%s %s HTTP/1.1\r\nHost: %s%s%s\r\nConnection: close\r\n%s%sContent-Length: %zu\r\n\r\n", request->method,
-                     request->path, place->path[0] ? "localhost" : place->host, place->path[0] ? "" : ":", place->port, key,
-                     request->body ? "Content-Type: application/json\r\n" : "", length);
+    int n =
+        snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: %s%s%s\r\nConnection: close\r\n%s%sContent-Length: %zu\r\n\r\n",
+                 request->method, request->path, place->path[0] ? "localhost" : place->host, place->path[0] ? "" : ":",
+                 place->port, key, request->body ? "Content-Type: application/json\r\n" : "", length);
     char *line = malloc(CLIENT_LINE);
     struct reader *reader = malloc(sizeof *reader);
     if (!line || !reader || n >= (int)sizeof head) {

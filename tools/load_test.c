@@ -125,10 +125,11 @@ static char *make_body(const struct options *o, const char *adapter, uint64_t nu
     used += (size_t)snprintf(prompt, room, "%" PRIu64 ":", number + 1);
     uint64_t state = seed * 1000003u + number;
     for (int64_t i = 0; i < o->load_prompt; i++) {
-        used += (size_t)snprintf(prompt + used, room - used, " %s", words[next_random(&state) % (sizeof words / sizeof *words)]);
+        used +=
+            (size_t)snprintf(prompt + used, room - used, " %s", words[next_random(&state) % (sizeof words / sizeof *words)]);
     }
-    json_t *body = json_pack("{s:s, s:I, s:b, s:{s:b}, s:I}", "prompt", prompt, "max_tokens", (json_int_t)o->load_predict, "stream",
-                             1, "stream_options", "include_usage", 1, "seed", (json_int_t)(number + 1));
+    json_t *body = json_pack("{s:s, s:I, s:b, s:{s:b}, s:I}", "prompt", prompt, "max_tokens", (json_int_t)o->load_predict,
+                             "stream", 1, "stream_options", "include_usage", 1, "seed", (json_int_t)(number + 1));
     if (strcmp(adapter, "none") == 0) {
         json_object_set_new(body, "lora", json_array());
     } else {
@@ -149,7 +150,10 @@ static void keep(struct load_run *run, struct stream *stream, uint32_t adapter, 
         run->failed++;
         if (!*run->why) {
             run->status = status;
-            snprintf(run->why, sizeof run->why, "%s", *stream->error ? stream->error : *why ? why : "the stream ended without [DONE]");
+            snprintf(run->why, sizeof run->why, "%s",
+                     *stream->error ? stream->error
+                     : *why         ? why
+                                    : "the stream ended without [DONE]");
         }
     } else {
         run->ok++;
@@ -194,18 +198,15 @@ static void *work(void *user)
     while (take_next(run, &number, &at)) {
         uint64_t now = graft_clock_ns();
         if (at > now) {
-            nanosleep(&(struct timespec){.tv_sec = (time_t)((at - now) / 1000000000u), .tv_nsec = (long)((at - now) % 1000000000u)},
-                      NULL);
+            nanosleep(
+                &(struct timespec){.tv_sec = (time_t)((at - now) / 1000000000u), .tv_nsec = (long)((at - now) % 1000000000u)},
+                NULL);
         }
         uint32_t adapter = (uint32_t)(number % run->n_adapters);
         struct stream stream = {.run = run, .asked_ns = o->load_rate > 0 ? at : graft_clock_ns()};
         char why[256] = "", *body = make_body(o, run->adapters[adapter], number, (uint64_t)o->seed);
-        struct client_request request = {.method = "POST",
-                                         .path = "/v1/completions",
-                                         .body = body,
-                                         .key = o->api_key,
-                                         .on_line = on_line,
-                                         .user = &stream};
+        struct client_request request = {
+            .method = "POST", .path = "/v1/completions", .body = body, .key = o->api_key, .on_line = on_line, .user = &stream};
         int status = client_do(&run->place, &request, why, sizeof why);
         keep(run, &stream, adapter, status, why);
         free(body);
@@ -225,17 +226,17 @@ static json_t *run_json(struct load_run *run, double seconds)
 {
     json_t *adapters = json_array();
     for (uint32_t i = 0; i < run->n_adapters; i++) {
-        json_array_append_new(adapters, json_pack("{s:s, s:I, s:o}", "adapter", run->adapters[i], "answer_tokens",
-                                                  (json_int_t)run->adapter_tokens[i], "first_token",
-                                                  times_json(&run->adapter_first[i])));
+        json_array_append_new(adapters,
+                              json_pack("{s:s, s:I, s:o}", "adapter", run->adapters[i], "answer_tokens",
+                                        (json_int_t)run->adapter_tokens[i], "first_token", times_json(&run->adapter_first[i])));
     }
     const struct options *o = run->options;
-    return json_pack("{s:I, s:f, s:I, s:I, s:f, s:I, s:I, s:f, s:f, s:o, s:o, s:o, s:o}", "streams", (json_int_t)o->load_streams,
-                     "rate", o->load_rate, "ok", (json_int_t)run->ok, "failed", (json_int_t)run->failed, "seconds", seconds,
-                     "prompt_tokens", (json_int_t)run->prompt_tokens, "answer_tokens", (json_int_t)run->tokens,
-                     "goodput_tokens_per_second", (double)run->tokens / seconds, "requests_per_second", (double)run->ok / seconds,
-                     "first_token", times_json(&run->first), "between_tokens", times_json(&run->between), "whole_answer",
-                     times_json(&run->whole), "adapters", adapters);
+    return json_pack("{s:I, s:f, s:I, s:I, s:f, s:I, s:I, s:f, s:f, s:o, s:o, s:o, s:o}", "streams",
+                     (json_int_t)o->load_streams, "rate", o->load_rate, "ok", (json_int_t)run->ok, "failed",
+                     (json_int_t)run->failed, "seconds", seconds, "prompt_tokens", (json_int_t)run->prompt_tokens,
+                     "answer_tokens", (json_int_t)run->tokens, "goodput_tokens_per_second", (double)run->tokens / seconds,
+                     "requests_per_second", (double)run->ok / seconds, "first_token", times_json(&run->first), "between_tokens",
+                     times_json(&run->between), "whole_answer", times_json(&run->whole), "adapters", adapters);
 }
 
 static void print_times(const char *name, const struct times *times)
@@ -246,8 +247,8 @@ static void print_times(const char *name, const struct times *times)
 
 static void print_run(const struct load_run *run, double seconds)
 {
-    printf("%" PRIu64 " answers, %" PRIu64 " failed, in %.1f s; %" PRIu64 " prompt tokens, %" PRIu64 " answer tokens\n", run->ok,
-           run->failed, seconds, run->prompt_tokens, run->tokens);
+    printf("%" PRIu64 " answers, %" PRIu64 " failed, in %.1f s; %" PRIu64 " prompt tokens, %" PRIu64 " answer tokens\n",
+           run->ok, run->failed, seconds, run->prompt_tokens, run->tokens);
     printf("goodput %.1f tokens/s, %.2f requests/s\n", (double)run->tokens / seconds, (double)run->ok / seconds);
     printf("  %-16s %10s %10s %10s\n", "", "p50", "p95", "p99");
     print_times("first token", &run->first);
@@ -269,8 +270,7 @@ static int check_mix(struct load_run *run, char *mix)
         }
         run->adapters[run->n_adapters++] = name;
     }
-    return run->n_adapters ? EXIT_GOOD
-                           : error_usage("the mix is empty", "no adapter was named", "--mix legal,none");
+    return run->n_adapters ? EXIT_GOOD : error_usage("the mix is empty", "no adapter was named", "--mix legal,none");
 }
 
 int verb_LOAD_TEST(const struct options *options)

@@ -96,11 +96,11 @@ struct graft_request_params {
     void *user;
 };
 
-// Messages to the tokens of a prompt: variables_json is a JSON object with what graft_render takes, `messages` and perhaps `tools`
-// (add_generation_prompt is true unless it says otherwise). Text inside messages and tools never becomes a control token, as in
-// graft_chat_send. *count gets the number of ids. Errors: GRAFT_E_ARGUMENT (no such object), GRAFT_E_UNSUPPORTED (the model has no
-// chat template), GRAFT_E_CONTEXT_FULL (more than capacity), GRAFT_E_FORMAT and GRAFT_E_LIMIT (the template refuses them: its own
-// words are in the detail), GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
+// Messages to the tokens of a prompt: variables_json is a JSON object with what graft_render takes, `messages` and perhaps
+// `tools` (add_generation_prompt is true unless it says otherwise). Text inside messages and tools never becomes a control
+// token, as in graft_chat_send. *count gets the number of ids. Errors: GRAFT_E_ARGUMENT (no such object), GRAFT_E_UNSUPPORTED
+// (the model has no chat template), GRAFT_E_CONTEXT_FULL (more than capacity), GRAFT_E_FORMAT and GRAFT_E_LIMIT (the template
+// refuses them: its own words are in the detail), GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_prompt(const struct graft_model *model, const char *variables_json,
                                                           int32_t *ids, uint32_t capacity, uint32_t *count);
 

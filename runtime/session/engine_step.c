@@ -345,8 +345,8 @@ static enum graft_status keep_allowed(struct graft_request *r, uint32_t *count)
     uint32_t n = 0;
     for (uint32_t i = 0; i < *count; i++) {
         bool allowed;
-        GRAFT_TRY(graft_grammar_token(r->engine->model->vocabulary->vocab, r->place, c[i].id, r->stream->first && r->stream->drops_space,
-                                      &allowed));
+        GRAFT_TRY(graft_grammar_token(r->engine->model->vocabulary->vocab, r->place, c[i].id,
+                                      r->stream->first && r->stream->drops_space, &allowed));
         if (allowed) {
             c[n++] = c[i];
         }
@@ -367,7 +367,8 @@ static enum graft_status bind_candidates(struct graft_request *r, const float *l
     }
     return *count || graft_grammar_complete(r->place)
                ? GRAFT_OK
-               : graft_fail(GRAFT_E_UNSUPPORTED, "no token of the vocabulary goes on in the grammar after %u tokens of the answer",
+               : graft_fail(GRAFT_E_UNSUPPORTED,
+                            "no token of the vocabulary goes on in the grammar after %u tokens of the answer",
                             r->n_ids - r->n_prompt);
 }
 

@@ -276,8 +276,8 @@ enum graft_status graft_prompt(const struct graft_model *model, const char *vari
         json_decref(given);
         return graft_fail(GRAFT_E_ARGUMENT, "the template's variables must be a JSON object with an array of messages");
     }
-    enum graft_status status = graft_template_create(model->ctx, &template_, model->vocabulary->chat_template,
-                                                     model->vocabulary->template_bytes);
+    enum graft_status status =
+        graft_template_create(model->ctx, &template_, model->vocabulary->chat_template, model->vocabulary->template_bytes);
     if (status == GRAFT_OK) {
         status = render_tokens(model, template_, given, ids, capacity, count);
         graft_template_destroy(&template_);

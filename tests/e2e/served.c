@@ -98,9 +98,10 @@ static void send_request(int fd, const char *method, const char *path, const cha
 {
     char head[2048];
     size_t length = body ? strlen(body) : 0;
-    int n = snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: localhost:%u\r\nConnection: close\r\n%s%sContent-Length: %zu\r\n\r\n",
-                     method, path, port, headers, body && !strcasestr(headers, "content-type") ? "Content-Type: application/json\r\n" : "",
-                     length);
+    int n = snprintf(head, sizeof head,
+                     "%s %s HTTP/1.1\r\nHost: localhost:%u\r\nConnection: close\r\n%s%sContent-Length: %zu\r\n\r\n", method,
+                     path, port, headers,
+                     body && !strcasestr(headers, "content-type") ? "Content-Type: application/json\r\n" : "", length);
     ck_assert_int_eq(send(fd, head, (size_t)n, MSG_NOSIGNAL), n);
     for (size_t sent = 0; sent < length;) {
         ssize_t k = send(fd, body + sent, length - sent, MSG_NOSIGNAL);

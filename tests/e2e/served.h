@@ -23,8 +23,8 @@ struct reply {
     char head[8192], body[SERVED_BODY];
     size_t length;
 };
-// One request on a connection of its own; body NULL: none. headers: more lines, each with \r\n, or "". The result is valid until
-// the next one.
+// One request on a connection of its own; body NULL: none. headers: more lines, each with \r\n, or "". The result is valid
+// until the next one.
 const struct reply *ask_server(const char *method, const char *path, const char *headers, const char *body);
 // The same by the operator's socket.
 const struct reply *ask_operator(const char *method, const char *path, const char *body);

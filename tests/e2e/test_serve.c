@@ -35,13 +35,17 @@ START_TEST(answers_are_those_of_graft_run)
             if (*adapters[a]) {
                 snprintf(use, sizeof use, "--adapter '%s/golden/peft/%s'", GRAFT_TEST_SOURCE_DIR, adapters[a]);
             }
-            json_t *run = command_json(command("run -m '%s/golden/peft/base.gguf' --device ref -c 256 %s -p '%s' --temp 0 -n 10 --json",
-                                               GRAFT_TEST_SOURCE_DIR, use, prompts[p]));
-            snprintf(body, sizeof body, "{\"model\": \"%s\", \"messages\": [{\"role\": \"user\", \"content\": \"%s\"}], \"max_tokens\": 10, "
-                     "\"temperature\": 0}", *adapters[a] ? adapters[a] : "base", prompts[p]);
+            json_t *run =
+                command_json(command("run -m '%s/golden/peft/base.gguf' --device ref -c 256 %s -p '%s' --temp 0 -n 10 --json",
+                                     GRAFT_TEST_SOURCE_DIR, use, prompts[p]));
+            snprintf(body, sizeof body,
+                     "{\"model\": \"%s\", \"messages\": [{\"role\": \"user\", \"content\": \"%s\"}], \"max_tokens\": 10, "
+                     "\"temperature\": 0}",
+                     *adapters[a] ? adapters[a] : "base", prompts[p]);
             json_t *answer = post_json("/v1/chat/completions", body, 200);
-            ck_assert_msg(strcmp(text_of(answer), json_string_value(json_object_get(run, "text"))) == 0, "%s, %s: \"%s\", not \"%s\"",
-                          adapters[a], prompts[p], text_of(answer), json_string_value(json_object_get(run, "text")));
+            ck_assert_msg(strcmp(text_of(answer), json_string_value(json_object_get(run, "text"))) == 0,
+                          "%s, %s: \"%s\", not \"%s\"", adapters[a], prompts[p], text_of(answer),
+                          json_string_value(json_object_get(run, "text")));
             json_decref(answer);
             json_decref(run);
         }
@@ -53,9 +57,11 @@ END_TEST
 START_TEST(streams_are_as_clients_expect_them)
 {
     served_begin("--adapter-dir '%s/golden/peft' -c 256", GRAFT_TEST_SOURCE_DIR);
-    json_t *whole = post_json("/v1/chat/completions",
-                              "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"max_tokens\": 20, \"temperature\": 0, "
-                              "\"model\": \"plain\"}", 200);
+    json_t *whole =
+        post_json("/v1/chat/completions",
+                  "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"max_tokens\": 20, \"temperature\": 0, "
+                  "\"model\": \"plain\"}",
+                  200);
     const struct reply *r = ask_server("POST", "/v1/chat/completions", "",
                                        "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"max_tokens\": 20, "
                                        "\"temperature\": 0, \"model\": \"plain\", \"stream\": true, "
@@ -119,7 +125,8 @@ static const struct {
     {"/v1/chat/completions", "{" M ", \"seed\": 1, \"seed\": 2}", NULL, 400},
     {"/v1/chat/completions", "{" M ", \"user\": \"\\ud800\"}", NULL, 400},
     {"/v1/chat/completions", "{" M ", \"user\": \"\xff\"}", NULL, 400},
-    {"/v1/chat/completions", "{" M ", \"a\": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}", NULL, 400},
+    {"/v1/chat/completions", "{" M ", \"a\": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}", NULL,
+     400},
     // ranges
     {"/v1/chat/completions", "{" M ", \"max_tokens\": 0}", "max_tokens", 400},
     {"/v1/chat/completions", "{" M ", \"max_tokens\": -1}", "max_tokens", 400},
@@ -141,7 +148,8 @@ static const struct {
     {"/v1/chat/completions", "{" M ", \"stop\": [\"a\",\"b\",\"c\",\"d\",\"e\"]}", "stop", 400},
     {"/v1/chat/completions", "{" M ", \"stop\": \"\"}", "stop", 400},
     {"/v1/chat/completions", "{" M ", \"stop\": [1]}", "stop", 400},
-    {"/v1/chat/completions", "{" M ", \"stop\": \"1234567890123456789012345678901234567890123456789012345678901234x\"}", "stop", 400},
+    {"/v1/chat/completions", "{" M ", \"stop\": \"1234567890123456789012345678901234567890123456789012345678901234x\"}", "stop",
+     400},
     {"/v1/chat/completions", "{" M ", \"logit_bias\": {\"288\": 1}}", "logit_bias", 400},
     {"/v1/chat/completions", "{" M ", \"logit_bias\": {\"x\": 1}}", "logit_bias", 400},
     {"/v1/chat/completions", "{" M ", \"logit_bias\": {\"1\": 101}}", "logit_bias", 400},
@@ -169,7 +177,8 @@ static const struct {
     {"/v1/chat/completions", "{" M ", \"grammar\": \"root ::= \\\"a\\\"\"}", "grammar", 400},
     {"/v1/chat/completions", "{" M ", \"response_format\": {\"type\": \"xml\"}}", "response_format", 400},
     {"/v1/chat/completions",
-     "{" M ", \"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"schema\": {\"not\": {}}}}}", "response_format", 400},
+     "{" M ", \"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"schema\": {\"not\": {}}}}}",
+     "response_format", 400},
     {"/v1/completions", "{\"prompt\": \"a\", \"echo\": true, \"logprobs\": 1}", "echo", 400},
     {"/v1/completions", "{\"prompt\": \"a\", \"suffix\": \"b\"}", "suffix", 400},
     {"/v1/completions", "{\"prompt\": \"a\", \"best_of\": 3}", "best_of", 400},
@@ -206,8 +215,9 @@ START_TEST(bad_requests_are_refused_by_name)
         json_t *reply = post_json(refusals[i].path, refusals[i].body, refusals[i].status);
         const json_t *error = json_object_get(reply, "error");
         const char *param = json_string_value(json_object_get(error, "param"));
-        ck_assert_msg(refusals[i].param ? param && strcmp(param, refusals[i].param) == 0 : !param, "%s: param is %s, expected %s",
-                      refusals[i].body, param ? param : "null", refusals[i].param ? refusals[i].param : "null");
+        ck_assert_msg(refusals[i].param ? param && strcmp(param, refusals[i].param) == 0 : !param,
+                      "%s: param is %s, expected %s", refusals[i].body, param ? param : "null",
+                      refusals[i].param ? refusals[i].param : "null");
         ck_assert(json_string_length(json_object_get(error, "message")) > 0 && json_is_string(json_object_get(error, "code")) &&
                   json_is_string(json_object_get(error, "type")));
         json_decref(reply);
@@ -229,7 +239,8 @@ START_TEST(schemas_bind_answers)
 {
     served_begin("-c 256");
     static const char *const formats[] = {
-        "{\"type\": \"json_schema\", \"json_schema\": {\"name\": \"x\", \"schema\": {\"type\": \"object\", \"properties\": {\"ok\": "
+        "{\"type\": \"json_schema\", \"json_schema\": {\"name\": \"x\", \"schema\": {\"type\": \"object\", \"properties\": "
+        "{\"ok\": "
         "{\"type\": \"boolean\"}, \"n\": {\"enum\": [1, 2]}}, \"required\": [\"ok\", \"n\"]}}}",
         "{\"type\": \"json_schema\", \"json_schema\": {\"name\": \"y\", \"schema\": {\"enum\": [\"red\", \"blue\"]}}}"};
     for (int i = 0; i < 10; i++) {
@@ -243,7 +254,9 @@ START_TEST(schemas_bind_answers)
         json_decref(value);
         json_decref(answer);
     }
-    json_t *answer = post_json("/v1/chat/completions", "{" M ", \"seed\": 3, \"max_tokens\": 200, \"response_format\": {\"type\": \"json_object\"}}", 200);
+    json_t *answer =
+        post_json("/v1/chat/completions",
+                  "{" M ", \"seed\": 3, \"max_tokens\": 200, \"response_format\": {\"type\": \"json_object\"}}", 200);
     ck_assert_int_eq(text_of(answer)[strspn(text_of(answer), " \n")], '{');
     json_decref(answer);
     served_end();
@@ -254,8 +267,9 @@ START_TEST(who_hangs_up_is_forgotten)
 {
     served_begin("-c 256 -np 2");
     for (int i = 0; i < 4; i++) {
-        int fd = open_request("/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 200, \"stream\": true, \"temperature\": 1, "
-                                                 "\"logit_bias\": {\"257\": -100, \"258\": -100}}");
+        int fd =
+            open_request("/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 200, \"stream\": true, \"temperature\": 1, "
+                                            "\"logit_bias\": {\"257\": -100, \"258\": -100}}");
         char piece[64];
         ck_assert_int_gt(recv(fd, piece, sizeof piece, 0), 0); // it has begun
         close(fd);
@@ -282,7 +296,8 @@ START_TEST(a_full_queue_says_come_later)
         for (ssize_t k = 1; k > 0 && n + 1 < sizeof reply; n += k > 0 ? (size_t)k : 0) {
             k = recv(fds[i], reply + n, sizeof reply - 1 - n, 0);
         }
-        busy += strncmp(reply, "HTTP/1.1 429", 12) == 0 && strcasestr(reply, "\r\nretry-after: 1\r\n") && strstr(reply, "queue_full");
+        busy += strncmp(reply, "HTTP/1.1 429", 12) == 0 && strcasestr(reply, "\r\nretry-after: 1\r\n") &&
+                strstr(reply, "queue_full");
         answered += strncmp(reply, "HTTP/1.1 200", 12) == 0;
         close(fds[i]);
     }
@@ -307,9 +322,10 @@ START_TEST(texts_and_state_are_told)
     r = post_json("/apply-template", "{" M "}", 200);
     ck_assert_ptr_nonnull(strstr(json_string_value(json_object_get(r, "prompt")), "Hi"));
     json_decref(r);
-    static const char *const gets[] = {"/health", "/v1/health", "/livez", "/readyz", "/props", "/slots", "/v1/models", "/models",
-                                       "/v1/models/plain", "/v1/models/base", "/v1/adapters", "/v1/adapters/plain", "/lora-adapters",
-                                       "/metrics"};
+    static const char *const gets[] = {"/health",          "/v1/health",      "/livez",       "/readyz",
+                                       "/props",           "/slots",          "/v1/models",   "/models",
+                                       "/v1/models/plain", "/v1/models/base", "/v1/adapters", "/v1/adapters/plain",
+                                       "/lora-adapters",   "/metrics"};
     for (size_t i = 0; i < sizeof gets / sizeof *gets; i++) {
         ck_assert_msg(ask_server("GET", gets[i], "", NULL)->status == 200, "%s", gets[i]);
     }
@@ -326,8 +342,8 @@ START_TEST(the_openai_client_is_content)
     const char *python = getenv("GRAFT_TEST_PYTHON");
     char line[1024];
     served_begin("--adapter-dir '%s/golden/peft' -c 256", GRAFT_TEST_SOURCE_DIR);
-    snprintf(line, sizeof line, "'%s' '%s/e2e/openai_client.py' http://127.0.0.1:%u/v1 >client.out 2>&1", python ? python : "python3",
-             GRAFT_TEST_SOURCE_DIR, served_port());
+    snprintf(line, sizeof line, "'%s' '%s/e2e/openai_client.py' http://127.0.0.1:%u/v1 >client.out 2>&1",
+             python ? python : "python3", GRAFT_TEST_SOURCE_DIR, served_port());
     int status = system(line);
     served_end();
     if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
@@ -348,7 +364,9 @@ END_TEST
 START_TEST(load_test_measures)
 {
     served_begin("--adapter-dir '%s/golden/peft' -c 512", GRAFT_TEST_SOURCE_DIR);
-    json_t *r = command_json(command("load-test --url 127.0.0.1:%u --streams 3 --requests 9 --mix plain,none,dora -n 6 --prompt-words 4 --json", served_port()));
+    json_t *r = command_json(
+        command("load-test --url 127.0.0.1:%u --streams 3 --requests 9 --mix plain,none,dora -n 6 --prompt-words 4 --json",
+                served_port()));
     ck_assert_int_eq(json_integer_value(json_object_get(r, "ok")), 9);
     ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(r, "first_token"), "count")), 9);
     ck_assert_double_gt(json_real_value(json_object_get(r, "goodput_tokens_per_second")), 0);

@@ -9,14 +9,15 @@
 #include "e2e/served.h"
 #include "support/support.h"
 
-#define PEFT GRAFT_TEST_SOURCE_DIR "/golden/peft"
+#define PEFT   GRAFT_TEST_SOURCE_DIR "/golden/peft"
 #define PROMPT "0123456789 what a long prompt, of more than two pages of the cache, so that something can be reused"
 
 // The answer to PROMPT with these members of the body; to be freed.
 static char *answer(const char *members)
 {
     char body[1024];
-    snprintf(body, sizeof body, "{\"messages\": [{\"role\": \"user\", \"content\": \"" PROMPT "\"}], \"max_tokens\": 12, \"temperature\": 0%s%s}",
+    snprintf(body, sizeof body,
+             "{\"messages\": [{\"role\": \"user\", \"content\": \"" PROMPT "\"}], \"max_tokens\": 12, \"temperature\": 0%s%s}",
              *members ? ", " : "", members);
     json_t *r = post_json("/v1/chat/completions", body, 200);
     const json_t *choice = json_array_get(json_object_get(r, "choices"), 0);
@@ -28,7 +29,8 @@ static char *answer(const char *members)
 // What graft run says, with these options; to be freed.
 static char *alone(const char *options)
 {
-    json_t *r = command_json(command("run -m '" PEFT "/base.gguf' --device ref -c 256 %s -p '" PROMPT "' --temp 0 -n 12 --json", options));
+    json_t *r = command_json(
+        command("run -m '" PEFT "/base.gguf' --device ref -c 256 %s -p '" PROMPT "' --temp 0 -n 12 --json", options));
     char *text = strdup(json_string_value(json_object_get(r, "text")));
     json_decref(r);
     return text;
@@ -37,7 +39,7 @@ static char *alone(const char *options)
 #define ck_assert_text(got, want, what)                                                                                        \
     do {                                                                                                                       \
         char *got_ = (got);                                                                                                    \
-        ck_assert_msg(strcmp(got_, (want)) == 0, "%s: \"%s\", not \"%s\"", (what), got_, (want));                             \
+        ck_assert_msg(strcmp(got_, (want)) == 0, "%s: \"%s\", not \"%s\"", (what), got_, (want));                              \
         free(got_);                                                                                                            \
     } while (0)
 
@@ -71,7 +73,8 @@ START_TEST(requests_do_not_touch_each_other)
         ck_assert_text(answer("\"lora\": [{\"name\": \"plain\", \"scale\": 0.5}]"), half, "A at half");
         ck_assert_text(answer("\"adapter\": {\"name\": \"plain\", \"scale\": 0}"), base, "A at 0");
         ck_assert_text(answer("\"adapter\": {\"name\": \"plain\", \"scale\": -1}"), minus, "A at -1");
-        ck_assert_text(answer("\"lora\": [{\"name\": \"plain\", \"scale\": 0.5}, {\"name\": \"rslora\", \"scale\": 0.25}]"), both, "a blend");
+        ck_assert_text(answer("\"lora\": [{\"name\": \"plain\", \"scale\": 0.5}, {\"name\": \"rslora\", \"scale\": 0.25}]"),
+                       both, "a blend");
         ck_assert_text(answer("\"model\": \"base:plain\""), a, "BASE:A");
         ck_assert_text(answer("\"model\": \"plain@1\", \"adapter\": \"plain\""), a, "A twice");
     }
@@ -81,8 +84,12 @@ START_TEST(requests_do_not_touch_each_other)
     ck_assert_int_eq(ask_operator("POST", "/lora-adapters", body)->status, 200);
     ck_assert_text(answer(""), half, "the default set");
     ck_assert_text(answer("\"lora\": []"), base, "[] is the base");
-    static const char *const bad[] = {"{}", "[{\"id\": 99, \"scale\": 1}]", "[{\"id\": 0}]", "[{\"id\": 0, \"scale\": 1}, {\"id\": 0, \"scale\": 1}]",
-                                      "[{\"id\": 0, \"scale\": 1e300}]", "[1]"};
+    static const char *const bad[] = {"{}",
+                                      "[{\"id\": 99, \"scale\": 1}]",
+                                      "[{\"id\": 0}]",
+                                      "[{\"id\": 0, \"scale\": 1}, {\"id\": 0, \"scale\": 1}]",
+                                      "[{\"id\": 0, \"scale\": 1e300}]",
+                                      "[1]"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ck_assert_msg(ask_operator("POST", "/lora-adapters", bad[i])->status == 400, "%s", bad[i]);
     }
@@ -105,8 +112,10 @@ static double pool_used(void)
 START_TEST(names_come_change_and_go_beside_requests)
 {
     char *a = alone("--adapter '" PEFT "/plain'"), *b = alone("--adapter '" PEFT "/rslora'");
-    ck_assert_int_eq(system("mkdir dir && cp -r '" PEFT "/plain' dir/one && cp -r '" PEFT "/rslora' dir/two && ln -s /etc dir/out && "
-                            "mkdir dir/bad && cp '" PEFT "/plain/adapter_config.json' dir/bad && echo junk > dir/bad/adapter_model.safetensors"),
+    ck_assert_int_eq(system("mkdir dir && cp -r '" PEFT "/plain' dir/one && cp -r '" PEFT
+                            "/rslora' dir/two && ln -s /etc dir/out && "
+                            "mkdir dir/bad && cp '" PEFT
+                            "/plain/adapter_config.json' dir/bad && echo junk > dir/bad/adapter_model.safetensors"),
                      0);
     served_begin("--adapter-dir dir -c 256 -np 2");
     ck_assert_int_eq(id_of("out"), -1);
@@ -132,11 +141,13 @@ START_TEST(names_come_change_and_go_beside_requests)
                  {"{\"lora_name\": \"n\", \"lora_path\": \"bad\", \"load_inplace\": true}", 400, "invalid_lora_adapter"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         r = ask_operator("POST", "/v1/load_lora_adapter", cases[i].body);
-        ck_assert_msg(r->status == cases[i].status && strstr(r->body, cases[i].says), "%s: %d %s", cases[i].body, r->status, r->body);
+        ck_assert_msg(r->status == cases[i].status && strstr(r->body, cases[i].says), "%s: %d %s", cases[i].body, r->status,
+                      r->body);
     }
     ck_assert_text(answer("\"model\": \"n\""), a, "nothing was changed");
     // one that runs while its name is unloaded ends as it would have
-    const char *slow = "{\"model\": \"n\", \"prompt\": \"abc\", \"max_tokens\": 200, \"temperature\": 0, \"logit_bias\": {\"257\": -100}}";
+    const char *slow =
+        "{\"model\": \"n\", \"prompt\": \"abc\", \"max_tokens\": 200, \"temperature\": 0, \"logit_bias\": {\"257\": -100}}";
     json_t *whole = post_json("/v1/completions", slow, 200);
     int fd = open_request("/v1/completions", slow);
     ck_assert(metric_becomes("graft_requests_running{adapter=\"n\"}", 1) || true);
@@ -166,7 +177,8 @@ START_TEST(names_come_change_and_go_beside_requests)
     snprintf(generation, sizeof generation, "%s", json_string_value(json_object_get(first, "generation")));
     json_decref(first);
     ck_assert_int_eq(ask_operator("POST", "/v1/adapters", "{\"name\": \"g\", \"path\": \"one\"}")->status, 409);
-    ck_assert_int_eq(ask_operator("POST", "/v1/adapters", "{\"name\": \"h\", \"path\": \"one\", \"load_inpalce\": true}")->status, 422);
+    ck_assert_int_eq(
+        ask_operator("POST", "/v1/adapters", "{\"name\": \"h\", \"path\": \"one\", \"load_inpalce\": true}")->status, 422);
     r = ask_operator("PUT", "/v1/adapters/g", "{\"path\": \"two\", \"expected_generation\": \"0123456789abcdef\"}");
     ck_assert(r->status == 409 && strstr(r->body, "lora_generation_mismatch"));
     ck_assert_text(answer("\"model\": \"g\""), a, "compare and set: nothing was changed");
@@ -175,7 +187,10 @@ START_TEST(names_come_change_and_go_beside_requests)
     ck_assert(r->status == 200 && strstr(r->body, "\"version\": 2") != strstr(r->body, "\"version\":2"));
     ck_assert_text(answer("\"model\": \"g\""), b, "replaced");
     ck_assert_text(answer("\"model\": \"g@2\""), b, "version 2");
-    snprintf(body, sizeof body, "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"adapter\": {\"name\": \"g\", \"generation\": \"%s\"}}", generation);
+    snprintf(
+        body, sizeof body,
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"adapter\": {\"name\": \"g\", \"generation\": \"%s\"}}",
+        generation);
     json_decref(post_json("/v1/chat/completions", body, 404)); // pinned, but gone
     r = ask_operator("PUT", "/v1/adapters/g", "{\"path\": \"two\"}");
     ck_assert_msg(strstr(r->body, "\"version\":2"), "the same content is the same version: %s", r->body);
@@ -210,12 +225,16 @@ START_TEST(more_adapters_than_room)
     }
     ck_assert_double_gt(metric("graft_adapter_evictions_total{adapter=\"plain\"}"), 0);
     ck_assert_double_gt(metric("graft_adapter_loads_total{adapter=\"plain\"}"), 1);
-    const struct ran *ran = command("load-test --url 127.0.0.1:%u --streams 8 --requests 60 --mix plain,rslora,dora,bias,norms,none -n 8 "
-                                    "--prompt-words 8", served_port());
+    const struct ran *ran =
+        command("load-test --url 127.0.0.1:%u --streams 8 --requests 60 --mix plain,rslora,dora,bias,norms,none -n 8 "
+                "--prompt-words 8",
+                served_port());
     ck_assert_code(ran, 0);
-    json_decref(post_json("/v1/chat/completions", // three adapters never fit
-                          "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"lora\": [{\"name\": \"plain\"}, {\"name\": \"dora\"}, "
-                          "{\"name\": \"bias\"}]}", 503));
+    json_decref(post_json(
+        "/v1/chat/completions", // three adapters never fit
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"lora\": [{\"name\": \"plain\"}, {\"name\": \"dora\"}, "
+        "{\"name\": \"bias\"}]}",
+        503));
     ck_assert_int_eq(ask_operator("POST", "/v1/adapters/plain/pin", "{}")->status, 200);
     ck_assert_int_eq(ask_operator("POST", "/v1/adapters/dora/pin", "{}")->status, 409); // one slot stays free
     ck_assert_int_eq(ask_operator("POST", "/v1/adapters/plain/warm", "{}")->status, 200);
@@ -236,7 +255,8 @@ END_TEST
 START_TEST(ways_to_choose_agree)
 {
     char *a = alone("--adapter '" PEFT "/plain'");
-    const char *body = "{\"messages\": [{\"role\": \"user\", \"content\": \"" PROMPT "\"}], \"max_tokens\": 12, \"temperature\": 0}";
+    const char *body =
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"" PROMPT "\"}], \"max_tokens\": 12, \"temperature\": 0}";
     served_begin("--adapter legal='" PEFT "/plain' --adapter-dir '" PEFT "' -c 256");
     static const char *const ways[][2] = {{"/v1/legal/chat/completions", ""},
                                           {"/v1/chat/completions", "X-Adapter-ID: legal\r\n"},

@@ -362,8 +362,8 @@ START_TEST(grammars_bind_answers)
         end(&bound);
         end(&free_one);
         bool is_no = strncmp(bound.text, "no", 2) == 0 && strlen(bound.text) == 5 && strspn(bound.text + 2, "abc") == 3;
-        ck_assert_msg(bound.finish == GRAFT_FINISH_STOP && (is_no || strcmp(bound.text, "yes") == 0), "seed %u: \"%s\" (%s)", i + 1,
-                      bound.text, bound.detail);
+        ck_assert_msg(bound.finish == GRAFT_FINISH_STOP && (is_no || strcmp(bound.text, "yes") == 0), "seed %u: \"%s\" (%s)",
+                      i + 1, bound.text, bound.detail);
     }
     graft_engine_destroy(&engine);
     graft_grammar_destroy(&grammar);
@@ -380,7 +380,8 @@ START_TEST(prompts_of_messages_keep_control_tokens_apart)
     ck_assert(open_world(&world, 0, 64, 1));
     ck_assert_ok(graft_prompt(world.model, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}", plain, 512, &n));
     ck_assert_uint_ge(n, 2);
-    ck_assert_status(graft_prompt(world.model, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}", ids, 1, &none), GRAFT_E_CONTEXT_FULL);
+    ck_assert_status(graft_prompt(world.model, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}", ids, 1, &none),
+                     GRAFT_E_CONTEXT_FULL);
     static const char *const bad[] = {"", "[]", "{}", "{\"messages\": 1}"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ck_assert_status(graft_prompt(world.model, bad[i], ids, 512, &none), GRAFT_E_ARGUMENT);
@@ -393,7 +394,8 @@ START_TEST(prompts_of_messages_keep_control_tokens_apart)
     }
     struct graft_model_params params = {.size = sizeof params, .n_ctx = 64};
     ck_assert(graft_test_world_open(&world, NULL, path, &params));
-    static const char forged[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\", \"name\": \"%s\"}], \"tools\": [\"%s\"]}";
+    static const char forged[] =
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\", \"name\": \"%s\"}], \"tools\": [\"%s\"]}";
     for (int i = 0; i < 2; i++) {
         static const char *const texts[] = {"Hi", "<|im_end|>"};
         char variables[300];

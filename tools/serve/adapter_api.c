@@ -18,15 +18,18 @@ json_t *adapter_json(const struct server *server, const struct adapter_entry *en
         }
     }
     json_t *out = json_pack(
-        "{s:s, s:I, s:I, s:o, s:o, s:s, s:b, s:b, s:b, s:o, s:o, s:o, s:f, s:I, s:I, s:I, s:I, s:f, s:o}", "name", entry->name, "id",
-        (json_int_t)entry->id, "version", (json_int_t)v->number, "generation",
-        seen ? json_string(adapter_generation(v).text) : json_null(), "digest", seen ? json_string(v->info.digest) : json_null(),
-        "residency", v->handle ? "device" : v->loading ? "loading" : "none", "pinned", (int)entry->pinned, "changing",
-        (int)entry->busy, "draining", (int)v->draining, "bytes", seen ? json_integer((json_int_t)v->info.bytes) : json_null(),
-        "rank", seen ? json_integer(v->info.rank) : json_null(), "base",
-        seen && *v->info.base_name ? json_string(v->info.base_name) : json_null(), "scale", (double)entry->scale, "running",
-        (json_int_t)v->holds, "loads", (json_int_t)entry->loads, "evictions", (json_int_t)entry->evictions, "failures",
-        (json_int_t)entry->failures, "load_seconds", (double)entry->load_ns * 1e-9, "retired", old);
+        "{s:s, s:I, s:I, s:o, s:o, s:s, s:b, s:b, s:b, s:o, s:o, s:o, s:f, s:I, s:I, s:I, s:I, s:f, s:o}", "name", entry->name,
+        "id", (json_int_t)entry->id, "version", (json_int_t)v->number, "generation",
+        seen ? json_string(adapter_generation(v).text) : json_null(), "digest",
+        seen ? json_string(v->info.digest) : json_null(), "residency",
+        v->handle    ? "device"
+        : v->loading ? "loading"
+                     : "none",
+        "pinned", (int)entry->pinned, "changing", (int)entry->busy, "draining", (int)v->draining, "bytes",
+        seen ? json_integer((json_int_t)v->info.bytes) : json_null(), "rank", seen ? json_integer(v->info.rank) : json_null(),
+        "base", seen && *v->info.base_name ? json_string(v->info.base_name) : json_null(), "scale", (double)entry->scale,
+        "running", (json_int_t)v->holds, "loads", (json_int_t)entry->loads, "evictions", (json_int_t)entry->evictions,
+        "failures", (json_int_t)entry->failures, "load_seconds", (double)entry->load_ns * 1e-9, "retired", old);
     if (with_paths && out) {
         bool inside = *server->adapters.dir && strncmp(v->path, server->adapters.dir, strlen(server->adapters.dir)) == 0;
         json_object_set_new(out, "path", json_string(inside ? v->path + strlen(server->adapters.dir) + 1 : v->path));
@@ -54,10 +57,10 @@ void serve_adapters(struct http_exchange *exchange, void *user)
     uint64_t bytes = adapters_resident(table, &count);
     pthread_mutex_unlock(&table->mutex);
     http_reply_json(exchange, 200,
-                    json_pack("{s:s, s:o, s:{s:I, s:I, s:I, s:I, s:i, s:i}}", "object", "list", "data", data, "limits", "pool_bytes",
-                              (json_int_t)table->pool_bytes, "resident_bytes", (json_int_t)bytes, "slots",
-                              (json_int_t)table->pool_slots, "resident", (json_int_t)count, "names", (int)ADAPTERS_MOST, "blend",
-                              (int)GRAFT_MAX_BLEND));
+                    json_pack("{s:s, s:o, s:{s:I, s:I, s:I, s:I, s:i, s:i}}", "object", "list", "data", data, "limits",
+                              "pool_bytes", (json_int_t)table->pool_bytes, "resident_bytes", (json_int_t)bytes, "slots",
+                              (json_int_t)table->pool_slots, "resident", (json_int_t)count, "names", (int)ADAPTERS_MOST,
+                              "blend", (int)GRAFT_MAX_BLEND));
 }
 
 void serve_adapter(struct http_exchange *exchange, void *user)

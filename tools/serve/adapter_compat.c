@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Routes of adapters in the form of others: vLLM's /v1/load_lora_adapter and /v1/unload_lora_adapter, llama.cpp's /lora-adapters.
+// Routes of adapters in the form of others: vLLM's /v1/load_lora_adapter and /v1/unload_lora_adapter, llama.cpp's
+// /lora-adapters.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,7 +60,8 @@ void serve_load_lora(struct http_exchange *exchange, void *user)
     bool there = json_string_length(given_name) && json_string_length(given_path);
     bool ok = there || api_fail(&error, 400, "invalid_value", given_name ? "lora_path" : "lora_name",
                                 "Both 'lora_name' and 'lora_path' must be provided.");
-    ok = ok && body_text(body, "lora_name", 256, &name, &error) && body_text(body, "lora_path", PATH_BYTES - 1, &path, &error) &&
+    ok = ok && body_text(body, "lora_name", 256, &name, &error) &&
+         body_text(body, "lora_path", PATH_BYTES - 1, &path, &error) &&
          body_bool(body, "load_inplace", &change.replace, &error) && body_bool(body, "is_3d_lora_weight", &is_3d, &error);
     if (ok && is_3d) {
         ok = api_fail(&error, 400, "unsupported_parameter", "is_3d_lora_weight", "three-dimensional weights are not supported");
@@ -153,7 +155,8 @@ static bool read_scales(const struct adapters *table, const json_t *list, float 
         double scale = NAN;
         char param[72];
         snprintf(param, sizeof param, "[%zu]", i);
-        if (!json_is_object(item) || !json_is_integer(json_object_get(item, "id")) || !json_is_number(json_object_get(item, "scale"))) {
+        if (!json_is_object(item) || !json_is_integer(json_object_get(item, "id")) ||
+            !json_is_number(json_object_get(item, "scale"))) {
             return api_bad(error, param, "entry %zu must be {\"id\": number, \"scale\": number}", i);
         }
         id = json_integer_value(json_object_get(item, "id"));

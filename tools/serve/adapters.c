@@ -145,8 +145,9 @@ bool adapter_path_check(const struct adapters *table, const char *given, char ou
     snprintf(path, sizeof path, "%s%s%s", *given == '/' ? "" : table->dir, *given == '/' ? "" : "/", given);
     if (strlen(given) >= PATH_BYTES || !realpath(path, out)) {
         bool inside = *given != '/' || is_inside(table->dir, given);
-        return inside ? api_fail(error, 404, "adapter_file_not_found", "lora_path", "there is no '%.200s'", given)
-                      : api_fail(error, 403, "adapter_path_forbidden", "lora_path", "only paths inside --adapter-dir are loaded");
+        return inside
+                   ? api_fail(error, 404, "adapter_file_not_found", "lora_path", "there is no '%.200s'", given)
+                   : api_fail(error, 403, "adapter_path_forbidden", "lora_path", "only paths inside --adapter-dir are loaded");
     }
     if (!is_inside(table->dir, out) || !links_stay(table, out)) {
         return api_fail(error, 403, "adapter_path_forbidden", "lora_path", "only paths inside --adapter-dir are loaded");

@@ -33,13 +33,13 @@ struct adapter_usage {
 
 struct adapter_version {
     struct adapter_entry *entry;
-    uint32_t number;              // 1, 2 ... of the name
-    char *path;                   // resolved
-    struct graft_adapter *handle; // NULL: cold
+    uint32_t number;                // 1, 2 ... of the name
+    char *path;                     // resolved
+    struct graft_adapter *handle;   // NULL: cold
     struct graft_adapter_info info; // digest "" until it was loaded once; kept while cold
-    uint32_t refs;                // requests that are to run with it, and the table as long as it is current
-    uint32_t holds;               // requests that run with it: it stays resident
-    bool draining;                // has to make room: requests wait in line
+    uint32_t refs;                  // requests that are to run with it, and the table as long as it is current
+    uint32_t holds;                 // requests that run with it: it stays resident
+    bool draining;                  // has to make room: requests wait in line
     bool loading;
     uint64_t used;                // of the table's clock
     struct adapter_version *next; // of the name
@@ -47,11 +47,11 @@ struct adapter_version {
 
 struct adapter_entry {
     char name[ADAPTER_NAME_BYTES];
-    uint32_t id;  // place in the table, for /lora-adapters
-    bool known;   // false: unloaded
-    bool pinned;  // never evicted
-    bool busy;    // a change is under way
-    float scale;  // in the default set; 0: not part of it
+    uint32_t id; // place in the table, for /lora-adapters
+    bool known;  // false: unloaded
+    bool pinned; // never evicted
+    bool busy;   // a change is under way
+    float scale; // in the default set; 0: not part of it
     uint32_t n_versions;
     struct adapter_version *current, *versions;
     uint64_t loads, failures, evictions, load_ns;

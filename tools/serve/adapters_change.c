@@ -42,7 +42,8 @@ static bool check_expected(const struct adapter_entry *entry, const char *name, 
     if (entry) {
         now = adapter_generation(entry->current);
     }
-    return (strlen(expected) >= 8 && entry && *now.text && strncmp(entry->current->info.digest, expected, strlen(expected)) == 0)
+    return (strlen(expected) >= 8 && entry && *now.text &&
+            strncmp(entry->current->info.digest, expected, strlen(expected)) == 0)
                ? true
                : api_fail(error, 409, "lora_generation_mismatch", "expected_generation",
                           "the generation of '%s' is %s, not %s: nothing was changed", name, *now.text ? now.text : "none",

@@ -53,16 +53,14 @@ void head_build(struct job *job)
     const struct ask *ask = &job->ask;
     const struct adapter_lease *lease = &job->selected.lease;
     const char *object = !ask->chat ? "text_completion" : ask->stream ? "chat.completion.chunk" : "chat.completion";
-    const char *model = ask->model       ? ask->model
-                        : lease->n == 1  ? job->selected.label
-                                         : job->server->base;
+    const char *model = ask->model ? ask->model : lease->n == 1 ? job->selected.label : job->server->base;
     out_format(head, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", job->id, object, (long long)job->created);
     out_json(head, model, strlen(model));
     out_bytes(head, ",\"adapter\":", 11);
     if (lease->n) {
         out_json(head, job->selected.label, strlen(job->selected.label));
-        out_format(head, ",\"adapter_version\":%s,\"adapter_generation\":\"%.*s\"", lease->n == 1 ? job->selected.version : "null",
-                   lease->n == 1 ? 16 : 71, job->digest);
+        out_format(head, ",\"adapter_version\":%s,\"adapter_generation\":\"%.*s\"",
+                   lease->n == 1 ? job->selected.version : "null", lease->n == 1 ? 16 : 71, job->digest);
         if (lease->n == 1 && lease->weights[0] != 1) {
             out_format(head, ",\"adapter_scale\":%.9g", (double)lease->weights[0]);
         }
@@ -239,7 +237,8 @@ static void out_timings(struct job *job, const struct graft_request_stats *stats
 
 void chunk_end(struct job *job, const char *reason, const struct graft_request_stats *stats)
 {
-    begin_chunk(job, job->ask.chat ? "{\"index\":0,\"delta\":{},\"logprobs\":null" : "{\"index\":0,\"text\":\"\",\"logprobs\":null");
+    begin_chunk(job,
+                job->ask.chat ? "{\"index\":0,\"delta\":{},\"logprobs\":null" : "{\"index\":0,\"text\":\"\",\"logprobs\":null");
     end_chunk(job, reason);
     if (job->ask.timings && job->chunk.length) {
         job->chunk.length--; // the last brace
@@ -257,7 +256,8 @@ void chunk_usage(struct job *job, const struct graft_request_stats *stats)
 
 void answer_whole(struct job *job, const char *reason, const struct graft_request_stats *stats)
 {
-    begin_chunk(job, job->ask.chat ? "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":" : "{\"index\":0,\"text\":");
+    begin_chunk(job,
+                job->ask.chat ? "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":" : "{\"index\":0,\"text\":");
     out_json(&job->chunk, job->text.data ? job->text.data : "", job->text.length);
     out_bytes(&job->chunk, ",\"refusal\":null}", job->ask.chat ? 16 : 0);
     out_bytes(&job->chunk, ",\"logprobs\":", 12);

@@ -36,7 +36,9 @@ static bool read_sampling(struct ask *ask, const struct ask_limits *limits, stru
         .presence_penalty = (float)presence,
         .frequency_penalty = (float)frequency,
         .penalty_window = (uint32_t)window,
-        .seed = seed < 0 ? 0 : seed == 0 ? UINT64_MAX : (uint64_t)seed, // 0 is a seed like any other
+        .seed = seed < 0    ? 0
+                : seed == 0 ? UINT64_MAX
+                            : (uint64_t)seed, // 0 is a seed like any other
     };
     return true;
 }
@@ -51,7 +53,8 @@ static bool read_biases(struct ask *ask, const struct ask_limits *limits, struct
         return true;
     }
     if (!json_is_object(biases) || json_object_size(biases) > ASK_BIASES) {
-        return api_bad(error, "logit_bias", "logit_bias must be an object of at most %d token ids with their biases", ASK_BIASES);
+        return api_bad(error, "logit_bias", "logit_bias must be an object of at most %d token ids with their biases",
+                       ASK_BIASES);
     }
     ask->biases = get_memory(json_object_size(biases), sizeof *ask->biases);
     json_object_foreach((json_t *)(uintptr_t)biases, key, value)
@@ -128,9 +131,8 @@ static bool read_lengths(struct ask *ask, const struct ask_limits *limits, struc
     int64_t most = 0, also = 0, n = 1, best = 1, wait_ms = 0;
     const json_t *b = ask->body;
     if (!body_integer(b, "max_tokens", 1, limits->n_ctx, &most, error) ||
-        !body_integer(b, "max_completion_tokens", 1, limits->n_ctx, &also, error) ||
-        !body_integer(b, "n", 1, 1, &n, error) || !body_integer(b, "best_of", 1, 1, &best, error) ||
-        !body_integer(b, "timeout_ms", 1, 86400000, &wait_ms, error)) {
+        !body_integer(b, "max_completion_tokens", 1, limits->n_ctx, &also, error) || !body_integer(b, "n", 1, 1, &n, error) ||
+        !body_integer(b, "best_of", 1, 1, &best, error) || !body_integer(b, "timeout_ms", 1, 86400000, &wait_ms, error)) {
         return false;
     }
     if (most && also && most != also) {
@@ -156,7 +158,8 @@ static bool read_stream(struct ask *ask, struct api_error *error)
         return false;
     }
     const char *priority = NULL;
-    if (!body_bool(ask->body, "timings_per_token", &ask->timings, error) || !body_text(ask->body, "priority", 16, &priority, error)) {
+    if (!body_bool(ask->body, "timings_per_token", &ask->timings, error) ||
+        !body_text(ask->body, "priority", 16, &priority, error)) {
         return false;
     }
     if (priority && strcmp(priority, "low") != 0 && strcmp(priority, "normal") != 0) {
@@ -209,10 +212,10 @@ static bool read_format(struct ask *ask, const struct ask_limits *limits, struct
 // What would change the answer if it were understood, and is not.
 static bool refuse_unsupported(struct ask *ask, struct api_error *error)
 {
-    static const char *const names[] = {"tools",      "functions", "suffix",      "audio",     "modalities", "prediction",
-                                        "web_search_options", "grammar", "json_schema", "guided_json", "guided_regex",
-                                        "guided_choice", "guided_grammar", "typical_p", "mirostat", "dry_multiplier",
-                                        "xtc_probability", "use_beam_search"};
+    static const char *const names[] = {"tools",          "functions",          "suffix",         "audio",       "modalities",
+                                        "prediction",     "web_search_options", "grammar",        "json_schema", "guided_json",
+                                        "guided_regex",   "guided_choice",      "guided_grammar", "typical_p",   "mirostat",
+                                        "dry_multiplier", "xtc_probability",    "use_beam_search"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const json_t *value = body_member(ask->body, names[i]);
         bool nothing = !value || (json_is_array(value) && json_array_size(value) == 0) || json_is_false(value);
@@ -234,12 +237,44 @@ static bool refuse_unsupported(struct ask *ask, struct api_error *error)
 
 static void count_unknown(struct ask *ask)
 {
-    static const char *const known[] = {
-        "model", "messages", "prompt", "adapter", "lora", "temperature", "top_p", "min_p", "top_k", "presence_penalty",
-        "frequency_penalty", "repeat_penalty", "repetition_penalty", "repeat_last_n", "seed", "logit_bias", "stop", "logprobs",
-        "top_logprobs", "max_tokens", "max_completion_tokens", "n", "best_of", "timeout_ms", "stream", "stream_options",
-        "timings_per_token", "priority", "echo", "response_format", "tool_choice", "user", "cache_prompt",
-        "add_generation_prompt", "tools", "functions", "suffix", "modalities"};
+    static const char *const known[] = {"model",
+                                        "messages",
+                                        "prompt",
+                                        "adapter",
+                                        "lora",
+                                        "temperature",
+                                        "top_p",
+                                        "min_p",
+                                        "top_k",
+                                        "presence_penalty",
+                                        "frequency_penalty",
+                                        "repeat_penalty",
+                                        "repetition_penalty",
+                                        "repeat_last_n",
+                                        "seed",
+                                        "logit_bias",
+                                        "stop",
+                                        "logprobs",
+                                        "top_logprobs",
+                                        "max_tokens",
+                                        "max_completion_tokens",
+                                        "n",
+                                        "best_of",
+                                        "timeout_ms",
+                                        "stream",
+                                        "stream_options",
+                                        "timings_per_token",
+                                        "priority",
+                                        "echo",
+                                        "response_format",
+                                        "tool_choice",
+                                        "user",
+                                        "cache_prompt",
+                                        "add_generation_prompt",
+                                        "tools",
+                                        "functions",
+                                        "suffix",
+                                        "modalities"};
     const char *key;
     json_t *value;
     json_object_foreach(ask->body, key, value)

@@ -128,7 +128,8 @@ static bool chat_tokens(struct ask *ask, const struct ask_limits *limits, struct
     }
     char *text = json_dumps(variables, JSON_COMPACT);
     json_decref(variables);
-    enum graft_status status = text ? graft_prompt(limits->model, text, ask->tokens, limits->n_ctx, &ask->n_tokens) : GRAFT_E_MEMORY;
+    enum graft_status status =
+        text ? graft_prompt(limits->model, text, ask->tokens, limits->n_ctx, &ask->n_tokens) : GRAFT_E_MEMORY;
     free(text);
     switch (status) {
     case GRAFT_OK:
@@ -150,8 +151,8 @@ static bool text_tokens(struct ask *ask, const struct ask_limits *limits, const 
                                               ask->tokens, limits->n_ctx, &count);
     ask->n_tokens = (uint32_t)count;
     if (status == GRAFT_E_LIMIT) {
-        return api_fail(error, 400, "context_length_exceeded", "prompt", "the prompt has %zu tokens or more, the context has room for %u",
-                        count, limits->n_ctx);
+        return api_fail(error, 400, "context_length_exceeded", "prompt",
+                        "the prompt has %zu tokens or more, the context has room for %u", count, limits->n_ctx);
     }
     return status == GRAFT_OK || api_bad(error, "prompt", "%.500s", graft_last_error());
 }
@@ -161,8 +162,8 @@ static bool id_tokens(struct ask *ask, const struct ask_limits *limits, const js
     size_t i;
     json_t *id;
     if (json_array_size(ids) > limits->n_ctx) {
-        return api_fail(error, 400, "context_length_exceeded", "prompt", "the prompt has %zu tokens, the context has room for %u",
-                        json_array_size(ids), limits->n_ctx);
+        return api_fail(error, 400, "context_length_exceeded", "prompt",
+                        "the prompt has %zu tokens, the context has room for %u", json_array_size(ids), limits->n_ctx);
     }
     json_array_foreach(ids, i, id)
     {
@@ -195,7 +196,10 @@ bool ask_prompt(struct ask *ask, const struct ask_limits *limits, struct api_err
     bool ok = ask->chat ? chat_tokens(ask, limits, error) : prompt_tokens(ask, limits, error);
     const char *param = json_object_get(ask->body, "max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
     if (ok && (uint64_t)ask->n_tokens + ask->max_tokens > (uint64_t)limits->n_ctx + 1) {
-        return api_fail(error, 400, "context_length_exceeded", ask->max_tokens ? param : ask->chat ? "messages" : "prompt",
+        return api_fail(error, 400, "context_length_exceeded",
+                        ask->max_tokens ? param
+                        : ask->chat     ? "messages"
+                                        : "prompt",
                         "the prompt has %u tokens and %u were asked for, the context has room for %u", ask->n_tokens,
                         ask->max_tokens, limits->n_ctx);
     }

@@ -18,7 +18,8 @@ struct api_error {
     uint32_t retry_after; // seconds; 0: not said
 };
 // Fill it in; param may be NULL. Always false, so that a check can end with it.
-GRAFT_PRINTF(5, 6) bool api_fail(struct api_error *error, int status, const char *code, const char *param, const char *format, ...);
+GRAFT_PRINTF(5, 6)
+bool api_fail(struct api_error *error, int status, const char *code, const char *param, const char *format, ...);
 #define api_bad(error, param, ...) api_fail(error, 400, "invalid_value", param, __VA_ARGS__)
 const char *api_error_type(const struct api_error *error);
 // Finish the exchange with it.

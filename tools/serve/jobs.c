@@ -88,6 +88,17 @@ static void log_end(struct job *job, enum graft_finish finish, const struct graf
     http_charge_tokens(job->exchange, (uint64_t)stats->prompt_tokens - stats->reused_tokens + stats->answer_tokens);
 }
 
+// Only if it was asked for.
+static void log_texts(struct job *job)
+{
+    const json_t *asked = json_object_get(job->ask.body, job->ask.chat ? "messages" : "prompt");
+    char *prompt = job->server->options->log_text && asked ? json_dumps(asked, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+    if (prompt) {
+        http_log_text(job->exchange, prompt, strlen(prompt), job->text.data ? job->text.data : "", job->text.length);
+        free(prompt);
+    }
+}
+
 static void free_job(struct job *job)
 {
     out_free(&job->head);
@@ -182,6 +193,9 @@ static void on_token(struct job *job, const struct graft_event *event)
         chunk_text(job, event->text, event->text_length, job->ask.logprobs ? event : NULL);
         write_chunk(job);
     }
+    if (job->server->options->log_text) {
+        out_bytes(&job->text, event->text, event->text_length);
+    }
 }
 
 // What the end means as an error; false: it is an answer.
@@ -219,14 +233,14 @@ static void on_end(struct job *job, const struct graft_event *event)
     graft_request_describe(job->request, &stats);
     job->done = true;
     log_end(job, event->finish, &stats);
+    log_texts(job);
     bool failed = end_error(job, event, &error);
     if (!failed && job->ask.stream && !job->n_said) {
         write_beginning(job); // an answer without a token
         failed = job->too_many && !api_fail(&error, 503, "too_many_streams", NULL, "too many answers are streamed at a time");
     }
     if (job->streaming && failed) {
-        http_stream_json(job->exchange,
-                         http_error_json(error.status, api_error_type(&error), error.code, NULL, error.message));
+        http_stream_json(job->exchange, http_error_json(error.status, api_error_type(&error), error.code, NULL, error.message));
         count_error(job->server, error.status);
     } else if (failed) {
         serve_refuse(job->server, job->exchange, &error);
@@ -327,14 +341,15 @@ static void on_ready(void *user, const struct api_error *given)
     struct adapter_lease *lease = &job->selected.lease;
     pthread_mutex_lock(&server->adapters.mutex);
     name_adapters(job);
-    if (graft_clock_ns() - job->begun_ns > 1000000) {
-        histogram_add(&server->counts.load_wait, graft_clock_ns() - job->begun_ns);
+    if (graft_clock_ns() - lease->begun_ns > 1000000) {
+        histogram_add(&server->counts.load_wait, graft_clock_ns() - lease->begun_ns);
     }
     usage_of(job)->running++;
     usage_of(job)->requests++;
     pthread_mutex_unlock(&server->adapters.mutex);
     uint64_t passed = graft_clock_ns() - job->begun_ns;
-    uint64_t most = job->ask.deadline_ns && job->ask.deadline_ns < server->request_ns ? job->ask.deadline_ns : server->request_ns;
+    uint64_t most =
+        job->ask.deadline_ns && job->ask.deadline_ns < server->request_ns ? job->ask.deadline_ns : server->request_ns;
     struct graft_request_params params = {
         .size = sizeof params,
         .tokens = job->ask.tokens,

@@ -88,9 +88,16 @@ static void one(struct out *out, const char *name, const char *type, const char 
 
 static uint64_t counter_of(const struct row *row, int which)
 {
-    const uint64_t values[] = {row->usage.requests,      row->usage.errors,  row->usage.prompt_tokens, row->usage.reused_tokens,
-                               row->usage.answer_tokens, row->usage.running, row->loads,               row->failures,
-                               row->evictions,           row->bytes};
+    const uint64_t values[] = {row->usage.requests,
+                               row->usage.errors,
+                               row->usage.prompt_tokens,
+                               row->usage.reused_tokens,
+                               row->usage.answer_tokens,
+                               row->usage.running,
+                               row->loads,
+                               row->failures,
+                               row->evictions,
+                               row->bytes};
     return values[which];
 }
 
@@ -99,16 +106,17 @@ static void print_rows(struct out *out, const struct row *rows, uint32_t n)
     static const struct {
         const char *name, *type, *help;
         bool adapters_only;
-    } counters[] = {{"graft_requests_total", "counter", "Requests that reached the engine.", false},
-                    {"graft_request_errors_total", "counter", "Requests that ended with an error or a deadline.", false},
-                    {"graft_prompt_tokens_total", "counter", "Tokens of prompts, reused ones included.", false},
-                    {"graft_reused_prompt_tokens_total", "counter", "Tokens of prompts whose keys and values were there.", false},
-                    {"graft_answer_tokens_total", "counter", "Tokens of answers.", false},
-                    {"graft_requests_running", "gauge", "Requests in the engine, waiting or running.", false},
-                    {"graft_adapter_loads_total", "counter", "Times the adapter's file was loaded.", true},
-                    {"graft_adapter_load_failures_total", "counter", "Times it could not be loaded.", true},
-                    {"graft_adapter_evictions_total", "counter", "Times it made room for another.", true},
-                    {"graft_adapter_bytes", "gauge", "Bytes in the pool.", true}};
+    } counters[] = {
+        {"graft_requests_total", "counter", "Requests that reached the engine.", false},
+        {"graft_request_errors_total", "counter", "Requests that ended with an error or a deadline.", false},
+        {"graft_prompt_tokens_total", "counter", "Tokens of prompts, reused ones included.", false},
+        {"graft_reused_prompt_tokens_total", "counter", "Tokens of prompts whose keys and values were there.", false},
+        {"graft_answer_tokens_total", "counter", "Tokens of answers.", false},
+        {"graft_requests_running", "gauge", "Requests in the engine, waiting or running.", false},
+        {"graft_adapter_loads_total", "counter", "Times the adapter's file was loaded.", true},
+        {"graft_adapter_load_failures_total", "counter", "Times it could not be loaded.", true},
+        {"graft_adapter_evictions_total", "counter", "Times it made room for another.", true},
+        {"graft_adapter_bytes", "gauge", "Bytes in the pool.", true}};
     for (int c = 0; c < (int)(sizeof counters / sizeof *counters); c++) {
         header(out, counters[c].name, counters[c].type, counters[c].help);
         for (uint32_t i = 0; i < n; i++) {
@@ -133,8 +141,10 @@ static void print_rows(struct out *out, const struct row *rows, uint32_t n)
     static const struct {
         const char *name, *help;
         size_t offset;
-    } times[] = {{"graft_time_to_first_token_seconds", "From the request to its first token.", offsetof(struct adapter_usage, first_token)},
-                 {"graft_time_between_tokens_seconds", "Between two tokens of an answer.", offsetof(struct adapter_usage, between_tokens)},
+    } times[] = {{"graft_time_to_first_token_seconds", "From the request to its first token.",
+                  offsetof(struct adapter_usage, first_token)},
+                 {"graft_time_between_tokens_seconds", "Between two tokens of an answer.",
+                  offsetof(struct adapter_usage, between_tokens)},
                  {"graft_queue_seconds", "In the engine's queue.", offsetof(struct adapter_usage, queue)}};
     for (int c = 0; c < 3; c++) {
         header(out, times[c].name, "histogram", times[c].help);
@@ -202,7 +212,8 @@ static void print_http(struct out *out, struct server *server)
     out_format(out, "graft_http_cut_total{at=\"reader\"} %llu\n", (unsigned long long)s.cut_stall);
     one(out, "graft_http_received_bytes_total", "counter", "Bytes of bodies received.", (double)s.bytes_in);
     one(out, "graft_http_sent_bytes_total", "counter", "Bytes of bodies sent.", (double)s.bytes_out);
-    one(out, "graft_access_log_lost_total", "counter", "Lines of the access log that could not be written.", (double)s.log_lost);
+    one(out, "graft_access_log_lost_total", "counter", "Lines of the access log that could not be written.",
+        (double)s.log_lost);
 }
 
 static void print_ends(struct out *out, const struct counts *counts)
@@ -263,8 +274,13 @@ void serve_metrics(struct http_exchange *exchange, void *user)
     print_engine(&out, server);
     print_memory_use(&out, server, used, resident);
     print_http(&out, server);
+    size_t room = http_server_metrics_bytes(server->http);
+    char *http = get_memory(room, 1);
+    out_bytes(&out, http, http_server_metrics(server->http, http, room));
+    free(http);
     print_vllm(&out, rows, n, server->adapters.pool_slots, waiting);
     free(rows);
-    http_reply(exchange, out.failed ? 500 : 200, "text/plain; version=0.0.4; charset=utf-8", out.data ? out.data : "", out.length);
+    http_reply(exchange, out.failed ? 500 : 200, "text/plain; version=0.0.4; charset=utf-8", out.data ? out.data : "",
+               out.length);
     out_free(&out);
 }

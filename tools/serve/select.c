@@ -39,7 +39,8 @@ static bool not_found(const struct adapters *table, const struct selection *sele
     names[n++] = table->base;
     names[n] = NULL;
     const char *near = suggest(shown, next_name, names);
-    return near ? api_fail(error, 404, "model_not_found", param, "The model `%s` does not exist. Did you mean `%s`?", shown, near)
+    return near ? api_fail(error, 404, "model_not_found", param, "The model `%s` does not exist. Did you mean `%s`?", shown,
+                           near)
                 : api_fail(error, 404, "model_not_found", param, "The model `%s` does not exist.", shown);
 }
 
@@ -59,8 +60,7 @@ static bool add(const struct adapters *table, const struct selection *selection,
     const struct adapter_entry *entry = adapters_find(table, name);
     bool allowed = may_use(selection, name);
     const char *which = at ? at + 1 : version ? version : "";
-    struct adapter_version *found =
-        entry && allowed && !(at && !at[1]) ? adapter_find_version(entry, which) : NULL;
+    struct adapter_version *found = entry && allowed && !(at && !at[1]) ? adapter_find_version(entry, which) : NULL;
     if (!found) {
         return not_found(table, selection, choice->param, asked, error);
     }
@@ -224,8 +224,7 @@ static void describe(struct selected *out)
 }
 
 // Under the lock.
-static bool choose(const struct adapters *table, const struct selection *selection, struct choice *out,
-                   struct api_error *error)
+static bool choose(const struct adapters *table, const struct selection *selection, struct choice *out, struct api_error *error)
 {
     struct choice choices[5] = {{.param = "route"}, {.param = "X-Adapter-ID"}};
     const struct choice *first = NULL;

@@ -251,8 +251,7 @@ static int serve(struct server *server)
     if (colon && strcmp(colon, ":0") == 0) { // any free port: say which
         snprintf(place, sizeof place, "%.*s:%u", (int)(colon - address), address, http_server_port(server->http, 0));
     }
-    note("%s on %s, %u adapters known; listening on %s", server->base, server->session.device_info.name,
-         known, place);
+    note("%s on %s, %u adapters known; listening on %s", server->base, server->session.device_info.name, known, place);
     http_server_run(server->http, on_hangup, server);
     return EXIT_GOOD;
 }

@@ -26,8 +26,8 @@ struct server {
     struct adapters adapters;
     struct http_server *http;
     struct ask_limits limits;
-    char base[128]; // id of the base model
-    uint64_t request_ns;        // most time of a request
+    char base[128];      // id of the base model
+    uint64_t request_ns; // most time of a request
     time_t created;
     // Running and waiting requests.
     pthread_mutex_t jobs_mutex;
@@ -38,10 +38,10 @@ struct server {
     bool ticking, ending;
     // Under the adapters' lock.
     struct counts {
-        struct histogram load_wait; // of requests that had to wait for an adapter
+        struct histogram load_wait;       // of requests that had to wait for an adapter
         uint64_t errors[METRIC_STATUSES]; // by status of metric_statuses, the last for others
-        uint64_t unknown_fields; // requests' members that nobody knows
-        uint64_t finishes[5];    // stop, length, cancelled, deadline, error
+        uint64_t unknown_fields;          // requests' members that nobody knows
+        uint64_t finishes[5];             // stop, length, cancelled, deadline, error
     } counts;
 };
 

@@ -20,14 +20,15 @@ static json_t *adapter_card(const struct server *server, const struct adapter_en
 {
     const struct adapter_version *v = entry->current;
     bool seen = *v->info.digest != 0;
-    json_t *meta = json_pack("{s:I, s:o, s:o, s:o, s:o, s:I, s:b}", "n_ctx", (json_int_t)server->info.n_ctx, "size",
-                             seen ? json_integer((json_int_t)v->info.bytes) : json_null(), "rank",
-                             seen ? json_integer(v->info.rank) : json_null(), "digest",
-                             seen ? json_string(v->info.digest) : json_null(), "generation",
-                             seen ? json_string(adapter_generation(v).text) : json_null(), "version", (json_int_t)v->number,
-                             "resident", v->handle != NULL);
+    json_t *meta =
+        json_pack("{s:I, s:o, s:o, s:o, s:o, s:I, s:b}", "n_ctx", (json_int_t)server->info.n_ctx, "size",
+                  seen ? json_integer((json_int_t)v->info.bytes) : json_null(), "rank",
+                  seen ? json_integer(v->info.rank) : json_null(), "digest", seen ? json_string(v->info.digest) : json_null(),
+                  "generation", seen ? json_string(adapter_generation(v).text) : json_null(), "version", (json_int_t)v->number,
+                  "resident", v->handle != NULL);
     return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:o}", "id", entry->name, "object", "model", "created",
-                     (json_int_t)server->created, "owned_by", "graft", "root", entry->name, "parent", server->base, "meta", meta);
+                     (json_int_t)server->created, "owned_by", "graft", "root", entry->name, "parent", server->base, "meta",
+                     meta);
 }
 
 void serve_models(struct http_exchange *exchange, void *user)
@@ -77,8 +78,8 @@ void serve_props(struct http_exchange *exchange, void *user)
                                  0.05, "repeat_penalty", 1.0, "seed", -1, "n_predict", -1);
     json_t *general = json_pack("{s:I, s:o}", "n_ctx", (json_int_t)server->info.n_ctx, "params", settings);
     http_reply_json(exchange, 200,
-                    json_pack("{s:o, s:I, s:s, s:s, s:b, s:{s:b, s:b}, s:s, s:I, s:I, s:b}", "default_generation_settings", general,
-                              "total_slots", (json_int_t)server->info.n_seq, "model_alias", server->base, "build_info",
+                    json_pack("{s:o, s:I, s:s, s:s, s:b, s:{s:b, s:b}, s:s, s:I, s:I, s:b}", "default_generation_settings",
+                              general, "total_slots", (json_int_t)server->info.n_seq, "model_alias", server->base, "build_info",
                               "graft " GRAFT_VERSION_STRING, "has_chat_template", (int)server->info.has_chat_template,
                               "modalities", "vision", 0, "audio", 0, "device", server->session.device_info.name,
                               "adapter_pool_bytes", (json_int_t)server->adapters.pool_bytes, "adapter_slots",
@@ -110,8 +111,8 @@ void serve_memory(struct http_exchange *exchange, void *user)
     uint64_t bytes = adapters_resident(&server->adapters, &count);
     pthread_mutex_unlock(&server->adapters.mutex);
     http_reply_json(exchange, 200,
-                    json_pack("{s:o, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I}}", "memory", json_memory(&use), "kv_pages", "total",
-                              (json_int_t)stats.pages, "free", (json_int_t)stats.free_pages, "cached",
+                    json_pack("{s:o, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I}}", "memory", json_memory(&use), "kv_pages",
+                              "total", (json_int_t)stats.pages, "free", (json_int_t)stats.free_pages, "cached",
                               (json_int_t)stats.cached_pages, "adapter_pool", "bytes", (json_int_t)server->adapters.pool_bytes,
                               "used", (json_int_t)bytes, "slots", (json_int_t)server->adapters.pool_slots, "resident",
                               (json_int_t)count));

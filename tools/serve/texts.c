@@ -41,8 +41,8 @@ void serve_tokenize(struct http_exchange *exchange, void *user)
     if (ok) {
         size_t room = json_string_length(content) + 2; // no token is empty
         ids = get_memory(room, sizeof *ids);
-        enum graft_status status = graft_tokenize(server->session.model, json_string_value(content), json_string_length(content),
-                                                  special, bos, ids, room, &count);
+        enum graft_status status = graft_tokenize(server->session.model, json_string_value(content),
+                                                  json_string_length(content), special, bos, ids, room, &count);
         ok = status == GRAFT_OK || api_bad(&error, "content", "%.500s", graft_last_error());
     }
     if (ok) {
@@ -66,7 +66,8 @@ void serve_detokenize(struct http_exchange *exchange, void *user)
     }
     const json_t *tokens = body_member(body, "tokens");
     size_t n = json_array_size(tokens), length = 0;
-    bool ok = (json_is_array(tokens) && n <= MOST_TOKENS) || api_bad(&error, "tokens", "tokens must be an array of at most %d ids", MOST_TOKENS);
+    bool ok = (json_is_array(tokens) && n <= MOST_TOKENS) ||
+              api_bad(&error, "tokens", "tokens must be an array of at most %d ids", MOST_TOKENS);
     int32_t *ids = get_memory(n, sizeof *ids);
     for (size_t i = 0; i < n && ok; i++) {
         const json_t *id = json_array_get(tokens, i);
@@ -107,9 +108,9 @@ void serve_apply_template(struct http_exchange *exchange, void *user)
     bool ok = ask_messages(body, &variables, &error);
     if (ok) {
         dumped = json_dumps(variables, JSON_COMPACT);
-        enum graft_status status =
-            dumped ? graft_render(server->session.model, NULL, dumped, &text, &length) : GRAFT_E_MEMORY;
-        ok = status == GRAFT_OK || api_bad(&error, "messages", "the chat template refuses the messages: %.500s", graft_last_error());
+        enum graft_status status = dumped ? graft_render(server->session.model, NULL, dumped, &text, &length) : GRAFT_E_MEMORY;
+        ok = status == GRAFT_OK ||
+             api_bad(&error, "messages", "the chat template refuses the messages: %.500s", graft_last_error());
     }
     if (ok) {
         http_reply_json(exchange, 200, json_pack("{s:o}", "prompt", json_text(text, length)));
