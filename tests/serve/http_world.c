@@ -257,7 +257,7 @@ void send_all(int fd, const char *bytes, size_t length)
 
 const char *header_of(const struct reply *reply, const char *name)
 {
-    static char value[512];
+    static _Thread_local char value[512];
     value[0] = '\0';
     size_t n = strlen(name);
     for (const char *line = strchr(reply->head, '\n'); line; line = strchr(line, '\n')) {

@@ -496,6 +496,7 @@ START_TEST(a_thousand_idle_connections_cost_nothing)
         ck_assert_int_eq(reply.status, 200);
         reply_free(&reply);
     }
+    wait_ms(100);
     struct http_stats stats;
     http_server_describe(world.server, &stats);
     ck_assert_uint_eq(stats.connections, 1000);
@@ -511,6 +512,84 @@ START_TEST(a_thousand_idle_connections_cost_nothing)
     for (int i = 0; i < 1000; i++) {
         close(fds[i]);
     }
+    world_close(&world);
+}
+END_TEST
+
+// Clients of all kinds at once, a third of which leave in the middle: whoever stays gets the right reply, nothing is left.
+struct soaker {
+    struct world *world;
+    struct graft_test_random random;
+    unsigned wrong, whole;
+};
+
+static void *soak(void *user)
+{
+    struct soaker *soaker = user;
+    static const char *const requests[] = {
+        HEAD("GET", "/livez") "\r\n",
+        HEAD("POST", "/echo") JSON_BODY,
+        HEAD("POST", "/later?ms=3") JSON_BODY,
+        HEAD("POST", "/stream?n=20&bytes=100&ms=1") JSON_BODY,
+        HEAD("POST", "/stream?n=200&bytes=200&ms=0") JSON_BODY,
+        HEAD("GET", "/livez") "A: b\nC: d\r\n\r\n",
+        HEAD("POST", "/small") "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"};
+    static const int statuses[] = {200, 200, 200, 200, 200, 400, 413};
+    for (int i = 0; i < 150; i++) {
+        uint64_t draw = graft_test_random_u64(&soaker->random);
+        unsigned kind = (unsigned)(draw % 7);
+        int fd = client(soaker->world);
+        size_t length = strlen(requests[kind]);
+        bool leaves = draw >> 8 & 1 && draw >> 9 & 1;
+        if (leaves && draw >> 10 & 1) { // in the middle of the request
+            send_all(fd, requests[kind], (draw >> 16) % length);
+        } else {
+            send_all(fd, requests[kind], length);
+            if (leaves) { // in the middle of the reply
+                wait_ms((draw >> 24) % 8);
+            } else {
+                struct reply reply = receive(fd, 20000);
+                bool right = reply.status == statuses[kind] && reply.complete;
+                right = right && (kind < 3 || kind > 4 || strstr(reply.body, "[DONE]"));
+                soaker->wrong += !right;
+                soaker->whole += right;
+                reply_free(&reply);
+            }
+        }
+        close(fd);
+    }
+    return NULL;
+}
+
+START_TEST(many_clients_that_come_and_go)
+{
+    struct world world = {.ctx = NULL};
+    world_open(&world, NULL);
+    pthread_t threads[8];
+    struct soaker soakers[8];
+    for (unsigned i = 0; i < 8; i++) {
+        soakers[i] = (struct soaker){.world = &world, .random = {i + 1}};
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, soak, &soakers[i]), 0);
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        pthread_join(threads[i], NULL);
+        ck_assert_uint_eq(soakers[i].wrong, 0);
+        ck_assert_uint_gt(soakers[i].whole, 50);
+    }
+    struct http_stats stats = {.exchanges = 1};
+    for (int i = 0; i < 500 && (stats.exchanges || stats.connections || stats.streams); i++) {
+        wait_ms(10);
+        http_server_describe(world.server, &stats);
+    }
+    ck_assert_msg(stats.exchanges == 0 && stats.connections == 0 && stats.streams == 0,
+                  "left: %u exchanges, %u connections, %u streams", stats.exchanges, stats.connections, stats.streams);
+    ck_assert_uint_eq(stats.cut_stall, 0);
+    size_t bytes = http_server_metrics_bytes(world.server);
+    char *text = malloc(bytes);
+    ck_assert_uint_gt(http_server_metrics(world.server, text, bytes), 0);
+    ck_assert_ptr_nonnull(strstr(text, "graft_http_replies_total{route=\"/stream\",status=\"200\"}"));
+    ck_assert_ptr_nonnull(strstr(text, "graft_http_requests_open 0\n"));
+    free(text);
     world_close(&world);
 }
 END_TEST
@@ -648,6 +727,7 @@ int main(void)
     tcase_add_test(tests, what_runs_after_the_drain_is_cancelled_and_a_second_signal_does_not_wait);
     tcase_add_test(tests, addresses_that_need_keys_or_tls_are_refused_without);
     tcase_add_test(tests, operators_call_on_their_own_socket);
+    tcase_add_test(tests, many_clients_that_come_and_go);
     tcase_add_test(tests, a_thousand_idle_connections_cost_nothing);
     tcase_add_test(tests, tls_is_guarded_alike_and_takes_new_certificates);
     suite_add_tcase(suite, tests);

@@ -61,6 +61,7 @@ struct http_connection {
     int unsent;           // bytes in the kernel then
     bool watched;         // in the watch thread's epoll set
     bool again;           // not its first request
+    bool left;            // the client has closed its side
     struct http_exchange *exchange;
 };
 
@@ -265,7 +266,8 @@ void http_watch_run(void *server);
 void http_watch_wake(struct http_server *server);
 // With server->mutex held: send a reply that libmicrohttpd can no longer send, plain connections only, and shut the connection.
 void http_cut(struct http_server *server, struct http_connection *connection, int status);
-// With server->mutex held: begin or end to watch for the client's leaving.
-void http_watch_connection(struct http_server *server, struct http_connection *connection, bool on);
+// With server->mutex held: watch for the client's leaving, once (again: it may have left meanwhile); end that.
+void http_watch_connection(struct http_server *server, struct http_connection *connection);
+void http_unwatch_connection(struct http_server *server, struct http_connection *connection);
 
 #endif

@@ -350,7 +350,7 @@ static void watch_on(struct http_exchange *exchange)
 {
     struct http_server *server = exchange->server;
     graft_mutex_lock(server->mutex);
-    http_watch_connection(server, exchange->connection, true);
+    http_watch_connection(server, exchange->connection);
     graft_mutex_unlock(server->mutex);
 }
 
@@ -449,7 +449,6 @@ void http_on_completed(void *user, struct MHD_Connection *mhd, void **context, e
     if (connection) {
         graft_mutex_lock(server->mutex);
         connection->exchange = NULL;
-        http_watch_connection(server, connection, false);
         if (connection->state != CONNECTION_CUT) {
             connection->state = CONNECTION_HEAD;
             connection->again = true;
@@ -477,13 +476,14 @@ void http_on_connection(void *user, struct MHD_Connection *mhd, void **context, 
             struct http_connection *connection = &server->connections[i];
             if (connection->state == CONNECTION_ADDED && connection->fd == info->connect_fd) {
                 connection->state = CONNECTION_HEAD;
+                http_watch_connection(server, connection);
                 *context = connection;
                 break;
             }
         }
     } else if (*context) { // before the socket is closed, so that nobody touches a number that is another's by then
         struct http_connection *connection = *context;
-        http_watch_connection(server, connection, false);
+        http_unwatch_connection(server, connection);
         connection->state = CONNECTION_FREE;
         connection->generation++;
         connection->fd = -1;

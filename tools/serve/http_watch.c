@@ -15,7 +15,7 @@
 
 #include "tools/serve/http_private.h"
 
-enum { EVENTS = 64, ACCEPTS = 64, WAKE = 1, LISTENER = 2, CLIENT = 3 };
+enum { EVENTS = 64, ACCEPTS = 64, LEFT_MS = 300, WAKE = 1, LISTENER = 2, CLIENT = 3 };
 
 static uint64_t event_data(uint64_t kind, uint32_t generation, uint32_t index)
 {
@@ -29,16 +29,21 @@ void http_watch_wake(struct http_server *server)
     (void)written;
 }
 
-void http_watch_connection(struct http_server *server, struct http_connection *connection, bool on)
+void http_watch_connection(struct http_server *server, struct http_connection *connection)
 {
-    if (connection->watched == on || connection->fd < 0) {
-        return;
-    }
     struct epoll_event event = {.events = EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLONESHOT,
                                 .data.u64 =
                                     event_data(CLIENT, connection->generation, (uint32_t)(connection - server->connections))};
-    if (epoll_ctl(server->epoll_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, connection->fd, &event) == 0) {
-        connection->watched = on; // on failure the client's leaving shows with the next byte that is sent
+    // On failure the client's leaving shows with the next byte that is sent, or at a deadline.
+    connection->watched =
+        epoll_ctl(server->epoll_fd, connection->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, connection->fd, &event) == 0;
+}
+
+void http_unwatch_connection(struct http_server *server, struct http_connection *connection)
+{
+    if (connection->watched) {
+        epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, connection->fd, NULL);
+        connection->watched = false;
     }
 }
 
@@ -205,14 +210,15 @@ static void look_at(struct http_server *server, struct http_connection *connecti
         break;
     case CONNECTION_HEAD:
         if (now > connection->deadline_ns) {
-            server->stats.cut_head += !connection->again;
-            http_cut(server, connection, connection->again ? 0 : 408);
+            bool quiet = connection->again || connection->left;
+            server->stats.cut_head += !quiet;
+            http_cut(server, connection, quiet ? 0 : 408);
         }
         break;
     case CONNECTION_BODY:
         if (now > connection->deadline_ns) {
-            server->stats.cut_body++;
-            http_cut(server, connection, 408);
+            server->stats.cut_body += !connection->left;
+            http_cut(server, connection, connection->left ? 0 : 408);
         }
         break;
     case CONNECTION_ANSWER:
@@ -251,14 +257,21 @@ static void end_all(struct http_server *server, bool cut)
     graft_mutex_unlock(server->mutex);
 }
 
+// The client has closed its side. Whoever waits for a reply is told; a request that is not complete has a moment left, since
+// its last bytes may not have been read. (libmicrohttpd does not notice a close that comes together with them.)
 static void client_event(struct http_server *server, uint64_t data)
 {
     graft_mutex_lock(server->mutex);
     uint32_t index = (uint32_t)data;
     struct http_connection *connection = &server->connections[index];
-    if (data == event_data(CLIENT, connection->generation, index) && connection->state == CONNECTION_ANSWER &&
-        connection->exchange) {
-        http_exchange_gone(connection->exchange, false);
+    if (data == event_data(CLIENT, connection->generation, index)) {
+        uint64_t soon = graft_clock_ns() + LEFT_MS * 1000000ull;
+        if (connection->state == CONNECTION_ANSWER && connection->exchange) {
+            http_exchange_gone(connection->exchange, false);
+        } else if (connection->state == CONNECTION_HEAD || connection->state == CONNECTION_BODY) {
+            connection->left = true;
+            connection->deadline_ns = connection->deadline_ns < soon ? connection->deadline_ns : soon;
+        }
     }
     graft_mutex_unlock(server->mutex);
 }
