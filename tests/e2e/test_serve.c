@@ -276,6 +276,8 @@ START_TEST(who_hangs_up_is_forgotten)
     }
     ck_assert(metric_becomes("graft_engine_running", 0));
     ck_assert(metric_becomes("graft_requests_running{adapter=\"\"}", 0));
+    ck_assert_double_gt(metric("graft_finished_total{reason=\"cancelled\"}"), 0);
+    ck_assert_double_lt(metric("graft_answer_tokens_total{adapter=\"\"}"), 800);
     json_t *answer = post_json("/v1/completions", "{\"prompt\": \"a\", \"timeout_ms\": 1, \"max_tokens\": 200}", 504);
     json_decref(answer);
     served_end();
