@@ -256,7 +256,7 @@ static struct graft_request *shortest_prompt(const struct graft_engine *engine, 
     return shortest;
 }
 
-// A row for every answer, then as much of the prompts as the step may have: half of it is the oldest one's, the other half goes
+// A row for every answer, then as much of the prompts as the step may have: a quarter of it is the oldest one's, the rest goes
 // to the shortest ones, so that a short prompt does not wait for a long one. *pages: that must be free for it.
 static uint32_t gather(struct graft_engine *engine, uint32_t *pages)
 {
@@ -273,7 +273,7 @@ static uint32_t gather(struct graft_engine *engine, uint32_t *pages)
     for (uint32_t i = 0; i < engine->n_running && !oldest; i++) {
         oldest = left_of(engine->running[i]) > 1 ? engine->running[i] : NULL;
     }
-    uint32_t kept = oldest && left_of(oldest) < room / 2 ? left_of(oldest) : oldest ? room / 2 : 0; // its own, in any case
+    uint32_t kept = oldest && left_of(oldest) < room / 4 ? left_of(oldest) : oldest ? room / 4 : 0; // its own, in any case
     for (struct graft_request *r = shortest_prompt(engine, oldest); r && room > kept; r = shortest_prompt(engine, oldest)) {
         uint32_t left = left_of(r), count = left < room - kept ? left : room - kept;
         add_rows(r, count, &n);
