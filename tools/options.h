@@ -9,8 +9,8 @@
 
 // Verbs in the order help lists them; each has a row in tables.c and a function verb_NAME.
 #define VERB_MAP(X)                                                                                                            \
-    X(RUN) X(SERVE) X(KEY) X(BENCH) X(EVAL) X(ESTIMATE) X(INSPECT) X(TOKENIZE) X(DETOKENIZE) X(TEMPLATE) X(DEVICES) X(DOCTOR)                  \
-    X(COMPLETION) X(MAN) X(VERSION)
+    X(RUN) X(SERVE) X(KEY) X(BENCH) X(EVAL) X(ESTIMATE) X(INSPECT) X(TOKENIZE) X(DETOKENIZE) X(TEMPLATE)                       \
+    X(DEVICES) X(DOCTOR) X(COMPLETION) X(MAN) X(VERSION)
 
 #define VERB_ENUM(id) VERB_##id,
 enum verb { VERB_MAP(VERB_ENUM) VERBS };

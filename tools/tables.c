@@ -14,16 +14,16 @@ const struct verb_info verb_infos[VERBS] = {
          "a terminal, one answer is written to standard output and nothing else."},
     [VERB_SERVE] =
         {"serve", "serve many users over HTTP, each with the adapter asked for", "",
-         {{"serve -m model.gguf", "on 127.0.0.1:8080, this machine only"},
-         {"serve -m model.gguf --listen 0.0.0.0:8443 --keys keys.json --tls-cert c.pem --tls-key k.pem", "the network"}},
+         {{"serve -m model.gguf --adapter-dir adapters", "127.0.0.1:8080"},
+         {"serve --listen unix:/run/graft.sock --memory 2G", "behind a proxy"}},
          "OpenAI-compatible. Without keys only this machine can be served. Calls of operators come in by --operator-listen "
          "(a Unix socket needs no key). SIGTERM takes no more requests and ends when those that run are done, at the "
          "latest after --drain seconds; a second one ends at once. SIGHUP reopens the log and reads the keys again."},
     [VERB_KEY] =
         {"key", "make an API key for graft serve", "",
-         {{"key --keys keys.json --tenant finance", "adds its entry to the file, prints the key"},
+         {{"key --keys keys.json --tenant finance", "adds and prints it"},
          {"key --keys keys.json --role operator", "for load, replace and pin"},
-         {"key --allow-adapter 'finance*' --requests-per-minute 60", "prints key and entry"}},
+         {"key --allow-adapter 'finance*'", "prints key and entry"}},
          "The key is printed once, on standard output; the file holds only its hash. Without --keys the entry is printed "
          "on standard error. A server that runs takes up the file at SIGHUP."},
     [VERB_BENCH] =
@@ -211,7 +211,7 @@ const struct option_info option_infos[] = {
      V(SERVE), false, AT(log_text), 0, 0, NULL},
     {"role", NULL, NULL, OPTION_CHOICE, "ROLE", "user", "user, or operator: may load and replace adapters",
      V(KEY), true, AT(key_role), 0, 0, "user|operator"},
-    {"tenant", NULL, NULL, OPTION_TEXT, "NAME", NULL, "whose key it is: fair shares and prefixes are per tenant",
+    {"tenant", NULL, NULL, OPTION_TEXT, "NAME", NULL, "whose key it is: fair shares, prefixes",
      V(KEY), true, AT(key_tenant), 0, 0, NULL},
     {"allow-adapter", NULL, NULL, OPTION_TEXTS, "NAME", "all", "may use this one; NAME* by their beginning; several",
      V(KEY), true, AT(key_adapters), 0, 0, NULL},
