@@ -60,7 +60,8 @@ static const struct {
     {"{\"model\": \"base:department-4\"}", "department-4", 0, ""},
     {"{\"header\": \"department-4\", \"model\": \"base\"}", "department-4", 0, ""},
     {"{\"route\": \"department-4\"}", "department-4", 0, ""},
-    {"{\"route\": \"department-4\", \"header\": \"department-4@1\", \"adapter\": \"department-4\", \"model\": \"base:department-4\"}",
+    {"{\"route\": \"department-4\", \"header\": \"department-4@1\", \"adapter\": \"department-4\", \"model\": "
+     "\"base:department-4\"}",
      "department-4", 0, ""},
     {"{\"adapter\": {\"name\": \"department-4\", \"scale\": 0}}", "", 0, ""},
     {"{\"lora\": []}", "", 0, ""},
@@ -134,9 +135,9 @@ static double seconds(void)
 
 START_TEST(it_takes_well_below_a_millisecond)
 {
-    static const char *const ways[] = {"{\"header\": \"department-498\"}", "{\"route\": \"department-498\"}",
+    static const char *const ways[] = {"{\"header\": \"department-498\"}",       "{\"route\": \"department-498\"}",
                                        "{\"model\": \"base:department-498@1\"}", "{\"lora\": [{\"id\": 4}, {\"id\": 498}]}",
-                                       "{\"model\": \"department-499\"}", "{\"model\": \"department-49x\"}"};
+                                       "{\"model\": \"department-499\"}",        "{\"model\": \"department-49x\"}"};
     static double times[ROUNDS];
     for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
         json_t *body;
