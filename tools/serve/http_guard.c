@@ -4,8 +4,10 @@
 // libmicrohttpd 0.9 takes lines that end in a bare LF, joins folded lines and stops at NUL, all before it calls anybody, and
 // with TLS nobody else sees the bytes. But it parses in place: names and values that it hands out are pointers into the buffer
 // the head was received in, cut out by zeros. In a sound head they stand exactly as far apart as ": " and CRLF put them;
-// whatever was repaired stands elsewhere. http_guard measures that (struct http_layout). It depends on how the library works
-// inside, so every start tries it on live connections (http_guard_self_test), and a library that works otherwise is refused.
+// whatever was repaired stands elsewhere. http_guard measures that (struct http_layout). Only NUL beside a bare LF, where the
+// two take the place of CRLF, looks like it: proxies refuse NUL, so nothing can be smuggled past one that way. It depends on
+// how the library works inside, so every start tries it on live connections (http_guard_self_test), and a library that works
+// otherwise is refused.
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
