@@ -9,6 +9,8 @@
 // how the library works inside, so every start tries it on live connections (http_guard_self_test), and a library that works
 // otherwise is refused.
 #include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -255,6 +257,13 @@ bool http_guard_traceparent(const char *text)
     return strlen(text) == 55 && strncmp(text, "00-", 3) == 0 && strspn(text + 3, digits) == 32 && text[35] == '-' &&
            strspn(text + 36, digits) == 16 && text[52] == '-' && strspn(text + 53, digits) == 2 &&
            strncmp(text + 3, zeros, 32) != 0 && strncmp(text + 36, zeros, 16) != 0;
+}
+
+uint64_t http_received(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t length = sizeof info;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 ? info.tcpi_bytes_received : 0;
 }
 
 // Send a head over a connection of its own; the reply's status, or 0.
