@@ -237,6 +237,21 @@ START_TEST(a_stream_comes_whole_and_in_order)
         close(fds[i]);
     }
     ck_assert_uint_eq(atomic_load(&world.gone), 0);
+    // More than the ring holds, so that it goes round a few times.
+    int long_one = client(&world);
+    SEND(long_one, HEAD("POST", "/stream?n=300&bytes=1000&ms=1") JSON_BODY);
+    struct reply whole = receive(long_one, 20000);
+    ck_assert(whole.complete);
+    const char *from = whole.body;
+    for (int k = 0; k < 300; k++) {
+        char begin[32];
+        size_t n = (size_t)snprintf(begin, sizeof begin, "data: %d ", k);
+        ck_assert_msg(strncmp(from, begin, n) == 0 && strspn(from + n, "x") == 1000, "event %d: %.40s", k, from);
+        from += n + 1002;
+    }
+    ck_assert_str_eq(from, "data: [DONE]\n\n");
+    reply_free(&whole);
+    close(long_one);
     // HTTP/1.0 has no chunks: the end of the connection is the end of the stream.
     struct reply reply = ASK(&world, "POST /stream?n=3&bytes=1&ms=1 HTTP/1.0\r\n" JSON_BODY);
     ck_assert_int_eq(reply.status, 200);

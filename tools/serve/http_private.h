@@ -61,6 +61,7 @@ struct http_connection {
     int unsent;           // bytes in the kernel then
     bool watched;         // in the watch thread's epoll set
     bool again;           // not its first request
+    uint64_t received;    // http_received when the last reply was queued
     bool left;            // the client has closed its side
     struct http_exchange *exchange;
 };
@@ -78,7 +79,8 @@ struct http_exchange {
     char target[HTTP_RAW_TARGET];
     size_t target_length;
     bool target_long;
-    bool admitted; // guard, route, caller and limits were passed
+    bool pipelined; // it had come before the reply to the one in front of it was sent
+    bool admitted;  // guard, route, caller and limits were passed
     bool dispatched;
     enum http_method method;
     char method_text[12];
@@ -194,6 +196,8 @@ bool http_guard_origin(const struct http_server *server, const struct http_liste
                        const char *host);
 // A W3C traceparent of version 00.
 bool http_guard_traceparent(const char *text);
+// Bytes that the kernel has received on a TCP connection; 0 if it does not say.
+uint64_t http_received(int fd);
 // Try the guard on a live libmicrohttpd: good heads must pass and bare LF, obs-fold and NUL must not. Errors:
 // GRAFT_E_INTERNAL.
 GRAFT_MUST_CHECK enum graft_status http_guard_self_test(struct http_server *server);

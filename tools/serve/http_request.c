@@ -22,6 +22,9 @@ void *http_on_target(void *user, const char *target, struct MHD_Connection *mhd)
     exchange->target_length = strlen(target);
     exchange->target_long = exchange->target_length >= sizeof exchange->target;
     memcpy(exchange->target, target, exchange->target_long ? sizeof exchange->target - 1 : exchange->target_length);
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    const struct http_connection *connection = info ? info->socket_context : NULL;
+    exchange->pipelined = connection && connection->received && http_received(connection->fd) == connection->received;
     exchange->owner_done = true; // until a handler owns it
     return exchange;
 }
@@ -233,6 +236,9 @@ static void judge_head(struct http_exchange *exchange, struct MHD_Connection *mh
         memcpy(exchange->traceparent, trace, 56);
     }
     struct http_verdict verdict = http_guard(fields.list, fields.count, &layout, method, version);
+    if (verdict.status == 0 && exchange->pipelined) {
+        verdict = (struct http_verdict){400, "pipelined_request", "a request must wait for the reply to the one before it"};
+    }
     if (verdict.status == 0 && exchange->target_long) {
         verdict = (struct http_verdict){414, "target_too_long", "the request target is too long"};
     }
@@ -340,6 +346,7 @@ static enum MHD_Result answer(struct http_exchange *exchange)
     }
     graft_mutex_unlock(exchange->mutex);
     if (response) { // not under the mutex: libmicrohttpd locks the response, and holds that lock when it calls stream_read
+        exchange->connection->received = http_received(exchange->connection->fd);
         result = MHD_queue_response(exchange->mhd, status, response);
         MHD_destroy_response(response); // libmicrohttpd holds its own reference
     }
