@@ -10,8 +10,7 @@ void help_program(void)
 {
     puts("graft runs quantized language models (GGUF) on the GPU, inside a memory budget.\n");
     puts("  graft run                            chat with the model in the data folder");
-    puts("  graft run -m model.gguf -p \"Hello\"   one answer");
-    puts("  graft doctor                         what works on this machine\n");
+    puts("  graft run -m model.gguf -p \"Hello\"   one answer\n");
     puts("Verbs:");
     for (int v = 0; v < VERBS; v++) {
         printf("  %-12s %s\n", verb_infos[v].name, verb_infos[v].line);

@@ -31,6 +31,13 @@ static const struct options defaults = {
     .weights = "auto",
     .merge_type = "keep",
     .keep_effect = 0.95,
+    .serve_seq = 4,
+    .adapter_slots = 16,
+    .max_waiting = 64,
+    .request_seconds = 600,
+    .load_streams = 4,
+    .load_predict = 32,
+    .load_prompt = 32,
     .bench_prompt = {{64}, 1},
     .bench_gen = {{32}, 1},
 };

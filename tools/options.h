@@ -9,7 +9,8 @@
 
 // Verbs in the order help lists them; each has a row in tables.c and a function verb_NAME.
 #define VERB_MAP(X)                                                                                                            \
-    X(RUN) X(BENCH) X(EVAL) X(ESTIMATE) X(INSPECT) X(ADAPTER) X(MERGE) X(TOKENIZE) X(DETOKENIZE) X(TEMPLATE)                   \
+    X(RUN) X(SERVE) X(KEY) X(LOAD_TEST) X(BENCH) X(EVAL) X(ESTIMATE) X(INSPECT) X(ADAPTER) X(MERGE)                            \
+    X(TOKENIZE) X(DETOKENIZE) X(TEMPLATE)                                                                                      \
     X(DEVICES) X(DOCTOR) X(COMPLETION) X(MAN) X(VERSION)
 
 #define VERB_ENUM(id) VERB_##id,
@@ -83,6 +84,18 @@ struct options {
     int64_t dry_allowed_length, dry_window, mirostat;
     struct option_texts logit_biases;
     struct option_list bench_prompt, bench_gen;
+    // of serve and load-test
+    struct option_texts warm;
+    const char *adapter_dir, *url, *load_adapters, *api_key;
+    int64_t serve_seq, adapter_slots, max_waiting, request_seconds, load_streams, load_requests, load_seconds, load_prompt,
+        load_predict;
+    double load_rate;
+    // of serve and key
+    struct option_texts listen, allow_hosts, key_adapters;
+    const char *operator_listen, *keys, *tls_cert, *tls_key, *access_log, *key_role, *key_tenant, *key_expires;
+    int64_t max_connections, drain_seconds, log_files, key_requests, key_tokens, key_concurrent;
+    uint64_t log_size;
+    bool insecure_plain_http, operator_routes_public, log_text;
     bool exact, raw, stats, special, no_bos, stages, all, no_history;
     char **operands; // points into argv
     int n_operands;

@@ -86,18 +86,28 @@ struct graft_request_params {
     uint64_t deadline_ns;     // of graft's clock from submission on; 0 = none
     const char *const *stops; // [n_stops] texts that end the answer and are not part of it
     uint32_t n_stops;
-    const struct graft_grammar *grammar; // the answer is one of its texts; must live until the last event; NULL = any text
     uint32_t n_logprobs; // alternatives in graft_event.top; 0 and !logprobs = none
     bool logprobs;
-    // Called on the engine's thread, in order; must not block and not call the engine but graft_request_cancel. The last call
-    // has finish set.
+    // The answer is a text of this grammar, as with graft_chat_set_grammar; it must live until the last event. Takes a
+    // graft_grammar_state for as long as the request lives. NULL: any text.
+    const struct graft_grammar *grammar;
+    // Called on the engine's thread, in order; must not block, and of the engine's functions it may only call those of its own
+    // request: graft_request_cancel, graft_request_describe, graft_request_release. The last call has finish set.
     void (*on_event)(void *user, const struct graft_event *event);
     void *user;
 };
 
+// Messages to the tokens of a prompt: variables_json is a JSON object with what graft_render takes, `messages` and perhaps
+// `tools` (add_generation_prompt is true unless it says otherwise). Text inside messages and tools never becomes a control
+// token, as in graft_chat_send. *count gets the number of ids. Errors: GRAFT_E_ARGUMENT (no such object), GRAFT_E_UNSUPPORTED
+// (the model has no chat template), GRAFT_E_CONTEXT_FULL (more than capacity), GRAFT_E_FORMAT and GRAFT_E_LIMIT (the template
+// refuses them: its own words are in the detail), GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_prompt(const struct graft_model *model, const char *variables_json,
+                                                          int32_t *ids, uint32_t capacity, uint32_t *count);
+
 // Put a request into the queue. Errors, nothing is queued then: GRAFT_E_ARGUMENT (no tokens, one outside the vocabulary, bad
 // sampling, too many stops), GRAFT_E_CONTEXT_FULL (the prompt does not fit the context), GRAFT_E_LIMIT (the queue is full),
-// GRAFT_E_DEVICE_LOST. Thread-safety: safe.
+// GRAFT_E_DEVICE_LOST, GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_engine_submit(struct graft_engine *engine, struct graft_request **out,
                                                                  const struct graft_request_params *params);
 // End it within one token; the last event comes all the same. Thread-safety: safe.

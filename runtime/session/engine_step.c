@@ -243,7 +243,21 @@ static void add_rows(struct graft_request *r, uint32_t count, uint32_t *n)
     r->row = *n - 1;
 }
 
-// A row for every answer, then as much of the prompts, oldest first, as the step may have. *pages: that must be free for it.
+// The prompt that has least to be computed and no rows of this step yet; not `but`.
+static struct graft_request *shortest_prompt(const struct graft_engine *engine, const struct graft_request *but)
+{
+    struct graft_request *shortest = NULL;
+    for (uint32_t i = 0; i < engine->n_running; i++) {
+        struct graft_request *r = engine->running[i];
+        if (r != but && r->n_rows == 0 && left_of(r) > 1 && (!shortest || left_of(r) < left_of(shortest))) {
+            shortest = r;
+        }
+    }
+    return shortest;
+}
+
+// A row for every answer, then as much of the prompts as the step may have: a quarter of it is the oldest one's, the rest goes
+// to the shortest ones, so that a short prompt does not wait for a long one. *pages: that must be free for it.
 static uint32_t gather(struct graft_engine *engine, uint32_t *pages)
 {
     uint32_t n = 0, n_batch = engine->model->limits.n_batch, most = engine->params.prefill_rows;
@@ -255,13 +269,18 @@ static uint32_t gather(struct graft_engine *engine, uint32_t *pages)
         }
     }
     uint32_t room = n && most < n_batch - n ? most : n_batch - n;
-    for (uint32_t i = 0; i < engine->n_running && room; i++) {
-        struct graft_request *r = engine->running[i];
-        uint32_t left = left_of(r), count = left < room ? left : room;
-        if (left > 1) {
-            add_rows(r, count, &n);
-            room -= count;
-        }
+    struct graft_request *oldest = NULL;
+    for (uint32_t i = 0; i < engine->n_running && !oldest; i++) {
+        oldest = left_of(engine->running[i]) > 1 ? engine->running[i] : NULL;
+    }
+    uint32_t kept = oldest && left_of(oldest) < room / 4 ? left_of(oldest) : oldest ? room / 4 : 0; // its own, in any case
+    for (struct graft_request *r = shortest_prompt(engine, oldest); r && room > kept; r = shortest_prompt(engine, oldest)) {
+        uint32_t left = left_of(r), count = left < room - kept ? left : room - kept;
+        add_rows(r, count, &n);
+        room -= count;
+    }
+    if (oldest && room) {
+        add_rows(oldest, left_of(oldest) < room ? left_of(oldest) : room, &n);
     }
     for (uint32_t i = 0; i < engine->n_running; i++) {
         const struct graft_request *r = engine->running[i];

@@ -5,6 +5,7 @@
 // message could play another role otherwise. So every control token spelled in a message is wrapped in two noncharacters before
 // rendering (what a message holds of them itself is replaced), and the rendered text is cut there: wrapped parts are tokenized
 // as plain text.
+#include "graft/engine.h"
 #include "platform/bytes.h"
 #include "runtime/session/session.h"
 
@@ -108,30 +109,74 @@ static enum graft_status mark(const struct controls *controls, struct buffer *b,
     return append(b, text + plain, i - plain);
 }
 
-// A copy of the messages with marked contents, as the template's variables. *out is NULL on failure.
-static enum graft_status make_variables(const struct graft_model *model, const struct controls *controls,
-                                        const json_t *messages, json_t **out)
+// A string with its marks; NULL on failure.
+static json_t *mark_string(const struct controls *controls, struct buffer *b, const json_t *text, enum graft_status *status)
 {
-    *out = NULL;
-    json_t *variables = json_object(), *copies = json_array();
-    struct buffer b = {.ctx = model->ctx};
-    enum graft_status status = GRAFT_OK;
+    b->used = 0;
+    *status = mark(controls, b, json_string_value(text), json_string_length(text));
+    return *status == GRAFT_OK ? json_stringn(b->data ? b->data : "", (size_t)b->used) : NULL;
+}
+
+// A copy of a value in which every string is marked; NULL on failure.
+static json_t *mark_value(const struct controls *controls, struct buffer *b, json_t *value, enum graft_status *status)
+{
+    const char *key;
+    json_t *item;
+    size_t i;
+    if (json_is_string(value)) {
+        return mark_string(controls, b, value, status);
+    }
+    if (!json_is_array(value) && !json_is_object(value)) {
+        return json_incref(value);
+    }
+    json_t *copy = json_is_array(value) ? json_array() : json_object();
+    bool ok = copy != NULL;
+    json_array_foreach(value, i, item)
+    {
+        ok = ok && json_array_append_new(copy, mark_value(controls, b, item, status)) == 0;
+    }
+    json_object_foreach(value, key, item)
+    {
+        ok = ok && json_object_set_new(copy, key, mark_value(controls, b, item, status)) == 0;
+    }
+    if (!ok) {
+        json_decref(copy);
+        return NULL;
+    }
+    return copy;
+}
+
+// Roles are the caller's, not text that somebody wrote: as they were.
+static void restore_roles(const json_t *given, const json_t *marked)
+{
     size_t i;
     json_t *message;
-    bool ok = json_object_set_new(variables, "messages", copies) == 0 &&
-              json_object_set_new(variables, "add_generation_prompt", json_true()) == 0;
-    json_array_foreach(messages, i, message)
+    json_array_foreach(marked, i, message)
     {
-        const json_t *content = json_object_get(message, "content");
-        b.used = 0;
-        status = mark(controls, &b, json_string_value(content), json_string_length(content));
-        if (status != GRAFT_OK) {
-            break;
+        json_t *role = json_object_get(json_array_get(given, i), "role");
+        if (json_is_string(role)) {
+            json_object_set(message, "role", role); // replaces a member: takes no memory
         }
-        json_t *copy = json_object();
-        ok = ok && json_object_set(copy, "role", json_object_get(message, "role")) == 0 &&
-             json_object_set_new(copy, "content", json_stringn(b.data ? b.data : "", (size_t)b.used)) == 0;
-        ok = json_array_append_new(copies, copy) == 0 && ok;
+    }
+}
+
+// The template's variables with marked messages and tools. *out is NULL on failure.
+static enum graft_status make_variables(const struct graft_model *model, const struct controls *controls, json_t *given,
+                                        json_t **out)
+{
+    static const char *const spoken[] = {"messages", "tools"};
+    json_t *variables = json_copy(given);
+    struct buffer b = {.ctx = model->ctx};
+    enum graft_status status = GRAFT_OK;
+    bool ok = variables != NULL;
+    *out = NULL;
+    for (int i = 0; i < 2 && ok; i++) {
+        json_t *value = json_object_get(given, spoken[i]);
+        ok = !value || json_object_set_new(variables, spoken[i], mark_value(controls, &b, value, &status)) == 0;
+    }
+    restore_roles(json_object_get(given, "messages"), json_object_get(variables, "messages"));
+    if (ok && !json_object_get(variables, "add_generation_prompt")) {
+        ok = json_object_set_new(variables, "add_generation_prompt", json_true()) == 0;
     }
     GRAFT_FREE(model->ctx, &b.data);
     if (status == GRAFT_OK && !ok) {
@@ -185,14 +230,14 @@ static enum graft_status tokenize_parts(const struct graft_vocab *vocab, const c
     return GRAFT_OK;
 }
 
-enum graft_status graft_prompt_tokens(const struct graft_model *model, const struct graft_template *template_,
-                                      const json_t *messages, int32_t *ids, uint32_t capacity, uint32_t *count)
+static enum graft_status render_tokens(const struct graft_model *model, const struct graft_template *template_, json_t *given,
+                                       int32_t *ids, uint32_t capacity, uint32_t *count)
 {
     *count = 0;
     struct controls controls;
     GRAFT_TRY(find_controls(model->vocabulary->vocab, &controls));
     json_t *variables;
-    GRAFT_TRY(make_variables(model, &controls, messages, &variables));
+    GRAFT_TRY(make_variables(model, &controls, given, &variables));
     char *text;
     uint64_t length;
     enum graft_status status = graft_template_render(template_, variables, &text, &length);
@@ -200,5 +245,43 @@ enum graft_status graft_prompt_tokens(const struct graft_model *model, const str
     GRAFT_TRY(status);
     status = tokenize_parts(model->vocabulary->vocab, text, length, ids, capacity, count);
     GRAFT_FREE(model->ctx, &text);
+    return status;
+}
+
+enum graft_status graft_prompt_tokens(const struct graft_model *model, const struct graft_template *template_,
+                                      const json_t *messages, int32_t *ids, uint32_t capacity, uint32_t *count)
+{
+    *count = 0;
+    json_t *given = json_object();
+    json_t *copies = json_copy((json_t *)(uintptr_t)messages); // shallow: its items are not changed
+    if (json_object_set_new(given, "messages", copies) != 0) {
+        json_decref(given);
+        return graft_fail(GRAFT_E_MEMORY, "no memory for the template's variables");
+    }
+    enum graft_status status = render_tokens(model, template_, given, ids, capacity, count);
+    json_decref(given);
+    return status;
+}
+
+enum graft_status graft_prompt(const struct graft_model *model, const char *variables_json, int32_t *ids, uint32_t capacity,
+                               uint32_t *count)
+{
+    struct graft_template *template_;
+    *count = 0;
+    if (!model->vocabulary || !model->vocabulary->chat_template) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "the model has no chat template (tokenizer.chat_template)");
+    }
+    json_t *given = json_loads(variables_json, JSON_ALLOW_NUL, NULL);
+    if (!json_is_object(given) || !json_is_array(json_object_get(given, "messages"))) {
+        json_decref(given);
+        return graft_fail(GRAFT_E_ARGUMENT, "the template's variables must be a JSON object with an array of messages");
+    }
+    enum graft_status status =
+        graft_template_create(model->ctx, &template_, model->vocabulary->chat_template, model->vocabulary->template_bytes);
+    if (status == GRAFT_OK) {
+        status = render_tokens(model, template_, given, ids, capacity, count);
+        graft_template_destroy(&template_);
+    }
+    json_decref(given);
     return status;
 }

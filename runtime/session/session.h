@@ -51,7 +51,7 @@ struct graft_model {
     struct graft_plan *plan;
     struct graft_exec *exec;
     struct graft_kv *kv;
-    struct graft_pool *pool; // NULL without adapters
+    struct graft_pool *pool;          // NULL without adapters
     struct graft_adapter_info *infos; // [n_slots] of the adapters in the pool
     uint32_t *entries; // [n_slots][n_layer][GRAFT_LORA_TARGETS][GRAFT_LORA_ENTRY] as packed: offsets from the adapter's begin
     struct graft_adapter_load *loads, *placing; // in the background, oldest first; the one that has a slot but is not whole yet
@@ -64,9 +64,9 @@ struct graft_model {
     // The batch: what graft_decode hands to the executor, and what it needs to take everything back.
     struct graft_exec_row *rows, *sorted; // [n_batch] as they were given; those with the same first adapter together
     uint32_t *sorted_at, *key_ends;       // [n_batch] place of a row among the sorted; [n_slots + 1] scratch
-    uint32_t *out, *out_of;      // [n_batch] rows that want logits; their number by row, GRAFT_NO_SLOT = not wanted
-    uint32_t *lengths;           // [n_seq] before the batch
-    uint32_t n_rows;             // of the last batch; 0 after a failed one
+    uint32_t *out, *out_of;               // [n_batch] rows that want logits; their number by row, GRAFT_NO_SLOT = not wanted
+    uint32_t *lengths;                    // [n_seq] before the batch
+    uint32_t n_rows;                      // of the last batch; 0 after a failed one
     bool has_logits;
     struct graft_candidate *candidates; // [GRAFT_MAX_CANDIDATES]
 };

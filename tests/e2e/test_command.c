@@ -7,8 +7,8 @@
 #include "e2e/command.h"
 #include "support/support.h"
 
-static const char *const verbs[] = {"run",      "bench",      "eval",     "estimate", "inspect", "adapter",    "merge",
-                                    "tokenize", "detokenize", "template", "devices",  "doctor",  "completion", "man",
+static const char *const verbs[] = {"run",     "serve",   "key",      "load-test",  "bench",    "eval",    "estimate", "inspect",    "adapter",
+                                    "merge",   "tokenize", "detokenize", "template", "devices", "doctor",   "completion", "man",
                                     "version"};
 enum { VERB_COUNT = sizeof verbs / sizeof verbs[0] };
 

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/client.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+bool client_place(const char *text, struct client_place *out)
+{
+    *out = (struct client_place){.path = ""};
+    if (strncmp(text, "unix:", 5) == 0) {
+        return snprintf(out->path, sizeof out->path, "%s", text + 5) < (int)sizeof out->path && out->path[0];
+    }
+    text += strncmp(text, "http://", 7) == 0 ? 7 : 0;
+    size_t length = strcspn(text, "/");
+    const char *colon = NULL;
+    for (size_t i = 0; i < length; i++) {
+        colon = text[i] == ':' && (text[0] != '[' || (i && text[i - 1] == ']')) ? text + i : colon;
+    }
+    size_t host = colon ? (size_t)(colon - text) : length;
+    bool brackets = host > 2 && text[0] == '[' && text[host - 1] == ']';
+    snprintf(out->host, sizeof out->host, "%.*s", (int)host - 2 * brackets, text + brackets);
+    snprintf(out->port, sizeof out->port, "%.*s", colon ? (int)(length - host - 1) : 4, colon ? colon + 1 : "8080");
+    return out->host[0] && strspn(out->port, "0123456789") == strlen(out->port) && out->port[0];
+}
+
+static int connect_to(const struct client_place *place, char *why, size_t why_bytes)
+{
+    int fd = -1;
+    if (place->path[0]) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        snprintf(address.sun_path, sizeof address.sun_path, "%s", place->path);
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0 || connect(fd, (const struct sockaddr *)(const void *)&address, sizeof address) != 0) {
+            snprintf(why, why_bytes, "%s: %s", place->path, strerror(errno));
+            if (fd >= 0) {
+                close(fd);
+            }
+            return -1;
+        }
+        return fd;
+    }
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
+    int code = getaddrinfo(place->host, place->port, &hints, &found);
+    snprintf(why, why_bytes, "%s:%s: %s", place->host, place->port, code ? gai_strerror(code) : "no address");
+    for (struct addrinfo *a = found; a && fd < 0; a = a->ai_next) {
+        fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol);
+        if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) != 0) {
+            snprintf(why, why_bytes, "%s:%s: %s", place->host, place->port, strerror(errno));
+            close(fd);
+            fd = -1;
+        }
+    }
+    if (found) {
+        freeaddrinfo(found);
+    }
+    int one = 1;
+    if (fd >= 0) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    }
+    return fd;
+}
+
+// The reply, read piece by piece.
+struct reader {
+    int fd;
+    char data[16384];
+    size_t at, end;
+    bool failed;
+};
+
+static int next_byte(struct reader *r)
+{
+    if (r->at == r->end) {
+        ssize_t n = recv(r->fd, r->data, sizeof r->data, 0);
+        r->failed = n < 0;
+        if (n <= 0) {
+            return -1;
+        }
+        r->at = 0;
+        r->end = (size_t)n;
+    }
+    return (unsigned char)r->data[r->at++];
+}
+
+// A line without CR LF; false at the end.
+static bool read_head_line(struct reader *r, char *line, size_t room)
+{
+    size_t n = 0;
+    for (int c = next_byte(r); c != '\n'; c = next_byte(r)) {
+        if (c < 0 || n + 1 >= room) {
+            return false;
+        }
+        line[n++] = (char)c;
+    }
+    n -= n > 0 && line[n - 1] == '\r';
+    line[n] = 0;
+    return true;
+}
+
+// Lines of a body that comes in pieces.
+struct lines {
+    const struct client_request *request;
+    char *line; // [CLIENT_LINE]
+    size_t length;
+    bool stopped;
+};
+
+static void add_byte(struct lines *lines, int c)
+{
+    if (c == '\n' || lines->length + 1 >= CLIENT_LINE) {
+        lines->length -= lines->length && lines->line[lines->length - 1] == '\r';
+        lines->line[lines->length] = 0;
+        if (lines->request->on_line && !lines->stopped) {
+            lines->stopped = !lines->request->on_line(lines->request->user, lines->line, lines->length);
+        }
+        lines->length = 0;
+    }
+    if (c != '\n') {
+        lines->line[lines->length++] = (char)c;
+    }
+}
+
+static bool read_bytes(struct reader *r, struct lines *lines, unsigned long long count)
+{
+    for (; count && !lines->stopped; count--) {
+        int c = next_byte(r);
+        if (c < 0) {
+            return false;
+        }
+        add_byte(lines, c);
+    }
+    return true;
+}
+
+static bool read_chunks(struct reader *r, struct lines *lines)
+{
+    char head[64];
+    while (!lines->stopped && read_head_line(r, head, sizeof head)) {
+        char *end;
+        unsigned long long count = strtoull(head, &end, 16);
+        if (end == head) {
+            return false;
+        }
+        if (count == 0) {
+            return true;
+        }
+        if (!read_bytes(r, lines, count) || (!lines->stopped && !read_head_line(r, head, sizeof head))) {
+            return false;
+        }
+    }
+    return lines->stopped;
+}
+
+static int read_reply(struct reader *r, struct lines *lines, char *why, size_t why_bytes)
+{
+    char head[8192];
+    int status = 0;
+    bool chunked = false, sized = false;
+    unsigned long long count = 0;
+    if (!read_head_line(r, head, sizeof head) || sscanf(head, "HTTP/1.1 %d", &status) != 1) {
+        snprintf(why, why_bytes, "%s", r->failed ? strerror(errno) : "no reply");
+        return 0;
+    }
+    while (read_head_line(r, head, sizeof head) && head[0]) {
+        chunked = chunked || strcasecmp(head, "transfer-encoding: chunked") == 0;
+        if (strncasecmp(head, "content-length:", 15) == 0) {
+            count = strtoull(head + 15, NULL, 10);
+            sized = true;
+        }
+    }
+    bool whole = chunked ? read_chunks(r, lines) : read_bytes(r, lines, sized ? count : ~0ull) || !sized;
+    if (lines->length && !lines->stopped) {
+        add_byte(lines, '\n');
+    }
+    if (!whole) {
+        snprintf(why, why_bytes, "the reply ended too early");
+    }
+    return whole ? status : 0;
+}
+
+static bool send_all(int fd, const char *data, size_t length)
+{
+    while (length) {
+        ssize_t n = send(fd, data, length, MSG_NOSIGNAL);
+        if (n <= 0) {
+            return false;
+        }
+        data += n;
+        length -= (size_t)n;
+    }
+    return true;
+}
+
+int client_do(const struct client_place *place, const struct client_request *request, char *why, size_t why_bytes)
+{
+    char head[1024], key[600] = "";
+    int fd = connect_to(place, why, why_bytes), status = 0;
+    if (fd < 0) {
+        return 0;
+    }
+    struct timeval limit = {.tv_sec = request->timeout_seconds ? request->timeout_seconds : 300};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    size_t length = request->body ? strlen(request->body) : 0;
+    if (request->key) {
+        snprintf(key, sizeof key, "Authorization: Bearer %.500s\r\n", request->key);
+    }
+    int n =
+        snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: %s%s%s\r\nConnection: close\r\n%s%sContent-Length: %zu\r\n\r\n",
+                 request->method, request->path, place->path[0] ? "localhost" : place->host, place->path[0] ? "" : ":",
+                 place->port, key, request->body ? "Content-Type: application/json\r\n" : "", length);
+    char *line = malloc(CLIENT_LINE);
+    struct reader *reader = malloc(sizeof *reader);
+    if (!line || !reader || n >= (int)sizeof head) {
+        snprintf(why, why_bytes, "no memory");
+    } else if (!send_all(fd, head, (size_t)n) || !send_all(fd, request->body, length)) {
+        snprintf(why, why_bytes, "%s", strerror(errno));
+    } else {
+        *reader = (struct reader){.fd = fd};
+        struct lines lines = {.request = request, .line = line};
+        status = read_reply(reader, &lines, why, why_bytes);
+    }
+    free(reader);
+    free(line);
+    close(fd);
+    return status;
+}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// Histograms of times with fixed bounds, as Prometheus has them.
+#ifndef GRAFT_TOOLS_SERVE_HISTOGRAM_H
+#define GRAFT_TOOLS_SERVE_HISTOGRAM_H
+
+#include <stdint.h>
+
+struct out;
+
+enum { HISTOGRAM_BUCKETS = 14 };
+extern const double histogram_bounds[HISTOGRAM_BUCKETS]; // seconds
+
+struct histogram {
+    uint64_t buckets[HISTOGRAM_BUCKETS + 1]; // not cumulative; the last: above all bounds
+    uint64_t count, sum_ns;
+};
+
+void histogram_add(struct histogram *histogram, uint64_t ns);
+void histogram_merge(struct histogram *into, const struct histogram *from);
+// name_bucket, name_sum and name_count, with these labels ("a=\"b\"", or "").
+void histogram_print(struct out *out, const char *name, const char *labels, const struct histogram *histogram);
+
+#endif

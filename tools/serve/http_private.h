@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the files http_*.c share.
+//
+// Threads. One MHD thread parses, runs handlers and sends; one more if there is TLS. The watch thread accepts, keeps the
+// deadlines and sees clients go. Anybody may finish an exchange. Locks, in this order: server->mutex (connections, free
+// exchanges, counts), exchange->mutex, then what libmicrohttpd locks itself.
+//
+// A connection is suspended in libmicrohttpd while nobody has anything to send on it: it costs no thread and no polling then.
+// libmicrohttpd does not notice that the client of a suspended connection leaves, so the watch thread does.
+#ifndef GRAFT_TOOLS_SERVE_HTTP_PRIVATE_H
+#define GRAFT_TOOLS_SERVE_HTTP_PRIVATE_H
+
+#include <microhttpd.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+
+#include "tools/serve/access_log.h"
+#include "tools/serve/http.h"
+#include "tools/serve/keys.h"
+#include "tools/serve/prometheus.h"
+
+enum {
+    HTTP_EXCHANGES = 512,   // at a time; more: 503
+    HTTP_RAW_TARGET = 2048, // bytes of a request target as it came; more: 414
+    HTTP_REPLY_HEADERS_BYTES = 2048,
+    HTTP_POOL_BYTES = 32 << 10,  // of libmicrohttpd, per connection: head, its records, what is being sent
+    HTTP_SEND_BUFFER = 64 << 10, // of the kernel, per connection
+    HTTP_TICK_MS = 100,          // of the watch thread, while there are connections
+    HTTP_LOG_TEXT = 4096,
+    HTTP_NONE = -1
+};
+
+enum listener_kind { LISTENER_TCP, LISTENER_UNIX };
+struct http_listener {
+    int fd;
+    enum listener_kind kind;
+    bool loopback, operator_side, tls;
+    uint16_t port;
+    char text[128]; // "127.0.0.1:8080"
+    char path[108]; // of a Unix socket, to be removed
+};
+
+enum connection_state {
+    CONNECTION_FREE,
+    CONNECTION_ADDED,  // given to libmicrohttpd, which has not begun with it
+    CONNECTION_HEAD,   // waiting for a complete head
+    CONNECTION_BODY,   // the head was accepted, the body is coming
+    CONNECTION_ANSWER, // handled, being answered
+    CONNECTION_CUT     // shut down; its end will be reported
+};
+
+struct http_connection {
+    enum connection_state state;
+    int fd;
+    uint32_t generation;
+    const struct http_listener *listener;
+    struct sockaddr_storage address;
+    uint64_t deadline_ns; // of HEAD and BODY
+    uint64_t progress_ns; // in ANSWER: when the client last took something, or nothing was waiting
+    int unsent;           // bytes in the kernel then
+    bool watched;         // in the watch thread's epoll set
+    bool again;           // not its first request
+    uint64_t received;    // http_received when the last reply was queued
+    bool left;            // the client has closed its side
+    struct http_exchange *exchange;
+};
+
+struct http_exchange {
+    struct http_server *server;
+    struct graft_mutex *mutex;
+    int32_t next_free;
+    bool owner_done, mhd_done; // both: free again
+
+    // the request; written on the MHD thread before the handler runs
+    struct MHD_Connection *mhd;
+    struct http_connection *connection;
+    const char *raw_target; // where libmicrohttpd has it, for the guard
+    char target[HTTP_RAW_TARGET];
+    size_t target_length;
+    bool target_long;
+    bool pipelined; // it had come before the reply to the one in front of it was sent
+    bool admitted;  // guard, route, caller and limits were passed
+    bool dispatched;
+    enum http_method method;
+    char method_text[12];
+    char path[HTTP_MAX_PATH], name[HTTP_MAX_NAME];
+    const char *query; // into target, or NULL
+    char query_value[HTTP_RAW_TARGET];
+    const struct http_route *route;
+    char *body;
+    size_t body_length, body_room, body_limit;
+    struct http_caller caller;
+    struct key_use key; // of the keys file, held
+    char peer[64], id[HTTP_ID_BYTES], traceparent[56];
+    uint64_t started_ns;
+    int64_t started_wall_ms;
+
+    // the reply; under the mutex
+    struct MHD_Response *response;
+    int status;
+    bool finished, suspended, gone, stalled, gone_called;
+    bool close_after;
+    bool completed; // sent whole; written by libmicrohttpd's side alone
+    void (*on_gone)(void *user);
+    void *on_gone_user;
+    char headers[HTTP_REPLY_HEADERS_BYTES]; // "name\0value\0" ...
+    size_t headers_length;
+    uint32_t n_headers;
+
+    // the stream; under the mutex
+    bool streaming, ended;
+    int32_t ring_index;
+    char *ring;
+    size_t ring_begin, ring_length;
+
+    uint64_t bytes_out;
+    struct http_log_entry log;
+    char *log_texts; // HTTP_LOG_TEXT of each, prompt and answer, NULs behind; NULL unless wanted
+};
+
+struct http_server {
+    struct graft_ctx *ctx;
+    struct http_config config;
+    struct graft_mutex *mutex;
+    struct http_listener listeners[HTTP_MAX_LISTENERS + 1];
+    uint32_t n_listeners, n_public;
+    struct MHD_Daemon *plain, *tls;
+    struct keys *keys; // NULL: none
+    struct access_log *log;
+    struct metrics *metrics;
+    const struct http_route *routes;
+    uint32_t n_routes;
+    void *user;
+
+    struct http_connection *connections;
+    uint32_t n_connections; // length
+    uint32_t busy_connections;
+    struct http_exchange *exchanges;
+    int32_t free_exchange;
+    uint32_t busy_exchanges, busy_streams;
+    char *rings;
+    int32_t free_rings[HTTP_MAX_STREAMS];
+    int32_t n_free_rings;
+    uint64_t body_bytes; // of all exchanges
+
+    int epoll_fd, wake_fd;
+    struct graft_thread *watch;
+    atomic_bool draining, stopping, testing;
+    atomic_ullong drain_deadline_ns;
+    struct http_stats stats;
+    uint64_t id_seed[2];
+    atomic_ullong id_count;
+};
+
+// Exchanges that are not free.
+uint32_t http_busy(struct http_server *server);
+
+// ---- http_listen.c ----
+
+// Bind what config says. Errors: GRAFT_E_ARGUMENT (the form of an address; keys or TLS missing), GRAFT_E_IO.
+GRAFT_MUST_CHECK enum graft_status http_listen_all(struct http_server *server);
+void http_listen_close(struct http_server *server);
+// "127.0.0.1:51234", "unix:1000" (uid).
+void http_peer_text(const struct sockaddr_storage *address, int fd, char *out, size_t bytes);
+// The process at the other end of a Unix socket runs as this user or as root.
+bool http_peer_is_us(int fd);
+
+// ---- http_guard.c: pure functions on what came ----
+
+struct http_field {
+    const char *name, *value;
+    size_t name_length, value_length;
+};
+// Where the parts of a head lie in libmicrohttpd's buffer.
+struct http_layout {
+    const char *method, *target, *version;
+    size_t target_length;
+    size_t head_bytes; // from the method to behind the empty line
+};
+struct http_verdict {
+    int status; // 0: accepted
+    const char *code, *message;
+};
+// Judge a head: exactly the bytes that RFC 9112 allows, and nothing that two parsers could read differently. With layout, also
+// that the parts stand as far apart as CRLF and one blank put them, which shows bare LF, obs-fold and NUL.
+struct http_verdict http_guard(const struct http_field *fields, uint32_t n_fields, const struct http_layout *layout,
+                               const char *method, const char *version);
+// Split a request target into decoded path and raw query (NULL if none).
+struct http_verdict http_guard_target(const char *target, size_t length, char path[HTTP_MAX_PATH], const char **query);
+// A value from a raw query, decoded; false if absent or malformed.
+bool http_query_value(const char *query, const char *name, char *out, size_t bytes);
+// Host and Origin name what we listen on (loopback only), so that no page of another site reaches us by a name of its own.
+bool http_guard_host(const struct http_server *server, const struct http_listener *listener, const char *host);
+bool http_guard_origin(const struct http_server *server, const struct http_listener *listener, const char *origin,
+                       const char *host);
+// A W3C traceparent of version 00.
+bool http_guard_traceparent(const char *text);
+// Bytes that the kernel has received on a TCP connection; 0 if it does not say.
+uint64_t http_received(int fd);
+// Try the guard on a live libmicrohttpd: good heads must pass and bare LF, obs-fold and NUL must not. Errors:
+// GRAFT_E_INTERNAL.
+GRAFT_MUST_CHECK enum graft_status http_guard_self_test(struct http_server *server);
+
+// ---- http_route.c ----
+
+struct http_match {
+    const struct http_route *route; // NULL: none
+    bool other_method;              // the path exists, the method does not
+    char allow[48];                 // then: "GET, POST"
+};
+// Which route a path is, for callers on this side; name gets what {name} matched.
+struct http_match http_route_find(const struct http_route *routes, uint32_t n_routes, bool operator_routes,
+                                  enum http_method method, const char *path, char name[HTTP_MAX_NAME]);
+// True if the table can be served: patterns well-formed, no two alike, roles and handlers given.
+GRAFT_MUST_CHECK enum graft_status http_routes_check(const struct http_route *routes, uint32_t n_routes);
+
+// ---- http_request.c: what libmicrohttpd calls ----
+
+void *http_on_target(void *server, const char *target, struct MHD_Connection *mhd);
+enum MHD_Result http_on_request(void *server, struct MHD_Connection *mhd, const char *url, const char *method,
+                                const char *version, const char *data, size_t *length, void **context);
+void http_on_completed(void *server, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode code);
+void http_on_connection(void *server, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode code);
+
+// ---- http_exchange.c ----
+
+// A free exchange, cleared; NULL if all are taken.
+struct http_exchange *http_exchange_take(struct http_server *server);
+// One side is done with it; the second one writes the log line and frees it.
+void http_exchange_done(struct http_exchange *exchange, bool owner);
+// Tell the owner, once, that nobody waits any more. With server->mutex held, or from libmicrohttpd's side.
+void http_exchange_gone(struct http_exchange *exchange, bool stalled);
+
+// ---- http_reply.c ----
+
+// A new request id.
+void http_make_id(struct http_server *server, char out[HTTP_ID_BYTES]);
+
+// The headers of every reply.
+void http_response_headers(struct MHD_Response *response, const struct http_exchange *exchange);
+
+// ---- http_stream.c ----
+
+void http_stream_free(struct http_exchange *exchange);
+
+// ---- http_metrics.c ----
+
+GRAFT_MUST_CHECK enum graft_status http_metrics_create(struct http_server *server);
+// An exchange has ended.
+void http_metrics_count(struct http_exchange *exchange);
+
+// ---- http_tls.c ----
+
+// Read certificate and key; handshakes from now on use them. On failure the old ones stay. Errors: GRAFT_E_IO, GRAFT_E_FORMAT,
+// GRAFT_E_LIMIT (too many replacements), GRAFT_E_MEMORY.
+GRAFT_MUST_CHECK enum graft_status http_tls_read(struct http_server *server);
+void http_tls_free(void);
+// For MHD_OPTION_HTTPS_CERT_CALLBACK.
+void *http_tls_callback(void);
+
+// ---- http_run.c ----
+
+// The signals that http_server_run waits for.
+void http_signals(sigset_t *set);
+
+// ---- http_watch.c ----
+
+void http_watch_run(void *server);
+void http_watch_wake(struct http_server *server);
+// With server->mutex held: send a reply that libmicrohttpd can no longer send, plain connections only, and shut the connection.
+void http_cut(struct http_server *server, struct http_connection *connection, int status);
+// With server->mutex held: watch for the client's leaving, once (again: it may have left meanwhile); end that.
+void http_watch_connection(struct http_server *server, struct http_connection *connection);
+void http_unwatch_connection(struct http_server *server, struct http_connection *connection);
+
+#endif

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Serving until a signal says otherwise: SIGTERM and SIGINT drain, SIGHUP reads again.
+#include <errno.h>
+#include <signal.h>
+#include <time.h>
+
+#include "tools/serve/http_private.h"
+
+enum { POLL_MS = 100, LAST_MS = 5000 };
+
+static void hang_up(struct http_server *server, void (*on_hangup)(void *user), void *user)
+{
+    if (access_log_reopen(server->log) != GRAFT_OK) {
+        graft_log(server->ctx, GRAFT_LOG_ERROR, "%s; the old one is written on", graft_last_error());
+    }
+    if (server->keys && keys_reload(server->keys) != GRAFT_OK) {
+        graft_log(server->ctx, GRAFT_LOG_ERROR, "%s; the keys stay as they were", graft_last_error());
+    }
+    if (server->config.tls_cert && http_tls_read(server) != GRAFT_OK) {
+        graft_log(server->ctx, GRAFT_LOG_ERROR, "%s; the certificate stays as it was", graft_last_error());
+    }
+    if (on_hangup) {
+        on_hangup(user);
+    }
+}
+
+void http_server_run(struct http_server *server, void (*on_hangup)(void *user), void *user)
+{
+    sigset_t set;
+    http_signals(&set);
+    const struct timespec wait = {.tv_nsec = POLL_MS * 1000000};
+    for (;;) {
+        int signal_number = sigtimedwait(&set, NULL, &wait);
+        bool draining = http_server_draining(server);
+        if (signal_number == SIGHUP) {
+            hang_up(server, on_hangup, user);
+        } else if (signal_number == SIGTERM || signal_number == SIGINT) {
+            if (draining) {
+                return; // a second one: at once
+            }
+            http_server_drain(server);
+        } else if (draining && (http_busy(server) == 0 ||
+                                graft_clock_ns() > atomic_load(&server->drain_deadline_ns) + LAST_MS * 1000000ull)) {
+            return;
+        }
+    }
+}
+
+void http_block_signals(void)
+{
+    sigset_t set;
+    http_signals(&set);
+    pthread_sigmask(SIG_BLOCK, &set, NULL); // fails only for a wrong first argument
+}
+
+void http_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inside of a request for an answer, shared by jobs.c (its way) and answer.c (what is written).
+#ifndef GRAFT_TOOLS_SERVE_JOBS_H
+#define GRAFT_TOOLS_SERVE_JOBS_H
+
+#include <stdatomic.h>
+
+#include "platform/plat.h"
+#include "tools/serve/serve.h"
+
+struct job {
+    struct server *server;
+    struct http_exchange *exchange;
+    struct job *next, **before; // in the server's list
+    struct ask ask;
+    struct selected selected;
+    char tenant[HTTP_MAX_TENANT], id[64];
+    char digest[72]; // of its adapter; of a blend the generations, with + between them
+    time_t created;
+    uint64_t begun_ns;
+    // Set by the exchange when the client goes away.
+    atomic_bool gone;
+    _Atomic(struct graft_request *) to_cancel;
+    // Under the mutex.
+    pthread_mutex_t mutex;
+    struct graft_request *request;
+    bool streaming, too_many, done; // the stream has begun; could not, there are too many; the exchange is finished
+    uint32_t n_said;                // tokens
+    uint64_t first_ns, last_ns, written_ns;
+    struct histogram between;
+    struct out head;  // what all chunks and the answer begin with
+    struct out text;  // the answer so far, when it is not streamed; the prompt in front with echo
+    struct out probs; // log-probabilities so far, as members of JSON arrays
+    struct out chunk; // what is being written
+    uint32_t n_probs, text_offset;
+    struct out probs_tokens, probs_values, probs_offsets; // the other arrays of /v1/completions
+};
+
+// Under the adapters' lock, when they are there: digest, version and the headers of the reply.
+void name_adapters(struct job *job);
+// The prompt as text, into job->text.
+void echo_prompt(struct job *job);
+void head_build(struct job *job);
+
+// These fill job->chunk.
+void chunk_role(struct job *job);
+void chunk_text(struct job *job, const char *text, size_t length, const struct graft_event *probs);
+void chunk_end(struct job *job, const char *reason, const struct graft_request_stats *stats);
+void chunk_usage(struct job *job, const struct graft_request_stats *stats);
+// The whole answer.
+void answer_whole(struct job *job, const char *reason, const struct graft_request_stats *stats);
+// Keep a token's log-probability for answer_whole.
+void add_logprob(struct job *job, const struct graft_event *event);
+
+#endif
