@@ -27,6 +27,7 @@ enum {
     HTTP_POOL_BYTES = 32 << 10,  // of libmicrohttpd, per connection: head, its records, what is being sent
     HTTP_SEND_BUFFER = 64 << 10, // of the kernel, per connection
     HTTP_TICK_MS = 100,          // of the watch thread, while there are connections
+    HTTP_LEFT_MS = 300,          // for a request whose client has closed its side to turn out complete
     HTTP_LOG_TEXT = 4096,
     HTTP_NONE = -1
 };

@@ -322,7 +322,7 @@ static bool enter(struct http_exchange *exchange, enum connection_state state, u
     if (good) {
         uint64_t now = graft_clock_ns();
         connection->state = state;
-        connection->deadline_ns = now + deadline_ms * 1000000ull;
+        connection->deadline_ns = now + (connection->left ? HTTP_LEFT_MS : deadline_ms) * 1000000ull;
         connection->progress_ns = now;
         connection->unsent = 0;
     }
@@ -459,7 +459,8 @@ void http_on_completed(void *user, struct MHD_Connection *mhd, void **context, e
         if (connection->state != CONNECTION_CUT) {
             connection->state = CONNECTION_HEAD;
             connection->again = true;
-            connection->deadline_ns = graft_clock_ns() + server->config.idle_ms * 1000000ull;
+            uint32_t ms = connection->left ? HTTP_LEFT_MS : server->config.idle_ms;
+            connection->deadline_ns = graft_clock_ns() + ms * 1000000ull;
         }
         graft_mutex_unlock(server->mutex);
     }

@@ -15,7 +15,7 @@
 
 #include "tools/serve/http_private.h"
 
-enum { EVENTS = 64, ACCEPTS = 64, LEFT_MS = 300, WAKE = 1, LISTENER = 2, CLIENT = 3 };
+enum { EVENTS = 64, ACCEPTS = 64, WAKE = 1, LISTENER = 2, CLIENT = 3 };
 
 static uint64_t event_data(uint64_t kind, uint32_t generation, uint32_t index)
 {
@@ -265,11 +265,11 @@ static void client_event(struct http_server *server, uint64_t data)
     uint32_t index = (uint32_t)data;
     struct http_connection *connection = &server->connections[index];
     if (data == event_data(CLIENT, connection->generation, index)) {
-        uint64_t soon = graft_clock_ns() + LEFT_MS * 1000000ull;
+        uint64_t soon = graft_clock_ns() + HTTP_LEFT_MS * 1000000ull;
+        connection->left = true;
         if (connection->state == CONNECTION_ANSWER && connection->exchange) {
             http_exchange_gone(connection->exchange, false);
         } else if (connection->state == CONNECTION_HEAD || connection->state == CONNECTION_BODY) {
-            connection->left = true;
             connection->deadline_ns = connection->deadline_ns < soon ? connection->deadline_ns : soon;
         }
     }
