@@ -4,10 +4,6 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(GRAFT_DEPENDENCIES PkgConfig::JANSSON PkgConfig::PCRE2 PkgConfig::NETTLE PkgConfig::SODIUM PkgConfig::UTF8PROC Threads::Threads m ${CMAKE_DL_LIBS})
-if(LAPACK_FOUND)
-  list(APPEND GRAFT_DEPENDENCIES PkgConfig::LAPACK)
-  set(GRAFT_PC_LAPACK " lapacke openblas")
-endif()
 
 add_library(graft_shared SHARED $<TARGET_OBJECTS:graft_objects>)
 set_target_properties(graft_shared PROPERTIES OUTPUT_NAME graft EXPORT_NAME graft VERSION ${PROJECT_VERSION} SOVERSION 0)

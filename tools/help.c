@@ -12,10 +12,11 @@ void help_program(void)
     puts("  graft run                            chat with the model in the data folder");
     puts("  graft run -m model.gguf -p \"Hello\"   one answer\n");
     puts("Verbs:");
-    for (int v = 0; v < VERBS; v++) {
+    for (int v = 0; v < VERB_COMPLETION; v++) {
         printf("  %-12s %s\n", verb_infos[v].name, verb_infos[v].line);
     }
-    puts("\ngraft VERB -h shows a verb's options, --help-all all of them.");
+    puts("  completion, man, version: a script for shells, manual pages, the version");
+    puts("graft VERB -h shows a verb's options, --help-all all of them.");
 }
 
 // "-m, --model FILE" into `out`.

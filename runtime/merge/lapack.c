@@ -3,26 +3,88 @@
 
 #include "platform/bytes.h"
 
+// g += x x^T or x^T x, its lower triangle: where there is no OpenBLAS.
+static void gram_in_c(bool transposed, uint64_t n, uint64_t k, const double *x, double *g)
+{
+    uint64_t column = transposed ? k : 1, step = transposed ? 1 : n;
+    for (uint64_t j = 0; j < n; j++) {
+        for (uint64_t i = j; i < n; i++) {
+            double sum = 0;
+            for (uint64_t l = 0; l < k; l++) {
+                sum += x[i * column + l * step] * x[j * column + l * step];
+            }
+            g[j * n + i] += sum;
+        }
+    }
+}
+
 #if GRAFT_HAVE_LAPACK
 
 #include <cblas.h>
+#include <dlfcn.h>
 #include <lapacke.h>
+#include <pthread.h>
+#include <string.h>
+
+// What is used of the two libraries. They are opened when they are needed: OpenBLAS starts threads when it is loaded, which a
+// program that only runs models should not have.
+#define LAPACK_FUNCTIONS(X) X(LAPACKE_dgeqrf_work) X(LAPACKE_dorgqr_work) X(LAPACKE_dgesvd_work) X(LAPACKE_dsyevr_work)
+#define BLAS_FUNCTIONS(X)   X(cblas_dsyrk) X(cblas_dgemm) X(openblas_get_num_threads) X(openblas_set_num_threads)
+#define FIELD(name)         __typeof__(&name) name;
+static struct {
+    bool there;
+    LAPACK_FUNCTIONS(FIELD) BLAS_FUNCTIONS(FIELD)
+} lib;
+#undef FIELD
+
+static bool find(void *library, const char *name, void *out)
+{
+    void *found = library ? dlsym(library, name) : NULL;
+    memcpy(out, &found, sizeof found); // ISO C has no cast for it
+    return found != NULL;
+}
+
+// The libraries stay open: what OpenBLAS started does not end before the process does.
+static void open_libraries(void)
+{
+    void *lapack = dlopen("liblapacke.so.3", RTLD_NOW | RTLD_LOCAL), *blas = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+#define FIND_IN_LAPACK(name) &&find(lapack, #name, &lib.name)
+#define FIND_IN_BLAS(name)   &&find(blas, #name, &lib.name)
+    lib.there = true LAPACK_FUNCTIONS(FIND_IN_LAPACK) BLAS_FUNCTIONS(FIND_IN_BLAS);
+#undef FIND_IN_LAPACK
+#undef FIND_IN_BLAS
+}
+
+static bool is_there(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, open_libraries);
+    return lib.there;
+}
 
 enum graft_status graft_lapack_require(const char *what)
 {
-    (void)what;
-    return GRAFT_OK;
+    return is_there()
+               ? GRAFT_OK
+               : graft_fail(GRAFT_E_UNSUPPORTED,
+                            "%s needs liblapacke.so.3 and libopenblas.so.0 (Debian: liblapacke, libopenblas0), which are "
+                            "not on this machine; cat is exact and needs none",
+                            what);
 }
 
 void graft_lapack_begin(struct graft_lapack *lapack)
 {
-    lapack->threads = openblas_get_num_threads();
-    openblas_set_num_threads(1);
+    lapack->threads = is_there() ? lib.openblas_get_num_threads() : 0;
+    if (lib.there) {
+        lib.openblas_set_num_threads(1);
+    }
 }
 
 void graft_lapack_end(const struct graft_lapack *lapack)
 {
-    openblas_set_num_threads(lapack->threads);
+    if (lib.there) {
+        lib.openblas_set_num_threads(lapack->threads);
+    }
 }
 
 static enum graft_status fits(uint64_t m, uint64_t n)
@@ -52,20 +114,21 @@ enum graft_status graft_lapack_qr(struct graft_ctx *ctx, uint64_t m, uint64_t n,
     enum graft_status status;
     GRAFT_TRY(fits(m, n));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &tau, k, "scratch of linear algebra"));
-    GRAFT_TRY_OUT(worked("dgeqrf", LAPACKE_dgeqrf_work(LAPACK_COL_MAJOR, rows, cols, a, rows, tau, &asked[0], -1)), status,
+    GRAFT_TRY_OUT(worked("dgeqrf", lib.LAPACKE_dgeqrf_work(LAPACK_COL_MAJOR, rows, cols, a, rows, tau, &asked[0], -1)), status,
                   out);
-    GRAFT_TRY_OUT(worked("dorgqr", LAPACKE_dorgqr_work(LAPACK_COL_MAJOR, rows, least, least, a, rows, tau, &asked[1], -1)),
+    GRAFT_TRY_OUT(worked("dorgqr", lib.LAPACKE_dorgqr_work(LAPACK_COL_MAJOR, rows, least, least, a, rows, tau, &asked[1], -1)),
                   status, out);
     double size = asked[0] > asked[1] ? asked[0] : asked[1];
     GRAFT_TRY_OUT(scratch(ctx, &work, size), status, out);
-    GRAFT_TRY_OUT(worked("dgeqrf", LAPACKE_dgeqrf_work(LAPACK_COL_MAJOR, rows, cols, a, rows, tau, work, (lapack_int)size)),
+    GRAFT_TRY_OUT(worked("dgeqrf", lib.LAPACKE_dgeqrf_work(LAPACK_COL_MAJOR, rows, cols, a, rows, tau, work, (lapack_int)size)),
                   status, out);
     for (uint64_t j = 0; j < n; j++) {
         for (uint64_t i = 0; i < k; i++) {
             r[j * k + i] = i <= j ? a[j * m + i] : 0;
         }
     }
-    status = worked("dorgqr", LAPACKE_dorgqr_work(LAPACK_COL_MAJOR, rows, least, least, a, rows, tau, work, (lapack_int)size));
+    status =
+        worked("dorgqr", lib.LAPACKE_dorgqr_work(LAPACK_COL_MAJOR, rows, least, least, a, rows, tau, work, (lapack_int)size));
 out:
     GRAFT_FREE(ctx, &work);
     GRAFT_FREE(ctx, &tau);
@@ -77,11 +140,11 @@ enum graft_status graft_lapack_svd(struct graft_ctx *ctx, uint64_t m, uint64_t n
     lapack_int rows = (lapack_int)m, cols = (lapack_int)n, least = rows < cols ? rows : cols;
     double *work = NULL, asked;
     GRAFT_TRY(fits(m, n));
-    GRAFT_TRY(worked("dgesvd",
-                     LAPACKE_dgesvd_work(LAPACK_COL_MAJOR, 'S', 'S', rows, cols, a, rows, s, u, rows, vt, least, &asked, -1)));
+    GRAFT_TRY(worked(
+        "dgesvd", lib.LAPACKE_dgesvd_work(LAPACK_COL_MAJOR, 'S', 'S', rows, cols, a, rows, s, u, rows, vt, least, &asked, -1)));
     GRAFT_TRY(scratch(ctx, &work, asked));
-    enum graft_status status = worked("dgesvd", LAPACKE_dgesvd_work(LAPACK_COL_MAJOR, 'S', 'S', rows, cols, a, rows, s, u, rows,
-                                                                    vt, least, work, (lapack_int)asked));
+    enum graft_status status = worked("dgesvd", lib.LAPACKE_dgesvd_work(LAPACK_COL_MAJOR, 'S', 'S', rows, cols, a, rows, s, u,
+                                                                        rows, vt, least, work, (lapack_int)asked));
     GRAFT_FREE(ctx, &work);
     return status;
 }
@@ -93,16 +156,16 @@ enum graft_status graft_lapack_eigen(struct graft_ctx *ctx, uint64_t n, double *
     double *work = NULL, *all = NULL, asked;
     enum graft_status status;
     GRAFT_TRY(fits(n, k));
-    GRAFT_TRY(worked("dsyevr", LAPACKE_dsyevr_work(LAPACK_COL_MAJOR, 'V', 'I', 'L', size, g, size, 0, 0, first, size, 0, &found,
-                                                   values, z, size, support, &asked, -1, &integers_asked, -1)));
+    GRAFT_TRY(worked("dsyevr", lib.LAPACKE_dsyevr_work(LAPACK_COL_MAJOR, 'V', 'I', 'L', size, g, size, 0, 0, first, size, 0,
+                                                       &found, values, z, size, support, &asked, -1, &integers_asked, -1)));
     GRAFT_TRY_OUT(scratch(ctx, &work, asked), status, out);
     GRAFT_TRY_OUT(scratch(ctx, &all, (double)n), status, out);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &integers, (uint64_t)integers_asked, "scratch of linear algebra"), status,
                   out);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &support, 2 * n, "scratch of linear algebra"), status, out);
     GRAFT_TRY_OUT(
-        worked("dsyevr", LAPACKE_dsyevr_work(LAPACK_COL_MAJOR, 'V', 'I', 'L', size, g, size, 0, 0, first, size, 0, &found, all,
-                                             z, size, support, work, (lapack_int)asked, integers, integers_asked)),
+        worked("dsyevr", lib.LAPACKE_dsyevr_work(LAPACK_COL_MAJOR, 'V', 'I', 'L', size, g, size, 0, 0, first, size, 0, &found,
+                                                 all, z, size, support, work, (lapack_int)asked, integers, integers_asked)),
         status, out);
     if ((uint64_t)found != k) {
         status = graft_fail(GRAFT_E_INTERNAL, "LAPACK's dsyevr found %d eigenvalues of %" PRIu64, (int)found, k);
@@ -130,8 +193,12 @@ out:
 enum graft_status graft_lapack_gram(bool transposed, uint64_t n, uint64_t k, const double *x, double *g)
 {
     GRAFT_TRY(fits(n, k));
-    cblas_dsyrk(CblasColMajor, CblasLower, transposed ? CblasTrans : CblasNoTrans, (blasint)n, (blasint)k, 1, x,
-                (blasint)(transposed ? k : n), 1, g, (blasint)n);
+    if (!is_there()) {
+        gram_in_c(transposed, n, k, x, g);
+        return GRAFT_OK;
+    }
+    lib.cblas_dsyrk(CblasColMajor, CblasLower, transposed ? CblasTrans : CblasNoTrans, (blasint)n, (blasint)k, 1, x,
+                    (blasint)(transposed ? k : n), 1, g, (blasint)n);
     return GRAFT_OK;
 }
 
@@ -140,8 +207,9 @@ enum graft_status graft_lapack_multiply(bool transposed, uint64_t m, uint64_t n,
 {
     GRAFT_TRY(fits(m, n));
     GRAFT_TRY(fits(k, 0));
-    cblas_dgemm(CblasColMajor, transposed ? CblasTrans : CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, 1, a,
-                (blasint)(transposed ? k : m), b, (blasint)k, 0, c, (blasint)m);
+    GRAFT_TRY(graft_lapack_require("this"));
+    lib.cblas_dgemm(CblasColMajor, transposed ? CblasTrans : CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, 1,
+                    a, (blasint)(transposed ? k : m), b, (blasint)k, 0, c, (blasint)m);
     return GRAFT_OK;
 }
 
@@ -184,16 +252,7 @@ enum graft_status graft_lapack_eigen(struct graft_ctx *ctx, uint64_t n, double *
 
 enum graft_status graft_lapack_gram(bool transposed, uint64_t n, uint64_t k, const double *x, double *g)
 {
-    uint64_t column = transposed ? k : 1, step = transposed ? 1 : n;
-    for (uint64_t j = 0; j < n; j++) {
-        for (uint64_t i = j; i < n; i++) {
-            double sum = 0;
-            for (uint64_t l = 0; l < k; l++) {
-                sum += x[i * column + l * step] * x[j * column + l * step];
-            }
-            g[j * n + i] += sum;
-        }
-    }
+    gram_in_c(transposed, n, k, x, g);
     return GRAFT_OK;
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The linear algebra that merging needs, by LAPACKE and CBLAS (OpenBLAS). All matrices are f64 and column-major: element (i, j)
-// of an m x n matrix is at [j * m + i]. All scratch comes from the ledger; what OpenBLAS keeps for itself does not. Built
-// without them (GRAFT_LAPACK), all but graft_lapack_gram fail with GRAFT_E_UNSUPPORTED.
+// of an m x n matrix is at [j * m + i]. All scratch comes from the ledger; what OpenBLAS keeps for itself does not.
+// The libraries are opened at the first call. Where they are not there, or built without them (GRAFT_LAPACK), all but
+// graft_lapack_gram fail with GRAFT_E_UNSUPPORTED.
 #ifndef GRAFT_RUNTIME_MERGE_LAPACK_H
 #define GRAFT_RUNTIME_MERGE_LAPACK_H
 

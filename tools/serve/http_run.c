@@ -2,6 +2,7 @@
 // Serving until a signal says otherwise: SIGTERM and SIGINT drain, SIGHUP reads again.
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <time.h>
 
 #include "tools/serve/http_private.h"
@@ -24,13 +25,40 @@ static void hang_up(struct http_server *server, void (*on_hangup)(void *user), v
     }
 }
 
+// Threads that were there before the signals were blocked (libraries start some when they are loaded) may still take one: then
+// the handler keeps it for the loop below.
+static atomic_int taken[3];
+static const int taken_numbers[3] = {SIGTERM, SIGINT, SIGHUP};
+
+static void on_signal(int number)
+{
+    for (int i = 0; i < 3; i++) {
+        if (taken_numbers[i] == number) {
+            atomic_fetch_add(&taken[i], 1);
+        }
+    }
+}
+
+// The next signal, 0 if none comes for a while.
+static int next_signal(const sigset_t *set)
+{
+    const struct timespec wait = {.tv_nsec = POLL_MS * 1000000};
+    for (int i = 0; i < 3; i++) {
+        if (atomic_load(&taken[i]) > 0) {
+            atomic_fetch_sub(&taken[i], 1);
+            return taken_numbers[i];
+        }
+    }
+    int number = sigtimedwait(set, NULL, &wait);
+    return number > 0 ? number : 0;
+}
+
 void http_server_run(struct http_server *server, void (*on_hangup)(void *user), void *user)
 {
     sigset_t set;
     http_signals(&set);
-    const struct timespec wait = {.tv_nsec = POLL_MS * 1000000};
     for (;;) {
-        int signal_number = sigtimedwait(&set, NULL, &wait);
+        int signal_number = next_signal(&set);
         bool draining = http_server_draining(server);
         if (signal_number == SIGHUP) {
             hang_up(server, on_hangup, user);
@@ -51,6 +79,10 @@ void http_block_signals(void)
     sigset_t set;
     http_signals(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL); // fails only for a wrong first argument
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    for (int i = 0; i < 3; i++) {
+        sigaction(taken_numbers[i], &action, NULL);
+    }
 }
 
 void http_signals(sigset_t *set)
