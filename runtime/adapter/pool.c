@@ -149,7 +149,6 @@ enum graft_status graft_pool_take(struct graft_pool *pool, const uint8_t digest[
         taken -= pool->slots[oldest].bytes;
         n--;
         graft_pool_drop(pool, oldest);
-        pool->n_evictions++;
     }
     if (!first_fit(pool, bytes, &offset)) {
         offset = compact(pool);
@@ -161,7 +160,6 @@ enum graft_status graft_pool_take(struct graft_pool *pool, const uint8_t digest[
     }
     const struct graft_pool_past *past = past_of(pool, digest);
     bool known = past->dropped && memcmp(past->digest, digest, sizeof past->digest) == 0;
-    pool->n_loads++;
     pool->slots[i] = (struct graft_pool_slot){.used = true,
                                               .loads = (known ? past->loads : 0) + 1,
                                               .hits = known ? past->hits : 0,

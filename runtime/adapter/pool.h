@@ -39,7 +39,7 @@ struct graft_pool {
     struct graft_pool_move *moves; // [n_slots] that graft_pool_take wants done
     uint32_t n_moves;
     struct graft_pool_past *past;                 // [GRAFT_POOL_PAST * n_slots]
-    uint64_t n_loads, n_evictions, n_compactions; // since the pool was created
+    uint64_t n_compactions;                       // since the pool was created
     uint32_t *order; // [n_slots] scratch
 };
 

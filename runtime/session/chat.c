@@ -5,9 +5,6 @@
 #include "platform/bytes.h"
 #include "platform/plat.h"
 #include "runtime/session/chat_private.h"
-
-enum { CANDIDATES = 64 };
-
 static enum graft_status no_memory(void)
 {
     return graft_fail(GRAFT_E_MEMORY, "no memory for a message");
@@ -114,7 +111,7 @@ static enum graft_status make_sampler(struct graft_chat *chat, const struct graf
     uint32_t n_vocab = chat->model->source->config.n_vocab;
     struct graft_sampler *sampler;
     GRAFT_TRY(create_sampler(chat, &sampler, sampling));
-    uint32_t n = graft_sampler_wants_logits(sampler) || n_vocab < CANDIDATES ? n_vocab : CANDIDATES;
+    uint32_t n = graft_sampler_wants_logits(sampler) || n_vocab < GRAFT_CHOICE_CANDIDATES ? n_vocab : GRAFT_CHOICE_CANDIDATES;
     struct graft_candidate *candidates;
     enum graft_status status = GRAFT_NEW(chat->ctx, GRAFT_MEM_HOST, &candidates, n, "candidates");
     if (status != GRAFT_OK) {

@@ -6,13 +6,16 @@
 #include "graft/grammar.h"
 #include "runtime/session/session.h"
 
+// Candidates that are enough where the sampler does not want logits; what the device keeps of a row at least.
+enum { GRAFT_CHOICE_CANDIDATES = 64 };
+
 struct graft_choice {
     struct graft_model *model;
     uint32_t row; // of the last batch, which wanted its next token
     struct graft_sampler *sampler;
     struct graft_grammar_state *place;  // NULL: any text
     bool no_space;                      // a leading space of the token is not part of the text
-    struct graft_candidate *candidates; // [n_candidates] scratch: n_vocab where the sampler wants logits, else 64
+    struct graft_candidate *candidates; // [n_candidates] scratch: n_vocab where the sampler wants logits
     uint32_t n_candidates;
     struct graft_candidate *allowed; // [n_vocab] scratch, with a grammar
 };

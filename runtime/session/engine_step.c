@@ -11,8 +11,6 @@
 #include "platform/plat.h"
 #include "runtime/session/engine_private.h"
 
-enum { CANDIDATES = 64 };
-
 // ---- the end of a request ----
 
 // It has no sequence any more and is none of the running ones.
@@ -366,7 +364,7 @@ static enum graft_status choose(struct graft_request *r, int32_t *out, bool *end
                                   .place = r->place,
                                   .no_space = r->stream->drops_space && r->n_ids == r->n_prompt,
                                   .candidates = engine->candidates,
-                                  .n_candidates = CANDIDATES < n_vocab ? CANDIDATES : n_vocab,
+                                  .n_candidates = GRAFT_CHOICE_CANDIDATES < n_vocab ? GRAFT_CHOICE_CANDIDATES : n_vocab,
                                   .allowed = engine->allowed};
     return graft_choose(&choice, out, end);
 }
