@@ -177,7 +177,8 @@ enum graft_want { GRAFT_WANT_CANDIDATES, GRAFT_WANT_LOGITS };
 // Append the rows' tokens to their sequences and compute. Rows of one sequence must be in order; n_rows <= n_batch. Blocks
 // until done.
 // Errors: GRAFT_E_ARGUMENT (token outside the vocabulary, too many rows, too many wanted), GRAFT_E_CONTEXT_FULL (no KV page
-// left: nothing was appended), GRAFT_E_DEVICE_LOST (sequences are as before the call, but the model can only be closed).
+// left: nothing was appended), GRAFT_E_DEVICE_LOST, GRAFT_E_IO (the mapped file was cut short or its disk failed, see
+// graft_guard_mapped_files): sequences are as before the call, but the model can only be closed.
 // Allocates nothing.
 // Thread-safety: one thread at a time per device.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_decode(struct graft_model *model, const struct graft_row *rows,

@@ -146,6 +146,9 @@ static enum graft_status open_either(struct graft_device *device, struct graft_m
     struct graft_model *model;
     GRAFT_TRY(graft_model_prepare(device->ctx, device, &model, path, shape, params));
     enum graft_status status = start(model, params);
+    if (model->gguf && graft_map_damaged(&model->gguf->map)) {
+        status = graft_gguf_check_intact(model->gguf);
+    }
     if (status != GRAFT_OK) {
         graft_model_close(&model);
         return status;
