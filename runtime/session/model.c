@@ -127,6 +127,7 @@ static enum graft_status start(struct graft_model *model, const struct graft_mod
         GRAFT_TRY(copy_params(params, &given));
         exec.progress = given.progress;
         exec.progress_user = given.progress_user;
+        GRAFT_TRY(given.check_values && model->gguf ? graft_gguf_check_values(model->gguf) : GRAFT_OK);
     }
     if (model->device->vk) {
         return graft_exec_vk_create(&model->exec, model->device->vk, &exec);

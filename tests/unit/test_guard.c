@@ -184,8 +184,8 @@ START_TEST(a_running_request_ends_with_the_error_and_no_token_after_it)
     }
     graft_test_ids(ids, 4, 2);
     ck_assert_ok(graft_engine_create(w.model, &engine, NULL));
-    struct graft_request_params p = {.size = sizeof p, .tokens = ids, .n_tokens = 4, .max_tokens = 50, .on_event = on_event,
-                                     .user = &tokens};
+    struct graft_request_params p = {
+        .size = sizeof p, .tokens = ids, .n_tokens = 4, .max_tokens = 50, .on_event = on_event, .user = &tokens};
     ended_with = GRAFT_E_INTERNAL;
     ck_assert_ok(graft_engine_submit(engine, &request, &p));
     struct graft_engine_stats stats;
@@ -234,7 +234,10 @@ START_TEST(a_file_cut_short_while_it_is_loaded_or_merged_gives_no_model)
     snprintf(command, sizeof command, "cp %s %s", base, copy);
     ck_assert_int_eq(system(command), 0);
     struct graft_merge_adapter one = {adapter, 1};
-    struct graft_merge_params merge = {.size = sizeof merge, .adapters = &one, .n_adapters = 1, .progress = cut_while_loading,
+    struct graft_merge_params merge = {.size = sizeof merge,
+                                       .adapters = &one,
+                                       .n_adapters = 1,
+                                       .progress = cut_while_loading,
                                        .progress_user = (void *)(uintptr_t)copy};
     ck_assert_status(graft_merge(ctx, copy, out, &merge, NULL), GRAFT_E_IO);
     ck_assert_error_has("cut short");
