@@ -101,6 +101,15 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_open_synthetic(struct g
 // Close; all sequences and chats of it must be destroyed before. *model becomes NULL.
 GRAFT_API void graft_model_close(struct graft_model **model);
 
+// After GRAFT_E_DEVICE_LOST: open the device again, as it was chosen, and put everything back: the weights from the mapped
+// file, the adapters that are held from their files. Handles stay; sequences keep their adapters and have no tokens any more:
+// decode them again. An adapter whose file is not what it was is marked (graft_adapter_info.gone) and refused until it is
+// loaded anew; those that nothing held are dropped. The model must be the only one on its device. Allowed at any time; without
+// a loss it is a slow way to forget all sequences. Errors: GRAFT_E_ARGUMENT (other models on the device), those of
+// graft_device_open and graft_model_open; the model is lost then still, and it may be tried again. Thread-safety: one thread at
+// a time per device.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_rebuild(struct graft_model *model);
+
 struct graft_model_info {
     char architecture[32];
     char name[128];       // general.name or the file's name
@@ -177,9 +186,8 @@ enum graft_want { GRAFT_WANT_CANDIDATES, GRAFT_WANT_LOGITS };
 // Append the rows' tokens to their sequences and compute. Rows of one sequence must be in order; n_rows <= n_batch. Blocks
 // until done.
 // Errors: GRAFT_E_ARGUMENT (token outside the vocabulary, too many rows, too many wanted), GRAFT_E_CONTEXT_FULL (no KV page
-// left: nothing was appended), GRAFT_E_DEVICE_LOST (sequences are as before the call, but the model can only be closed).
-// Allocates nothing.
-// Thread-safety: one thread at a time per device.
+// left: nothing was appended), GRAFT_E_DEVICE_LOST (sequences are as before the call, but the model can only be rebuilt or
+// closed). Allocates nothing. Thread-safety: one thread at a time per device.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_decode(struct graft_model *model, const struct graft_row *rows,
                                                           uint32_t n_rows, enum graft_want want);
 

@@ -82,6 +82,7 @@ static enum graft_status prepare(struct graft_model *m, const char *path, const 
         GRAFT_TRY(graft_pool_create(ctx, &m->pool, m->limits.pool_bytes, m->limits.n_slots));
         GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_ADAPTERS, &m->infos, m->limits.n_slots, "the adapters' descriptions"));
         GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_ADAPTERS, &m->entries, m->limits.n_slots * words, "the adapters' tables"));
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_ADAPTERS, &m->paths, m->limits.n_slots, "the adapters' paths"));
     }
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->seqs, m->limits.n_seq, "sequences"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->lengths, m->limits.n_seq, "the sequences' lengths"));
@@ -113,7 +114,7 @@ enum graft_status graft_model_prepare(struct graft_ctx *ctx, struct graft_device
     return GRAFT_OK;
 }
 
-static enum graft_status start(struct graft_model *model, const struct graft_model_params *params)
+enum graft_status graft_model_start(struct graft_model *model, const struct graft_model_params *params)
 {
     GRAFT_TRY(graft_model_check_budget(model));
     struct graft_exec_params exec = {.ctx = model->ctx,
@@ -145,11 +146,13 @@ static enum graft_status open_either(struct graft_device *device, struct graft_m
     *out = NULL;
     struct graft_model *model;
     GRAFT_TRY(graft_model_prepare(device->ctx, device, &model, path, shape, params));
-    enum graft_status status = start(model, params);
+    enum graft_status status = graft_model_start(model, params);
     if (status != GRAFT_OK) {
         graft_model_close(&model);
         return status;
     }
+    model->opened = true;
+    device->n_models++;
     *out = model;
     return GRAFT_OK;
 }
@@ -176,6 +179,13 @@ void graft_model_close(struct graft_model **model)
     if (m->exec) {
         m->exec->functions->destroy(&m->exec);
     }
+    if (m->opened) {
+        m->device->n_models--;
+    }
+    for (uint32_t i = 0; m->paths && i < m->limits.n_slots; i++) {
+        GRAFT_FREE(ctx, &m->paths[i]);
+    }
+    GRAFT_FREE(ctx, &m->paths);
     GRAFT_FREE(ctx, &m->candidates);
     GRAFT_FREE(ctx, &m->out_of);
     GRAFT_FREE(ctx, &m->out);
@@ -259,7 +269,7 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
 
 enum graft_status graft_model_stages(struct graft_model *model, uint32_t n_rows, struct graft_stage *out, uint32_t *count)
 {
-    if (!model->exec->functions->stages) {
+    if (!model->exec || !model->exec->functions->stages) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "the device does not time its steps");
     }
     return model->exec->functions->stages(model->exec, n_rows, out, count);

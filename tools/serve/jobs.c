@@ -218,6 +218,11 @@ static bool end_error(const struct job *job, const struct graft_event *event, st
             error->retry_after = 5;
             return true;
         }
+        if (event->status == GRAFT_E_IO) { // its adapter did not come back with the device
+            api_fail(error, 503, "lora_storage_unavailable", NULL, "%.600s", event->detail);
+            error->retry_after = 5;
+            return true;
+        }
         return !api_fail(error, event->status == GRAFT_E_UNSUPPORTED ? 400 : 500, "generation_failed", NULL, "%.600s",
                          event->detail);
     default:
