@@ -21,7 +21,7 @@
 
 enum {
     HTTP_MAX_HEADERS = 100,         // fields of a request; more: 431
-    HTTP_MAX_HEAD_BYTES = 16 << 10, // request line and fields, with what the parser needs; more: 431
+    HTTP_MAX_HEAD_BYTES = 16 << 10, // request line and fields; more: 431
     HTTP_MAX_PATH = 512,            // bytes of a decoded path; more: 414
     HTTP_MAX_BODY = 1 << 20,        // bytes of a body unless the route says otherwise; more: 413
     HTTP_MAX_BODIES = 64 << 20,     // bytes of all bodies at a time; more: 503
@@ -183,7 +183,7 @@ struct http_config {
 void http_block_signals(void);
 // Bind the listeners and read keys and certificate. On failure *out is NULL and graft_last_error says what was found and what
 // is allowed. Errors: GRAFT_E_ARGUMENT (an address that needs keys or TLS, an unsound option), GRAFT_E_IO, GRAFT_E_FORMAT (keys
-// file, certificate), GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (libmicrohttpd does not pass the guard's own test).
+// file, certificate), GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL.
 GRAFT_MUST_CHECK enum graft_status http_server_create(struct graft_ctx *ctx, struct http_server **out,
                                                       const struct http_config *config);
 // Begin to accept. The routes must outlive the server; user is given to every handler.
