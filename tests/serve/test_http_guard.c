@@ -347,45 +347,108 @@ static void ask_stream(int fd, unsigned n, unsigned bytes, unsigned ms)
     send_all(fd, text, (size_t)length);
 }
 
-START_TEST(case_62_a_slow_reader_is_cut_and_hurts_nobody)
+// Seconds until `n` streams' writers have finished.
+static double finished_after(unsigned n)
 {
-    int slow = client(&world), good = client(&world);
-    int little = 4096;
-    setsockopt(slow, SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
     uint64_t begin = graft_clock_ns();
-    ask_stream(slow, 100000, 4000, 1); // 4 MB/s into nobody
+    while (atomic_load(&world.finished) < n && graft_clock_ns() - begin < 8000000000u) {
+        wait_ms(5);
+    }
+    ck_assert_uint_ge(atomic_load(&world.finished), n);
+    return (double)(graft_clock_ns() - begin) * 1e-9;
+}
+
+static int slow_client(void)
+{
+    int fd = client(&world), little = 4096;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
+    return fd;
+}
+
+// A reader that is far behind but within its time loses nothing, and its writer does not wait.
+START_TEST(case_62_a_slow_reader_has_its_time)
+{
+    int slow = slow_client();
+    ask_stream(slow, 300, 2000, 0); // 600 kB: more than the kernel's buffers hold by far
+    double seconds = finished_after(1);
+    ck_assert_msg(seconds < 0.4, "the writer waited: %.2f s", seconds);
+    wait_ms(300); // stall_ms is 700
+    struct reply reply = receive(slow, 20000);
+    ck_reply(&reply, 200);
+    ck_assert(reply.complete);
+    const char *at = reply.body;
+    for (int i = 0; i < 300; i++) {
+        char begin[32];
+        size_t n = (size_t)snprintf(begin, sizeof begin, "data: %d ", i);
+        ck_assert_msg(strncmp(at, begin, n) == 0 && strspn(at + n, "x") == 2000, "event %d", i);
+        at += n + 2002;
+    }
+    reply_free(&reply);
+    close(slow);
+    ck_assert_uint_eq(atomic_load(&world.gone), 0);
+}
+END_TEST
+
+START_TEST(case_62_a_reader_that_reads_nothing_is_cut_in_time_and_hurts_nobody)
+{
+    int slow = slow_client(), good = client(&world);
+    uint64_t begin = graft_clock_ns();
+    ask_stream(slow, 100000, 1000, 5); // 200 kB/s into nobody
     ask_stream(good, 100, 100, 10);
     struct reply reply = receive(good, 5000);
     ck_reply(&reply, 200);
     ck_assert(reply.complete);
     ck_assert_ptr_nonnull(strstr(reply.body, "99 x"));
     reply_free(&reply);
-    while (atomic_load(&world.finished) < 2 && graft_clock_ns() - begin < 5000000000u) {
-        wait_ms(5);
-    }
-    ck_assert_uint_eq(atomic_load(&world.finished), 2);
+    finished_after(2);
+    double seconds = (double)(graft_clock_ns() - begin) * 1e-9;
+    ck_assert_msg(seconds > 0.7 && seconds < 4, "%.2f s, expected 0.7 and what the kernel's buffers take", seconds);
+    struct http_stats stats;
+    http_server_describe(world.server, &stats);
+    ck_assert_uint_eq(stats.cut_stall, 1);
     close(slow);
     close(good);
-    // One whose buffer does not fill is cut when it has read nothing for stall_ms.
-    slow = client(&world);
-    setsockopt(slow, SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
-    begin = graft_clock_ns();
-    ask_stream(slow, 2, 60000, 1);
-    ask_stream(slow, 2, 60000, 1);
-    struct http_stats stats;
-    do { // begins when it has been accepted
-        wait_ms(5);
-        http_server_describe(world.server, &stats);
-    } while (stats.streams == 0 && graft_clock_ns() - begin < 5000000000u);
+    // One that has got all but the end of a short stream.
+    slow = slow_client();
+    ask_stream(slow, 4, 60000, 1);
+    finished_after(3);
     begin = graft_clock_ns();
     do {
         wait_ms(5);
         http_server_describe(world.server, &stats);
     } while (stats.connections > 0 && graft_clock_ns() - begin < 5000000000u);
-    double seconds = (double)(graft_clock_ns() - begin) * 1e-9;
-    ck_assert_msg(stats.cut_stall >= 1 && seconds > 0.6 && seconds < 2.5, "%.2f s, %llu cut", seconds,
+    seconds = (double)(graft_clock_ns() - begin) * 1e-9;
+    ck_assert_msg(stats.cut_stall >= 2 && seconds > 0.5 && seconds < 2.5, "%.2f s, %llu cut", seconds,
                   (unsigned long long)stats.cut_stall);
     close(slow);
+}
+END_TEST
+
+// Together they may be behind by so much and no more: who wants more is cut at once, who keeps up is not.
+START_TEST(case_62_what_waits_for_slow_readers_is_bounded)
+{
+    enum { SLOW = 12 };
+    int slow[SLOW], good = client(&world);
+    ask_stream(good, 100, 100, 10);
+    for (int i = 0; i < SLOW; i++) {
+        slow[i] = slow_client();
+        ask_stream(slow[i], 1000, 16000, 0); // 16 MB each
+    }
+    double seconds = finished_after(SLOW);
+    ck_assert_msg(seconds < 3, "%.2f s", seconds);
+    struct reply reply = receive(good, 5000);
+    ck_assert(reply.complete);
+    reply_free(&reply);
+    struct http_stats stats;
+    for (int i = 0; i < 300 && (i == 0 || stats.cut_stall < SLOW); i++) {
+        wait_ms(10);
+        http_server_describe(world.server, &stats);
+    }
+    ck_assert_uint_eq(stats.cut_stall, SLOW);
+    for (int i = 0; i < SLOW; i++) {
+        close(slow[i]);
+    }
+    close(good);
 }
 END_TEST
 
@@ -738,7 +801,9 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, case_56_what_is_accepted_needs_no_repair);
     tcase_add_test(tests, case_56_the_parser_takes_what_the_letter_allows);
-    tcase_add_test(tests, case_62_a_slow_reader_is_cut_and_hurts_nobody);
+    tcase_add_test(tests, case_62_a_slow_reader_has_its_time);
+    tcase_add_test(tests, case_62_a_reader_that_reads_nothing_is_cut_in_time_and_hurts_nobody);
+    tcase_add_test(tests, case_62_what_waits_for_slow_readers_is_bounded);
     tcase_add_test(tests, case_65_too_many_connections_in_all_and_of_one_address);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);

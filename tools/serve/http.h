@@ -25,7 +25,7 @@ enum {
     HTTP_MAX_PATH = 512,            // bytes of a decoded path; more: 414
     HTTP_MAX_BODY = 1 << 20,        // bytes of a body unless the route says otherwise; more: 413
     HTTP_MAX_BODIES = 64 << 20,     // bytes of all bodies at a time; more: 503
-    HTTP_MAX_STREAM = 64 << 10,     // bytes of a stream its client has not read yet
+    HTTP_MAX_STREAM = 2 << 20,      // bytes of a stream its client has not read yet
     HTTP_MAX_STREAMS = 256,         // streams at a time; more: 503
     HTTP_MAX_CONNECTIONS = 4096,    // upper bound of max_connections
     HTTP_MAX_ROUTES = 128,
@@ -126,8 +126,8 @@ json_t *http_error_json(int status, const char *type, const char *code, const ch
 
 // Send status 200 and the headers of an event stream. False: too many streams; the exchange is not finished then, reply 503.
 bool http_stream_begin(struct http_exchange *exchange);
-// Raw bytes. Any thread, one at a time. False: the client is gone, or its buffer (HTTP_MAX_STREAM) was full, which cuts it; the
-// caller goes on to http_stream_end. Never blocks.
+// Raw bytes. Any thread, one at a time. False: the client is gone, or HTTP_MAX_STREAM bytes or all the memory of slow readers
+// wait to be read, which cuts it; the caller goes on to http_stream_end. Never blocks.
 bool http_stream_write(struct http_exchange *exchange, const void *data, size_t length);
 // "data: TEXT\n\n"; text is one line. As http_stream_write.
 bool http_stream_data(struct http_exchange *exchange, const char *text, size_t length);

@@ -29,9 +29,11 @@ enum {
     HTTP_SEND_BUFFER = 64 << 10,  // of the kernel, per connection
     HTTP_INNER_BUFFER = 32 << 10, // of the kernel, between libmicrohttpd and us
     HTTP_SCRATCH = 2 * HTTP_MAX_HEAD_BYTES,
-    HTTP_MAX_HELD = 16 << 20, // bytes of all clients that wait: heads that are not complete, requests that came early
-    HTTP_TICK_MS = 100,       // of the watch thread, while there are connections
-    HTTP_LINGER_MS = 1000,    // after a reply that closes, for what the client still sends
+    HTTP_MAX_HELD = 16 << 20,      // bytes of all clients that wait: heads that are not complete, requests that came early
+    HTTP_BLOCK = 16 << 10,         // of the buffers of streams
+    HTTP_STREAM_MEMORY = 16 << 20, // bytes of all of them
+    HTTP_TICK_MS = 100,            // of the watch thread, while there are connections
+    HTTP_LINGER_MS = 1000,         // after a reply that closes, for what the client still sends
     HTTP_LOG_TEXT = 4096,
     HTTP_NONE = -1
 };
@@ -137,13 +139,22 @@ struct http_exchange {
 
     // the stream; under the mutex
     bool streaming, ended;
-    int32_t ring_index;
-    char *ring;
-    size_t ring_begin, ring_length;
+    bool has_blocks, overrun; // overrun: there was no block for what came
+    int32_t first_block, last_block;
+    size_t begin, waiting; // in the first block; bytes that the client was not sent yet
 
     uint64_t bytes_out;
     struct http_log_entry log;
     char *log_texts; // HTTP_LOG_TEXT of each, prompt and answer, NULs behind; NULL unless wanted
+};
+
+// Blocks of HTTP_BLOCK bytes for all streams. The mutex is the innermost of all.
+struct http_blocks {
+    struct graft_mutex *mutex;
+    char *bytes;
+    int32_t *next; // [HTTP_STREAM_MEMORY / HTTP_BLOCK] behind it in its stream, or of the free ones
+    int32_t first_free;
+    uint32_t n_free, n_streams, n_empty; // streams that are open; those of them that have no block
 };
 
 struct http_server {
@@ -168,9 +179,7 @@ struct http_server {
     struct http_exchange *exchanges;
     int32_t free_exchange;
     uint32_t busy_exchanges, busy_streams;
-    char *rings;
-    int32_t free_rings[HTTP_MAX_STREAMS];
-    int32_t n_free_rings;
+    struct http_blocks blocks;
     uint64_t body_bytes; // of all exchanges
 
     int epoll_fd, wake_fd;
@@ -251,6 +260,9 @@ void http_response_headers(struct MHD_Response *response, const struct http_exch
 
 // ---- http_stream.c ----
 
+// The blocks. Errors: GRAFT_E_MEMORY, GRAFT_E_BUDGET.
+GRAFT_MUST_CHECK enum graft_status http_streams_create(struct http_server *server);
+void http_streams_destroy(struct http_server *server);
 void http_stream_free(struct http_exchange *exchange);
 
 // ---- http_metrics.c ----

@@ -46,7 +46,7 @@ static enum graft_status check(const struct http_config *config)
     return GRAFT_OK;
 }
 
-// Connections, exchanges and rings: everything that serving needs, now.
+// Connections, exchanges and buffers of streams: everything that serving needs, now.
 static enum graft_status take_memory(struct http_server *server)
 {
     server->n_connections = server->config.max_connections + OPERATOR_CONNECTIONS;
@@ -63,13 +63,7 @@ static enum graft_status take_memory(struct http_server *server)
         server->exchanges[i].next_free = server->free_exchange;
         server->free_exchange = i;
     }
-    GRAFT_TRY(graft_alloc_unset(server->ctx, GRAFT_MEM_HOST, (void **)&server->rings, HTTP_MAX_STREAMS, HTTP_MAX_STREAM,
-                                "buffers of event streams"));
-    for (int32_t i = 0; i < HTTP_MAX_STREAMS; i++) {
-        server->free_rings[i] = HTTP_MAX_STREAMS - 1 - i;
-    }
-    server->n_free_rings = HTTP_MAX_STREAMS;
-    return GRAFT_OK;
+    return http_streams_create(server);
 }
 
 // An MHD daemon without a listening socket: connections are handed to it.
@@ -214,7 +208,7 @@ void http_server_destroy(struct http_server **out)
     }
     struct graft_ctx *ctx = server->ctx;
     graft_mutex_destroy(&server->mutex);
-    GRAFT_FREE(ctx, &server->rings);
+    http_streams_destroy(server);
     GRAFT_FREE(ctx, &server->exchanges);
     GRAFT_FREE(ctx, &server->scratch);
     GRAFT_FREE(ctx, &server->connections);

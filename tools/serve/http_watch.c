@@ -139,6 +139,17 @@ static bool client_reads(struct http_connection *connection)
     return moved;
 }
 
+static bool overrun(struct http_exchange *exchange)
+{
+    if (!exchange) {
+        return false;
+    }
+    graft_mutex_lock(exchange->mutex);
+    bool yes = exchange->overrun;
+    graft_mutex_unlock(exchange->mutex);
+    return yes;
+}
+
 // A deadline has passed, or the client reads nothing.
 static void look_at(struct http_server *server, struct http_connection *connection, uint64_t now)
 {
@@ -166,6 +177,7 @@ static void look_at(struct http_server *server, struct http_connection *connecti
         }
         stalled = now - connection->progress_ns > server->config.stall_ms * 1000000ull;
         server->stats.cut_stall += stalled;
+        stalled |= overrun(connection->exchange);
         break;
     case CONNECTION_CUT:
     case CONNECTION_FREE:
