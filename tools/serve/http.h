@@ -4,7 +4,7 @@
 //
 //     static const struct http_route routes[] = {
 //         {HTTP_GET, "/v1/models", HTTP_USER, 0, models}, {HTTP_POST, "/v1/chat/completions", HTTP_USER, 0, chat}};
-//     http_server_create(ctx, &server, &config);            // sockets are bound, nothing is accepted
+//     http_server_create(ctx, &server, &config);            // sockets are bound, clients cannot connect yet
 //     http_server_start(server, routes, n_routes, user);    // from here on handlers run
 //     http_server_run(server);                              // until SIGTERM: signals, drain, end
 //     http_server_destroy(&server);
@@ -186,7 +186,7 @@ void http_block_signals(void);
 // file, certificate), GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL.
 GRAFT_MUST_CHECK enum graft_status http_server_create(struct graft_ctx *ctx, struct http_server **out,
                                                       const struct http_config *config);
-// Begin to accept. The routes must outlive the server; user is given to every handler.
+// Let clients connect. The routes must outlive the server; user is given to every handler.
 GRAFT_MUST_CHECK enum graft_status http_server_start(struct http_server *server, const struct http_route *routes,
                                                      uint32_t n_routes, void *user);
 // Block until the server has ended because of SIGTERM, SIGINT (drain, a second one at once) or http_server_drain. SIGHUP

@@ -202,6 +202,8 @@ uint32_t http_busy(struct http_server *server);
 
 // Bind what config says. Errors: GRAFT_E_ARGUMENT (the form of an address; keys or TLS missing), GRAFT_E_IO.
 GRAFT_MUST_CHECK enum graft_status http_listen_all(struct http_server *server);
+// Let clients connect; until then they are refused by the kernel. Errors: GRAFT_E_IO.
+GRAFT_MUST_CHECK enum graft_status http_listen_begin(struct http_server *server);
 void http_listen_close(struct http_server *server);
 // "127.0.0.1:51234", "unix:1000" (uid).
 void http_peer_text(const struct sockaddr_storage *address, int fd, char *out, size_t bytes);

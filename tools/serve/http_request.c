@@ -462,7 +462,8 @@ void http_on_completed(void *user, struct MHD_Connection *mhd, void **context, e
     if (connection) {
         graft_mutex_lock(server->mutex);
         connection->exchange = NULL;
-        if (connection->state == CONNECTION_BODY || connection->state == CONNECTION_ANSWER) {
+        bool open = connection->state == CONNECTION_BODY || connection->state == CONNECTION_ANSWER;
+        if (open && code == MHD_REQUEST_TERMINATED_COMPLETED_OK) { // else it closes its side next
             connection->state = CONNECTION_SENT;
             connection->progress_ns = graft_clock_ns();
             http_watch_turn(server, connection);

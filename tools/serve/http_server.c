@@ -147,6 +147,7 @@ enum graft_status http_server_start(struct http_server *server, const struct htt
     server->n_routes = n_routes;
     server->user = user;
     GRAFT_TRY(daemon_start(server));
+    GRAFT_TRY(http_listen_begin(server));
     return graft_thread_start(server->ctx, &server->watch, http_watch_run, server);
 }
 
