@@ -334,6 +334,8 @@ const struct option_info option_infos[] = {
      V(SERVE), false, AT(allow_hosts), 0, 0, NULL},
     {"max-connections", NULL, NULL, OPTION_COUNT, "N", "1200", "connections at a time",
      V(SERVE), false, AT(max_connections), 1, 4096, NULL},
+    {"reader-timeout", NULL, NULL, OPTION_COUNT, "SECONDS", "30", "a client that reads nothing for so long is cut",
+     V(SERVE), false, AT(reader_seconds), 1, 3600, NULL},
     {"drain", NULL, NULL, OPTION_COUNT, "SECONDS", "30", "requests may go on for so long after SIGTERM",
      V(SERVE), false, AT(drain_seconds), 1, 3600, NULL},
     {"access-log", NULL, NULL, OPTION_FILE, "FILE", "stderr", "a line per request: FILE, stderr, syslog or none",

@@ -255,15 +255,23 @@ static void on_hangup(void *user)
     note("the folder of adapters has %u new ones", added);
 }
 
-static int serve(struct server *server)
+// Addresses, keys, certificate and log: what is wrong with them is said before a large model is loaded.
+static int open_doors(struct server *server)
 {
     struct http_config config;
-    uint32_t known = server->adapters.n_entries; // requests may add to them soon
+    int code = session_context(&server->session, server->options);
+    if (code != EXIT_GOOD) {
+        return code;
+    }
     http_config_from(server->options, &config);
     enum graft_status status = http_server_create(server->session.ctx, &server->http, &config);
-    if (status == GRAFT_OK) {
-        status = http_server_start(server->http, routes, sizeof routes / sizeof *routes, server);
-    }
+    return status == GRAFT_OK ? EXIT_GOOD : error_status(status, "the server cannot start");
+}
+
+static int serve(struct server *server)
+{
+    uint32_t known = server->adapters.n_entries; // requests may add to them soon
+    enum graft_status status = http_server_start(server->http, routes, sizeof routes / sizeof *routes, server);
     if (status != GRAFT_OK) {
         return error_status(status, "the server cannot start");
     }
@@ -286,7 +294,8 @@ int serve_main(const struct options *options)
     server->created = time(NULL);
     server->request_ns = (uint64_t)options->request_seconds * 1000000000u;
     http_block_signals();
-    int code = open_model(server);
+    int code = open_doors(server);
+    code = code == EXIT_GOOD ? open_model(server) : code;
     code = code == EXIT_GOOD ? open_adapters(server) : code;
     code = code == EXIT_GOOD ? jobs_start(server) : code;
     code = code == EXIT_GOOD ? serve(server) : code;
