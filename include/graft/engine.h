@@ -63,7 +63,7 @@ enum graft_finish {
     GRAFT_FINISH_ERROR      // status and detail say why
 };
 
-enum { GRAFT_MAX_LOGPROBS = 20, GRAFT_MAX_STOPS = 4, GRAFT_MAX_STOP_BYTES = 64 };
+enum { GRAFT_MAX_LOGPROBS = 20, GRAFT_MAX_STOPS = 4, GRAFT_MAX_STOP_BYTES = 64, GRAFT_MAX_SHOWN = 16 };
 
 struct graft_token_logprob {
     int32_t id;
@@ -78,6 +78,7 @@ struct graft_event {
     float logprob;                         // of the token; with n_logprobs
     const struct graft_token_logprob *top; // [n_top] the most likely tokens
     uint32_t n_top;
+    bool prompt; // a token of the prompt, with prompt_logprobs; it has no text. The first one has logprob 0 and n_top 0
     enum graft_finish finish; // not NONE: the last event of the request
     enum graft_status status; // with GRAFT_FINISH_ERROR
     const char *detail;
@@ -102,6 +103,12 @@ struct graft_request_params {
     // The answer is a text of this grammar, as with graft_chat_set_grammar; it must live until the last event. Takes a
     // graft_grammar_state for as long as the request lives. NULL: any text.
     const struct graft_grammar *grammar;
+    const int32_t *shown; // [n_shown] control tokens that are part of the text, by name; copied. Others are not seen in it
+    uint32_t n_shown;     // at most GRAFT_MAX_SHOWN
+    // An event for every token of the prompt, in order, before those of the answer: its log-probability behind the tokens in
+    // front of it. The prompt is computed whole then, whatever was kept of it, at most GRAFT_MAX_WANTED rows a step.
+    bool prompt_logprobs;
+    bool no_answer; // ends with GRAFT_FINISH_LENGTH when the prompt is computed
     // Called on the engine's thread, in order; must not block, and of the engine's functions it may only call those of its own
     // request: graft_request_cancel, graft_request_describe, graft_request_release. The last call has finish set.
     void (*on_event)(void *user, const struct graft_event *event);
@@ -117,7 +124,7 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_prompt(const struct graft_mod
                                                           int32_t *ids, uint32_t capacity, uint32_t *count);
 
 // Put a request into the queue. Errors, nothing is queued then: GRAFT_E_ARGUMENT (no tokens, one outside the vocabulary, bad
-// sampling, too many stops), GRAFT_E_CONTEXT_FULL (the prompt does not fit the context), GRAFT_E_LIMIT (the queue is full),
+// sampling, too many stops or shown tokens), GRAFT_E_CONTEXT_FULL (the prompt does not fit the context), GRAFT_E_LIMIT (the queue is full),
 // GRAFT_E_DEVICE_LOST, GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_engine_submit(struct graft_engine *engine, struct graft_request **out,
                                                                  const struct graft_request_params *params);

@@ -28,7 +28,7 @@ struct graft_request {
     struct graft_request_stats stats;
     // Set at submission, afterwards the engine thread's.
     atomic_bool cancelled;
-    bool preempted, low_priority, logprobs;
+    bool preempted, low_priority, logprobs, prompt_logprobs, no_answer;
     uint32_t n_logprobs, max_tokens, tenant;
     uint64_t submitted_ns, deadline_ns;
     struct graft_sampling sampling;
@@ -39,6 +39,7 @@ struct graft_request {
     struct graft_stream *stream; // the request's for good, as is ids
     int32_t *ids;                // [n_ctx + 1] prompt, then answer
     uint32_t n_prompt, n_ids;
+    uint32_t n_scored; // tokens of the prompt that were told, with prompt_logprobs
     struct graft_sampler *sampler;
     struct graft_grammar_state *place; // NULL: no grammar
     // While it runs.
