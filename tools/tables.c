@@ -20,6 +20,23 @@ const struct verb_info verb_infos[VERBS] = {
          "OpenAI-compatible. Without keys only this machine can be served. Calls of operators come in by --operator-listen "
          "(a Unix socket needs no key). SIGTERM takes no more requests and ends when those that run are done, at the "
          "latest after --drain seconds; a second one ends at once. SIGHUP reopens the log and reads the keys again."},
+    [VERB_PS] =
+        {"ps", "what runs: servers, their adapters, streams, memory", "[ADDRESS ...]",
+         {{"ps", "the servers of this machine"},
+         {"ps unix:/run/graft/operator.sock", "one, as its operator"},
+         {"ps 10.0.0.5:8080 --api-key KEY --json", "as a user sees it"}},
+         "Without an address, /proc is searched for processes of graft serve, and each is asked at the operator's socket, "
+         "else at another address it listens on. Users see requests of their own tenant and adapters they may use, operators all. "
+         "Rates are measured between two looks, --interval apart, when something runs. TLS is not spoken: ask at the "
+         "operator's socket. Exit status 1: a server did not answer."},
+    [VERB_TOP] =
+        {"top", "the same, live in the terminal", "[ADDRESS ...]",
+         {{"top", "the server of this machine"},
+         {"top unix:/run/graft/operator.sock", "one, as its operator"},
+         {"top --once --sort tokens/s", "one frame, for a pipe"}},
+         "Keys: q ends, s chooses what adapters are sorted by, r turns the order round, i shows those that nobody asked for, j "
+         "and k or the arrows scroll, n goes to the next server, + and - change the interval, the space bar looks at once, h "
+         "shows the keys."},
     [VERB_LOAD_TEST] =
         {"load-test", "measure a server: streams, first tokens, tokens between", "",
          {{"load-test --streams 4 --requests 32", "4 streams of the base"},
@@ -131,7 +148,7 @@ const struct verb_info verb_infos[VERBS] = {
 #define V(id) (1u << VERB_##id)
 #define OPENS (V(RUN) | V(SERVE) | V(BENCH) | V(EVAL)) // verbs that open a device and a model
 #define TEXTS (V(TOKENIZE) | V(DETOKENIZE) | V(TEMPLATE))
-#define PRINTS (OPENS | TEXTS | V(ESTIMATE) | V(INSPECT) | V(ADAPTER) | V(MERGE) | V(DEVICES) | V(DOCTOR) | V(VERSION))
+#define PRINTS (OPENS | TEXTS | V(PS) | V(ESTIMATE) | V(INSPECT) | V(ADAPTER) | V(MERGE) | V(DEVICES) | V(DOCTOR) | V(VERSION))
 #define EVERY ((1u << VERBS) - 1)
 #define AT(field) offsetof(struct options, field)
 #define U32 4294967295.0
@@ -311,7 +328,17 @@ const struct option_info option_infos[] = {
     {"predict", "n", "n-predict", OPTION_COUNT, "N", "32", "tokens of an answer",
      V(LOAD_TEST), true, AT(load_predict), 1, 1000000, NULL},
     {"api-key", NULL, NULL, OPTION_TEXT, "KEY", NULL, "sent as a bearer token",
-     V(LOAD_TEST), false, AT(api_key), 0, 0, NULL},
+     V(LOAD_TEST) | V(PS) | V(TOP), false, AT(api_key), 0, 0, NULL},
+    {"interval", "d", "delay", OPTION_NUMBER, "SECONDS", "1", "time between two looks, for the rates; 0: one look",
+     V(PS), true, AT(interval), 0, 60, NULL},
+    {"interval", "d", "delay", OPTION_NUMBER, "SECONDS", "2", "time between two looks",
+     V(TOP), true, AT(interval), 0.1, 60, NULL},
+    {"sort", NULL, NULL, OPTION_CHOICE, "BY", "name", "name, tokens/s, running, requests or size",
+     V(TOP), true, AT(sort), 0, 0, "name|tokens/s|running|requests|size"},
+    {"once", NULL, NULL, OPTION_FLAG, NULL, NULL, "one frame, without a terminal",
+     V(TOP), true, AT(once), 0, 0, NULL},
+    {"all", NULL, NULL, OPTION_FLAG, NULL, NULL, "adapters that nobody asked for, too",
+     V(PS) | V(TOP), true, AT(all), 0, 0, NULL},
     {"seed", "s", NULL, OPTION_COUNT, "N", "1", "seed of arrivals and prompts",
      V(LOAD_TEST), false, AT(seed), 0, 9007199254740992.0, NULL},
     {"json", NULL, NULL, OPTION_FLAG, NULL, NULL, "print JSON",
