@@ -89,7 +89,10 @@ struct options {
     const char *adapter_dir, *url, *load_adapters, *api_key;
     int64_t serve_seq, adapter_slots, max_waiting, request_seconds, load_streams, load_requests, load_seconds, load_prompt,
         load_predict;
-    double load_rate;
+    double load_rate, load_first_limit, load_between_limit;
+    int64_t load_long;
+    bool load_random;
+    const char *svg;
     // of ps and top
     double interval;
     bool once;

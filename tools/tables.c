@@ -41,10 +41,13 @@ const struct verb_info verb_infos[VERBS] = {
         {"load-test", "measure a server: streams, first tokens, tokens between", "",
          {{"load-test --streams 4 --requests 32", "4 streams of the base"},
          {"load-test --mix legal,finance,none", "adapters, in turn"},
-         {"load-test --rate 2 --seconds 60 --json", "two arrivals a second"}},
+         {"load-test --rate 2 --seconds 60 --svg a.svg", "two arrivals a second"},
+         {"load-test --streams 2 -n 96 --long-words 600", "long prompts beside"}},
          "Closed loop: each stream asks again when its answer has ended. With --rate, requests arrive by a Poisson process "
-         "whatever is still running. Prompts are different texts of a given length; answers are streamed and end at -n "
-         "tokens. Goodput is tokens of complete answers per second."},
+         "whatever is still running, and times count from their arrival. Prompts are different texts of a given length; "
+         "answers are streamed and end at -n tokens. Goodput is tokens of complete answers per second, with --first-limit "
+         "and --between-limit only of those that held them. With --long-words a further stream sends long prompts, which "
+         "count apart: the worst gap between two tokens of the others meanwhile is given in steps of the engine."},
     [VERB_KEY] =
         {"key", "make an API key for graft serve", "",
          {{"key --keys keys.json --tenant finance", "adds and prints it"},
@@ -323,6 +326,16 @@ const struct option_info option_infos[] = {
      V(LOAD_TEST), true, AT(load_rate), 0.001, 10000, NULL},
     {"mix", NULL, NULL, OPTION_TEXT, "A,B,none", "none", "adapters of the requests, in turn; none is the base",
      V(LOAD_TEST), true, AT(load_adapters), 0, 0, NULL},
+    {"random-mix", NULL, NULL, OPTION_FLAG, NULL, NULL, "adapters by chance, all alike, instead of in turn",
+     V(LOAD_TEST), false, AT(load_random), 0, 0, NULL},
+    {"long-words", NULL, NULL, OPTION_COUNT, "N", NULL, "beside them prompts of N words, one after the other",
+     V(LOAD_TEST), true, AT(load_long), 0, 100000, NULL},
+    {"svg", NULL, NULL, OPTION_FILE, "FILE", NULL, "draw the times into this file",
+     V(LOAD_TEST), true, AT(svg), 0, 0, NULL},
+    {"first-limit", NULL, NULL, OPTION_NUMBER, "MS", NULL, "goodput: answers whose first token came in time",
+     V(LOAD_TEST), false, AT(load_first_limit), 0, 3600000, NULL},
+    {"between-limit", NULL, NULL, OPTION_NUMBER, "MS", NULL, "goodput: answers with this mean between tokens",
+     V(LOAD_TEST), false, AT(load_between_limit), 0, 3600000, NULL},
     {"prompt-words", NULL, NULL, OPTION_COUNT, "N", "32", "words of a prompt",
      V(LOAD_TEST), true, AT(load_prompt), 1, 100000, NULL},
     {"predict", "n", "n-predict", OPTION_COUNT, "N", "32", "tokens of an answer",
