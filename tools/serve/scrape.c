@@ -269,6 +269,8 @@ void serve_metrics(struct http_exchange *exchange, void *user)
         out_format(&out, "%s%c", *p == '"' || *p == '\\' ? "\\" : "", *p);
     }
     out_bytes(&out, "\"} 1\n", 5);
+    one(&out, "graft_uptime_seconds", "gauge", "Since the server began to start.",
+        (double)(graft_clock_ns() - server->begun_ns) * 1e-9);
     print_rows(&out, rows, n);
     one(&out, "graft_adapter_line", "gauge", "Requests that wait for their adapters.", waiting);
     print_ends(&out, &counts);

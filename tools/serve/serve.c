@@ -29,6 +29,7 @@ static const struct http_route routes[] = {
     {HTTP_POST, "/apply-template", HTTP_USER, 0, serve_apply_template},
     {HTTP_GET, "/props", HTTP_USER, 0, serve_props},
     {HTTP_GET, "/slots", HTTP_USER, 0, serve_slots},
+    {HTTP_GET, "/v1/requests", HTTP_USER, 0, serve_requests},
     {HTTP_GET, "/metrics", HTTP_USER, 0, serve_metrics},
     {HTTP_GET, "/v1/adapters", HTTP_USER, 0, serve_adapters},
     {HTTP_GET, "/v1/adapters/{name}", HTTP_USER, 0, serve_adapter},
@@ -292,6 +293,7 @@ int serve_main(const struct options *options)
     struct server *server = get_memory(1, sizeof *server);
     server->options = options;
     server->created = time(NULL);
+    server->begun_ns = graft_clock_ns();
     server->request_ns = (uint64_t)options->request_seconds * 1000000000u;
     http_block_signals();
     int code = open_doors(server);
