@@ -508,7 +508,11 @@ static enum graft_status open_map(struct graft_ctx *ctx, struct graft_gguf **out
         .gguf = gguf, .index = index, .allow_unknown_types = allow_unknown_types, .kind = "file",
         .reader = {.data = map.data, .size = map.size, .file = gguf->path},
     };
-    GRAFT_TRY_OUT(parse(&parser), status, failed);
+    status = parse(&parser);
+    if (graft_map_damaged(&map)) { // whatever the parser thought of the zeros
+        status = graft_gguf_check_intact(gguf);
+    }
+    GRAFT_TRY_OUT(status, status, failed);
     *out = gguf;
     return GRAFT_OK;
 failed:
@@ -537,6 +541,13 @@ enum graft_status graft_gguf_open_memory(struct graft_ctx *ctx, struct graft_ggu
     *out = NULL;
     struct graft_map map = {.data = data, .size = size};
     return open_map(ctx, out, map, name, allow_unknown_types, true);
+}
+
+enum graft_status graft_gguf_check_intact(const struct graft_gguf *gguf)
+{
+    return !graft_map_damaged(&gguf->map)
+               ? GRAFT_OK
+               : graft_fail(GRAFT_E_IO, "%s: was cut short or could not be read while it was in use", gguf->path);
 }
 
 void graft_gguf_close(struct graft_gguf **gguf)

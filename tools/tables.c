@@ -81,8 +81,10 @@ const struct verb_info verb_infos[VERBS] = {
         {"inspect", "look into a GGUF file", "FILE",
          {{"inspect model.gguf", "metadata, and tensors by type"},
          {"inspect model.gguf --all", "every tensor"},
-         {"inspect model.gguf --json", "everything, as JSON"}},
-         "Long arrays are cut; --all shows more of them, and every tensor."},
+         {"inspect model.gguf --json", "everything, as JSON"},
+         {"inspect model.gguf --deep", "is any weight NaN or infinite?"}},
+         "Long arrays are cut; --all shows more of them, and every tensor. --deep reads every value once and ends with 3 if "
+         "one is not finite."},
     [VERB_ADAPTER] =
         {"adapter", "look into adapter files, check, convert, compare", "ACTION A [B]",
          {{"adapter inspect legal -m model.gguf", "targets, ranks, does it fit?"},
@@ -410,6 +412,10 @@ const struct option_info option_infos[] = {
      V(TOKENIZE), true, AT(no_bos), 0, 0, NULL},
     {"all", NULL, NULL, OPTION_FLAG, NULL, NULL, "every tensor, and longer arrays",
      V(INSPECT), true, AT(all), 0, 0, NULL},
+    {"deep", NULL, NULL, OPTION_FLAG, NULL, NULL, "read all values: are they finite?",
+     V(INSPECT), true, AT(deep), 0, 0, NULL},
+    {"check-values", NULL, NULL, OPTION_FLAG, NULL, NULL, "refuse a model with values that are not finite",
+     OPENS, false, AT(check_values), 0, 0, NULL},
     {"all", NULL, NULL, OPTION_FLAG, NULL, NULL, "every module",
      V(ADAPTER), true, AT(all), 0, 0, NULL},
     {"stats", NULL, NULL, OPTION_FLAG, NULL, NULL, "rates, first-token time and memory afterwards",

@@ -117,6 +117,14 @@ GRAFT_API void graft_ctx_destroy(struct graft_ctx **ctx);
 // The ledger as it stands. Thread-safety: safe.
 GRAFT_API void graft_ctx_memory(struct graft_ctx *ctx, struct graft_memory_use *out);
 
+// A model file is mapped. If another program cuts it short, or its disk fails, the system sends SIGBUS to the thread that reads
+// it, which ends the process. After this call a handler puts zeros there instead, and the function that works on the model says
+// GRAFT_E_IO: graft_decode before anything computed from such bytes is given out, opening, merging. Signals that have nothing
+// to do with a mapped file go to the handler that was there before. Handlers belong to the process: the library installs this
+// one only when a program asks for it, at its start; it stays. Calling it again does nothing.
+// Errors: GRAFT_E_INTERNAL (the system refused). Thread-safety: safe.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_guard_mapped_files(void);
+
 #ifdef __cplusplus
 }
 #endif

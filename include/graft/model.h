@@ -38,6 +38,15 @@ struct graft_file_tensor {
 GRAFT_API uint64_t graft_file_tensor_count(const struct graft_file *file);
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_tensor(struct graft_file *file, uint64_t index,
                                                                struct graft_file_tensor *out);
+// The values of a tensor, all read once (about 0.4 thousand million a second).
+struct graft_tensor_values {
+    uint64_t looked_at; // 0: a type that cannot be run
+    uint64_t bad;       // NaN or infinite, as weights or through their scales
+    uint64_t first;     // index of the first bad one
+};
+// Errors: GRAFT_E_ARGUMENT (no such tensor), GRAFT_E_IO (the file was cut short), GRAFT_E_MEMORY, GRAFT_E_BUDGET.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_tensor_values(struct graft_file *file, uint64_t index,
+                                                                      struct graft_tensor_values *out);
 GRAFT_API uint64_t graft_file_key_count(const struct graft_file *file);
 // Key i as JSON text: name and value; arrays longer than max_items are cut, *cut says so. Both texts are valid until the next
 // call.
@@ -68,6 +77,9 @@ struct graft_model_params {
     // Called now and then while loading, done of total bytes; return false to cancel (GRAFT_E_CANCELLED). NULL = none.
     bool (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;
+    // Read every value of the file first and refuse it if one is not finite (GRAFT_E_FORMAT, with tensor and index). Without,
+    // such a value shows as logits that are not finite.
+    bool check_values;
 };
 
 // What a model needs, by ledger class, before anything is allocated.
@@ -187,6 +199,7 @@ enum graft_want { GRAFT_WANT_CANDIDATES, GRAFT_WANT_LOGITS };
 // until done.
 // Errors: GRAFT_E_ARGUMENT (token outside the vocabulary, too many rows, too many wanted), GRAFT_E_CONTEXT_FULL (no KV page
 // left: nothing was appended), GRAFT_E_DEVICE_LOST (sequences are as before the call, but the model can only be rebuilt or
+// closed), GRAFT_E_IO (the mapped file was cut short or its disk failed, see graft_guard_mapped_files: the model can only be
 // closed). Allocates nothing. Thread-safety: one thread at a time per device.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_decode(struct graft_model *model, const struct graft_row *rows,
                                                           uint32_t n_rows, enum graft_want want);

@@ -52,6 +52,7 @@ static enum graft_status check_rows(const struct graft_model *model, const struc
     if (model->lost) {
         return graft_fail(GRAFT_E_DEVICE_LOST, "the device was lost: rebuild the model (graft_model_rebuild), or close it");
     }
+    GRAFT_TRY(model->gguf ? graft_gguf_check_intact(model->gguf) : GRAFT_OK);
     if (n_rows == 0 || n_rows > model->limits.n_batch) {
         return graft_fail(GRAFT_E_ARGUMENT, "a batch of %u rows was given, allowed are 1 to %u", n_rows, model->limits.n_batch);
     }
@@ -154,6 +155,9 @@ enum graft_status graft_decode(struct graft_model *model, const struct graft_row
     uint64_t begin = graft_clock_ns();
     enum graft_status status = model->exec->functions->run(model->exec, &batch);
     model->run_ns = graft_clock_ns() - begin;
+    if (status == GRAFT_OK && model->gguf) {
+        status = graft_gguf_check_intact(model->gguf);
+    }
     if (status != GRAFT_OK) {
         take_back(model);
         model->lost = model->lost || status == GRAFT_E_DEVICE_LOST;

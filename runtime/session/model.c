@@ -128,6 +128,7 @@ enum graft_status graft_model_start(struct graft_model *model, const struct graf
         GRAFT_TRY(copy_params(params, &given));
         exec.progress = given.progress;
         exec.progress_user = given.progress_user;
+        GRAFT_TRY(given.check_values && model->gguf ? graft_gguf_check_values(model->gguf) : GRAFT_OK);
     }
     if (model->device->vk) {
         return graft_exec_vk_create(&model->exec, model->device->vk, &exec);
@@ -147,6 +148,9 @@ static enum graft_status open_either(struct graft_device *device, struct graft_m
     struct graft_model *model;
     GRAFT_TRY(graft_model_prepare(device->ctx, device, &model, path, shape, params));
     enum graft_status status = graft_model_start(model, params);
+    if (model->gguf && graft_map_damaged(&model->gguf->map)) {
+        status = graft_gguf_check_intact(model->gguf);
+    }
     if (status != GRAFT_OK) {
         graft_model_close(&model);
         return status;

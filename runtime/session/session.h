@@ -81,6 +81,12 @@ struct graft_model {
 GRAFT_MUST_CHECK enum graft_status graft_model_prepare(struct graft_ctx *ctx, struct graft_device *device,
                                                        struct graft_model **out, const char *path, const char *shape,
                                                        const struct graft_model_params *params);
+// values.c: as graft_file_tensor_values; GRAFT_E_FORMAT naming the first tensor with a value that is not finite.
+GRAFT_MUST_CHECK enum graft_status graft_gguf_tensor_values(const struct graft_gguf *gguf,
+                                                            const struct graft_gguf_tensor *tensor,
+                                                            struct graft_tensor_values *out);
+GRAFT_MUST_CHECK enum graft_status graft_gguf_check_values(const struct graft_gguf *gguf);
+
 // estimate.c: what the executor will take, added to bytes.
 void graft_model_exec_bytes(const struct graft_model *model, const struct graft_device *device,
                             const struct graft_limits *limits, uint64_t bytes[GRAFT_MEM_CLASSES], uint64_t *mapped_bytes);
