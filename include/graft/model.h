@@ -32,8 +32,9 @@ struct graft_file_tensor {
     const char *type; // "Q4_K"
     uint32_t n_dims;
     uint64_t dims[4];
-    uint64_t offset, bytes;
+    uint64_t offset, bytes; // offset: from the start of its file
     bool supported;
+    uint32_t part; // which file it lies in, from 0
 };
 GRAFT_API uint64_t graft_file_tensor_count(const struct graft_file *file);
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_tensor(struct graft_file *file, uint64_t index,
@@ -44,6 +45,11 @@ GRAFT_API uint64_t graft_file_key_count(const struct graft_file *file);
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_key(struct graft_file *file, uint64_t index, uint32_t max_items,
                                                             const char **name, const char **type, const char **json, bool *cut);
 GRAFT_API uint64_t graft_file_bytes(const struct graft_file *file);
+// Files of the model: 1, or more if it is split (NAME-00001-of-0000N.gguf), when it is opened by the first of them. Path and
+// bytes of one of them; GRAFT_E_ARGUMENT for a number that is not there. *path is valid until graft_file_close.
+GRAFT_API uint32_t graft_file_part_count(const struct graft_file *file);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_part(const struct graft_file *file, uint32_t index, const char **path,
+                                                             uint64_t *bytes);
 // Container version, 2 or 3.
 GRAFT_API uint32_t graft_file_version(const struct graft_file *file);
 
