@@ -61,6 +61,11 @@ enum graft_weights_mode {
     GRAFT_WEIGHTS_COPY  // copy to device memory
 };
 
+// How keys and values are kept. Q8_0 and Q4_0 are blocks of 32 values with a scale, as the weight formats of these names: 8.5
+// and 4.5 bits a value (9 and 5 where a head has an odd number of blocks), for heads of a multiple of 32 values. What they cost
+// in quality: docs/memory.md.
+enum graft_kv_type { GRAFT_KV_DEFAULT, GRAFT_KV_F16, GRAFT_KV_F32, GRAFT_KV_Q8_0, GRAFT_KV_Q4_0 }; // f16; exact: f32
+
 struct graft_model_params {
     size_t size;       // sizeof(struct graft_model_params)
     uint32_t n_ctx;    // tokens of KV cache in all, shared by the sequences; 0 = the model's trained length, at most 4096
@@ -74,6 +79,9 @@ struct graft_model_params {
     // Called now and then while loading, done of total bytes; return false to cancel (GRAFT_E_CANCELLED). NULL = none.
     bool (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;
+    // Of keys and of values. Errors of opening: GRAFT_E_ARGUMENT (no such type, another than f32 with `exact`),
+    // GRAFT_E_UNSUPPORTED (heads that are no multiple of 32).
+    enum graft_kv_type kv_keys, kv_values;
 };
 
 // What a model needs, by ledger class, before anything is allocated.
@@ -169,6 +177,17 @@ GRAFT_API void graft_seq_destroy(struct graft_seq **seq);
 GRAFT_API uint32_t graft_seq_length(const struct graft_seq *seq);
 // Forget everything from position `length` on; pages no longer needed are free again.
 GRAFT_API void graft_seq_truncate(struct graft_seq *seq, uint32_t length);
+
+// When a sequence has grown to its end: forget n_drop tokens behind the first n_keep and move the rest down, their keys rotated
+// to their new positions (as StreamingLLM does, Xiao 2023; rotary positions add up, Su 2021). Works in whole pages of 32
+// tokens: n_keep is rounded up, n_drop down but at least to one page; *dropped gets how many tokens went, from position n_keep
+// rounded up on. Quantized keys are quantized again, f16 ones rounded again. What the rest had learned from the forgotten
+// tokens stays in it, so that computing the remaining tokens anew gives other numbers. Pages that other sequences share are
+// copied first. Takes a page of memory while it lasts. Errors: GRAFT_E_ARGUMENT (fewer tokens than that), GRAFT_E_CONTEXT_FULL
+// (no page is free for a copy), GRAFT_E_MEMORY, GRAFT_E_BUDGET: nothing has changed; GRAFT_E_DEVICE_LOST. Thread-safety: as
+// graft_decode.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_seq_shift(struct graft_seq *seq, uint32_t n_keep, uint32_t n_drop,
+                                                             uint32_t *dropped);
 
 struct graft_row {
     struct graft_seq *seq;

@@ -37,6 +37,27 @@ static enum graft_status copy_params(const struct graft_model_params *given, str
     return GRAFT_OK;
 }
 
+static enum graft_status kv_format(const struct graft_model *model, const struct graft_model_params *params,
+                                   enum graft_kv_type type, const char *what, enum graft_kv_format *out)
+{
+    uint32_t head_dim = model->source->config.head_dim;
+    if ((unsigned)type > GRAFT_KV_Q4_0) {
+        return graft_fail(GRAFT_E_ARGUMENT, "the type of %s is %d, allowed are 0 to %d", what, (int)type, GRAFT_KV_Q4_0);
+    }
+    *out = type == GRAFT_KV_DEFAULT ? params->exact ? GRAFT_KV_FORMAT_F32 : GRAFT_KV_FORMAT_F16
+                                    : (enum graft_kv_format)(type - GRAFT_KV_F16);
+    if (params->exact && *out != GRAFT_KV_FORMAT_F32) {
+        return graft_fail(GRAFT_E_ARGUMENT, "%s of type %s are not exact: with `exact` they are f32", what,
+                          graft_kv_format_name(*out));
+    }
+    if (graft_kv_is_quantized(*out) && head_dim % 32) {
+        return graft_fail(GRAFT_E_UNSUPPORTED,
+                          "%s: heads of %u values cannot have %s of type %s, which needs a multiple of 32; f16 can",
+                          model->source->config.name, head_dim, what, graft_kv_format_name(*out));
+    }
+    return GRAFT_OK;
+}
+
 // Limits from the parameters; a context is a whole number of pages.
 static void set_limits(struct graft_model *model, const struct graft_model_params *params)
 {
@@ -46,7 +67,6 @@ static void set_limits(struct graft_model *model, const struct graft_model_param
     uint32_t n_batch = params->n_batch ? params->n_batch : is_software(model->device) ? DEFAULT_BATCH_SOFTWARE : DEFAULT_BATCH;
     uint32_t n_seq = params->n_seq ? params->n_seq : 1;
     model->limits = graft_kv_limits(model->n_ctx, n_batch < model->n_ctx ? n_batch : model->n_ctx, n_seq);
-    model->limits.kv_f32 = params->exact;
     model->limits.pool_bytes = params->adapter_pool_bytes & ~UINT64_C(15);
     model->limits.n_slots = !model->limits.pool_bytes ? 0 : params->adapter_slots ? params->adapter_slots : DEFAULT_SLOTS;
     if (n_ctx > trained) {
@@ -73,6 +93,8 @@ static enum graft_status prepare(struct graft_model *m, const char *path, const 
     }
     GRAFT_TRY(graft_plan_create(ctx, &m->plan, m->source));
     set_limits(m, params);
+    GRAFT_TRY(kv_format(m, params, params->kv_keys, "keys", &m->limits.kv_k));
+    GRAFT_TRY(kv_format(m, params, params->kv_values, "values", &m->limits.kv_v));
     m->exact = params->exact;
     m->timed = params->timed;
     m->weights = params->weights;
