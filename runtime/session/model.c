@@ -37,6 +37,27 @@ static enum graft_status copy_params(const struct graft_model_params *given, str
     return GRAFT_OK;
 }
 
+static enum graft_status kv_format(const struct graft_model *model, const struct graft_model_params *params,
+                                   enum graft_kv_type type, const char *what, enum graft_kv_format *out)
+{
+    uint32_t head_dim = model->source->config.head_dim;
+    if ((unsigned)type > GRAFT_KV_Q4_0) {
+        return graft_fail(GRAFT_E_ARGUMENT, "the type of %s is %d, allowed are 0 to %d", what, (int)type, GRAFT_KV_Q4_0);
+    }
+    *out = type == GRAFT_KV_DEFAULT ? params->exact ? GRAFT_KV_FORMAT_F32 : GRAFT_KV_FORMAT_F16
+                                    : (enum graft_kv_format)(type - GRAFT_KV_F16);
+    if (params->exact && *out != GRAFT_KV_FORMAT_F32) {
+        return graft_fail(GRAFT_E_ARGUMENT, "%s of type %s are not exact: with `exact` they are f32", what,
+                          graft_kv_format_name(*out));
+    }
+    if (graft_kv_is_quantized(*out) && head_dim % 32) {
+        return graft_fail(GRAFT_E_UNSUPPORTED,
+                          "%s: heads of %u values cannot have %s of type %s, which needs a multiple of 32; f16 can",
+                          model->source->config.name, head_dim, what, graft_kv_format_name(*out));
+    }
+    return GRAFT_OK;
+}
+
 // Limits from the parameters; a context is a whole number of pages.
 static void set_limits(struct graft_model *model, const struct graft_model_params *params)
 {
@@ -46,7 +67,6 @@ static void set_limits(struct graft_model *model, const struct graft_model_param
     uint32_t n_batch = params->n_batch ? params->n_batch : is_software(model->device) ? DEFAULT_BATCH_SOFTWARE : DEFAULT_BATCH;
     uint32_t n_seq = params->n_seq ? params->n_seq : 1;
     model->limits = graft_kv_limits(model->n_ctx, n_batch < model->n_ctx ? n_batch : model->n_ctx, n_seq);
-    model->limits.kv_f32 = params->exact;
     model->limits.pool_bytes = params->adapter_pool_bytes & ~UINT64_C(15);
     model->limits.n_slots = !model->limits.pool_bytes ? 0 : params->adapter_slots ? params->adapter_slots : DEFAULT_SLOTS;
     if (n_ctx > trained) {
@@ -73,6 +93,8 @@ static enum graft_status prepare(struct graft_model *m, const char *path, const 
     }
     GRAFT_TRY(graft_plan_create(ctx, &m->plan, m->source));
     set_limits(m, params);
+    GRAFT_TRY(kv_format(m, params, params->kv_keys, "keys", &m->limits.kv_k));
+    GRAFT_TRY(kv_format(m, params, params->kv_values, "values", &m->limits.kv_v));
     m->exact = params->exact;
     m->timed = params->timed;
     m->weights = params->weights;
@@ -114,7 +136,7 @@ enum graft_status graft_model_prepare(struct graft_ctx *ctx, struct graft_device
     return GRAFT_OK;
 }
 
-enum graft_status graft_model_start(struct graft_model *model, const struct graft_model_params *params)
+static enum graft_status start(struct graft_model *model, const struct graft_model_params *params)
 {
     GRAFT_TRY(graft_model_check_budget(model));
     struct graft_exec_params exec = {.ctx = model->ctx,
@@ -141,6 +163,12 @@ enum graft_status graft_model_start(struct graft_model *model, const struct graf
     return GRAFT_OK;
 }
 
+enum graft_status graft_model_start(struct graft_model *model, const struct graft_model_params *params)
+{
+    enum graft_status status = start(model, params);
+    return model->gguf && graft_map_damaged(&model->gguf->map) ? graft_gguf_check_intact(model->gguf) : status;
+}
+
 static enum graft_status open_either(struct graft_device *device, struct graft_model **out, const char *path, const char *shape,
                                      const struct graft_model_params *params)
 {
@@ -148,9 +176,6 @@ static enum graft_status open_either(struct graft_device *device, struct graft_m
     struct graft_model *model;
     GRAFT_TRY(graft_model_prepare(device->ctx, device, &model, path, shape, params));
     enum graft_status status = graft_model_start(model, params);
-    if (model->gguf && graft_map_damaged(&model->gguf->map)) {
-        status = graft_gguf_check_intact(model->gguf);
-    }
     if (status != GRAFT_OK) {
         graft_model_close(&model);
         return status;
