@@ -52,6 +52,7 @@ static json_t *tensor_json(const struct graft_file_tensor *tensor)
     json_object_set_new(out, "shape", dims);
     json_object_set_new(out, "offset", json_integer((json_int_t)tensor->offset));
     json_object_set_new(out, "bytes", json_integer((json_int_t)tensor->bytes));
+    json_object_set_new(out, "part", json_integer((json_int_t)tensor->part));
     json_object_set_new(out, "supported", json_boolean(tensor->supported));
     return out;
 }
@@ -61,6 +62,18 @@ static enum graft_status inspect_json(struct graft_file *file, uint32_t items, j
     json_t *keys = json_object(), *tensors = json_array();
     *out = json_pack("{s:I, s:I, s:o, s:o}", "version", (json_int_t)graft_file_version(file), "bytes",
                      (json_int_t)graft_file_bytes(file), "keys", keys, "tensors", tensors);
+    json_t *parts = json_array();
+    json_object_set_new(*out, "parts", parts);
+    for (uint32_t i = 0; i < graft_file_part_count(file); i++) {
+        const char *path;
+        uint64_t bytes;
+        enum graft_status status = graft_file_part(file, i, &path, &bytes);
+        if (status != GRAFT_OK) {
+            return status;
+        }
+        json_array_append_new(parts,
+                              json_pack("{s:o, s:I}", "path", json_text(path, strlen(path)), "bytes", (json_int_t)bytes));
+    }
     for (uint64_t i = 0; i < graft_file_key_count(file); i++) {
         const char *name, *type, *text;
         bool cut;
@@ -126,8 +139,9 @@ static enum graft_status print_tensors(struct graft_file *file, bool all)
             for (uint32_t d = 0; d < tensor.n_dims && d < 4; d++) {
                 used += (size_t)snprintf(shape + used, sizeof shape - used, "%s%" PRIu64, d ? " x " : "", tensor.dims[d]);
             }
-            printf("  %-36s %-8s %-20s %12" PRIu64 " bytes at %" PRIu64 "\n", tensor.name, tensor.type, shape, tensor.bytes,
+            printf("  %-36s %-8s %-20s %12" PRIu64 " bytes at %" PRIu64, tensor.name, tensor.type, shape, tensor.bytes,
                    tensor.offset);
+            printf(graft_file_part_count(file) > 1 ? " of file %u\n" : "\n", tensor.part + 1);
         }
     }
     return status;
@@ -195,6 +209,9 @@ int verb_INSPECT(const struct options *options)
         printf("%s\n  GGUF version %" PRIu32 ", %s, %" PRIu64 " keys, %" PRIu64 " tensors\n\nMetadata\n", session.path,
                graft_file_version(file), bytes_text(graft_file_bytes(file)).text, graft_file_key_count(file),
                graft_file_tensor_count(file));
+        if (graft_file_part_count(file) > 1) {
+            printf("  the first of %u files of a split model\n", graft_file_part_count(file));
+        }
         status = print_keys(file, options->all);
         if (status == GRAFT_OK) {
             printf("\nTensors\n");

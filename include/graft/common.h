@@ -36,19 +36,19 @@ extern "C" {
 #endif
 
 // Every status the library returns: name, number, short text. 0 is success, all others are negative.
-#define GRAFT_STATUS_MAP(X)                                                                         \
-    X(GRAFT_OK, 0, "ok")                                                                            \
-    X(GRAFT_E_ARGUMENT, -1, "argument outside what the function accepts")                           \
-    X(GRAFT_E_IO, -2, "file could not be read or written")                                          \
-    X(GRAFT_E_FORMAT, -3, "file is damaged or not of the expected format")                          \
-    X(GRAFT_E_UNSUPPORTED, -4, "well-formed, but not supported by this version")                    \
-    X(GRAFT_E_MEMORY, -5, "the system is out of memory")                                            \
-    X(GRAFT_E_BUDGET, -6, "does not fit into the memory budget")                                    \
-    X(GRAFT_E_DEVICE, -7, "no usable device, or the device refused")                                \
-    X(GRAFT_E_DEVICE_LOST, -8, "the device was lost; close the model and open it again")            \
-    X(GRAFT_E_CONTEXT_FULL, -9, "no room left in the context (KV cache)")                           \
-    X(GRAFT_E_CANCELLED, -10, "cancelled")                                                          \
-    X(GRAFT_E_LIMIT, -11, "a built-in bound was reached")                                           \
+#define GRAFT_STATUS_MAP(X)                                                                                                    \
+    X(GRAFT_OK, 0, "ok")                                                                                                       \
+    X(GRAFT_E_ARGUMENT, -1, "argument outside what the function accepts")                                                      \
+    X(GRAFT_E_IO, -2, "file could not be read or written")                                                                     \
+    X(GRAFT_E_FORMAT, -3, "file is damaged or not of the expected format")                                                     \
+    X(GRAFT_E_UNSUPPORTED, -4, "well-formed, but not supported by this version")                                               \
+    X(GRAFT_E_MEMORY, -5, "the system is out of memory")                                                                       \
+    X(GRAFT_E_BUDGET, -6, "does not fit into the memory budget")                                                               \
+    X(GRAFT_E_DEVICE, -7, "no usable device, or the device refused")                                                           \
+    X(GRAFT_E_DEVICE_LOST, -8, "the device was lost; rebuild the model, or close it and open it again")                        \
+    X(GRAFT_E_CONTEXT_FULL, -9, "no room left in the context (KV cache)")                                                      \
+    X(GRAFT_E_CANCELLED, -10, "cancelled")                                                                                     \
+    X(GRAFT_E_LIMIT, -11, "a built-in bound was reached")                                                                      \
     X(GRAFT_E_INTERNAL, -12, "internal error")
 
 #define GRAFT_STATUS_ENUM(name, value, text) name = value,

@@ -280,12 +280,12 @@ START_TEST(item_13_trailing_bytes_are_counted_and_warned_about)
 }
 END_TEST
 
-START_TEST(item_18_a_part_of_a_split_model_is_refused_by_name)
+START_TEST(item_18_a_part_of_a_split_model_in_memory_is_refused)
 {
     struct graft_test_gguf b = {0};
     graft_test_gguf_key(&b, "split.count", 2, (uint8_t[]){3, 0}, 2);
     graft_test_gguf_finish(&b);
-    expect(&b, "split", GRAFT_E_UNSUPPORTED, "split.count is 3: this is one part of a split model");
+    expect(&b, "split", GRAFT_E_UNSUPPORTED, "split.count is 3: one part of a split model in memory is not a model");
     graft_test_gguf_patch(&b, b.key_at[0] + 8 + 11 + 4, (uint8_t[]){1}, 1);
     expect(&b, "a single part", GRAFT_OK, NULL);
     graft_test_gguf_free(&b);
@@ -498,7 +498,7 @@ int main(void)
     tcase_add_loop_test(tests, item_08_an_alignment_is_a_power_of_2_from_8_to_65536, 0, sizeof alignments / sizeof *alignments);
     tcase_add_test(tests, item_12_a_data_section_cut_by_one_byte_is_refused_at_every_tensor);
     tcase_add_test(tests, item_13_trailing_bytes_are_counted_and_warned_about);
-    tcase_add_test(tests, item_18_a_part_of_a_split_model_is_refused_by_name);
+    tcase_add_test(tests, item_18_a_part_of_a_split_model_in_memory_is_refused);
     tcase_add_test(tests, item_19_what_is_no_regular_file_is_refused_without_waiting);
     tcase_add_test(tests, item_20_more_than_65536_keys_are_refused_at_once);
     tcase_add_test(tests, item_20_65536_keys_open_in_linear_time);
