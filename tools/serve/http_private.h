@@ -18,6 +18,7 @@
 
 #include "tools/serve/access_log.h"
 #include "tools/serve/http_head.h"
+#include "tools/serve/http_jwt.h"
 #include "tools/serve/keys.h"
 #include "tools/serve/prometheus.h"
 
@@ -121,6 +122,8 @@ struct http_exchange {
     size_t body_length, body_room, body_limit;
     struct http_caller caller;
     struct key_use key; // of the keys file, held
+    bool by_token;      // else by a key, or nobody asked
+    struct jwt_claims claims;
     char peer[64], id[HTTP_ID_BYTES], traceparent[56];
     uint64_t started_ns;
     int64_t started_wall_ms;
@@ -166,7 +169,8 @@ struct http_server {
     struct MHD_Daemon *daemon;
     gnutls_certificate_credentials_t credentials; // with TLS
     gnutls_priority_t priorities;
-    struct keys *keys; // NULL: none
+    struct keys *keys;     // NULL: none
+    struct jwt_rules *jwt; // NULL: no tokens are taken
     struct access_log *log;
     struct metrics *metrics;
     const struct http_route *routes;

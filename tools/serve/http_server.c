@@ -104,6 +104,9 @@ static enum graft_status build(struct http_server *server)
     if (config->keys_path) {
         GRAFT_TRY(keys_open(server->ctx, &server->keys, config->keys_path));
     }
+    if (config->jwt_path) {
+        GRAFT_TRY(jwt_rules_open(server->ctx, &server->jwt, config->jwt_path));
+    }
     if (config->tls_cert) {
         GRAFT_TRY(http_tls_read(server));
         GRAFT_TRY(http_tls_start(server));
@@ -204,6 +207,7 @@ void http_server_destroy(struct http_server **out)
     }
     access_log_close(&server->log);
     keys_close(&server->keys);
+    jwt_rules_close(&server->jwt);
     for (int32_t i = 0; server->exchanges && i < HTTP_EXCHANGES; i++) {
         graft_mutex_destroy(&server->exchanges[i].mutex);
     }

@@ -405,7 +405,9 @@ static void begin(struct http_exchange *exchange, struct server *server, bool ch
     pthread_mutex_init(&job->mutex, NULL);
     bool ok = ask_read(&job->ask, body, chat, &server->limits, &error);
     const char *route = http_name(exchange);
-    struct selection selection = {.route = *route ? route : NULL,
+    const char *claim = http_caller(exchange)->adapter;
+    struct selection selection = {.claim = *claim ? claim : NULL,
+                                  .route = *route ? route : NULL,
                                   .header = http_header(exchange, "X-Adapter-ID"),
                                   .model = job->ask.model,
                                   .adapter = job->ask.adapter,
