@@ -9,9 +9,10 @@
 //     http_server_run(server);                              // until SIGTERM: signals, drain, end
 //     http_server_destroy(&server);
 //
-// A handler runs on an HTTP thread and must not block. It gets an exchange and finishes it exactly once, before it returns or
-// later, from any thread: with http_reply, http_reply_json, http_error, or http_stream_begin ... http_stream_end. The exchange
-// and everything it returned are gone then. All memory is bounded by the maxima below; nothing here ends the program.
+// A handler runs on an HTTP thread (two of them, one for long bodies, so handlers run beside each other) and must not block. It
+// gets an exchange and finishes it exactly once, before it returns or later, from any thread: with http_reply, http_reply_json,
+// http_error, or http_stream_begin ... http_stream_end. The exchange and everything it returned are gone then. All memory is
+// bounded by the maxima below; nothing here ends the program.
 #ifndef GRAFT_TOOLS_SERVE_HTTP_H
 #define GRAFT_TOOLS_SERVE_HTTP_H
 

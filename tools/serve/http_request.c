@@ -477,7 +477,11 @@ enum MHD_Result http_on_request(void *user, struct MHD_Connection *mhd, const ch
             return MHD_NO;
         }
         exchange->owner_done = false;
-        exchange->route->handler(exchange, server->user);
+        if (exchange->body_length > HTTP_LONG_BODY) {
+            http_worker_add(exchange);
+        } else {
+            exchange->route->handler(exchange, server->user);
+        }
         look_whether_left(exchange);
     }
     return answer(exchange);

@@ -149,6 +149,7 @@ enum graft_status http_server_start(struct http_server *server, const struct htt
     server->routes = routes;
     server->n_routes = n_routes;
     server->user = user;
+    GRAFT_TRY(http_worker_start(server));
     GRAFT_TRY(daemon_start(server));
     GRAFT_TRY(http_listen_begin(server));
     return graft_thread_start(server->ctx, &server->watch, http_watch_run, server);
@@ -190,6 +191,7 @@ void http_server_destroy(struct http_server **out)
             nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
         }
     }
+    http_worker_end(server);
     if (server->daemon) {
         MHD_stop_daemon(server->daemon);
     }
