@@ -16,6 +16,7 @@ __attribute__((format(printf, 1, 2))) void served_begin(const char *format, ...)
 // SIGTERM, and the exit code must be 0.
 void served_end(void);
 uint16_t served_port(void);
+pid_t served_pid(void);
 
 enum { SERVED_BODY = 1 << 20 };
 struct reply {

@@ -398,7 +398,13 @@ static void begin(struct http_exchange *exchange, struct server *server, bool ch
     if (!body) {
         return;
     }
-    struct job *job = get_memory(1, sizeof *job);
+    struct job *job = try_memory(1, sizeof *job);
+    if (!job) {
+        json_decref(body);
+        api_no_memory(&error);
+        serve_refuse(server, exchange, &error);
+        return;
+    }
     job->server = server;
     job->exchange = exchange;
     job->begun_ns = graft_clock_ns();
