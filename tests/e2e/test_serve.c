@@ -385,27 +385,6 @@ START_TEST(the_openai_client_is_content)
 }
 END_TEST
 
-START_TEST(load_test_measures)
-{
-    served_begin("--adapter-dir '%s/golden/peft' -c 512", GRAFT_TEST_SOURCE_DIR);
-    json_t *r = command_json(
-        command("load-test --url 127.0.0.1:%u --streams 3 --requests 9 --mix plain,none,dora -n 6 --prompt-words 4 --json",
-                served_port()));
-    ck_assert_int_eq(json_integer_value(json_object_get(r, "ok")), 9);
-    ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(r, "first_token"), "count")), 9);
-    ck_assert_double_gt(json_real_value(json_object_get(r, "goodput_tokens_per_second")), 0);
-    ck_assert_uint_eq(json_array_size(json_object_get(r, "adapters")), 3);
-    json_decref(r);
-    const struct ran *ran = command("load-test --url 127.0.0.1:%u --rate 20 --requests 6 -n 3 --prompt-words 4", served_port());
-    ck_assert_code(ran, 0);
-    ck_assert_ptr_nonnull(strstr(ran->out, "6 answers, 0 failed"));
-    ran = command("load-test --url 127.0.0.1:%u --mix nothing --requests 2", served_port());
-    ck_assert_code(ran, 1);
-    ck_assert_three_parts(ran, "does not exist");
-    served_end();
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("serve");
@@ -421,7 +400,6 @@ int main(void)
     tcase_add_test(tests, a_full_queue_says_come_later);
     tcase_add_test(tests, texts_and_state_are_told);
     tcase_add_test(tests, the_openai_client_is_content);
-    tcase_add_test(tests, load_test_measures);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);
 }
