@@ -14,6 +14,7 @@
 #include "e2e/served.h"
 #include "support/support.h"
 
+#define NO_END "\"logit_bias\": {\"257\": -100, \"258\": -100}"
 enum { STREAMS = 6 };
 
 static void a_moment(long ms)
@@ -44,9 +45,11 @@ static void open_streams(int fds[STREAMS])
     static const char *const models[] = {"base", "plain", "rslora"};
     for (int i = 0; i < STREAMS; i++) {
         char body[256];
-        snprintf(body, sizeof body,
-                 "{\"model\": \"%s\", \"prompt\": \"Stream %d\", \"max_tokens\": 3000, \"stream\": true, \"temperature\": 0}",
-                 models[i % 3], i);
+        snprintf(
+            body, sizeof body,
+            "{\"model\": \"%s\", \"prompt\": \"Stream %d\", \"max_tokens\": 3000, \"stream\": true, \"temperature\": 0, " NO_END
+            "}",
+            models[i % 3], i);
         fds[i] = open_request("/v1/completions", body);
     }
 }
@@ -135,8 +138,9 @@ START_TEST(requests_are_shown_to_their_tenant_and_to_operators)
     for (int i = 0; i < 2; i++) {
         char header[256];
         snprintf(header, sizeof header, "Authorization: Bearer %s\r\n", keys[i]);
-        fds[i] = open_request_with("/v1/completions", header,
-                                   "{\"prompt\": \"Hi\", \"max_tokens\": 3000, \"stream\": true, \"temperature\": 0}");
+        fds[i] =
+            open_request_with("/v1/completions", header,
+                              "{\"prompt\": \"Hi\", \"max_tokens\": 3000, \"stream\": true, \"temperature\": 0, " NO_END "}");
     }
     for (int i = 0, n = 0; i < 250 && n != 2; i++, a_moment(20)) {
         json_t *all = command_json(command("ps --json -d 0 unix:op.sock"));

@@ -16,7 +16,7 @@
 
 struct job;
 
-enum { METRIC_STATUSES = 15, SERVE_POOL_BYTES = 64 << 20 };
+enum { SERVE_POOL_BYTES = 64 << 20 };
 
 struct server {
     const struct options *options;
@@ -40,7 +40,7 @@ struct server {
     // Under the adapters' lock.
     struct counts {
         struct histogram load_wait;       // of requests that had to wait for an adapter
-        uint64_t errors[METRIC_STATUSES]; // by status of metric_statuses, the last for others
+        uint64_t errors[USAGE_STATUSES];  // error replies, by status
         uint64_t unknown_fields;          // requests' members that nobody knows
         uint64_t finishes[5];             // stop, length, cancelled, deadline, error
     } counts;
