@@ -74,7 +74,7 @@ struct options {
     bool help, help_all, json, verbose, validation;
     const char *model, *prompt, *file, *system, *device, *weights, *template_file, *messages, *tokens, *format, *synthetic,
         *bench_adapters, *output, *to, *digest, *out, *merge_type, *eval_tokens, *adapter_out, *method, *sign_method, *dtype,
-        *grammar, *json_schema;
+        *grammar, *json_schema, *kv, *kv_keys, *kv_values;
     uint64_t memory; // bytes; 0 = no limit
     uint64_t adapter_pool;
     struct option_texts adapters;
@@ -100,10 +100,10 @@ struct options {
     // of serve and key
     struct option_texts listen, allow_hosts, key_adapters;
     const char *operator_listen, *keys, *tls_cert, *tls_key, *access_log, *key_role, *key_tenant, *key_expires;
-    int64_t max_connections, drain_seconds, log_files, key_requests, key_tokens, key_concurrent;
+    int64_t max_connections, drain_seconds, reader_seconds, log_files, key_requests, key_tokens, key_concurrent;
     uint64_t log_size;
     bool insecure_plain_http, operator_routes_public, log_text;
-    bool exact, raw, stats, special, no_bos, stages, all, no_history;
+    bool exact, raw, stats, special, no_bos, stages, all, no_history, deep, check_values;
     char **operands; // points into argv
     int n_operands;
 };

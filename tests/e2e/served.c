@@ -77,6 +77,16 @@ void served_end(void)
     }
 }
 
+int served_wait(void)
+{
+    int status = -1;
+    for (int i = 0; i < 2000 && waitpid(server, &status, WNOHANG) == 0; i++) {
+        a_moment();
+    }
+    ck_assert_msg(WIFEXITED(status), "the server did not end: %d", status);
+    return WEXITSTATUS(status);
+}
+
 uint16_t served_port(void)
 {
     return port;

@@ -189,7 +189,8 @@ static void print_engine(struct out *out, struct server *server)
     one(out, "graft_kv_pages", "gauge", "Pages of keys and values.", s.pages);
     one(out, "graft_kv_pages_free", "gauge", "Pages that nobody has.", s.free_pages);
     one(out, "graft_kv_pages_cached", "gauge", "Pages of the prefix cache that no running request has.", s.cached_pages);
-    one(out, "graft_device_lost", "gauge", "1 if the device was lost.", s.lost);
+    one(out, "graft_device_lost", "gauge", "1 while the device is lost.", s.lost);
+    one(out, "graft_device_rebuilds_total", "counter", "Times the device was lost and set up again.", s.rebuilds);
 }
 
 static void print_memory_use(struct out *out, struct server *server, uint64_t pool_used, uint32_t resident)

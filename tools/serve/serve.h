@@ -29,6 +29,7 @@ struct server {
     char base[128];      // id of the base model
     uint64_t request_ns; // most time of a request
     time_t created;
+    atomic_bool device_gone; // it was lost and does not come back
     uint64_t begun_ns;   // of graft's clock
     // Running and waiting requests.
     pthread_mutex_t jobs_mutex;
