@@ -246,6 +246,10 @@ static bool end_error(const struct job *job, const struct graft_event *event, st
             error->retry_after = 5;
             return true;
         }
+        if (event->status == GRAFT_E_IO && graft_model_damaged(job->server->session.model)) {
+            serve_file_lost(job->server, event->detail);
+            return !api_fail(error, 503, "model_file_damaged", NULL, "%.600s", event->detail);
+        }
         if (event->status == GRAFT_E_IO) { // its adapter did not come back with the device
             api_fail(error, 503, "lora_storage_unavailable", NULL, "%.600s", event->detail);
             error->retry_after = 5;

@@ -190,6 +190,8 @@ static void print_engine(struct out *out, struct server *server)
     one(out, "graft_kv_pages_free", "gauge", "Pages that nobody has.", s.free_pages);
     one(out, "graft_kv_pages_cached", "gauge", "Pages of the prefix cache that no running request has.", s.cached_pages);
     one(out, "graft_device_lost", "gauge", "1 while the device is lost.", s.lost);
+    one(out, "graft_model_damaged", "gauge", "1: the model's file was cut while it was in use, and the server ends.",
+        graft_model_damaged(server->session.model));
     one(out, "graft_device_rebuilds_total", "counter", "Times the device was lost and set up again.", s.rebuilds);
 }
 
