@@ -4,6 +4,7 @@
 #ifndef GRAFT_RUNTIME_KERNELS_KERNEL_H
 #define GRAFT_RUNTIME_KERNELS_KERNEL_H
 
+#include "runtime/quant/kv.h"
 #include "runtime/vk/vk.h"
 #include "shaders/params.h"
 
@@ -52,11 +53,12 @@ static inline uint32_t graft_variant_rows(const struct graft_variant *variant)
     return variant->owners * variant->rows;
 }
 
-// Specialization constants. qkv: keys and values are stored as f32 (0: f16). gate_up: which matrices (shaders/gate_up.comp).
-enum { GRAFT_QKV_CONSTANT_F32 = 3, GRAFT_GATE_UP_CONSTANT_PART = 3 };
+// Specialization constants. qkv: the formats of keys and values (graft_kernel_kv). gate_up: which matrices
+// (shaders/gate_up.comp).
+enum { GRAFT_QKV_CONSTANT_K = 3, GRAFT_QKV_CONSTANT_V = 7, GRAFT_GATE_UP_CONSTANT_PART = 3 };
 
 // Matrix kernels. type: enum graft_type of the weights. Bindings, in order:
-//   qkv       weights, xn, ss, state, q, kv         residual  weights, in, X, gain, xn, ss
+//   qkv       weights, xn, ss, state, q, kv, new, count   residual  weights, in, X, gain, xn, ss
 //   gate_up   weights, xn, ss, h, weights           head      weights, xn, ss, state, logits
 //   gate, up  as gate_up, for two matrices of different types: one after the other, each bound in both places
 // and with variant->lora behind them: pool, table, t, state (residual and gate_up: and the next step's t, counters).
@@ -74,6 +76,8 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_matmul(struct graft_kernel *out,
                                                        const struct graft_vk_caps *caps, const struct graft_variant *variant,
                                                        uint32_t type, uint32_t n_segments, const uint32_t *segment_rows,
                                                        uint32_t batch_rows);
+// What a qkv kernel writes keys and values as. Without it: f16.
+void graft_kernel_kv(struct graft_kernel *qkv, enum graft_kv_format keys, enum graft_kv_format values);
 // embed: weights, state, gain, X, xn, ss; lora: and pool, table, the next step's t, counters, state.  parts of SS it writes:
 // out->groups[0].
 GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t type,
@@ -82,7 +86,7 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, 
 // attention: q, kv, kv, state, ao, part, counter; lora: and pool, table, the next step's t, counters, state.
 struct graft_attention_shape {
     uint32_t n_head, n_head_kv, head_dim, n_ctx; // n_ctx: longest sequence
-    bool kv_f32;                                 // keys and values are f32
+    enum graft_kv_format kv_k, kv_v;             // of keys and values
 };
 GRAFT_MUST_CHECK enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct graft_vk_caps *caps,
                                                           const struct graft_attention_shape *shape, uint32_t batch_rows,

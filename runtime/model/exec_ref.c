@@ -14,9 +14,9 @@ enum {
     SERIAL_WORK = 1 << 17 // multiplications below which waking a thread costs more than it saves
 };
 
-// Counts of f32 values (KV: bytes) of every buffer.
+// Counts of f32 values of every buffer; kv: bytes, of which keys and values in each layer.
 struct sizes {
-    uint64_t x, q, h, scores, route, ss, logits, scratch, state, kv, lora_t, pool, table;
+    uint64_t x, q, h, scores, route, ss, logits, scratch, state, kv, keys, values, lora_t, pool, table;
 };
 
 struct exec_ref {
@@ -47,12 +47,6 @@ static struct exec_ref *self_of(struct graft_exec *exec)
     return (struct exec_ref *)exec;
 }
 
-static bool mul3(uint64_t a, uint64_t b, uint64_t c, uint64_t *out)
-{
-    uint64_t ab;
-    return graft_mul_u64(a, b, &ab) && graft_mul_u64(ab, c, out);
-}
-
 // False on overflow.
 static bool measure(const struct graft_config *c, const struct graft_limits *limits, struct sizes *out)
 {
@@ -75,8 +69,9 @@ static bool measure(const struct graft_config *c, const struct graft_limits *lim
     out->table = (uint64_t)limits->n_slots * c->n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY;
     out->scratch = (out->scratch + 15) & ~UINT64_C(15); // threads do not share cache lines
     out->state = graft_state_words(c, limits, limits->n_batch, &layout);
-    uint64_t per_page = (uint64_t)c->n_head_kv * GRAFT_PAGE_TOKENS * c->head_dim;
-    return mul3(per_page * (limits->kv_f32 ? 4 : 2), limits->n_pages, 2 * (uint64_t)c->n_layer, &out->kv);
+    uint64_t layer;
+    return graft_kv_layer_bytes(c, limits, &out->keys, &out->values) && graft_add_u64(out->keys, out->values, &layer) &&
+           graft_mul_u64(layer, c->n_layer, &out->kv);
 }
 
 static uint32_t thread_count(void)
@@ -115,7 +110,7 @@ static const float *vector(const struct graft_weight *w)
 
 static uint8_t *kv_pages(const struct exec_ref *e, uint32_t layer, uint32_t which)
 {
-    return e->kv + (2 * (uint64_t)layer + which) * (e->sizes.kv / (2 * (uint64_t)e->plan->source->config.n_layer));
+    return e->kv + layer * (e->sizes.keys + e->sizes.values) + (which ? e->sizes.keys : 0);
 }
 
 // One step's share of one thread.
@@ -362,12 +357,40 @@ static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, c
     return GRAFT_OK;
 }
 
+static uint8_t *page_of(const struct exec_ref *e, uint32_t layer, uint32_t page, bool values, uint64_t *bytes)
+{
+    *bytes = graft_kv_page_bytes(&e->plan->source->config, &e->limits, values);
+    return kv_pages(e, layer, values) + page * *bytes;
+}
+
+static enum graft_status page_read(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, void *out)
+{
+    uint64_t bytes;
+    const uint8_t *from = page_of(self_of(exec), layer, page, values, &bytes);
+    memcpy(out, from, (size_t)bytes);
+    return GRAFT_OK;
+}
+
+static enum graft_status page_write(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, const void *data)
+{
+    uint64_t bytes;
+    uint8_t *to = page_of(self_of(exec), layer, page, values, &bytes);
+    memcpy(to, data, (size_t)bytes);
+    return GRAFT_OK;
+}
+
+static enum graft_status pages_written(struct graft_exec *exec)
+{
+    (void)exec;
+    return GRAFT_OK;
+}
+
 static enum graft_status clear_page(struct graft_exec *exec, uint32_t page)
 {
     struct exec_ref *e = self_of(exec);
     uint32_t n_layer = e->plan->source->config.n_layer;
-    uint64_t bytes = e->sizes.kv / (2 * (uint64_t)n_layer) / e->limits.n_pages;
     for (uint32_t i = 0; i < 2 * n_layer; i++) {
+        uint64_t bytes = (i % 2 ? e->sizes.values : e->sizes.keys) / e->limits.n_pages;
         memset(kv_pages(e, i / 2, i % 2) + page * bytes, 0, (size_t)bytes);
     }
     return GRAFT_OK;
@@ -403,6 +426,9 @@ static const struct graft_exec_functions functions = {.run = run,
                                                       .adapter_write = adapter_write,
                                                       .adapter_move = adapter_move,
                                                       .adapter_table = adapter_table,
+                                                      .page_read = page_read,
+                                                      .page_write = page_write,
+                                                      .pages_written = pages_written,
                                                       .clear_page = clear_page,
                                                       .destroy = destroy};
 
@@ -454,13 +480,15 @@ enum graft_status graft_exec_ref_create(struct graft_exec **out, const struct gr
     GRAFT_TRY(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &e, 1, "the reference executor"));
     e->exec.functions = &functions;
     e->exec.imported = true;
+    e->exec.rope_halves = c->rope_pairs == GRAFT_ROPE_HALVES;
     e->ctx = params->ctx;
     e->plan = params->plan;
     e->limits = params->limits;
     e->sizes = sizes;
     e->heads = (struct graft_ref_heads){.n_head = c->n_head,
                                         .n_head_kv = c->n_head_kv,
-                                        .kv_f32 = params->limits.kv_f32,
+                                        .kv_k = params->limits.kv_k,
+                                        .kv_v = params->limits.kv_v,
                                         .head_dim = c->head_dim,
                                         .rope_dim = c->rope_dim,
                                         .rope_halves = c->rope_pairs == GRAFT_ROPE_HALVES,

@@ -384,12 +384,39 @@ static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, c
     return graft_vk_write(e->vk, e->window, e->buffers.table, slot * bytes, entries, bytes);
 }
 
+static uint64_t page_at(const struct exec_vk *e, uint32_t page, bool values, uint64_t *bytes)
+{
+    *bytes = graft_kv_page_bytes(&e->plan->source->config, &e->limits, values);
+    return (values ? e->buffers.keys_bytes : 0) + page * *bytes;
+}
+
+static enum graft_status page_read(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, void *out)
+{
+    struct exec_vk *e = self_of(exec);
+    uint64_t bytes, at = page_at(e, page, values, &bytes);
+    return graft_vk_download(e->vk, e->buffers.kv[layer], at, out, bytes);
+}
+
+static enum graft_status page_write(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, const void *data)
+{
+    struct exec_vk *e = self_of(exec);
+    uint64_t bytes, at = page_at(e, page, values, &bytes);
+    return graft_vk_upload(e->vk, e->buffers.kv[layer], at, data, bytes);
+}
+
+static enum graft_status pages_written(struct graft_exec *exec)
+{
+    return graft_vk_upload_end(self_of(exec)->vk);
+}
+
 static enum graft_status clear_page(struct graft_exec *exec, uint32_t page)
 {
     struct exec_vk *e = self_of(exec);
-    uint64_t half = e->buffers.kv[0]->bytes / 2, bytes = half / e->limits.n_pages; // keys, then values
+    uint64_t keys = e->buffers.keys_bytes, key_bytes = keys / e->limits.n_pages;
+    uint64_t value_bytes = (e->buffers.kv[0]->bytes - keys) / e->limits.n_pages;
     return graft_vk_clear(e->vk, e->buffers.kv, e->plan->source->config.n_layer,
-                          (const uint64_t[2]){page * bytes, half + page * bytes}, 2, bytes);
+                          (const uint64_t[2]){page * key_bytes, keys + page * value_bytes},
+                          (const uint64_t[2]){key_bytes, value_bytes}, 2);
 }
 
 static void destroy(struct graft_exec **exec)
@@ -428,6 +455,9 @@ enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk 
         .adapter_write = adapter_write,
         .adapter_move = adapter_move,
         .adapter_table = adapter_table,
+        .page_read = page_read,
+        .page_write = page_write,
+        .pages_written = pages_written,
         .clear_page = clear_page,
         .destroy = destroy,
     };

@@ -122,15 +122,17 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
         struct graft_matmul_push *push = &kernel.push.matmul;
         fill_common(lo, push, step->weight[from]);
         uint32_t delta;
-        struct graft_vk_bind binds[10] = {
+        struct graft_vk_bind binds[12] = {
             window(lo, places[from].buffer, begin, end - begin, &delta),
             whole(b->xn),
             whole(b->ss),
             whole(b->state[lo->state]),
             whole(b->q),
             whole(b->kv[step->layer]),
+            whole(b->kv_new),
+            whole(b->kv_count),
         };
-        bind_lora(lo, binds + 6, T_OF_XN, -1);
+        bind_lora(lo, binds + 8, T_OF_XN, -1);
         push->lora = lora_push(lo, entry_of(step->layer, GRAFT_TARGET_Q));
         uint64_t bytes = 0;
         for (uint32_t i = from; i < to; i++) {
@@ -140,8 +142,8 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
             bytes += segment_rows[i - from] * step->weight[i]->row_bytes;
         }
         push->out_stride = config->n_head * config->head_dim;
-        push->v_words = (uint32_t)(b->kv[step->layer]->bytes / 8);
-        kernel.pipeline.constants[GRAFT_QKV_CONSTANT_F32] = lo->limits->kv_f32;
+        push->v_words = (uint32_t)(b->keys_bytes / 4);
+        graft_kernel_kv(&kernel, lo->limits->kv_k, lo->limits->kv_v);
         GRAFT_TRY(record(lo, &kernel, binds, step->name, bytes));
         if (to - from > 1) {
             break;
@@ -168,11 +170,12 @@ static enum graft_status lower_attention(struct graft_lowering *lo, const struct
 {
     const struct graft_config *config = &lo->plan->source->config;
     const struct graft_buffers_vk *b = lo->buffers;
-    struct graft_attention_shape shape = {config->n_head, config->n_head_kv, config->head_dim,
-                                          lo->limits->table_pages * GRAFT_PAGE_TOKENS, lo->limits->kv_f32};
+    struct graft_attention_shape shape = {config->n_head,   config->n_head_kv,
+                                          config->head_dim, lo->limits->table_pages * GRAFT_PAGE_TOKENS,
+                                          lo->limits->kv_k, lo->limits->kv_v};
     struct graft_kernel kernel;
     GRAFT_TRY(graft_kernel_attention(&kernel, lo->caps, &shape, lo->rows, lo->lora));
-    kernel.push.attention.v_quads = (uint32_t)(b->kv[step->layer]->bytes / 32);
+    kernel.push.attention.v_quads = (uint32_t)(b->keys_bytes / 16);
     kernel.push.attention.state_rows = lo->layout.rows;
     kernel.push.attention.state_tables = lo->layout.tables;
     struct graft_vk_bind binds[12] = {

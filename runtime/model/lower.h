@@ -9,7 +9,9 @@
 // All buffers of the executor; their shapes are those of plan.h.
 struct graft_buffers_vk {
     struct graft_vk_buffer *x, *xn, *ss, *q, *ao, *h, *scores, *route, *tiles, *y, *part, *counter, *logits, *top;
-    struct graft_vk_buffer **kv;       // per layer
+    struct graft_vk_buffer **kv;               // per layer: keys, then values
+    uint64_t keys_bytes;                       // of a layer
+    struct graft_vk_buffer *kv_new, *kv_count; // keys and values on their way into quantized pages; a word per head written
     struct graft_vk_buffer *pool, *table;          // adapters; NULL without
     struct graft_vk_buffer *lora_t[2],
         *lora_count; // T of what reads XN, T of what reads AO or H; the last workgroup's counters

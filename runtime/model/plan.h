@@ -7,7 +7,7 @@
 //   XN     [n][n_embd]            X * gain of the next norm, not yet divided by the root mean square
 //   SS     [n][parts]             sums of squares of X, in parts; their sum / n_embd + eps = the mean square
 //   Q      [n][n_head][head_dim]  rotated queries, already times attention_scale
-//   KV     per layer: K then V, f16 (f32 where limits.kv_f32), [page][n_head_kv][GRAFT_PAGE_TOKENS][head_dim]
+//   KV     per layer: K pages, then V pages, each [page][n_head_kv] units (runtime/quant/kv.h)
 //   AO     [n][n_head][head_dim]  attention output
 //   SCORES [n][n_expert + n_expert_used] router logits (a mixture of experts); ROUTE, TILES: shaders/params.h
 //   Y      [n][n_expert_used][n_embd] experts' outputs, where rows are grouped by expert
@@ -18,6 +18,7 @@
 #define GRAFT_RUNTIME_MODEL_PLAN_H
 
 #include "runtime/model/config.h"
+#include "runtime/quant/kv.h"
 #include "shaders/params.h"
 
 enum graft_step_kind {
@@ -65,8 +66,18 @@ struct graft_limits {
     uint32_t table_pages; // most pages of one sequence
     uint32_t n_slots;     // adapters resident at a time; 0 = none, nothing is taken for them
     uint64_t pool_bytes;  // of their packed matrices
-    bool kv_f32;          // keys and values are kept as f32 instead of f16 (--exact)
+    enum graft_kv_format kv_k, kv_v; // of keys and values in their pages
 };
+
+// Bytes of a layer's key pages, which come first, and of its value pages; false on overflow.
+bool graft_kv_layer_bytes(const struct graft_config *config, const struct graft_limits *limits, uint64_t *keys,
+                          uint64_t *values);
+
+// Bytes of a page of a layer: its keys, or its values.
+static inline uint64_t graft_kv_page_bytes(const struct graft_config *config, const struct graft_limits *limits, bool values)
+{
+    return config->n_head_kv * graft_kv_unit_bytes(values ? limits->kv_v : limits->kv_k, config->head_dim);
+}
 
 // Words of a state buffer for `rows` rows and where its parts start.
 uint32_t graft_state_words(const struct graft_config *config, const struct graft_limits *limits, uint32_t rows,

@@ -9,6 +9,7 @@
 #define GRAFT_RUNTIME_REF_H
 
 #include "graft/common.h"
+#include "runtime/quant/kv.h"
 #include "shaders/params.h"
 
 struct graft_ref_lora;
@@ -37,7 +38,7 @@ static inline const uint32_t *graft_ref_row(const struct graft_ref_state *state,
 
 struct graft_ref_heads {
     uint32_t n_head, n_head_kv, head_dim, rope_dim;
-    bool kv_f32; // keys and values are stored as f32 instead of f16
+    enum graft_kv_format kv_k, kv_v; // of keys and values in their pages
     bool rope_halves;      // pairs (i, i + rope_dim / 2) instead of (2i, 2i + 1)
     float attention_scale; // on Q
 };
@@ -79,7 +80,7 @@ void graft_ref_norm(const float *x, const float *gain, const struct graft_ref_lo
 // X[r] = E[token[r]].
 void graft_ref_embed(const struct graft_ref_matrix *embd, const struct graft_ref_state *state, float *x);
 // Heads [first, last) of n_head + 2 n_head_kv (queries, then keys, then values). xn [n_rows][n_in], inv_rms [n_rows].
-// Q [n_rows][n_head][head_dim]; k, v: f16 (or f32: heads->kv_f32) pages [page][n_head_kv][GRAFT_PAGE_TOKENS][head_dim].
+// Q [n_rows][n_head][head_dim]; k, v: pages [page][n_head_kv] of units (runtime/quant/kv.h).
 // scratch: n_in + n_rows * head_dim floats.
 void graft_ref_qkv(const struct graft_ref_heads *heads, const struct graft_ref_matrix *wq, const struct graft_ref_matrix *wk,
                    const struct graft_ref_matrix *wv, const struct graft_ref_state *state, const float *xn,
