@@ -51,11 +51,11 @@ static inline uint32_t graft_variant_rows(const struct graft_variant *variant)
     return variant->owners * variant->rows;
 }
 
-// Specialization constants. qkv: keys and values are stored as f32 (0: f16). gate_up: which matrices (shaders/gate_up.comp).
-enum { GRAFT_QKV_CONSTANT_F32 = 3, GRAFT_GATE_UP_CONSTANT_PART = 3 };
+// Specialization constant of gate_up: which matrices (shaders/gate_up.comp).
+enum { GRAFT_GATE_UP_CONSTANT_PART = 3 };
 
 // Matrix kernels. type: enum graft_type of the weights. Bindings, in order:
-//   qkv       weights, xn, ss, state, q, kv         residual  weights, in, X, gain, xn, ss
+//   qkv       weights, xn, ss, state, q, kv, vectors, raw heads, counters     residual  weights, in, X, gain, xn, ss
 //   gate_up   weights, xn, ss, h, weights           head      weights, xn, ss, state, logits
 //   gate, up  as gate_up, for two matrices of different types: one after the other, each bound in both places
 // and with variant->lora behind them: pool, table, t, state (residual and gate_up: and the next step's t, counters).
@@ -73,6 +73,16 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_matmul(struct graft_kernel *out,
                                                        const struct graft_vk_caps *caps, const struct graft_variant *variant,
                                                        uint32_t type, uint32_t n_segments, const uint32_t *segment_rows,
                                                        uint32_t batch_rows);
+// What qkv knows of the heads, set after graft_kernel_matmul. With head_norm raw heads are [n][n_head + n_head_kv][head_dim] f32,
+// counters [n][n_head + n_head_kv], zeros; a head may not be cut between two dispatches.
+struct graft_qkv_shape {
+    uint32_t head_dim, rope_dim, n_head_kv;
+    bool kv_f32;      // keys and values are stored as f32 (else f16)
+    bool rope_halves; // rotary pairs of the weights are rows (i, i + rope_dim / 2) of a head
+    bool bias;        // biases of q, k and v stand at push.vector
+    bool head_norm;   // gains of q's and k's head norms stand at push.norm
+};
+void graft_kernel_qkv_shape(struct graft_kernel *kernel, const struct graft_qkv_shape *shape);
 // embed: weights, state, gain, X, xn, ss; lora: and pool, table, the next step's t, counters, state.  parts of SS it writes:
 // out->groups[0].
 GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t type,
@@ -82,6 +92,8 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, 
 struct graft_attention_shape {
     uint32_t n_head, n_head_kv, head_dim, n_ctx; // n_ctx: longest sequence
     bool kv_f32;                                 // keys and values are f32
+    uint32_t window;                             // positions a row attends to, itself included; 0: all
+    float cap;                                   // scores s become cap * tanh(s / cap); 0: they stay
 };
 GRAFT_MUST_CHECK enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct graft_vk_caps *caps,
                                                           const struct graft_attention_shape *shape, uint32_t batch_rows,

@@ -11,13 +11,15 @@ static const struct {
     const char *name;
     const char *bindings, *lora;
 } kinds[] = {
-    [GRAFT_MATMUL_QKV] = {"qkv", "wvrroo", "wvrrooppvp"},
+    [GRAFT_MATMUL_QKV] = {"qkv", "wvrroorxx", "wvrroorxxppvp"},
     [GRAFT_MATMUL_RESIDUAL] = {"residual", "wvxroo", "wvxrxoppvpox"},
     [GRAFT_MATMUL_GATE_UP] = {"gate_up", "wvrow", "wvrxwppvpox"},
     [GRAFT_MATMUL_GATE] = {"gate_up", "wvrow", "wvrxwppvpox"},
     [GRAFT_MATMUL_UP] = {"gate_up", "wvrxw", "wvrxwppvpox"},
     [GRAFT_MATMUL_HEAD] = {"head", "wvrro", "wvrroppvp"},
 };
+
+enum { QKV_CONSTANTS = 6 }; // behind those that all have
 
 enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmul_kind kind, const struct graft_vk_caps *caps,
                                       const struct graft_variant *variant, uint32_t type, uint32_t n_segments,
@@ -42,7 +44,7 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
                                            : GRAFT_VK_STORAGE;
         p->access[i] = *b == 'o' ? GRAFT_VK_WRITE : *b == 'x' ? GRAFT_VK_READ_WRITE : GRAFT_VK_READ;
     }
-    p->n_constants = GRAFT_FORMAT_CONSTANT + 1;
+    p->n_constants = GRAFT_FORMAT_CONSTANT + 1 + (kind == GRAFT_MATMUL_QKV ? QKV_CONSTANTS : 0);
     p->constants[0] = variant->workgroup;
     p->constants[1] = variant->rows;
     p->constants[2] = variant->cols;
@@ -71,4 +73,16 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
                           out->groups[1], caps->max_group_count[0], caps->max_group_count[1]);
     }
     return GRAFT_OK;
+}
+
+void graft_kernel_qkv_shape(struct graft_kernel *kernel, const struct graft_qkv_shape *shape)
+{
+    uint32_t *constants = kernel->pipeline.constants;
+    constants[3] = shape->kv_f32;
+    constants[7] = shape->head_dim;
+    constants[8] = shape->rope_dim;
+    constants[9] = shape->n_head_kv;
+    constants[10] = shape->rope_halves;
+    constants[11] = shape->bias;
+    constants[12] = shape->head_norm;
 }

@@ -18,7 +18,7 @@ uint32_t graft_exec_vk_buckets(uint32_t most, uint32_t rows[MAX_BUCKETS])
 
 // Bytes of every buffer that depends on shape and limits.
 struct buffer_bytes {
-    uint64_t x, ss, q, h, part, counter, logits, top, kv, state, table, lora_t, lora_count;
+    uint64_t x, ss, q, ao, h, part, counter, logits, top, kv, state, table, lora_t, lora_count;
     bool overflow;
 };
 
@@ -26,14 +26,20 @@ static struct buffer_bytes measure(const struct graft_plan *plan, const struct g
                                    const struct graft_vk_caps *caps)
 {
     const struct graft_config *c = &plan->source->config;
-    struct graft_attention_shape shape = {c->n_head, c->n_head_kv, c->head_dim, limits->table_pages * GRAFT_PAGE_TOKENS,
-                                          limits->kv_f32};
+    struct graft_attention_shape shape = {.n_head = c->n_head,
+                                          .n_head_kv = c->n_head_kv,
+                                          .head_dim = c->head_dim,
+                                          .n_ctx = limits->table_pages * GRAFT_PAGE_TOKENS,
+                                          .kv_f32 = limits->kv_f32};
     uint64_t n = whole_tiles(limits->n_batch), out = whole_tiles(limits->n_out);
     struct graft_state_layout layout;
     struct buffer_bytes b = {0};
     b.x = n * c->n_embd * 4;
     b.ss = n * graft_lower_max_parts(plan, caps) * 4;
+    bool head_norms = plan->source->layers[0].q_norm.data != NULL;
+    uint64_t n_heads = (uint64_t)c->n_head + (head_norms ? c->n_head_kv : 0); // the attention's output holds raw heads before
     b.q = n * c->n_head * c->head_dim * 4;
+    b.ao = n * n_heads * c->head_dim * 4;
     b.h = n * c->n_ff * 4;
     uint32_t rows[MAX_BUCKETS], n_buckets = graft_exec_vk_buckets(limits->n_batch, rows);
     for (uint32_t i = 0; i < n_buckets; i++) {
@@ -41,7 +47,8 @@ static struct buffer_bytes measure(const struct graft_plan *plan, const struct g
         uint64_t part = splits > 1 ? (uint64_t)rows[i] * c->n_head * splits * (c->head_dim + 2) * 4 : 16;
         b.part = part > b.part ? part : b.part;
     }
-    b.counter = n * c->n_head_kv * graft_attention_head_groups(&shape) * 4;
+    uint64_t groups = (uint64_t)c->n_head_kv * graft_attention_head_groups(&shape);
+    b.counter = n * (groups > n_heads ? groups : n_heads) * 4;
     b.logits = out * c->n_vocab * 4;
     b.top = out * graft_lower_top_chunks(plan, caps) * GRAFT_TOP_K * 8;
     b.state = (graft_state_words(c, limits, (uint32_t)n, &layout) * 4ull + 15) & ~15ull; // read as groups of 16 bytes
@@ -78,13 +85,13 @@ void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_li
     caps = caps ? caps : &unknown;
     const struct graft_source *source = plan->source;
     bool mapped = graft_weights_vk_would_map(caps, weights, source->base_bytes);
-    uint64_t matrices, gains;
-    graft_weights_vk_bytes(source, mapped, &matrices, &gains);
+    uint64_t matrices, vectors;
+    graft_weights_vk_bytes(source, mapped, &matrices, &vectors);
     struct buffer_bytes b = measure(plan, limits, caps);
     *mapped_bytes = mapped ? source->base_bytes : 0;
-    bytes[GRAFT_MEM_WEIGHTS] += matrices + gains;
+    bytes[GRAFT_MEM_WEIGHTS] += matrices + vectors;
     bytes[GRAFT_MEM_KV] += b.kv * source->config.n_layer;
-    bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + 2 * b.q + b.h + b.part + b.counter + b.logits * (logits_mapped(caps) ? 1 : 2) +
+    bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + b.q + b.ao + b.h + b.part + b.counter + b.logits * (logits_mapped(caps) ? 1 : 2) +
                                 b.top + STATES * b.state + 2 * b.lora_t + b.lora_count;
     bytes[GRAFT_MEM_ADAPTERS] += limits->n_slots ? limits->pool_bytes + b.table : 0;
     bytes[GRAFT_MEM_STAGING] += limits->n_slots && !caps->unified ? WINDOW_BYTES : 0;
@@ -115,7 +122,7 @@ enum graft_status graft_exec_vk_take_buffers(struct exec_vk *e)
         {&b->xn, bytes.x, GRAFT_VK_DEVICE, "normed stream"},
         {&b->ss, bytes.ss, GRAFT_VK_DEVICE, "sums of squares"},
         {&b->q, bytes.q, GRAFT_VK_DEVICE, "queries"},
-        {&b->ao, bytes.q, GRAFT_VK_DEVICE, "attention output"},
+        {&b->ao, bytes.ao, GRAFT_VK_DEVICE, "attention output"},
         {&b->h, bytes.h, GRAFT_VK_DEVICE, "feed-forward"},
         {&b->part, bytes.part, GRAFT_VK_DEVICE, "attention splits"},
         {&b->counter, bytes.counter, GRAFT_VK_DEVICE, "attention counters"},

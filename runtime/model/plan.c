@@ -13,6 +13,11 @@ static const char *name_step(struct graft_plan *plan, uint32_t index, uint32_t l
     return name;
 }
 
+static const struct graft_weight *post_norm(const struct graft_weight *weight)
+{
+    return weight->data ? weight : NULL;
+}
+
 static void fill_layer(struct graft_plan *plan, uint32_t layer)
 {
     const struct graft_source *s = plan->source;
@@ -22,12 +27,13 @@ static void fill_layer(struct graft_plan *plan, uint32_t layer)
     struct graft_step *step = plan->body + i;
     step[0] = (struct graft_step){.kind = GRAFT_STEP_QKV, .layer = layer, .weight = {&l->q, &l->k, &l->v}};
     step[1] = (struct graft_step){.kind = GRAFT_STEP_ATTENTION, .layer = layer};
-    step[2] = (struct graft_step){.kind = GRAFT_STEP_RESIDUAL, .layer = layer, .weight = {&l->o}, .gain = &l->ffn_norm};
+    step[2] = (struct graft_step){.kind = GRAFT_STEP_RESIDUAL, .layer = layer, .weight = {&l->o}, .gain = &l->ffn_norm, .post = post_norm(&l->post_attn_norm)};
     step[3] = (struct graft_step){.kind = GRAFT_STEP_GATE_UP, .layer = layer, .weight = {&l->gate, &l->up}};
     step[4] = (struct graft_step){.kind = GRAFT_STEP_RESIDUAL,
                                   .layer = layer,
                                   .weight = {&l->down},
                                   .gain = last ? &s->output_norm : &s->layers[layer + 1].attn_norm,
+                                  .post = post_norm(&l->post_ffn_norm),
                                   .from_ff = true};
     static const char *const names[STEPS_PER_LAYER] = {"qkv", "attention", "attn_output", "gate_up", "ffn_down"};
     for (uint32_t k = 0; k < STEPS_PER_LAYER; k++) {
