@@ -51,11 +51,12 @@ static inline uint32_t graft_variant_rows(const struct graft_variant *variant)
     return variant->owners * variant->rows;
 }
 
-// Specialization constant of gate_up: which matrices (shaders/gate_up.comp).
-enum { GRAFT_GATE_UP_CONSTANT_PART = 3 };
+// Specialization constants: of gate_up, which matrices (shaders/gate_up.comp); and one set by the caller, 0 by default: residual:
+// what is added is normed, by the gain at push.norm; gate_up: GELU instead of silu; head: the bits of a cap on logits.
+enum { GRAFT_GATE_UP_CONSTANT_PART = 3, GRAFT_MATMUL_CONSTANT = 7 };
 
 // Matrix kernels. type: enum graft_type of the weights. Bindings, in order:
-//   qkv       weights, xn, ss, state, q, kv, vectors, raw heads, counters     residual  weights, in, X, gain, xn, ss
+//   qkv       weights, xn, ss, state, q, kv, vectors, raw heads, counters     residual  weights, in, X, vectors, xn, ss, raw, counters
 //   gate_up   weights, xn, ss, h, weights           head      weights, xn, ss, state, logits
 //   gate, up  as gate_up, for two matrices of different types: one after the other, each bound in both places
 // and with variant->lora behind them: pool, table, t, state (residual and gate_up: and the next step's t, counters).

@@ -12,14 +12,14 @@ static const struct {
     const char *bindings, *lora;
 } kinds[] = {
     [GRAFT_MATMUL_QKV] = {"qkv", "wvrroorxx", "wvrroorxxppvp"},
-    [GRAFT_MATMUL_RESIDUAL] = {"residual", "wvxroo", "wvxrxoppvpox"},
+    [GRAFT_MATMUL_RESIDUAL] = {"residual", "wvxrooxx", "wvxrxoxxppvpox"},
     [GRAFT_MATMUL_GATE_UP] = {"gate_up", "wvrow", "wvrxwppvpox"},
     [GRAFT_MATMUL_GATE] = {"gate_up", "wvrow", "wvrxwppvpox"},
     [GRAFT_MATMUL_UP] = {"gate_up", "wvrxw", "wvrxwppvpox"},
     [GRAFT_MATMUL_HEAD] = {"head", "wvrro", "wvrroppvp"},
 };
 
-enum { QKV_CONSTANTS = 6 }; // behind those that all have
+enum { CONSTANTS = GRAFT_MATMUL_CONSTANT + 1, QKV_CONSTANTS = 13 };
 
 enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmul_kind kind, const struct graft_vk_caps *caps,
                                       const struct graft_variant *variant, uint32_t type, uint32_t n_segments,
@@ -44,7 +44,7 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
                                            : GRAFT_VK_STORAGE;
         p->access[i] = *b == 'o' ? GRAFT_VK_WRITE : *b == 'x' ? GRAFT_VK_READ_WRITE : GRAFT_VK_READ;
     }
-    p->n_constants = GRAFT_FORMAT_CONSTANT + 1 + (kind == GRAFT_MATMUL_QKV ? QKV_CONSTANTS : 0);
+    p->n_constants = kind == GRAFT_MATMUL_QKV ? QKV_CONSTANTS : CONSTANTS;
     p->constants[0] = variant->workgroup;
     p->constants[1] = variant->rows;
     p->constants[2] = variant->cols;

@@ -107,6 +107,11 @@ GRAFT_MUST_CHECK enum graft_status graft_arch_linear_scaling(struct graft_arch_r
 // Factors [rope_dim / 2] of a tensor, finite and above 0; *found false if it is absent.
 GRAFT_MUST_CHECK enum graft_status graft_arch_factors(struct graft_arch_reader *reader, const char *name,
                                                       float factors[GRAFT_MAX_ROPE_PAIRS], bool *found);
+// A cap: finite and above 0, or 0 if the key is absent.
+GRAFT_MUST_CHECK enum graft_status graft_arch_cap(struct graft_arch_reader *reader, const char *suffix, float *out);
+// What Gemma's versions share: embeddings times sqrt(n_embd), GELU, and attention.scale, which files do not have: models of
+// layers_27b layers scale queries by sqrt(n_head / n_embd), the others by 1 / sqrt(head_dim).
+GRAFT_MUST_CHECK enum graft_status graft_arch_gemma_scales(struct graft_arch_reader *reader, uint32_t layers_27b);
 // A `finish` that reads rope.freq_base and linear scaling, and nothing else.
 GRAFT_MUST_CHECK enum graft_status graft_arch_plain_rope(struct graft_arch_reader *reader);
 

@@ -258,6 +258,23 @@ enum graft_status graft_arch_plain_rope(struct graft_arch_reader *r)
     return GRAFT_OK;
 }
 
+enum graft_status graft_arch_cap(struct graft_arch_reader *r, const char *suffix, float *out)
+{
+    char key[GRAFT_ARCH_KEY_BYTES];
+    graft_arch_key(r, suffix, key);
+    *out = 0.0f;
+    return graft_gguf_find(r->gguf, key) ? graft_arch_positive(r, suffix, false, 1.0f, out) : GRAFT_OK;
+}
+
+enum graft_status graft_arch_gemma_scales(struct graft_arch_reader *r, uint32_t layers_27b)
+{
+    struct graft_config *c = &r->source->config;
+    c->embedding_scale = sqrtf((float)c->n_embd);
+    c->activation = GRAFT_ACTIVATION_GELU;
+    float scale = c->n_layer == layers_27b ? 1.0f / sqrtf((float)c->n_embd / (float)c->n_head) : c->attention_scale;
+    return graft_arch_positive(r, "attention.scale", false, scale, &c->attention_scale);
+}
+
 static enum graft_status read_all(struct graft_arch_reader *r, const struct graft_arch_rules *rules)
 {
     struct graft_source *s = r->source;

@@ -94,7 +94,7 @@ struct graft_arch {
     const char *name;
     enum graft_status (*read)(struct graft_source *source, const struct graft_gguf *gguf);
 };
-extern const struct graft_arch graft_arch_llama, graft_arch_qwen2, graft_arch_qwen3;
+extern const struct graft_arch graft_arch_llama, graft_arch_qwen2, graft_arch_qwen3, graft_arch_phi3, graft_arch_gemma2, graft_arch_gemma3;
 
 // Choose between the two sets of frequencies of long rope, for sequences of up to n_ctx tokens. Once, before the plan is made.
 void graft_config_set_context(struct graft_config *config, uint32_t n_ctx);

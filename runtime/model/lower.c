@@ -315,6 +315,14 @@ static enum graft_status lower_attention(struct graft_lowering *lo, const struct
     return record(lo, &kernel, binds, step->name, 0);
 }
 
+// Workgroups of a RESIDUAL step for a tile of batch rows.
+static uint32_t residual_groups(const struct graft_plan *plan, const struct graft_vk_caps *caps)
+{
+    struct graft_variant variant = graft_variant_choose(caps, 1);
+    uint32_t covered = graft_variant_rows(&variant), n_embd = plan->source->config.n_embd;
+    return n_embd / covered + (n_embd % covered != 0);
+}
+
 // RESIDUAL and HEAD: one matrix, by windows of rows.
 static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struct graft_step *step)
 {
@@ -346,21 +354,29 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
         push->out_stride = w->n_out;
         push->part_first = first / covered;
         push->vector = head ? 0 : graft_weights_vk_vector(lo->weights, step->gain);
-        push->parts_out = graft_lower_residual_parts(lo->plan, lo->caps);
+        push->parts_out = residual_groups(lo->plan, lo->caps);
+        push->norm = step->post ? graft_weights_vk_vector(lo->weights, step->post) : 0;
+        uint32_t *constant = &kernel.pipeline.constants[GRAFT_MATMUL_CONSTANT];
+        *constant = step->post != NULL;
+        if (head) {
+            memcpy(constant, &lo->plan->source->config.logit_cap, sizeof *constant);
+        }
         struct graft_vk_bind matrix =
             window(lo, place.buffer, place.offset + first * w->row_bytes, count * w->row_bytes, &push->base[0]);
         struct graft_vk_bind head_binds[9] = {matrix, whole(b->xn), whole(b->ss), whole(b->state[lo->state]), whole(b->logits)};
-        struct graft_vk_bind residual_binds[12] = {
+        struct graft_vk_bind residual_binds[14] = {
             matrix,
             whole(step->from_ff ? b->h : b->ao),
             whole(b->x),
             whole(lo->weights->vectors),
             whole(b->xn),
             whole(b->ss),
+            whole(b->q), // not in use now: what is added, before its norm
+            whole(b->counter),
         };
         push->lora = lora_push(lo, entry);
         bind_lora(lo, head_binds + 5, T_OF_XN, -1);
-        bind_lora(lo, residual_binds + 6, T_OF_OTHERS, T_OF_XN);
+        bind_lora(lo, residual_binds + 8, T_OF_OTHERS, T_OF_XN);
         if (!step->from_ff) {
             push->lora.norm = entry_of(step->layer, GRAFT_LORA_FFN_NORM);
             fold(&push->lora, entry_of(step->layer, GRAFT_TARGET_GATE), 2);
@@ -403,6 +419,8 @@ static enum graft_status lower_gate_up_part(struct graft_lowering *lo, const str
         GRAFT_TRY(graft_kernel_matmul(&kernel, kind, lo->caps, &variant, gate->type, 1, &count, lo->rows));
         struct graft_matmul_push *push = &kernel.push.matmul;
         fill_common(lo, push, gate);
+        kernel.pipeline.constants[GRAFT_MATMUL_CONSTANT] =
+            lo->plan->source->config.activation == GRAFT_ACTIVATION_GELU;
         push->first[0] = first;
         push->out_stride = gate->n_out;
         push->parts_out = groups;
@@ -455,9 +473,7 @@ enum graft_status graft_lower_step(struct graft_lowering *lo, const struct graft
 
 uint32_t graft_lower_residual_parts(const struct graft_plan *plan, const struct graft_vk_caps *caps)
 {
-    struct graft_variant variant = graft_variant_choose(caps, 1);
-    uint32_t covered = graft_variant_rows(&variant), n_embd = plan->source->config.n_embd;
-    return n_embd / covered + (n_embd % covered != 0);
+    return plan->source->layers[0].post_attn_norm.data ? 1 : residual_groups(plan, caps);
 }
 
 uint32_t graft_lower_max_parts(const struct graft_plan *plan, const struct graft_vk_caps *caps)

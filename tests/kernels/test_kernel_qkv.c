@@ -294,7 +294,7 @@ static void one_case(struct graft_test_gpu *gpu, uint32_t type, uint32_t n_in, u
 {
     struct world world;
     memset(&world, 0, sizeof world);
-    world.heads = all_heads[rows > 8 ? 1 : (rows + type) % (sizeof all_heads / sizeof *all_heads)];
+    world.heads = all_heads[rows > 8 ? 1 : type % (sizeof all_heads / sizeof *all_heads)];
     world.kv_f32 = rows == 8 && type == GRAFT_TYPE_Q4_1;
     for (uint32_t i = 0; i < 3; i++) {
         uint32_t n_head = i == 0 ? world.heads.n_head : world.heads.n_head_kv;

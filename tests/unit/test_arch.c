@@ -7,7 +7,7 @@
 #include "support/arch_golden.h"
 #include "support/support.h"
 
-static const char *const names[] = {"mistral", "qwen2", "qwen3"};
+static const char *const names[] = {"mistral", "qwen2", "qwen3", "phi3", "phi3-long", "gemma2", "gemma3"};
 enum { NAMES = sizeof names / sizeof *names };
 
 static void check(const char *name, const char *device, const char *how, const float *want, float (*got)[GRAFT_ARCH_VOCAB],
