@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "platform/bytes.h"
+#include "platform/guard.h"
 
 // Open a regular file for reading; anything else is refused without blocking.
 static enum graft_status open_regular(const char *path, int *fd, uint64_t *size)
@@ -61,14 +62,68 @@ enum graft_status graft_map_open(struct graft_map *map, const char *path)
         }
         map->data = data;
         map->size = size;
+        map->handle = graft_guard_add(data, size);
     }
     close(fd);
+    return GRAFT_OK;
+}
+
+bool graft_map_damaged(const struct graft_map *map)
+{
+    return graft_guard_struck(map->handle);
+}
+
+enum graft_status graft_map_open_all(struct graft_map *map, const char *const *paths, uint32_t n, uint64_t *starts,
+                                     uint64_t *sizes)
+{
+    memset(map, 0, sizeof *map);
+    uint64_t total = 0, page = graft_page_bytes();
+    for (uint32_t i = 0; i < n; i++) {
+        int fd;
+        GRAFT_TRY(open_regular(paths[i], &fd, &sizes[i]));
+        close(fd);
+        starts[i] = total;
+        if (!graft_add_u64(total, sizes[i], &total) || !graft_align_u64(total, page, &total) || total > SIZE_MAX) {
+            return graft_fail(GRAFT_E_IO,
+                              "%s: its %" PRIu64 " bytes and those in front of it are more than this system can map", paths[i],
+                              sizes[i]);
+        }
+    }
+    if (total == 0) {
+        return GRAFT_OK;
+    }
+    uint8_t *range = mmap(NULL, (size_t)total, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (range == MAP_FAILED) {
+        return graft_fail(GRAFT_E_IO, "%s: cannot be mapped: %s", paths[0], strerror(errno));
+    }
+    map->data = range;
+    map->size = total;
+    for (uint32_t i = 0; i < n; i++) {
+        int fd;
+        uint64_t size = 0;
+        enum graft_status status = open_regular(paths[i], &fd, &size);
+        if (status == GRAFT_OK && size != sizes[i]) {
+            close(fd);
+            status = graft_fail(GRAFT_E_IO, "%s: changed its size while it was mapped", paths[i]);
+        } else if (status == GRAFT_OK) {
+            if (size && mmap(range + starts[i], (size_t)size, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED) {
+                status = graft_fail(GRAFT_E_IO, "%s: cannot be mapped: %s", paths[i], strerror(errno));
+            }
+            close(fd);
+        }
+        if (status != GRAFT_OK) {
+            graft_map_close(map);
+            return status;
+        }
+    }
+    map->handle = graft_guard_add(range, total);
     return GRAFT_OK;
 }
 
 void graft_map_close(struct graft_map *map)
 {
     if (map->data) {
+        graft_guard_remove(map->handle);
         munmap((void *)(uintptr_t)map->data, (size_t)map->size);
     }
     memset(map, 0, sizeof *map);

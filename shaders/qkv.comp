@@ -3,8 +3,9 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 // Queries, keys and values of a layer: y = W xn / rms + bias; a norm of each head of q and k (HEAD_NORM: y gain / rms(y)); rotary
-// embedding on queries and keys (Su 2021); queries times attention_scale go to Q, keys and values as f16 (f32 with KV_F32) into
-// the row's KV slot.
+// embedding on queries and keys (Su 2021); queries times attention_scale go to Q, keys and values in the formats KV_K and KV_V
+// (runtime/quant/kv.h) into the row's KV slot. A quantized head needs all its values: they go to `fresh`, and whoever writes the
+// last ones packs them.
 //   weights [segments][rows][n_in] quantized   xn [n][n_embd]   ss [n][parts_in]   state   q_out [n][n_head][head_dim]
 //   kv pages   vectors: biases and gains   raw [n][(n_head + n_head_kv) head_dim], counter [n][n_head + n_head_kv]: HEAD_NORM
 // Segments follow each other in the grid (x); y is the column tile. R is even. Rotary pairs stand side by side in Q and K; with
@@ -18,18 +19,21 @@ layout(binding = 2, std430) readonly restrict buffer ss_buffer { float ss[]; };
 layout(binding = 3, std430) readonly restrict buffer state_buffer { uint state[]; };
 layout(binding = 4, std430) writeonly restrict buffer q_buffer { float q_out[]; };
 layout(binding = 5, std430) writeonly restrict buffer kv_buffer { uint kv[]; };
-layout(binding = 6, std430) readonly restrict buffer vector_buffer { float vectors[]; };
-layout(binding = 7, std430) coherent restrict buffer raw_buffer { float raw_heads[]; };
-layout(binding = 8, std430) coherent restrict buffer head_counter_buffer { uint head_counter[]; };
+layout(binding = 6, std430) coherent restrict buffer fresh_buffer { float fresh[]; }; // [n][keys, values][n_head_kv][head_dim]
+layout(binding = 7, std430) coherent restrict buffer fresh_count_buffer { uint fresh_count[]; }; // [tile][n_head_kv][2]
+layout(binding = 8, std430) readonly restrict buffer vector_buffer { float vectors[]; };
+layout(binding = 9, std430) coherent restrict buffer raw_buffer { float raw_heads[]; };
+layout(binding = 10, std430) coherent restrict buffer head_counter_buffer { uint head_counter[]; };
 #ifdef LORA
-QUADS(9, lora_pool)
-QUADS(10, lora_table)
-VEC4S(11, lora_t)
-QUADS(12, lora_rows)
+QUADS(11, lora_pool)
+QUADS(12, lora_table)
+VEC4S(13, lora_t)
+QUADS(14, lora_rows)
 layout(constant_id = 4) const uint LORA_EXTRAS = 0;
 #endif
 layout(push_constant) uniform push_block { graft_matmul_push push; };
-layout(constant_id = 3) const uint KV_F32 = 0;
+layout(constant_id = 3) const uint KV_K = 0; // formats of keys and values
+layout(constant_id = 13) const uint KV_V = 0;
 layout(constant_id = 7) const uint HEAD_DIM = 64;
 layout(constant_id = 8) const uint ROPE_DIM = 64;
 layout(constant_id = 9) const uint N_HEAD_KV = 1;
@@ -40,8 +44,16 @@ layout(constant_id = 12) const uint HEAD_NORM = 0;
 #define RMS_ROW(c) (c)
 #include "lib/matmul.glsl"
 
-#include "lib/last.glsl"
-LAST_TO_ARRIVE(last_of_head, head_counter)
+#include "lib/kv.glsl"
+#include "lib/kv_pack.glsl"
+#define ARRIVE last_of_head
+#define ARRIVE_COUNTER head_counter
+#include "lib/arrive.glsl"
+
+uint format_of(uint kind)
+{
+    return kind == 2u ? KV_V : KV_K;
+}
 
 // The weights' row of output o of matrix `kind`.
 uint weight_row(uint kind, uint o)
@@ -64,15 +76,22 @@ void put(uint kind, uint n, uint o, vec2 y)
         q_out[n * push.out_stride + o + 1u] = y.y * push.scale;
         return;
     }
+    uint format = format_of(kind);
+    if (format >= KV_Q8_0) {
+        uint at = ((n * 2u + kind - 1u) * N_HEAD_KV + head) * HEAD_DIM + dim;
+        fresh[at] = y.x;
+        fresh[at + 1u] = y.y;
+        return;
+    }
     uint slot = state[push.state_rows + n * GRAFT_ROW_WORDS + GRAFT_ROW_SLOT];
-    uint page = slot / GRAFT_PAGE_TOKENS, offset = slot % GRAFT_PAGE_TOKENS;
-    uint kv_at = ((page * N_HEAD_KV + head) * GRAFT_PAGE_TOKENS + offset) * HEAD_DIM + dim;
-    uint at = (kind == 2u ? push.v_words : 0u) + (KV_F32 != 0u ? kv_at : kv_at / 2u);
-    if (KV_F32 != 0u) {
-        kv[at] = floatBitsToUint(y.x);
-        kv[at + 1u] = floatBitsToUint(y.y);
+    uint at = (kind == 2u ? push.v_words : 0u) +
+              (slot / GRAFT_PAGE_TOKENS * N_HEAD_KV + head) * kv_unit_words(format, HEAD_DIM);
+    uint value = slot % GRAFT_PAGE_TOKENS * HEAD_DIM + dim;
+    if (format == KV_F32) {
+        kv[at + value] = floatBitsToUint(y.x);
+        kv[at + value + 1u] = floatBitsToUint(y.y);
     } else {
-        kv[at] = packHalf2x16(y);
+        kv[at + value / 2u] = packHalf2x16(y);
     }
 }
 
@@ -105,6 +124,13 @@ void finish_heads(uint kind, uint segment, uint begin, uint end)
             for (uint c = 0u; c < C; c++) {
                 uint n = gl_WorkGroupID.y * C + c;
                 finish_head(kind, n, own, (n * n_heads + among_all) * HEAD_DIM);
+            }
+            if (kind == 1u && KV_K >= KV_Q8_0) {
+                memoryBarrierBuffer();
+                WORKGROUP_BARRIER();
+                for (uint c = gl_LocalInvocationIndex; c < C; c += WORKGROUP) {
+                    pack_head(kind, gl_WorkGroupID.y * C + c, own);
+                }
             }
         }
         head++;
@@ -162,6 +188,9 @@ void main()
                     put(kind, n, out_row + r, y);
                 }
             }
+        }
+        if (kind != 0u && format_of(kind) >= KV_Q8_0 && (HEAD_NORM == 0u || kind == 2u)) {
+            pack_head_by_the_last(kind, out_row / HEAD_DIM);
         }
     }
     if (HEAD_NORM != 0u && kind != 2u) {

@@ -42,8 +42,9 @@ layout(push_constant) uniform push_block { graft_matmul_push push; };
 #include "lib/shrink.glsl"
 #endif
 
-#include "lib/last.glsl"
-LAST_TO_ARRIVE(last_of_tile, post_counter)
+#define ARRIVE last_of_tile
+#define ARRIVE_COUNTER post_counter
+#include "lib/arrive.glsl"
 
 // X, XN of value i in batch row n, to which `added` is added; X^2.
 float add(uint n, uint i, float added)

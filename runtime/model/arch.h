@@ -55,20 +55,38 @@ GRAFT_MUST_CHECK enum graft_status graft_arch_check_keys(const struct graft_arch
 // stays NULL.
 GRAFT_MUST_CHECK enum graft_status graft_arch_weight(struct graft_arch_reader *reader, struct graft_weight *weight,
                                                      const char *name, bool required, uint32_t n_in, uint32_t n_out);
+// The same for n_expert such matrices in one tensor of three dimensions; 0: one matrix, two dimensions.
+GRAFT_MUST_CHECK enum graft_status graft_arch_matrices(struct graft_arch_reader *reader, struct graft_weight *weight,
+                                                       const char *name, bool required, uint32_t n_in, uint32_t n_out,
+                                                       uint32_t n_expert);
 // Vectors are read as f32 by every kernel: any other type is refused.
 GRAFT_MUST_CHECK enum graft_status graft_arch_vector(struct graft_arch_reader *reader, struct graft_weight *weight,
                                                      const char *name, bool required, uint32_t n);
 // Tensors that were not taken: GRAFT_E_UNSUPPORTED, by name.
 GRAFT_MUST_CHECK enum graft_status graft_arch_check_tensors(const struct graft_arch_reader *reader);
 
+// ---- mixtures of experts (arch_experts.c) ----
+
+// Keys of a mixture of experts, and those that may stand with the value that asks for nothing.
+#define GRAFT_ARCH_EXPERT_KEYS                                                                                                 \
+    "expert_count", "expert_used_count", "expert_feed_forward_length", "expert_gating_func", "expert_weights_norm"
+#define GRAFT_ARCH_EXPERT_NEUTRAL_KEYS                                                                                         \
+    {"expert_shared_count", 0, "experts that all rows share"}, {"expert_weights_scale", 1, "scaled weights of experts"},       \
+        {"expert_shared_feed_forward_length", 0, "experts that all rows share"},                                               \
+        {"expert_group_count", 0, "groups of experts"}, {"leading_dense_block_count", 0, "dense layers before a mixture"},     \
+        {"interleave_moe_layer_step", 1, "dense layers in a mixture"}, {"moe_every_n_layers", 1, "dense layers in a mixture"}
+
+// expert_count and what belongs to it into the configuration, whose n_ff is known; none: n_expert is 0.
+GRAFT_MUST_CHECK enum graft_status graft_arch_expert_keys(struct graft_arch_reader *reader);
+
 // out[i] = base^(-2i/rope_dim) / linear_factor / factors[i] (factors NULL: 1) for i < rope_dim / 2. Source: RoFormer, Su et al.
 // 2021, eq. 15.
 void graft_rope_frequencies(const struct graft_config *config, float base, float linear_factor, const float *factors,
                             float out[GRAFT_MAX_ROPE_PAIRS]);
 
-// ---- dense decoders (arch_dense.c) ----
+// ---- decoders (arch_dense.c) ----
 
-// Keys that every dense decoder may have: shape, tokens, and what changes nothing.
+// Keys that every decoder may have: shape, tokens, and what changes nothing.
 #define GRAFT_ARCH_KNOWN_KEYS                                                                                                  \
     "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count",                        \
         "attention.head_count_kv", "attention.layer_norm_rms_epsilon", "attention.key_length", "attention.value_length",       \
@@ -76,16 +94,19 @@ void graft_rope_frequencies(const struct graft_config *config, float base, float
 // Keys that may stand with the value that asks for nothing.
 #define GRAFT_ARCH_NEUTRAL_KEYS                                                                                                \
     {"attention.causal", 1, "attention that is not causal"}, {"attention.clamp_kqv", 0, "clamped attention inputs"},           \
-        {"attention.max_alibi_bias", 0, "ALiBi positions"}, {"expert_count", 0, "a mixture of experts"},                       \
-        {"expert_used_count", 0, "a mixture of experts"}, {"expert_shared_count", 0, "a mixture of experts"},                  \
-        {"use_parallel_residual", 0, "parallel residuals"}
+        {"attention.max_alibi_bias", 0, "ALiBi positions"}, {"use_parallel_residual", 0, "parallel residuals"}
+// The same for those that can have no experts.
+#define GRAFT_ARCH_DENSE_NEUTRAL_KEYS                                                                                          \
+    {"expert_count", 0, "a mixture of experts"}, {"expert_used_count", 0, "a mixture of experts"},                             \
+        {"expert_shared_count", 0, "a mixture of experts"}
 
 // What a layer has beside llama's nine tensors.
 enum graft_arch_parts {
     GRAFT_ARCH_BIASES = 1,     // of q, k and v
     GRAFT_ARCH_HEAD_NORMS = 2, // of q and k
     GRAFT_ARCH_POST_NORMS = 4, // behind attention and feed-forward
-    GRAFT_ARCH_FUSED = 8       // attn_qkv for q, k and v; ffn_up for gate and up
+    GRAFT_ARCH_FUSED = 8,      // attn_qkv for q, k and v; ffn_up for gate and up
+    GRAFT_ARCH_EXPERTS = 16    // a mixture of experts, if expert_count says so
 };
 
 struct graft_arch_rules {

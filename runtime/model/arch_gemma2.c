@@ -13,7 +13,7 @@ static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS,     "attention.s
                                          "rope.scaling.original_context_length", "rope.scaling.finetuned", NULL};
 
 static const struct graft_arch_neutral neutral_keys[] = {
-    GRAFT_ARCH_NEUTRAL_KEYS, {"rope.scaling.attn_factor", 1, "a rotary attention factor"}, {NULL, 0, NULL}};
+    GRAFT_ARCH_NEUTRAL_KEYS, GRAFT_ARCH_DENSE_NEUTRAL_KEYS, {"rope.scaling.attn_factor", 1, "a rotary attention factor"}, {NULL, 0, NULL}};
 
 static enum graft_status finish(struct graft_arch_reader *r)
 {

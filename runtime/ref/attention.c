@@ -3,7 +3,6 @@
 // positions and with capped scores. Vaswani et al. 2017; grouped queries: Ainslie 2023; windows: Beltagy 2020.
 #include <math.h>
 
-#include "runtime/quant/quant.h"
 #include "runtime/ref/ref.h"
 
 float graft_ref_cap(float value, float cap)
@@ -12,14 +11,12 @@ float graft_ref_cap(float value, float cap)
 }
 
 // K or V of token t for one KV head, as f32.
-static void load(const struct graft_ref_heads *heads, const uint32_t *table, const void *pages, uint32_t head_kv,
-                 uint32_t t, float *out)
+static void load(const struct graft_ref_heads *heads, enum graft_kv_format format, const uint32_t *table, const uint8_t *pages,
+                 uint32_t head_kv, uint32_t t, float *out)
 {
     uint32_t page = table[t / GRAFT_PAGE_TOKENS], offset = t % GRAFT_PAGE_TOKENS;
-    uint64_t at = (((uint64_t)page * heads->n_head_kv + head_kv) * GRAFT_PAGE_TOKENS + offset) * heads->head_dim;
-    for (uint32_t d = 0; d < heads->head_dim; d++) {
-        out[d] = heads->kv_f32 ? ((const float *)pages)[at + d] : graft_f16_to_f32(((const uint16_t *)pages)[at + d]);
-    }
+    uint64_t unit = ((uint64_t)page * heads->n_head_kv + head_kv) * graft_kv_unit_bytes(format, heads->head_dim);
+    graft_kv_load(format, heads->head_dim, pages + unit, offset, out);
 }
 
 void graft_ref_attention(const struct graft_ref_heads *heads, const struct graft_ref_state *state, const float *q,
@@ -39,7 +36,7 @@ void graft_ref_attention(const struct graft_ref_heads *heads, const struct graft
             float *out = ao + ((uint64_t)r * heads->n_head + h) * dim;
             float most = -INFINITY, sum = 0.0f;
             for (uint32_t t = begin; t < tokens; t++) {
-                load(heads, table, k, head_kv, t, vector);
+                load(heads, heads->kv_k, table, k, head_kv, t, vector);
                 scores[t] = graft_ref_cap(graft_ref_dot(query, vector, dim), heads->attention_cap);
                 most = scores[t] > most ? scores[t] : most;
             }
@@ -49,7 +46,7 @@ void graft_ref_attention(const struct graft_ref_heads *heads, const struct graft
             for (uint32_t t = begin; t < tokens; t++) {
                 float weight = expf(scores[t] - most);
                 sum += weight;
-                load(heads, table, v, head_kv, t, vector);
+                load(heads, heads->kv_v, table, v, head_kv, t, vector);
                 for (uint32_t d = 0; d < dim; d++) {
                     out[d] += weight * vector[d];
                 }

@@ -149,12 +149,12 @@ GRAFT_MUST_CHECK enum graft_status graft_vk_write(struct graft_vk *vk, struct gr
 GRAFT_MUST_CHECK enum graft_status graft_vk_move_down(struct graft_vk *vk, struct graft_vk_buffer *window,
                                                       struct graft_vk_buffer *buffer, uint64_t from, uint64_t to,
                                                       uint64_t bytes);
-// Fill `bytes` bytes at each of the offsets of each buffer with zeros (offsets and bytes multiples of 4): on the host where the
-// buffers are mapped, else in one submission. Synchronous, allocates nothing; no submission in flight may use the ranges.
-// Errors: GRAFT_E_ARGUMENT (outside a buffer), GRAFT_E_DEVICE_LOST.
+// Fill sizes[i] bytes at offsets[i] of each buffer with zeros (multiples of 4): on the host where the buffers are mapped, else
+// in one submission. Synchronous, allocates nothing; no submission in flight may use the ranges. Errors: GRAFT_E_ARGUMENT
+// (outside a buffer), GRAFT_E_DEVICE_LOST.
 GRAFT_MUST_CHECK enum graft_status graft_vk_clear(struct graft_vk *vk, struct graft_vk_buffer *const *buffers,
-                                                  uint32_t n_buffers, const uint64_t *offsets, uint32_t n_offsets,
-                                                  uint64_t bytes);
+                                                  uint32_t n_buffers, const uint64_t *offsets, const uint64_t *sizes,
+                                                  uint32_t n_offsets);
 // Synchronous copy back for tests and rare reads.
 GRAFT_MUST_CHECK enum graft_status graft_vk_download(struct graft_vk *vk, const struct graft_vk_buffer *from, uint64_t offset,
                                                      void *data, uint64_t bytes);
