@@ -111,6 +111,7 @@ enum graft_status talk_start(struct talk *talk)
     struct graft_chat_params params = {
         .size = sizeof params,
         .system = talk->system,
+        .context_shift = talk->options.context_shift,
         .template_text = talk->template_text,
         .sampling = talk->sampling,
         .max_tokens = o->predict <= 0 ? 0 : (uint32_t)o->predict,

@@ -79,6 +79,11 @@ struct graft_chat_params {
     struct graft_sampling sampling; // sampling.size may stay 0 here: the fields count all the same
     uint32_t max_tokens;            // of one answer; 0 = until the context is full
     bool raw;                       // no template: text goes in as it is, special tokens in it are tokens
+    // When the context is full: go on, without the oldest half of what stands behind the system prompt (graft_seq_shift), and
+    // leave the oldest questions and answers out of the next prompt, down to half the context, if the conversation has outgrown
+    // it. graft_chat_history has them all the same. raw: the first page of 32 tokens is kept. An answer then ends only by
+    // itself or by max_tokens, and graft_chat_next takes memory when it shifts.
+    bool context_shift;
 };
 
 struct graft_chat;

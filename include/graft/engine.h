@@ -26,6 +26,10 @@ struct graft_engine_params {
     uint32_t max_waiting;  // requests that may wait; 0 = 64
     uint32_t prefill_rows; // most prompt tokens of a step in which answers are running; 0 = 32
     bool no_prefix_reuse;  // compute every prompt whole
+    // An answer that fills the context goes on without the oldest half of what stands behind its first n_keep tokens
+    // (graft_seq_shift) instead of ending. Its tokens then depend on when that was; one that loses its pages to others is
+    // computed anew from the tokens that are left. Shifting takes memory while it lasts.
+    bool context_shift;
 };
 
 // Start the engine's thread, which from here on is the only one that may use the model and its adapters, until
@@ -91,6 +95,7 @@ struct graft_request_params {
     // The answer is a text of this grammar, as with graft_chat_set_grammar; it must live until the last event. Takes a
     // graft_grammar_state for as long as the request lives. NULL: any text.
     const struct graft_grammar *grammar;
+    uint32_t n_keep; // with context_shift: tokens of the prompt that stay; 0 = the first page of 32
     // Called on the engine's thread, in order; must not block, and of the engine's functions it may only call those of its own
     // request: graft_request_cancel, graft_request_describe, graft_request_release. The last call has finish set.
     void (*on_event)(void *user, const struct graft_event *event);

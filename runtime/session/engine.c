@@ -295,6 +295,8 @@ static void fill(struct graft_engine *engine, struct graft_request *r, const str
     r->on_event = p->on_event;
     r->user = p->user;
     r->n_prompt = r->n_ids = p->n_tokens;
+    r->n_keep = p->n_keep < p->n_tokens ? p->n_keep : p->n_tokens;
+    r->n_forgotten = 0;
     memcpy(r->ids, p->tokens, p->n_tokens * sizeof *r->ids);
     r->tenant = tenant_of(engine, p->tenant ? p->tenant : "");
     engine->tenants[r->tenant].n_waiting++;
