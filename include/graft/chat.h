@@ -115,6 +115,14 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_set_sampling(struct graf
 // All messages as a JSON array of {role, content}, NUL-terminated; valid until the next call with this chat.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_history(struct graft_chat *chat, const char **json);
 
+// Save the conversation with its cache, or go on with one that was saved: messages, tokens, keys and values, the state of the
+// random generator. An answer that is still going on counts as ended. Sampling, grammar and max_tokens are those of the chat,
+// not of the file; adapters must be set before, the same ones with the same weights. Errors: as graft_seq_save and
+// graft_seq_restore; GRAFT_E_ARGUMENT (the one is raw, the other is not). After a failed restore the conversation is as before
+// (its cache may have to be computed again).
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_save(struct graft_chat *chat, const char *path);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_restore(struct graft_chat *chat, const char *path);
+
 struct graft_chat_stats {
     uint32_t prompt_tokens;   // computed for the last message
     uint32_t reused_tokens;   // of its prompt that were in the KV cache already

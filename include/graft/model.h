@@ -189,6 +189,23 @@ GRAFT_API void graft_seq_truncate(struct graft_seq *seq, uint32_t length);
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_seq_shift(struct graft_seq *seq, uint32_t n_keep, uint32_t n_drop,
                                                              uint32_t *dropped);
 
+// Save a sequence: its tokens (ids: [n_ids], the cached ones and at most one more: sequences do not keep them), its keys and
+// values, which base and adapters they were computed with, a version and a digest; and `extra`, any bytes of the caller's (at
+// most 64 MiB). The file replaces an old one only when it is whole. Takes a page of memory while it lasts. Errors:
+// GRAFT_E_ARGUMENT (fewer or more tokens), GRAFT_E_UNSUPPORTED (a synthetic model), GRAFT_E_IO, GRAFT_E_MEMORY, GRAFT_E_BUDGET,
+// GRAFT_E_DEVICE_LOST; the old file is still there then. Thread-safety: as graft_decode.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_seq_save(const struct graft_seq *seq, const char *path, const int32_t *ids,
+                                                            uint32_t n_ids, const void *extra, size_t extra_bytes);
+// The opposite: what the sequence held is forgotten, and it goes on with the bits it had. *n_ids gets the number of tokens (at
+// most `capacity` may be there); extra may be NULL, else *extra must be freed with graft_text_free. Errors: GRAFT_E_IO;
+// GRAFT_E_FORMAT (not a session, cut short, damaged: the whole file is checked against its digest first); GRAFT_E_UNSUPPORTED
+// (another version); GRAFT_E_ARGUMENT (another base, other types of keys and values, adapters or weights than are set: which is
+// said); GRAFT_E_CONTEXT_FULL, GRAFT_E_LIMIT, GRAFT_E_MEMORY, GRAFT_E_BUDGET: the sequence is as before (GRAFT_E_CONTEXT_FULL
+// because other sequences have the pages, and GRAFT_E_DEVICE_LOST: it is empty). Thread-safety: as graft_decode.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_seq_restore(struct graft_seq *seq, const char *path, int32_t *ids,
+                                                               uint32_t capacity, uint32_t *n_ids, char **extra,
+                                                               size_t *extra_bytes);
+
 struct graft_row {
     struct graft_seq *seq;
     int32_t token; // appended to seq

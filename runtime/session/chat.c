@@ -46,8 +46,7 @@ static bool last_is(const struct graft_chat *chat, const char *role)
            strcmp(json_string_value(json_object_get(json_array_get(chat->messages, n - 1), "role")), role) == 0;
 }
 
-// Turn the answer's tokens into a message. Afterwards there is no answer that could go on.
-static enum graft_status commit_answer(struct graft_chat *chat)
+enum graft_status graft_chat_commit(struct graft_chat *chat)
 {
     if (!chat->has_answer) {
         return GRAFT_OK;
@@ -268,7 +267,7 @@ enum graft_status graft_chat_send(struct graft_chat *chat, const char *text, siz
 {
     atomic_store(&chat->cancelled, false);
     chat->sent_ns = graft_clock_ns();
-    GRAFT_TRY(commit_answer(chat));
+    GRAFT_TRY(graft_chat_commit(chat));
     if (chat->raw) {
         GRAFT_TRY(GRAFT_GROW(chat->ctx, GRAFT_MEM_HOST, &chat->turns, (uint64_t)chat->n_turns + 1, "the questions' starts"));
     }
@@ -302,7 +301,7 @@ void graft_chat_clear(struct graft_chat *chat)
 
 enum graft_status graft_chat_undo(struct graft_chat *chat)
 {
-    GRAFT_TRY(commit_answer(chat));
+    GRAFT_TRY(graft_chat_commit(chat));
     if (last_is(chat, "assistant")) {
         drop_last_message(chat);
     }
@@ -322,7 +321,7 @@ enum graft_status graft_chat_retry(struct graft_chat *chat)
 {
     atomic_store(&chat->cancelled, false);
     chat->sent_ns = graft_clock_ns();
-    GRAFT_TRY(commit_answer(chat));
+    GRAFT_TRY(graft_chat_commit(chat));
     if (last_is(chat, "assistant")) {
         drop_last_message(chat);
     }

@@ -69,6 +69,9 @@ struct graft_chat {
 // cache holds.
 GRAFT_MUST_CHECK enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count);
 
+// chat.c: turn the answer's tokens into a message. Afterwards there is no answer that could go on.
+GRAFT_MUST_CHECK enum graft_status graft_chat_commit(struct graft_chat *chat);
+
 // chat_shift.c: the whole conversation's tokens into chat->prompt by the template. With context_shift, old messages are skipped
 // until they fit.
 GRAFT_MUST_CHECK enum graft_status graft_chat_prompt(struct graft_chat *chat, uint32_t *count);
