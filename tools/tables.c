@@ -268,6 +268,8 @@ const struct option_info option_infos[] = {
      OPENS | V(ESTIMATE) | V(MERGE), true, AT(device), 0, 0, NULL},
     {"weights", NULL, NULL, OPTION_CHOICE, "HOW", "auto", "auto; map: use the file in place; copy",
      OPENS | V(ESTIMATE), false, AT(weights), 0, 0, "auto|map|copy"},
+    {"stream", NULL, NULL, OPTION_CHOICE, "HOW", "auto", "layers that do not fit --memory: auto streams them; off",
+     OPENS | V(ESTIMATE), false, AT(stream), 0, 0, "auto|off"},
     {"kv", NULL, "cache-type", OPTION_CHOICE, "TYPE", "f16", "keys and values as f16, f32, q8_0 or q4_0",
      OPENS | V(ESTIMATE), true, AT(kv), 0, 0, "f16|f32|q8_0|q4_0"},
     {"kv-keys", "ctk", "cache-type-k", OPTION_CHOICE, "TYPE", "as --kv", "the keys alone",

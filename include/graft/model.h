@@ -66,6 +66,13 @@ enum graft_weights_mode {
 // in quality: docs/memory.md.
 enum graft_kv_type { GRAFT_KV_DEFAULT, GRAFT_KV_F16, GRAFT_KV_F32, GRAFT_KV_Q8_0, GRAFT_KV_Q4_0 }; // f16; exact: f32
 
+// What becomes of a model that is larger than the memory budget.
+enum graft_stream_mode {
+    GRAFT_STREAM_AUTO, // layers that do not fit are copied to the device one after the other, for every batch, while others
+                       // compute
+    GRAFT_STREAM_OFF   // GRAFT_E_BUDGET
+};
+
 struct graft_model_params {
     size_t size;       // sizeof(struct graft_model_params)
     uint32_t n_ctx;    // tokens of KV cache in all, shared by the sequences; 0 = the model's trained length, at most 4096
@@ -82,6 +89,7 @@ struct graft_model_params {
     // Of keys and of values. Errors of opening: GRAFT_E_ARGUMENT (no such type, another than f32 with `exact`),
     // GRAFT_E_UNSUPPORTED (heads that are no multiple of 32).
     enum graft_kv_type kv_keys, kv_values;
+    enum graft_stream_mode stream;
 };
 
 // What a model needs, by ledger class, before anything is allocated.
@@ -91,6 +99,8 @@ struct graft_estimate {
     uint64_t mapped_bytes;  // file pages used in place (import): not counted, the kernel may drop and reread them
     uint32_t n_ctx, n_batch, n_seq; // after defaults
     uint32_t n_ctx_fits;    // largest n_ctx that fits the context's budget, everything else unchanged; 0 if none does
+    uint32_t n_streamed;    // layers that would be streamed for the budget's sake: class_bytes are those of that; 0: none
+    uint64_t stream_bytes;  // copied for every batch then
 };
 // Compute from metadata alone. device may be NULL (no device is opened: a discrete one is assumed). Errors: as graft_model_open
 // without the device's; never GRAFT_E_BUDGET for the model itself. Thread-safety: safe.
@@ -126,6 +136,8 @@ struct graft_model_info {
     uint64_t token_weight_bytes;   // read from memory for one decoded token
     bool imported;                 // weights are used in place
     bool has_chat_template;
+    uint32_t n_streamed;   // layers that are copied to the device for every batch (graft_stream_mode)
+    uint64_t stream_bytes; // of them, a batch
 };
 GRAFT_API void graft_model_describe(const struct graft_model *model, struct graft_model_info *out);
 

@@ -3,6 +3,7 @@
 #include "platform/bytes.h"
 #include "runtime/model/exec_vk.h"
 
+enum { SEGMENT_BYTES = 4096 };   // what a recording of a layer keeps on the host: lists, views (measured: 3 KiB)
 enum { WINDOW_BYTES = 1 << 20 }; // into the adapter pool, where it is not mapped
 
 // Powers of two up to `most`, and `most` itself.
@@ -83,7 +84,7 @@ void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_li
     const struct graft_source *source = plan->source;
     bool mapped = graft_weights_vk_would_map(caps, weights, source->base_bytes);
     uint64_t matrices, gains;
-    graft_weights_vk_bytes(source, mapped, &matrices, &gains);
+    graft_weights_vk_bytes(source, mapped, mapped ? 0 : limits->n_streamed, &matrices, &gains);
     struct buffer_bytes b = measure(plan, limits, caps);
     *mapped_bytes = mapped ? source->base_bytes : 0;
     bytes[GRAFT_MEM_WEIGHTS] += matrices + gains;
@@ -91,11 +92,16 @@ void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_li
     bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + 2 * b.q + b.h + b.part + b.counter + b.logits * (logits_mapped(caps) ? 1 : 2) +
                                 b.top + STATES * b.state + 2 * b.lora_t + b.lora_count + b.kv_new + b.kv_count;
     bytes[GRAFT_MEM_ADAPTERS] += limits->n_slots ? limits->pool_bytes + b.table : 0;
+    bytes[GRAFT_MEM_STAGING] += caps->unified ? 0 : graft_weights_vk_stream_staging(source, limits->n_streamed);
     bytes[GRAFT_MEM_STAGING] += limits->n_slots && !caps->unified ? WINDOW_BYTES : 0;
     uint32_t rows[MAX_BUCKETS];
     uint64_t buckets = graft_exec_vk_buckets(limits->n_batch, rows) + graft_exec_vk_buckets(limits->n_out, rows);
     uint64_t recordings = STATES * buckets * (limits->n_slots ? LORA_KINDS : 1);
     uint64_t dispatches = graft_lower_max_dispatches(plan, caps);
+    uint64_t segments = limits->n_streamed ? STATES * (uint64_t)source->config.n_layer * (limits->n_slots ? LORA_KINDS : 1) *
+                                                 graft_exec_vk_buckets(limits->n_batch, rows)
+                                           : 0;
+    bytes[GRAFT_MEM_HOST] += segments * SEGMENT_BYTES;
     bytes[GRAFT_MEM_HOST] += recordings * dispatches * sizeof(struct graft_vk_pipeline *) +
                              recordings / STATES * dispatches * sizeof(struct graft_stage_vk);
 }

@@ -454,13 +454,19 @@ uint32_t graft_lower_top_chunks(const struct graft_plan *plan, const struct graf
 
 uint32_t graft_lower_max_dispatches(const struct graft_plan *plan, const struct graft_vk_caps *caps)
 {
+    uint64_t n = (uint64_t)graft_lower_dispatches(plan->body, plan->n_body, caps) + graft_lower_dispatches(plan->head, 2, caps);
+    return (uint32_t)(n > UINT32_MAX ? UINT32_MAX : n);
+}
+
+uint32_t graft_lower_dispatches(const struct graft_step *steps, uint32_t n_steps, const struct graft_vk_caps *caps)
+{
     uint64_t n = 8, window_size = window_bytes(caps, false) < window_bytes(caps, true) ? window_bytes(caps, false)
                                                                                        : window_bytes(caps, true);
     if (caps->max_texel_elements == 0) {
         window_size = window_bytes(caps, false);
     }
-    for (uint32_t i = 0; i < plan->n_body + 2; i++) {
-        const struct graft_step *step = i < plan->n_body ? &plan->body[i] : &plan->head[i - plan->n_body];
+    for (uint32_t i = 0; i < n_steps; i++) {
+        const struct graft_step *step = &steps[i];
         n += 4;
         for (uint32_t k = 0; k < 3 && step->weight[k]; k++) {
             n += step->weight[k]->row_bytes * step->weight[k]->n_out / window_size + 1;

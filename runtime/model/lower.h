@@ -47,8 +47,9 @@ struct graft_lowering {
 // Record the dispatches of one step. Errors: GRAFT_E_UNSUPPORTED (a mixture of types no kernel takes), GRAFT_E_LIMIT, those of
 // the device.
 GRAFT_MUST_CHECK enum graft_status graft_lower_step(struct graft_lowering *lowering, const struct graft_step *step);
-// Most dispatches any step may become on the device.
+// Most dispatches that steps may become on the device: all of a plan, or some.
 uint32_t graft_lower_max_dispatches(const struct graft_plan *plan, const struct graft_vk_caps *caps);
+uint32_t graft_lower_dispatches(const struct graft_step *steps, uint32_t n_steps, const struct graft_vk_caps *caps);
 // Parts of SS that RESIDUAL steps leave.
 uint32_t graft_lower_residual_parts(const struct graft_plan *plan, const struct graft_vk_caps *caps);
 // Parts of SS, chunks of TOP, floats of `part` and counters for `rows` batch rows: buffer sizes.

@@ -61,6 +61,7 @@ struct graft_limits {
     uint32_t n_slots;     // adapters resident at a time; 0 = none, nothing is taken for them
     uint64_t pool_bytes;  // of their packed matrices
     enum graft_kv_format kv_k, kv_v; // of keys and values in their pages
+    uint32_t n_streamed;             // the last layers, whose weights take turns in two slots of the device; 0 = none
 };
 
 // Bytes of a layer's key pages, which come first, and of its value pages; false on overflow.

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "platform/bytes.h"
+#include "runtime/model/weights_vk.h"
 #include "runtime/session/session.h"
 
 enum {
@@ -98,6 +99,7 @@ static enum graft_status prepare(struct graft_model *m, const char *path, const 
     m->exact = params->exact;
     m->timed = params->timed;
     m->weights = params->weights;
+    m->stream = params->stream;
     GRAFT_TRY(graft_kv_create(ctx, &m->kv, &m->limits));
     if (m->limits.n_slots) {
         uint64_t words = (uint64_t)m->source->config.n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY;
@@ -249,6 +251,8 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
                                      .n_batch = model->limits.n_batch,
                                      .n_seq = model->limits.n_seq,
                                      .imported = model->exec && model->exec->imported,
+                                     .n_streamed = model->limits.n_streamed,
+                                     .stream_bytes = graft_weights_vk_stream_bytes(s, model->limits.n_streamed),
                                      .has_chat_template = model->vocabulary && model->vocabulary->chat_template};
     snprintf(out->architecture, sizeof out->architecture, "%s", c->architecture);
     snprintf(out->name, sizeof out->name, "%s", c->name);
