@@ -486,7 +486,11 @@ enum graft_status graft_gguf_open_map(struct graft_ctx *ctx, struct graft_gguf *
     index->only = (struct graft_gguf_part){.path = gguf->path, .bytes = map.size};
     gguf->parts = &index->only;
     gguf->n_parts = 1;
-    GRAFT_TRY_OUT(parse(&parser), status, failed);
+    status = parse(&parser);
+    if (graft_map_damaged(&map)) { // whatever the parser thought of the zeros
+        status = graft_gguf_check_intact(gguf);
+    }
+    GRAFT_TRY_OUT(status, status, failed);
     *out = gguf;
     return GRAFT_OK;
 failed:
@@ -514,6 +518,13 @@ enum graft_status graft_gguf_open_memory(struct graft_ctx *ctx, struct graft_ggu
                           name, parts);
     }
     return GRAFT_OK;
+}
+
+enum graft_status graft_gguf_check_intact(const struct graft_gguf *gguf)
+{
+    return !graft_map_damaged(&gguf->map)
+               ? GRAFT_OK
+               : graft_fail(GRAFT_E_IO, "%s: was cut short or could not be read while it was in use", gguf->path);
 }
 
 void graft_gguf_close(struct graft_gguf **gguf)

@@ -88,6 +88,10 @@ GRAFT_MUST_CHECK enum graft_status graft_gguf_open_memory(struct graft_ctx *ctx,
 // Close; *gguf becomes NULL. All views become invalid.
 void graft_gguf_close(struct graft_gguf **gguf);
 
+// GRAFT_E_IO, with the path, once some of the file could not be read while it was mapped (graft_map_damaged): what was computed
+// from it is worth nothing. To be asked after reading, before a result is given out.
+GRAFT_MUST_CHECK enum graft_status graft_gguf_check_intact(const struct graft_gguf *gguf);
+
 // Name of a value type ("u32", "string"), "?" outside the enum; bytes of one value, 0 for strings and arrays.
 const char *graft_gguf_value_name(enum graft_gguf_value_type type);
 uint32_t graft_gguf_value_bytes(enum graft_gguf_value_type type);

@@ -9,7 +9,7 @@
 struct graft_map {
     const uint8_t *data; // NULL if the file is empty
     uint64_t size;       // bytes
-    void *handle;        // platform detail
+    void *handle;        // platform detail; NULL for bytes that are no mapping
 };
 
 // Map `path`. Directories, FIFOs, devices and missing files are refused without blocking: GRAFT_E_IO. Mapped pages are
@@ -21,6 +21,10 @@ GRAFT_MUST_CHECK enum graft_status graft_map_open_all(struct graft_map *map, con
                                                       uint64_t *starts, uint64_t *sizes);
 // Unmap; accepts a zeroed map.
 void graft_map_close(struct graft_map *map);
+// True once a page of the mapping could not be read, because the file was cut short or its disk failed: from that page on the
+// bytes are zeros (see platform/guard.h; without graft_guard_mapped_files the process ends instead). Never false again.
+// Thread-safety: safe.
+bool graft_map_damaged(const struct graft_map *map);
 
 enum graft_advice { GRAFT_ADVICE_SEQUENTIAL, GRAFT_ADVICE_WILL_NEED, GRAFT_ADVICE_DONT_NEED };
 // Tell the kernel what is coming for bytes [offset, offset + bytes) of the mapping. A hint: never fails.

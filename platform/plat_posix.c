@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "platform/bytes.h"
+#include "platform/guard.h"
 
 // Open a regular file for reading; anything else is refused without blocking.
 static enum graft_status open_regular(const char *path, int *fd, uint64_t *size)
@@ -61,9 +62,15 @@ enum graft_status graft_map_open(struct graft_map *map, const char *path)
         }
         map->data = data;
         map->size = size;
+        map->handle = graft_guard_add(data, size);
     }
     close(fd);
     return GRAFT_OK;
+}
+
+bool graft_map_damaged(const struct graft_map *map)
+{
+    return graft_guard_struck(map->handle);
 }
 
 enum graft_status graft_map_open_all(struct graft_map *map, const char *const *paths, uint32_t n, uint64_t *starts,
@@ -109,12 +116,14 @@ enum graft_status graft_map_open_all(struct graft_map *map, const char *const *p
             return status;
         }
     }
+    map->handle = graft_guard_add(range, total);
     return GRAFT_OK;
 }
 
 void graft_map_close(struct graft_map *map)
 {
     if (map->data) {
+        graft_guard_remove(map->handle);
         munmap((void *)(uintptr_t)map->data, (size_t)map->size);
     }
     memset(map, 0, sizeof *map);

@@ -147,6 +147,46 @@ static enum graft_status print_tensors(struct graft_file *file, bool all)
     return status;
 }
 
+// All values of all tensors. *code: EXIT_BAD_FILE if one is not finite. json: gets "values", or NULL: text is printed.
+static enum graft_status look_deep(struct graft_file *file, json_t *json, int *code)
+{
+    uint64_t looked_at = 0, bad = 0, skipped = 0;
+    json_t *list = json ? json_array() : NULL;
+    enum graft_status status = GRAFT_OK;
+    for (uint64_t i = 0; i < graft_file_tensor_count(file) && status == GRAFT_OK; i++) {
+        struct graft_tensor_values values;
+        struct graft_file_tensor tensor;
+        status = graft_file_tensor_values(file, i, &values);
+        if (status == GRAFT_OK) {
+            status = graft_file_tensor(file, i, &tensor);
+        }
+        if (status != GRAFT_OK) {
+            break;
+        }
+        looked_at += values.looked_at;
+        bad += values.bad;
+        skipped += values.looked_at == 0;
+        if (values.bad && json) {
+            json_t *one = json_pack("{s:I, s:I}", "bad", (json_int_t)values.bad, "first", (json_int_t)values.first);
+            json_object_set_new(one, "name", json_text(tensor.name, strlen(tensor.name)));
+            json_array_append_new(list, one);
+        } else if (values.bad) {
+            printf("  %s: %" PRIu64 " values are not finite, the first at index %" PRIu64 "\n", tensor.name, values.bad,
+                   values.first);
+        }
+    }
+    if (json) {
+        json_object_set_new(json, "values",
+                            json_pack("{s:I, s:I, s:I, s:o}", "looked_at", (json_int_t)looked_at, "bad", (json_int_t)bad,
+                                      "tensors_skipped", (json_int_t)skipped, "tensors", list));
+    } else if (status == GRAFT_OK) {
+        printf("  %" PRIu64 " values, %" PRIu64 " of them not finite", looked_at, bad);
+        printf(skipped ? "; %" PRIu64 " tensors of types that graft does not run were not read\n" : "\n", skipped);
+    }
+    *code = bad ? EXIT_BAD_FILE : EXIT_GOOD;
+    return status;
+}
+
 int verb_INSPECT(const struct options *options)
 {
     if (options->n_operands > 1 || (options->n_operands && options->model)) {
@@ -178,6 +218,11 @@ int verb_INSPECT(const struct options *options)
             status = print_tensors(file, options->all);
         }
     }
+    int deep = EXIT_GOOD;
+    if (code == EXIT_GOOD && status == GRAFT_OK && options->deep) {
+        printf("%s", json ? "" : "\nValues\n");
+        status = look_deep(file, json, &deep);
+    }
     if (status != GRAFT_OK) {
         char what[PATH_BYTES + 64];
         snprintf(what, sizeof what, "%s cannot be read as a GGUF file", session.path);
@@ -186,6 +231,7 @@ int verb_INSPECT(const struct options *options)
     } else if (json) {
         code = print_json(json);
     }
+    code = code == EXIT_GOOD ? deep : code;
     if (file) {
         graft_file_close(&file);
     }

@@ -78,6 +78,7 @@ struct graft_model_params session_params(const struct options *options)
 {
     return (struct graft_model_params){
         .size = sizeof(struct graft_model_params),
+        .check_values = options->check_values,
         .n_ctx = (uint32_t)options->n_ctx,
         .n_batch = (uint32_t)options->n_batch,
         .n_seq = (uint32_t)options->n_seq,

@@ -39,6 +39,15 @@ struct graft_file_tensor {
 GRAFT_API uint64_t graft_file_tensor_count(const struct graft_file *file);
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_tensor(struct graft_file *file, uint64_t index,
                                                                struct graft_file_tensor *out);
+// The values of a tensor, all read once (about 0.4 thousand million a second).
+struct graft_tensor_values {
+    uint64_t looked_at; // 0: a type that cannot be run
+    uint64_t bad;       // NaN or infinite, as weights or through their scales
+    uint64_t first;     // index of the first bad one
+};
+// Errors: GRAFT_E_ARGUMENT (no such tensor), GRAFT_E_IO (the file was cut short), GRAFT_E_MEMORY, GRAFT_E_BUDGET.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_tensor_values(struct graft_file *file, uint64_t index,
+                                                                      struct graft_tensor_values *out);
 GRAFT_API uint64_t graft_file_key_count(const struct graft_file *file);
 // Key i as JSON text: name and value; arrays longer than max_items are cut, *cut says so. Both texts are valid until the next
 // call.
@@ -86,6 +95,9 @@ struct graft_model_params {
     // Called now and then while loading, done of total bytes; return false to cancel (GRAFT_E_CANCELLED). NULL = none.
     bool (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;
+    // Read every value of the file first and refuse it if one is not finite (GRAFT_E_FORMAT, with tensor and index). Without,
+    // such a value shows as logits that are not finite.
+    bool check_values;
     // Of keys and of values. Errors of opening: GRAFT_E_ARGUMENT (no such type, another than f32 with `exact`),
     // GRAFT_E_UNSUPPORTED (heads that are no multiple of 32).
     enum graft_kv_type kv_keys, kv_values;
@@ -125,11 +137,21 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_open_synthetic(struct g
 // Close; all sequences and chats of it must be destroyed before. *model becomes NULL.
 GRAFT_API void graft_model_close(struct graft_model **model);
 
+// After GRAFT_E_DEVICE_LOST: open the device again, as it was chosen, and put everything back: the weights from the mapped
+// file, the adapters that are held from their files. Handles stay; sequences keep their adapters and have no tokens any more:
+// decode them again. An adapter whose file is not what it was is marked (graft_adapter_info.gone) and refused until it is
+// loaded anew; those that nothing held are dropped. The model must be the only one on its device. Allowed at any time; without
+// a loss it is a slow way to forget all sequences. Errors: GRAFT_E_ARGUMENT (other models on the device), those of
+// graft_device_open and graft_model_open; the model is lost then still, and it may be tried again. Thread-safety: one thread at
+// a time per device.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_rebuild(struct graft_model *model);
+
 struct graft_model_info {
     char architecture[32];
     char name[128];       // general.name or the file's name
     char quantization[32]; // the most common type of the matrices
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ctx_train;
+    uint32_t n_expert, n_expert_used, n_ff_expert; // a mixture of experts: of each layer, of a token, values of one; 0: dense
     uint32_t n_ctx, n_batch, n_seq; // as opened
     uint64_t n_parameters;
     uint64_t weight_bytes;         // of all tensors
@@ -231,9 +253,9 @@ enum graft_want { GRAFT_WANT_CANDIDATES, GRAFT_WANT_LOGITS };
 // Append the rows' tokens to their sequences and compute. Rows of one sequence must be in order; n_rows <= n_batch. Blocks
 // until done.
 // Errors: GRAFT_E_ARGUMENT (token outside the vocabulary, too many rows, too many wanted), GRAFT_E_CONTEXT_FULL (no KV page
-// left: nothing was appended), GRAFT_E_DEVICE_LOST (sequences are as before the call, but the model can only be closed).
-// Allocates nothing.
-// Thread-safety: one thread at a time per device.
+// left: nothing was appended), GRAFT_E_DEVICE_LOST (sequences are as before the call, but the model can only be rebuilt or
+// closed), GRAFT_E_IO (the mapped file was cut short or its disk failed, see graft_guard_mapped_files: the model can only be
+// closed). Allocates nothing. Thread-safety: one thread at a time per device.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_decode(struct graft_model *model, const struct graft_row *rows,
                                                           uint32_t n_rows, enum graft_want want);
 

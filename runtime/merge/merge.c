@@ -72,6 +72,7 @@ static enum graft_status write_all(struct graft_merge *m)
     }
     graft_merge_hash(m, m->gguf->map.size);
     graft_sha256_end(&m->hash, m->digest);
+    GRAFT_TRY(graft_gguf_check_intact(m->gguf));
     return graft_merge_header(m, true);
 }
 
@@ -114,6 +115,9 @@ enum graft_status graft_merge(struct graft_ctx *ctx, const char *base, const cha
     GRAFT_TRY(check_params(base, out, params, &m.params));
     GRAFT_TRY(check_adapters(out, &m.params));
     enum graft_status status = merge(&m, base, out, report);
+    if (status != GRAFT_OK && m.gguf && graft_map_damaged(&m.gguf->map)) { // whatever was made of the zeros
+        status = graft_gguf_check_intact(m.gguf);
+    }
     graft_merge_release(&m);
     if (status != GRAFT_OK && report) {
         graft_merge_report_free(report);

@@ -7,19 +7,14 @@
 #include "runtime/kernels/kernel.h"
 #include "runtime/quant/quant.h"
 
-enum { MATRICES = 7, COPY_ALIGNMENT = 256, COPY_TAIL = 16 };
+enum { MATRICES = 8, COPY_ALIGNMENT = 256, COPY_TAIL = 16 };
 
-// The matrices of a layer in the order they are copied: those that share a dispatch stand together.
+// The matrices of a layer in the order they are copied: those that share a dispatch stand together. data NULL: not there.
 static const struct graft_weight *layer_matrix(const struct graft_layer *layer, uint32_t i)
 {
     const struct graft_weight *order[MATRICES] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
-                                                  &layer->gate, &layer->up, &layer->down};
+                                                  &layer->gate, &layer->up, &layer->down, &layer->router};
     return order[i];
-}
-
-static uint64_t weight_bytes(const struct graft_weight *weight)
-{
-    return weight->row_bytes * weight->n_out;
 }
 
 static uint64_t padded(uint64_t bytes)
@@ -31,7 +26,8 @@ static uint64_t layer_bytes(const struct graft_layer *layer)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < MATRICES; i++) {
-        bytes += padded(weight_bytes(layer_matrix(layer, i)));
+        const struct graft_weight *w = layer_matrix(layer, i);
+        bytes += w->data ? padded(graft_weight_bytes(w)) : 0;
     }
     return bytes;
 }
@@ -62,7 +58,8 @@ uint64_t graft_weights_vk_stream_bytes(const struct graft_source *source, uint32
     uint64_t bytes = 0;
     for (uint32_t l = source->config.n_layer - n_streamed; l < source->config.n_layer && n_streamed > GRAFT_SLOTS; l++) {
         for (uint32_t i = 0; i < MATRICES; i++) {
-            bytes += weight_bytes(layer_matrix(&source->layers[l], i));
+            const struct graft_weight *w = layer_matrix(&source->layers[l], i);
+            bytes += w->data ? graft_weight_bytes(w) : 0;
         }
     }
     return bytes; // two layers or fewer stay where they are
@@ -90,7 +87,7 @@ void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint
         *matrices += layer_bytes(&source->layers[l]);
     }
     *matrices += slot_count(n_streamed) * slot_bytes(source, n_streamed);
-    *matrices += padded(weight_bytes(&source->embd)) + (source->tied ? 0 : padded(weight_bytes(&source->output)));
+    *matrices += padded(graft_weight_bytes(&source->embd)) + (source->tied ? 0 : padded(graft_weight_bytes(&source->output)));
 }
 
 bool graft_weights_vk_would_map(const struct graft_vk_caps *caps, enum graft_weights_mode mode, uint64_t base_bytes)
@@ -182,8 +179,9 @@ static enum graft_status map_weights(struct graft_weights_vk *weights)
     for (uint32_t l = 0; l < source->config.n_layer; l++) {
         for (uint32_t i = 0; i < MATRICES; i++) {
             const struct graft_weight *w = layer_matrix(&source->layers[l], i);
-            weights->places[n++] =
-                (struct graft_place){weights->mapping, weights->mapping_skip + (uint64_t)(w->data - source->base)};
+            weights->places[n++] = w->data ? (struct graft_place){weights->mapping,
+                                                                  weights->mapping_skip + (uint64_t)(w->data - source->base)}
+                                           : (struct graft_place){0};
         }
     }
     weights->places[n++] =
@@ -203,7 +201,7 @@ static enum graft_status copy_one(struct copier *copier, struct graft_vk_buffer 
                                   const struct graft_weight *weight, struct graft_place *place)
 {
     enum { PIECE = 16 << 20 };
-    uint64_t bytes = weight_bytes(weight);
+    uint64_t bytes = graft_weight_bytes(weight);
     for (uint64_t at = 0; at < bytes; at += PIECE) {
         uint64_t piece = bytes - at < PIECE ? bytes - at : PIECE;
         GRAFT_TRY(graft_vk_upload(copier->weights->vk, to, *offset + at, weight->data + at, piece));
@@ -230,9 +228,10 @@ static enum graft_status make_slots(struct graft_weights_vk *weights)
     for (uint32_t l = weights->first_streamed; l < n_layer; l++) {
         uint64_t offset = 0;
         for (uint32_t i = 0; i < MATRICES; i++) {
+            const struct graft_weight *w = layer_matrix(&source->layers[l], i);
             weights->places[l * MATRICES + i] =
                 (struct graft_place){weights->slots[(l - weights->first_streamed) % GRAFT_SLOTS], offset};
-            offset += padded(weight_bytes(layer_matrix(&source->layers[l], i)));
+            offset += w->data ? padded(graft_weight_bytes(w)) : 0;
         }
     }
     return GRAFT_OK;
@@ -247,8 +246,10 @@ enum graft_status graft_weights_vk_load(struct graft_weights_vk *weights, uint32
     weights->holds[slot] = UINT32_MAX;
     for (uint32_t i = 0; i < MATRICES; i++) {
         const struct graft_weight *w = layer_matrix(&weights->source->layers[layer], i);
-        GRAFT_TRY(graft_vk_upload(weights->vk, weights->slots[slot], weights->places[layer * MATRICES + i].offset, w->data,
-                                  weight_bytes(w)));
+        if (w->data) {
+            GRAFT_TRY(graft_vk_upload(weights->vk, weights->slots[slot], weights->places[layer * MATRICES + i].offset, w->data,
+                                      graft_weight_bytes(w)));
+        }
     }
     GRAFT_TRY(graft_vk_upload_flush(weights->vk));
     weights->holds[slot] = layer;
@@ -264,11 +265,11 @@ static enum graft_status make_buffers(struct graft_weights_vk *weights)
         GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[l], layer_bytes(&source->layers[l]), GRAFT_VK_DEVICE,
                                          GRAFT_MEM_WEIGHTS, "a layer's weights"));
     }
-    GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer], padded(weight_bytes(&source->embd)),
+    GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer], padded(graft_weight_bytes(&source->embd)),
                                      GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "token embeddings"));
     return source->tied
                ? GRAFT_OK
-               : graft_vk_buffer_create(weights->vk, &weights->layers[n_layer + 1], padded(weight_bytes(&source->output)),
+               : graft_vk_buffer_create(weights->vk, &weights->layers[n_layer + 1], padded(graft_weight_bytes(&source->output)),
                                         GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "output head");
 }
 
@@ -284,7 +285,10 @@ static enum graft_status copy_weights(struct graft_weights_vk *weights, const st
     for (uint32_t l = 0; l < weights->first_streamed; l++) {
         offset = 0;
         for (uint32_t i = 0; i < MATRICES; i++, n++) {
-            GRAFT_TRY(copy_one(&copier, weights->layers[l], &offset, layer_matrix(&source->layers[l], i), &weights->places[n]));
+            const struct graft_weight *w = layer_matrix(&source->layers[l], i);
+            if (w->data) {
+                GRAFT_TRY(copy_one(&copier, weights->layers[l], &offset, w, &weights->places[n]));
+            }
         }
     }
     n = n_layer * MATRICES;

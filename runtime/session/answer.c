@@ -123,7 +123,7 @@ static enum graft_status choose(struct graft_chat *chat, int32_t *out, bool *end
 static enum graft_status token_bytes(const struct graft_chat *chat, uint32_t i, const char **text, uint64_t *length)
 {
     int32_t id = i < chat->n_lost ? chat->lost[i] : chat->ids[chat->answer + i - chat->n_lost];
-    return graft_token_text(chat->model, id, chat->stream->drops_space && i == 0, text, length);
+    return graft_token_text(chat->model, NULL, id, chat->stream->drops_space && i == 0, text, length);
 }
 
 // The last token's row; with context shift there is always room for it.

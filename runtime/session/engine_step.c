@@ -134,6 +134,12 @@ static void next_key(const struct graft_request *r, uint8_t key[GRAFT_PREFIX_KEY
     graft_prefix_next(key, uses, bytes, r->ids + r->n_kept * GRAFT_PAGE_TOKENS);
 }
 
+// Has it to tell log-probabilities of its prompt still?
+static bool scores(const struct graft_request *r)
+{
+    return r->prompt_logprobs && r->n_scored < r->n_prompt;
+}
+
 // Share the pages of the prompt that are there already; its last token is always computed.
 static void find_prefix(struct graft_request *r)
 {
@@ -141,7 +147,7 @@ static void find_prefix(struct graft_request *r)
     memcpy(r->key, engine->tenants[r->tenant].key, sizeof r->key);
     r->n_kept = 0;
     r->shifted = false;
-    while (engine->prefix && (r->n_kept + 1) * GRAFT_PAGE_TOKENS < r->n_ids) {
+    while (engine->prefix && !scores(r) && (r->n_kept + 1) * GRAFT_PAGE_TOKENS < r->n_ids) {
         uint8_t key[GRAFT_PREFIX_KEY_BYTES];
         memcpy(key, r->key, sizeof key);
         next_key(r, key);
@@ -231,16 +237,23 @@ static uint32_t left_of(const struct graft_request *r)
     return r->n_ids - graft_seq_length(r->seq);
 }
 
-static void add_rows(struct graft_request *r, uint32_t count, uint32_t *n)
+// Rows of a prompt for one step; all of them want logits where it is scored: *spare is how many more may, beside one of every
+// running request. Returns how many there are.
+static uint32_t add_rows(struct graft_request *r, uint32_t count, uint32_t *spare, uint32_t *n)
 {
+    if (scores(r)) {
+        count = count - 1 < *spare ? count : *spare + 1;
+        *spare -= count - 1;
+    }
     struct graft_engine *engine = r->engine;
     uint32_t length = graft_seq_length(r->seq);
     for (uint32_t i = 0; i < count; i++) {
-        bool last = length + i + 1 == r->n_ids;
-        engine->rows[(*n)++] = (struct graft_row){.seq = r->seq, .token = r->ids[length + i], .want = last};
+        bool want = scores(r) || length + i + 1 == r->n_ids;
+        engine->rows[(*n)++] = (struct graft_row){.seq = r->seq, .token = r->ids[length + i], .want = want};
     }
     r->n_rows = count;
     r->row = *n - 1;
+    return count;
 }
 
 // The prompt that has least to be computed and no rows of this step yet; not `but`.
@@ -261,11 +274,12 @@ static struct graft_request *shortest_prompt(const struct graft_engine *engine, 
 static uint32_t gather(struct graft_engine *engine, uint32_t *pages)
 {
     uint32_t n = 0, n_batch = engine->model->limits.n_batch, most = engine->params.prefill_rows;
+    uint32_t spare = engine->model->limits.n_out - engine->n_running; // n_out is at least the number of sequences
     *pages = 0;
     for (uint32_t i = 0; i < engine->n_running; i++) {
         engine->running[i]->n_rows = 0;
         if (left_of(engine->running[i]) == 1) {
-            add_rows(engine->running[i], 1, &n);
+            add_rows(engine->running[i], 1, &spare, &n);
         }
     }
     uint32_t room = n && most < n_batch - n ? most : n_batch - n;
@@ -276,11 +290,10 @@ static uint32_t gather(struct graft_engine *engine, uint32_t *pages)
     uint32_t kept = oldest && left_of(oldest) < room / 4 ? left_of(oldest) : oldest ? room / 4 : 0; // its own, in any case
     for (struct graft_request *r = shortest_prompt(engine, oldest); r && room > kept; r = shortest_prompt(engine, oldest)) {
         uint32_t left = left_of(r), count = left < room - kept ? left : room - kept;
-        add_rows(r, count, &n);
-        room -= count;
+        room -= add_rows(r, count, &spare, &n);
     }
     if (oldest && room) {
-        add_rows(oldest, left_of(oldest) < room ? left_of(oldest) : room, &n);
+        add_rows(oldest, left_of(oldest) < room ? left_of(oldest) : room, &spare, &n);
     }
     for (uint32_t i = 0; i < engine->n_running; i++) {
         const struct graft_request *r = engine->running[i];
@@ -376,15 +389,15 @@ static double log_sum_exp(const float *logits, uint32_t n)
     return most + log(sum);
 }
 
-// The model's own most likely tokens and the logarithm of the sum that norms them.
-static enum graft_status read_logprobs(const struct graft_request *r, const float *logits, struct graft_token_logprob *top,
-                                       uint32_t *n_top, double *norm)
+// The model's own most likely tokens behind a row and the logarithm of the sum that norms them.
+static enum graft_status read_logprobs(const struct graft_request *r, uint32_t row, const float *logits,
+                                       struct graft_token_logprob *top, uint32_t *n_top, double *norm)
 {
     struct graft_model *model = r->engine->model;
     struct graft_candidate best[GRAFT_MAX_LOGPROBS];
     *n_top = r->n_logprobs;
     *norm = log_sum_exp(logits, model->source->config.n_vocab);
-    GRAFT_TRY(graft_model_candidates(model, r->row, best, n_top));
+    GRAFT_TRY(graft_model_candidates(model, row, best, n_top));
     for (uint32_t i = 0; i < *n_top; i++) {
         top[i] = (struct graft_token_logprob){best[i].id, (float)((double)best[i].logit - *norm)};
     }
@@ -399,6 +412,7 @@ static enum graft_status choose(struct graft_request *r, int32_t *out, bool *end
                                   .row = r->row,
                                   .sampler = r->sampler,
                                   .place = r->place,
+                                  .stream = r->stream,
                                   .no_space = r->stream->drops_space && said_by(r) == 0,
                                   .candidates = engine->candidates,
                                   .n_candidates = GRAFT_CHOICE_CANDIDATES < n_vocab ? GRAFT_CHOICE_CANDIDATES : n_vocab,
@@ -412,7 +426,8 @@ static enum graft_status accept_in_grammar(struct graft_request *r, int32_t toke
     const char *text;
     uint64_t length;
     bool accepted;
-    GRAFT_TRY(graft_token_text(r->engine->model, token, r->stream->drops_space && said_by(r) == 0, &text, &length));
+    GRAFT_TRY(
+        graft_token_text(r->engine->model, r->stream, token, r->stream->drops_space && said_by(r) == 0, &text, &length));
     return graft_grammar_accept(r->place, text, (size_t)length, &accepted);
 }
 
@@ -428,7 +443,7 @@ static enum graft_status say(struct graft_request *r, enum graft_finish *finish)
     bool end;
     if (r->logprobs) {
         GRAFT_TRY(graft_model_logits(model, r->row, &logits));
-        GRAFT_TRY(read_logprobs(r, logits, top, &event.n_top, &norm));
+        GRAFT_TRY(read_logprobs(r, r->row, logits, top, &event.n_top, &norm));
     }
     GRAFT_TRY(choose(r, &event.token, &end));
     if (end || (model->vocabulary && graft_vocab_is_end(model->vocabulary->vocab, event.token))) {
@@ -462,6 +477,31 @@ static void accept_prompt(struct graft_request *r)
     }
 }
 
+// Tell the log-probabilities of the prompt's tokens that this step's rows stand in front of.
+static enum graft_status score_prompt(struct graft_request *r)
+{
+    struct graft_model *model = r->engine->model;
+    struct graft_token_logprob top[GRAFT_MAX_LOGPROBS];
+    uint32_t first = graft_seq_length(r->seq) - r->n_rows;
+    for (uint32_t i = 0; i <= r->n_rows && scores(r); i++) {
+        struct graft_event event = {.token = r->ids[r->n_scored], .text = "", .top = top, .detail = "", .prompt = true};
+        if (r->n_scored) {
+            uint32_t row = r->row + 1 - r->n_rows + (r->n_scored - 1 - first);
+            const float *logits;
+            double norm;
+            if (r->n_scored - 1 < first || r->n_scored - 1 >= first + r->n_rows) {
+                break;
+            }
+            GRAFT_TRY(graft_model_logits(model, row, &logits));
+            GRAFT_TRY(read_logprobs(r, row, logits, top, &event.n_top, &norm));
+            event.logprob = (float)((double)logits[event.token] - norm);
+        }
+        r->n_scored++;
+        r->on_event(r->user, &event);
+    }
+    return GRAFT_OK;
+}
+
 // What the step means for the request at place *at of the running ones, which goes on to the next.
 static void take_results(struct graft_engine *engine, uint32_t *at)
 {
@@ -474,8 +514,11 @@ static void take_results(struct graft_engine *engine, uint32_t *at)
         engine->stats.prompt_tokens += graft_seq_length(r->seq) + r->n_forgotten <= r->n_prompt ? r->n_rows : 0;
         graft_mutex_unlock(engine->mutex);
         keep_pages(r);
+        status = scores(r) && !why_ended(r, graft_clock_ns()) ? score_prompt(r) : GRAFT_OK;
     }
-    if (r->n_rows && left_of(r) == 0) {
+    if (status == GRAFT_OK && r->n_rows && left_of(r) == 0 && r->no_answer) {
+        finish = why_ended(r, graft_clock_ns()) ? GRAFT_FINISH_NONE : GRAFT_FINISH_LENGTH;
+    } else if (status == GRAFT_OK && r->n_rows && left_of(r) == 0) {
         accept_prompt(r);
         status = why_ended(r, graft_clock_ns()) ? GRAFT_OK : say(r, &finish); // a cancelled one says nothing more
     }
@@ -484,19 +527,6 @@ static void take_results(struct graft_engine *engine, uint32_t *at)
         return; // the next one stands at this place now
     }
     (*at)++;
-}
-
-static void lose(struct graft_engine *engine, enum graft_status status)
-{
-    char detail[512];
-    snprintf(detail, sizeof detail, "%s", graft_last_error());
-    graft_mutex_lock(engine->mutex);
-    engine->stats.lost = engine->stats.lost || status == GRAFT_E_DEVICE_LOST;
-    graft_mutex_unlock(engine->mutex);
-    while (engine->n_running) {
-        status = graft_fail(status, "%s", detail);
-        graft_engine_finish(engine->running[0], GRAFT_FINISH_ERROR, status);
-    }
 }
 
 static void update_stats(struct graft_engine *engine, uint32_t rows)
@@ -523,11 +553,11 @@ void graft_engine_step(struct graft_engine *engine)
         for (uint32_t i = 0; i < engine->n_running; i++) {
             const struct graft_request *r = engine->running[i];
             bool whole = r->logprobs || graft_choice_wants_logits(r->sampler, r->place);
-            want = whole && r->n_rows && left_of(r) == r->n_rows ? GRAFT_WANT_LOGITS : want;
+            want = r->n_rows && ((whole && left_of(r) == r->n_rows) || scores(r)) ? GRAFT_WANT_LOGITS : want;
         }
         enum graft_status status = graft_decode(engine->model, engine->rows, n, want);
         if (status != GRAFT_OK) {
-            lose(engine, status);
+            graft_engine_lose(engine, status);
         }
         for (uint32_t i = 0; i < engine->n_running;) {
             take_results(engine, &i);

@@ -103,6 +103,15 @@ enum graft_status graft_file_tensor(struct graft_file *file, uint64_t index, str
     return GRAFT_OK;
 }
 
+enum graft_status graft_file_tensor_values(struct graft_file *file, uint64_t index, struct graft_tensor_values *out)
+{
+    if (index >= file->gguf->n_tensors) {
+        return graft_fail(GRAFT_E_ARGUMENT, "tensor %" PRIu64 " was asked for, the file has %" PRIu64, index,
+                          file->gguf->n_tensors);
+    }
+    return graft_gguf_tensor_values(file->gguf, &file->gguf->tensors[index], out);
+}
+
 // A number or bool at data as JSON; what JSON cannot hold becomes null.
 static json_t *scalar(enum graft_gguf_value_type type, const uint8_t *p)
 {

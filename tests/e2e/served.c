@@ -77,6 +77,16 @@ void served_end(void)
     }
 }
 
+int served_wait(void)
+{
+    int status = -1;
+    for (int i = 0; i < 2000 && waitpid(server, &status, WNOHANG) == 0; i++) {
+        a_moment();
+    }
+    ck_assert_msg(WIFEXITED(status), "the server did not end: %d", status);
+    return WEXITSTATUS(status);
+}
+
 uint16_t served_port(void)
 {
     return port;
@@ -168,11 +178,16 @@ const struct reply *ask_operator(const char *method, const char *path, const cha
     return read_reply(fd);
 }
 
-int open_request(const char *path, const char *body)
+int open_request_with(const char *path, const char *headers, const char *body)
 {
     int fd = connect_to(false);
-    send_request(fd, "POST", path, "", body);
+    send_request(fd, "POST", path, headers, body);
     return fd;
+}
+
+int open_request(const char *path, const char *body)
+{
+    return open_request_with(path, "", body);
 }
 
 json_t *post_json(const char *path, const char *body, int status)

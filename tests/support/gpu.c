@@ -132,6 +132,22 @@ static bool guards_whole(const struct graft_test_buffer *buffer)
     return true;
 }
 
+// The kernel's pipeline, held once until the device is closed.
+static struct graft_vk_pipeline *keep_pipeline(struct graft_test_gpu *gpu, const struct graft_kernel *kernel)
+{
+    struct graft_vk_pipeline *pipeline;
+    ck_assert_ok(graft_vk_pipeline_get(gpu->vk, &pipeline, &kernel->pipeline));
+    for (uint32_t i = 0; i < gpu->n_pipelines; i++) {
+        if (gpu->pipelines[i] == pipeline) {
+            graft_vk_pipeline_put(gpu->vk, &pipeline);
+            return gpu->pipelines[i];
+        }
+    }
+    ck_assert_uint_lt(gpu->n_pipelines, sizeof gpu->pipelines / sizeof *gpu->pipelines);
+    gpu->pipelines[gpu->n_pipelines++] = pipeline;
+    return pipeline;
+}
+
 void graft_test_dispatch(struct graft_test_gpu *gpu, struct graft_kernel *kernel,
                          const struct graft_test_buffer *const *buffers, uint32_t count)
 {
@@ -143,12 +159,9 @@ void graft_test_dispatch(struct graft_test_gpu *gpu, struct graft_kernel *kernel
         binds[i] = (struct graft_vk_bind){buffers[i]->buffer, GUARD_WORDS * 4, buffers[i]->words * 4};
     }
     kernel->pipeline.name = kernel->name;
-    ck_assert_uint_lt(gpu->n_pipelines, sizeof gpu->pipelines / sizeof *gpu->pipelines);
-    struct graft_vk_pipeline **pipeline = &gpu->pipelines[gpu->n_pipelines];
-    ck_assert_ok(graft_vk_pipeline_get(gpu->vk, pipeline, &kernel->pipeline));
-    gpu->n_pipelines++;
+    struct graft_vk_pipeline *pipeline = keep_pipeline(gpu, kernel);
     ck_assert_ok(graft_vk_commands_create(gpu->vk, &commands, 1, false));
-    ck_assert_ok(graft_vk_dispatch(commands, *pipeline, binds, &kernel->push, kernel->groups));
+    ck_assert_ok(graft_vk_dispatch(commands, pipeline, binds, &kernel->push, kernel->groups));
     ck_assert_ok(graft_vk_commands_end(commands));
     ck_assert_ok(graft_vk_submit(gpu->vk, &commands, 1));
     ck_assert_ok(graft_vk_wait(gpu->vk));

@@ -348,11 +348,28 @@ struct adapter_version *adapters_oldest(const struct adapters *table, bool held)
 static bool is_there(const struct adapter_lease *lease)
 {
     for (uint32_t i = 0; i < lease->n; i++) {
-        if (!lease->versions[i]->handle || lease->versions[i]->draining) {
+        const struct adapter_version *v = lease->versions[i];
+        if (!v->handle || v->gone || v->draining) {
             return false;
         }
     }
     return true;
+}
+
+void adapters_revise(struct adapters *table)
+{
+    pthread_mutex_lock(&table->mutex);
+    for (uint32_t i = 0; i < table->n_entries; i++) {
+        for (struct adapter_version *v = table->entries[i]->versions; v; v = v->next) {
+            struct graft_adapter_info info = {.gone = false};
+            if (v->handle) {
+                graft_adapter_describe(v->handle, &info);
+            }
+            v->gone = info.gone;
+        }
+    }
+    pthread_cond_broadcast(&table->wake);
+    pthread_mutex_unlock(&table->mutex);
 }
 
 void adapters_lease_begin(struct adapters *table, struct adapter_lease *lease)

@@ -39,6 +39,7 @@ struct adapter_version {
     struct graft_adapter_info info; // digest "" until it was loaded once; kept while cold
     uint32_t refs;                  // requests that are to run with it, and the table as long as it is current
     uint32_t holds;                 // requests that run with it: it stays resident
+    bool gone;                      // did not come back with the device: the handle is given back as soon as nobody holds it
     bool draining;                  // has to make room: requests wait in line
     bool loading;
     uint64_t used;                // of the table's clock
@@ -148,6 +149,10 @@ void adapters_lease_begin(struct adapters *table, struct adapter_lease *lease);
 void adapters_lease_end(struct adapters *table, struct adapter_lease *lease);
 // What the engine wants; under no lock, between ready and adapters_lease_end.
 uint32_t adapters_lease_uses(const struct adapter_lease *lease, struct graft_adapter_use uses[GRAFT_MAX_BLEND]);
+
+// On the engine's thread, after the device was lost and set up again: adapters whose files are not what they were are no longer
+// resident. Requests that want them wait until they are loaded anew.
+void adapters_revise(struct adapters *table);
 
 // ---- changes (adapters_load.c) ----
 

@@ -278,7 +278,7 @@ static void pass(struct adapters *table)
         }
         for (uint32_t i = 0; i < lease->n; i++) {
             const struct adapter_version *v = lease->versions[i];
-            there = there && v->handle && (!v->draining || lease == table->leases);
+            there = there && v->handle && !v->gone && (!v->draining || lease == table->leases);
         }
         if (!there && !error.status) {
             lease = lease->next;
@@ -304,6 +304,9 @@ static bool serve_first(struct adapters *table)
         struct adapter_version **v = &lease->versions[lease->n_held];
         struct api_error error = {0};
         struct load_call call;
+        if ((*v)->gone) {
+            return false; // others hold it still
+        }
         if (!(*v)->handle) {
             enum outcome outcome = load_version(table, *v, &call, &error);
             if (outcome == NO_ROOM && graft_clock_ns() - lease->begun_ns > PATIENCE_NS) {
@@ -421,6 +424,29 @@ static bool run_task(struct adapters *table, struct adapter_task *task)
 
 // ---- the thread ----
 
+// Under the lock, which is given up: adapters that were lost with the device and that nobody holds any more are cold.
+static void forget_gone(struct adapters *table)
+{
+    struct adapter_version *gone;
+    do {
+        gone = NULL;
+        for (uint32_t i = 0; i < table->n_entries && !gone; i++) {
+            gone = table->entries[i]->versions;
+            while (gone && !(gone->gone && !gone->holds)) {
+                gone = gone->next;
+            }
+        }
+        if (gone) {
+            struct graft_adapter *handle = gone->handle;
+            gone->handle = NULL;
+            gone->gone = false;
+            pthread_mutex_unlock(&table->mutex);
+            release(table, &handle);
+            pthread_mutex_lock(&table->mutex);
+        }
+    } while (gone);
+}
+
 // Under the lock, which is given up: versions that nobody wants any more.
 static void bury(struct adapters *table)
 {
@@ -459,6 +485,7 @@ void *adapters_thread(void *user)
     pthread_mutex_lock(&table->mutex);
     while (!table->quit) {
         bury(table);
+        forget_gone(table);
         pass(table);
         bool any = table->tasks || table->leases, moved = false;
         if (table->tasks) {

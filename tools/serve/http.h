@@ -4,7 +4,7 @@
 //
 //     static const struct http_route routes[] = {
 //         {HTTP_GET, "/v1/models", HTTP_USER, 0, models}, {HTTP_POST, "/v1/chat/completions", HTTP_USER, 0, chat}};
-//     http_server_create(ctx, &server, &config);            // sockets are bound, nothing is accepted
+//     http_server_create(ctx, &server, &config);            // sockets are bound, clients cannot connect yet
 //     http_server_start(server, routes, n_routes, user);    // from here on handlers run
 //     http_server_run(server);                              // until SIGTERM: signals, drain, end
 //     http_server_destroy(&server);
@@ -21,11 +21,11 @@
 
 enum {
     HTTP_MAX_HEADERS = 100,         // fields of a request; more: 431
-    HTTP_MAX_HEAD_BYTES = 16 << 10, // request line and fields, with what the parser needs; more: 431
+    HTTP_MAX_HEAD_BYTES = 16 << 10, // request line and fields; more: 431
     HTTP_MAX_PATH = 512,            // bytes of a decoded path; more: 414
     HTTP_MAX_BODY = 1 << 20,        // bytes of a body unless the route says otherwise; more: 413
     HTTP_MAX_BODIES = 64 << 20,     // bytes of all bodies at a time; more: 503
-    HTTP_MAX_STREAM = 64 << 10,     // bytes of a stream its client has not read yet
+    HTTP_MAX_STREAM = 2 << 20,      // bytes of a stream its client has not read yet
     HTTP_MAX_STREAMS = 256,         // streams at a time; more: 503
     HTTP_MAX_CONNECTIONS = 4096,    // upper bound of max_connections
     HTTP_MAX_ROUTES = 128,
@@ -126,8 +126,8 @@ json_t *http_error_json(int status, const char *type, const char *code, const ch
 
 // Send status 200 and the headers of an event stream. False: too many streams; the exchange is not finished then, reply 503.
 bool http_stream_begin(struct http_exchange *exchange);
-// Raw bytes. Any thread, one at a time. False: the client is gone, or its buffer (HTTP_MAX_STREAM) was full, which cuts it; the
-// caller goes on to http_stream_end. Never blocks.
+// Raw bytes. Any thread, one at a time. False: the client is gone, or HTTP_MAX_STREAM bytes or all the memory of slow readers
+// wait to be read, which cuts it; the caller goes on to http_stream_end. Never blocks.
 bool http_stream_write(struct http_exchange *exchange, const void *data, size_t length);
 // "data: TEXT\n\n"; text is one line. As http_stream_write.
 bool http_stream_data(struct http_exchange *exchange, const char *text, size_t length);
@@ -183,10 +183,10 @@ struct http_config {
 void http_block_signals(void);
 // Bind the listeners and read keys and certificate. On failure *out is NULL and graft_last_error says what was found and what
 // is allowed. Errors: GRAFT_E_ARGUMENT (an address that needs keys or TLS, an unsound option), GRAFT_E_IO, GRAFT_E_FORMAT (keys
-// file, certificate), GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (libmicrohttpd does not pass the guard's own test).
+// file, certificate), GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL.
 GRAFT_MUST_CHECK enum graft_status http_server_create(struct graft_ctx *ctx, struct http_server **out,
                                                       const struct http_config *config);
-// Begin to accept. The routes must outlive the server; user is given to every handler.
+// Let clients connect. The routes must outlive the server; user is given to every handler.
 GRAFT_MUST_CHECK enum graft_status http_server_start(struct http_server *server, const struct http_route *routes,
                                                      uint32_t n_routes, void *user);
 // Block until the server has ended because of SIGTERM, SIGINT (drain, a second one at once) or http_server_drain. SIGHUP

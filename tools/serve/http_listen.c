@@ -154,8 +154,7 @@ static enum graft_status bind_one(struct http_server *server, const char *text, 
     bool bound = bind(fd, &address.any, length) == 0;
     int why = errno;
     umask(mask);
-    if (!bound || listen(fd, BACKLOG) != 0) {
-        why = bound ? errno : why;
+    if (!bound) {
         close(fd);
         return graft_fail(GRAFT_E_IO, "%s cannot be listened on: %s", text, strerror(why));
     }
@@ -185,6 +184,16 @@ enum graft_status http_listen_all(struct http_server *server)
     server->n_public = server->n_listeners;
     if (config->operator_listen) {
         GRAFT_TRY(bind_one(server, config->operator_listen, true));
+    }
+    return GRAFT_OK;
+}
+
+enum graft_status http_listen_begin(struct http_server *server)
+{
+    for (uint32_t i = 0; i < server->n_listeners; i++) {
+        if (listen(server->listeners[i].fd, BACKLOG) != 0) {
+            return graft_fail(GRAFT_E_IO, "%s cannot be listened on: %s", server->listeners[i].text, strerror(errno));
+        }
     }
     return GRAFT_OK;
 }

@@ -214,7 +214,12 @@ static bool end_error(const struct job *job, const struct graft_event *event, st
         return !api_fail(error, 499, "cancelled", NULL, "the request was cancelled");
     case GRAFT_FINISH_ERROR:
         if (event->status == GRAFT_E_DEVICE_LOST) {
-            api_fail(error, 503, "device_lost", NULL, "%.600s", event->detail);
+            api_fail(error, 503, "device_lost", NULL, "the device was lost while this was computed; it is being set up again");
+            error->retry_after = 5;
+            return true;
+        }
+        if (event->status == GRAFT_E_IO) { // its adapter did not come back with the device
+            api_fail(error, 503, "lora_storage_unavailable", NULL, "%.600s", event->detail);
             error->retry_after = 5;
             return true;
         }

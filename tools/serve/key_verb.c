@@ -129,6 +129,7 @@ void http_config_from(const struct options *options, struct http_config *out)
                                 .hosts = options->allow_hosts.values,
                                 .n_hosts = options->allow_hosts.count,
                                 .max_connections = (uint32_t)options->max_connections,
+                                .stall_ms = (uint32_t)options->reader_seconds * 1000,
                                 .drain_ms = (uint32_t)options->drain_seconds * 1000,
                                 .log = HTTP_LOG_STDERR,
                                 .log_bytes = options->log_size,

@@ -172,7 +172,8 @@ static void print_engine(struct out *out, struct server *server)
     one(out, "graft_kv_pages", "gauge", "Pages of keys and values.", s.pages);
     one(out, "graft_kv_pages_free", "gauge", "Pages that nobody has.", s.free_pages);
     one(out, "graft_kv_pages_cached", "gauge", "Pages of the prefix cache that no running request has.", s.cached_pages);
-    one(out, "graft_device_lost", "gauge", "1 if the device was lost.", s.lost);
+    one(out, "graft_device_lost", "gauge", "1 while the device is lost.", s.lost);
+    one(out, "graft_device_rebuilds_total", "counter", "Times the device was lost and set up again.", s.rebuilds);
 }
 
 static void print_memory_use(struct out *out, struct server *server, uint64_t pool_used, uint32_t resident)
@@ -268,6 +269,8 @@ void serve_metrics(struct http_exchange *exchange, void *user)
         out_format(&out, "%s%c", *p == '"' || *p == '\\' ? "\\" : "", *p);
     }
     out_bytes(&out, "\"} 1\n", 5);
+    one(&out, "graft_uptime_seconds", "gauge", "Since the server began to start.",
+        (double)(graft_clock_ns() - server->begun_ns) * 1e-9);
     print_rows(&out, rows, n);
     one(&out, "graft_adapter_line", "gauge", "Requests that wait for their adapters.", waiting);
     print_ends(&out, &counts);

@@ -29,6 +29,8 @@ struct server {
     char base[128];      // id of the base model
     uint64_t request_ns; // most time of a request
     time_t created;
+    atomic_bool device_gone; // it was lost and does not come back
+    uint64_t begun_ns;   // of graft's clock
     // Running and waiting requests.
     pthread_mutex_t jobs_mutex;
     struct job *jobs;
@@ -54,7 +56,7 @@ int jobs_start(struct server *server);
 // Wait until no request is left, after the engine and the adapters' thread have ended them.
 void jobs_end(struct server *server);
 
-// ---- texts.c, state.c, adapter_api.c, adapter_compat.c, scrape.c: the other routes ----
+// ---- texts.c, state.c, adapter_api.c, adapter_compat.c, requests.c, scrape.c: the other routes ----
 
 void serve_tokenize(struct http_exchange *exchange, void *server);
 void serve_detokenize(struct http_exchange *exchange, void *server);
@@ -85,6 +87,7 @@ void serve_unload_lora(struct http_exchange *exchange, void *server);
 void serve_lora_list(struct http_exchange *exchange, void *server);
 void serve_lora_scales(struct http_exchange *exchange, void *server);
 
+void serve_requests(struct http_exchange *exchange, void *server);
 void serve_metrics(struct http_exchange *exchange, void *server);
 // Count an answer that is an error.
 void count_error(struct server *server, int status);
