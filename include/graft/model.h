@@ -209,7 +209,9 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_seq_create(struct graft_model
 GRAFT_API void graft_seq_destroy(struct graft_seq **seq);
 // Tokens in the sequence.
 GRAFT_API uint32_t graft_seq_length(const struct graft_seq *seq);
-// Forget everything from position `length` on; pages no longer needed are free again.
+// Forget everything from position `length` on; pages no longer needed are free again. Where layers have a window, a sequence
+// cut back by more than about a page may have lost what the next token would attend to: it is emptied then, which its length
+// tells.
 GRAFT_API void graft_seq_truncate(struct graft_seq *seq, uint32_t length);
 
 // When a sequence has grown to its end: forget n_drop tokens behind the first n_keep and move the rest down, their keys rotated

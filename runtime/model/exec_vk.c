@@ -436,23 +436,23 @@ static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, c
     return graft_vk_write(e->vk, e->window, e->buffers.table, slot * bytes, entries, bytes);
 }
 
-static uint64_t page_at(const struct exec_vk *e, uint32_t page, bool values, uint64_t *bytes)
+static uint64_t page_at(const struct exec_vk *e, uint32_t layer, uint32_t page, bool values, uint64_t *bytes)
 {
     *bytes = graft_kv_page_bytes(&e->plan->source->config, &e->limits, values);
-    return (values ? e->buffers.keys_bytes : 0) + page * *bytes;
+    return (values ? graft_lower_keys_bytes(e->plan, &e->limits, layer) : 0) + page * *bytes;
 }
 
 static enum graft_status page_read(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, void *out)
 {
     struct exec_vk *e = self_of(exec);
-    uint64_t bytes, at = page_at(e, page, values, &bytes);
+    uint64_t bytes, at = page_at(e, layer, page, values, &bytes);
     return graft_vk_download(e->vk, e->buffers.kv[layer], at, out, bytes);
 }
 
 static enum graft_status page_write(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, const void *data)
 {
     struct exec_vk *e = self_of(exec);
-    uint64_t bytes, at = page_at(e, page, values, &bytes);
+    uint64_t bytes, at = page_at(e, layer, page, values, &bytes);
     return graft_vk_upload(e->vk, e->buffers.kv[layer], at, data, bytes);
 }
 
@@ -461,14 +461,24 @@ static enum graft_status pages_written(struct graft_exec *exec)
     return graft_vk_upload_end(self_of(exec)->vk);
 }
 
-static enum graft_status clear_page(struct graft_exec *exec, uint32_t page)
+static enum graft_status clear_page(struct graft_exec *exec, uint32_t page, bool ring)
 {
     struct exec_vk *e = self_of(exec);
-    uint64_t keys = e->buffers.keys_bytes, key_bytes = keys / e->limits.n_pages;
-    uint64_t value_bytes = (e->buffers.kv[0]->bytes - keys) / e->limits.n_pages;
-    return graft_vk_clear(e->vk, e->buffers.kv, e->plan->source->config.n_layer,
-                          (const uint64_t[2]){page * key_bytes, keys + page * value_bytes},
-                          (const uint64_t[2]){key_bytes, value_bytes}, 2);
+    const struct graft_source *source = e->plan->source;
+    uint32_t n = source->config.n_layer;
+    for (uint32_t first = 0, end; first < n; first = end) { // neighbours alike at once
+        bool own = graft_layer_has_ring(source, &e->limits, first);
+        for (end = first + 1; end < n && graft_layer_has_ring(source, &e->limits, end) == own;) {
+            end++;
+        }
+        if (own == ring) {
+            uint64_t sizes[2], offsets[2];
+            offsets[0] = page_at(e, first, page, false, &sizes[0]);
+            offsets[1] = page_at(e, first, page, true, &sizes[1]);
+            GRAFT_TRY(graft_vk_clear(e->vk, e->buffers.kv + first, end - first, offsets, sizes, 2));
+        }
+    }
+    return GRAFT_OK;
 }
 
 static void destroy(struct graft_exec **exec)

@@ -79,6 +79,7 @@ enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count)
     chat->forgotten += graft_seq_invoke(chat->seq, chat->prompt, count);
     uint32_t reused = common_prefix(chat, count), forgotten = chat->forgotten;
     graft_seq_truncate(chat->seq, reused);
+    reused = graft_seq_length(chat->seq); // fewer where a window's keys are overwritten
     chat->n_ids = reused;
     GRAFT_TRY(compute_chunks(chat, reused, count));
     graft_sampler_forget(chat->sampler);

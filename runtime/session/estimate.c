@@ -38,6 +38,7 @@ static uint64_t bytes_at(const struct graft_model *model, const struct graft_dev
     limits.pool_bytes = model->limits.pool_bytes;
     limits.n_slots = model->limits.n_slots;
     limits.n_streamed = model->limits.n_streamed;
+    graft_limits_set_rings(&limits, model->source);
     uint64_t bytes[GRAFT_MEM_CLASSES] = {0}, mapped;
     graft_model_exec_bytes(model, device, &limits, bytes, &mapped);
     uint64_t tables = ((uint64_t)limits.n_seq * limits.table_pages + limits.n_pages) * sizeof(uint32_t), total;

@@ -15,7 +15,6 @@ enum {
     USE_BYTES = 72, // digest as 64 hex digits, weight, from
     MOST_EXTRA = 64 << 20,
     WINDOW = 4096, // of each tensor's begin and end
-    FLAG_HALVES = 1
 };
 static const char magic[8] = "GRAFTKV";
 static const char tag[] = "session";
@@ -42,6 +41,19 @@ static enum graft_status base_digest(const struct graft_model *model, uint8_t di
     }
     graft_sha256_end(&hash, digest);
     return GRAFT_OK;
+}
+
+// Which pages of a sequence of n tokens a layer has: all, or those of its ring.
+static uint32_t first_page(const struct graft_model *m, uint32_t layer, uint32_t n_tokens)
+{
+    uint32_t pages = graft_kv_pages(n_tokens), ring = m->limits.ring_pages;
+    return graft_layer_has_ring(m->source, &m->limits, layer) && pages > ring ? pages - ring : 0;
+}
+
+static const uint32_t *table_of(const struct graft_model *m, uint32_t layer, const struct graft_seq *seq)
+{
+    const uint32_t *tables = graft_layer_has_ring(m->source, &m->limits, layer) ? m->kv->rings : m->kv->tables;
+    return tables + (size_t)seq->index * m->limits.table_pages;
 }
 
 static uint64_t page_bytes(const struct graft_model *model)
@@ -83,7 +95,7 @@ static void put_header(struct writer *w, const struct graft_seq *seq, const uint
     const struct graft_model *m = seq->model;
     const struct graft_config *c = &m->source->config;
     const uint32_t numbers[] = {VERSION,
-                                m->exec->rope_halves ? FLAG_HALVES : 0,
+                                0,
                                 c->n_layer,
                                 c->n_head_kv,
                                 c->head_dim,
@@ -94,8 +106,8 @@ static void put_header(struct writer *w, const struct graft_seq *seq, const uint
                                 n_ids,
                                 seq->n_uses,
                                 (uint32_t)extra_bytes,
-                                0,
-                                0,
+                                m->limits.window,
+                                m->limits.ring_pages,
                                 0,
                                 0,
                                 0};
@@ -134,9 +146,9 @@ static void put_pages(struct writer *w, const struct graft_seq *seq, uint8_t *by
 {
     struct graft_model *m = seq->model;
     uint32_t length = graft_seq_length(seq), pages = graft_kv_pages(length);
-    const uint32_t *table = m->kv->tables + (size_t)seq->index * m->limits.table_pages;
     for (uint32_t layer = 0; layer < m->source->config.n_layer; layer++) {
-        for (uint32_t i = 0; i < 2 * pages && w->status == GRAFT_OK; i++) {
+        const uint32_t *table = table_of(m, layer, seq);
+        for (uint32_t i = 2 * first_page(m, layer, length); i < 2 * pages && w->status == GRAFT_OK; i++) {
             bool values = i % 2;
             uint32_t left = length - i / 2 * GRAFT_PAGE_TOKENS;
             w->status = m->exec->functions->page_read(m->exec, layer, table[i / 2], values, bytes);
@@ -210,7 +222,7 @@ static enum graft_status check_shape(const struct graft_model *m, const uint32_t
     const struct {
         uint32_t expected;
         const char *what;
-    } rules[] = {{m->exec->rope_halves ? FLAG_HALVES : 0, "order of rotary pairs"},
+    } rules[] = {{0, "order of rotary pairs"},
                  {c->n_layer, "number of layers"},
                  {c->n_head_kv, "number of KV heads"},
                  {c->head_dim, "head size"}};
@@ -229,6 +241,11 @@ static enum graft_status check_shape(const struct graft_model *m, const uint32_t
                               known ? graft_kv_format_name((enum graft_kv_format)numbers[5 + i]) : "unknown",
                               graft_kv_format_name(formats[i]));
         }
+    }
+    if (numbers[12] != m->limits.window || numbers[13] != m->limits.ring_pages) {
+        return graft_fail(GRAFT_E_ARGUMENT,
+                          "%s: was written with windows of %u tokens in %u pages, the model is open with %u in %u", path,
+                          numbers[12], numbers[13], m->limits.window, m->limits.ring_pages);
     }
     if (numbers[7] != GRAFT_PAGE_TOKENS) {
         return graft_fail(GRAFT_E_FORMAT, "%s: has pages of %u tokens, expected %u", path, numbers[7], GRAFT_PAGE_TOKENS);
@@ -260,7 +277,10 @@ static enum graft_status read_parts(struct graft_saved *s, const uint32_t *numbe
     GRAFT_TRY(graft_read_bytes(&reader, (uint64_t)s->n_ids * 4, &s->ids, "the tokens"));
     GRAFT_TRY(graft_read_bytes(&reader, s->extra_bytes, &extra, "the conversation"));
     s->extra = (const char *)extra;
-    uint64_t pages = (uint64_t)graft_kv_pages(s->n_cached) * m->source->config.n_layer, bytes;
+    uint64_t pages = 0, bytes;
+    for (uint32_t layer = 0; layer < m->source->config.n_layer; layer++) {
+        pages += graft_kv_pages(s->n_cached) - first_page(m, layer, s->n_cached);
+    }
     if (!graft_mul_u64(pages, page_bytes(m), &bytes)) {
         return graft_fail(GRAFT_E_FORMAT, "%s: the size of its pages overflows", path);
     }
@@ -351,11 +371,12 @@ enum graft_status graft_saved_apply(const struct graft_saved *saved, struct graf
                               saved->n_cached, i);
         }
     }
-    const uint32_t *table = m->kv->tables + (size_t)seq->index * m->limits.table_pages;
     const uint8_t *at = saved->pages;
     enum graft_status status = GRAFT_OK;
     for (uint32_t layer = 0; layer < m->source->config.n_layer; layer++) {
-        for (uint32_t i = 0; i < 2 * graft_kv_pages(saved->n_cached) && status == GRAFT_OK; i++) {
+        const uint32_t *table = table_of(m, layer, seq);
+        for (uint32_t i = 2 * first_page(m, layer, saved->n_cached);
+             i < 2 * graft_kv_pages(saved->n_cached) && status == GRAFT_OK; i++) {
             status = functions->page_write(m->exec, layer, table[i / 2], i % 2, at);
             at += graft_kv_page_bytes(&m->source->config, &m->limits, i % 2);
         }
