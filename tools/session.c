@@ -85,6 +85,7 @@ struct graft_model_params session_params(const struct options *options)
         .exact = options->exact,
         .adapter_pool_bytes = options->adapters.count ? options->adapter_pool ? options->adapter_pool : DEFAULT_POOL_BYTES : 0,
         .timed = options->stages,
+        .stream = options->stream && strcmp(options->stream, "off") == 0 ? GRAFT_STREAM_OFF : GRAFT_STREAM_AUTO,
         .kv_keys = kv_type(options->kv_keys ? options->kv_keys : options->kv),
         .kv_values = kv_type(options->kv_values ? options->kv_values : options->kv),
         .weights = strcmp(options->weights, "map") == 0    ? GRAFT_WEIGHTS_MAP
