@@ -110,6 +110,7 @@ START_TEST(streams_are_as_clients_expect_them)
 }
 END_TEST
 
+#define F "{\"type\": \"function\", \"function\": {\"name\": \"f\"}}"
 #define M "\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]"
 static const struct {
     const char *path, *body, *param; // param NULL: null in the reply
@@ -172,14 +173,38 @@ static const struct {
      "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"x\"}, {\"type\": \"image_url\"}]}]}",
      "messages[0].content[1].type", 400},
     // what is not supported
-    {"/v1/chat/completions", "{" M ", \"tools\": [{\"type\": \"function\"}]}", "tools", 400},
+    {"/v1/chat/completions", "{" M ", \"functions\": [{\"name\": \"f\"}]}", "functions", 400},
+    {"/v1/completions", "{\"prompt\": \"a\", \"tools\": [" F "]}", "tools", 400},
+    {"/v1/chat/completions", "{" M ", \"tools\": [" F "], \"response_format\": {\"type\": \"json_object\"}}", "response_format",
+     400},
+    // functions
+    {"/v1/chat/completions", "{" M ", \"tools\": {}}", "tools", 400},
+    {"/v1/chat/completions", "{" M ", \"tools\": [1]}", "tools[0].type", 400},
+    {"/v1/chat/completions", "{" M ", \"tools\": [{\"type\": \"web_search\"}]}", "tools[0].type", 400},
+    {"/v1/chat/completions", "{" M ", \"tools\": [{\"type\": \"function\"}]}", "tools[0].function", 400},
+    {"/v1/chat/completions", "{" M ", \"tools\": [" F ", " F "]}", "tools[1].function.name", 400},
     {"/v1/chat/completions", "{" M ", \"tool_choice\": \"required\"}", "tool_choice", 400},
+    {"/v1/chat/completions", "{" M ", \"tools\": [" F "], \"tool_choice\": \"maybe\"}", "tool_choice", 400},
+    {"/v1/chat/completions",
+     "{" M ", \"tools\": [" F "], \"tool_choice\": {\"type\": \"function\", \"function\": {\"name\": \"g\"}}}", "tool_choice",
+     400},
+    {"/v1/chat/completions", "{" M ", \"tools\": [" F "], \"parallel_tool_calls\": 1}", "parallel_tool_calls", 400},
+    {"/v1/chat/completions", "{\"messages\": [{\"role\": \"user\", \"content\": \"x\", \"tool_calls\": [1]}]}",
+     "messages[0].tool_calls", 400},
+    {"/v1/chat/completions",
+     "{\"messages\": [{\"role\": \"assistant\", \"content\": null, \"tool_calls\": [{\"function\": {\"name\": \"f\", "
+     "\"arguments\": \"5\"}}]}]}",
+     "messages[0].tool_calls[0].function.arguments", 400},
+    {"/v1/chat/completions", "{\"messages\": [{\"role\": \"assistant\", \"content\": null, \"tool_calls\": [{}]}]}",
+     "messages[0].tool_calls[0].function.name", 400},
+    {"/v1/chat/completions", "{\"messages\": [{\"role\": \"tool\", \"content\": \"x\"}]}", "messages[0].tool_call_id", 400},
     {"/v1/chat/completions", "{" M ", \"grammar\": \"root ::= \\\"a\\\"\"}", "grammar", 400},
     {"/v1/chat/completions", "{" M ", \"response_format\": {\"type\": \"xml\"}}", "response_format", 400},
     {"/v1/chat/completions",
      "{" M ", \"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"schema\": {\"not\": {}}}}}",
      "response_format", 400},
-    {"/v1/completions", "{\"prompt\": \"a\", \"echo\": true, \"logprobs\": 1}", "echo", 400},
+    {"/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 0}", "max_tokens", 400},
+    {"/v1/completions", "{\"prompt\": \"a\", \"logprobs\": 21}", "logprobs", 400},
     {"/v1/completions", "{\"prompt\": \"a\", \"suffix\": \"b\"}", "suffix", 400},
     {"/v1/completions", "{\"prompt\": \"a\", \"best_of\": 3}", "best_of", 400},
     {"/v1/completions", "{}", "prompt", 400},
@@ -343,7 +368,7 @@ START_TEST(the_openai_client_is_content)
 {
     const char *python = getenv("GRAFT_TEST_PYTHON");
     char line[1024];
-    served_begin("--adapter-dir '%s/golden/peft' -c 256", GRAFT_TEST_SOURCE_DIR);
+    served_begin("--adapter-dir '%s/golden/peft' -c 2048", GRAFT_TEST_SOURCE_DIR);
     snprintf(line, sizeof line, "'%s' '%s/e2e/openai_client.py' http://127.0.0.1:%u/v1 >client.out 2>&1",
              python ? python : "python3", GRAFT_TEST_SOURCE_DIR, served_port());
     int status = system(line);

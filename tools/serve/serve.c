@@ -217,11 +217,15 @@ static int open_model(struct server *server)
     if (status != GRAFT_OK) {
         return error_status(status, "the engine cannot start");
     }
+    status = server->info.has_chat_template ? graft_model_tool_format(server->session.model, &server->format) : GRAFT_OK;
+    if (status != GRAFT_OK) {
+        return error_status(status, "the chat template cannot be used");
+    }
     server->limits = (struct ask_limits){.ctx = server->session.ctx,
                                          .model = server->session.model,
                                          .n_ctx = server->info.n_ctx,
                                          .n_vocab = server->info.n_vocab,
-                                         .has_template = server->info.has_chat_template};
+                                         .format = server->format};
     return EXIT_GOOD;
 }
 
@@ -273,6 +277,7 @@ int serve_main(const struct options *options)
     if (server->engine) {
         graft_engine_destroy(&server->engine);
     }
+    graft_tool_format_destroy(&server->format);
     session_close(&server->session);
     free(server);
     return code;

@@ -26,8 +26,9 @@ struct server {
     struct adapters adapters;
     struct http_server *http;
     struct ask_limits limits;
-    char base[128];      // id of the base model
-    uint64_t request_ns; // most time of a request
+    struct graft_tool_format *format; // NULL: no chat template
+    char base[128];                   // id of the base model
+    uint64_t request_ns;              // most time of a request
     time_t created;
     // Running and waiting requests.
     pthread_mutex_t jobs_mutex;

@@ -71,6 +71,18 @@ void serve_model(struct http_exchange *exchange, void *user)
 
 // ---- /props, /slots, /v1/memory ----
 
+// How tool calls are written: by the template, or in messages.
+static const char *tool_calls(const struct server *server)
+{
+    static const char *const styles[] = {"object", "named", "parameters"};
+    struct graft_tool_format_info info;
+    if (!server->format) {
+        return "";
+    }
+    graft_tool_format_describe(server->format, &info);
+    return info.native_calls ? styles[info.style] : "messages";
+}
+
 void serve_props(struct http_exchange *exchange, void *user)
 {
     struct server *server = user;
@@ -78,12 +90,12 @@ void serve_props(struct http_exchange *exchange, void *user)
                                  0.05, "repeat_penalty", 1.0, "seed", -1, "n_predict", -1);
     json_t *general = json_pack("{s:I, s:o}", "n_ctx", (json_int_t)server->info.n_ctx, "params", settings);
     http_reply_json(exchange, 200,
-                    json_pack("{s:o, s:I, s:s, s:s, s:b, s:{s:b, s:b}, s:s, s:I, s:I, s:b}", "default_generation_settings",
+                    json_pack("{s:o, s:I, s:s, s:s, s:b, s:s, s:{s:b, s:b}, s:s, s:I, s:I, s:b}", "default_generation_settings",
                               general, "total_slots", (json_int_t)server->info.n_seq, "model_alias", server->base, "build_info",
                               "graft " GRAFT_VERSION_STRING, "has_chat_template", (int)server->info.has_chat_template,
-                              "modalities", "vision", 0, "audio", 0, "device", server->session.device_info.name,
-                              "adapter_pool_bytes", (json_int_t)server->adapters.pool_bytes, "adapter_slots",
-                              (json_int_t)server->adapters.pool_slots, "is_sleeping", 0));
+                              "tool_calls", tool_calls(server), "modalities", "vision", 0, "audio", 0, "device",
+                              server->session.device_info.name, "adapter_pool_bytes", (json_int_t)server->adapters.pool_bytes,
+                              "adapter_slots", (json_int_t)server->adapters.pool_slots, "is_sleeping", 0));
 }
 
 void serve_slots(struct http_exchange *exchange, void *user)
