@@ -245,11 +245,13 @@ bool options_set(struct options *options, const char *name, const char *value, c
 }
 
 // Edit distance with swaps of neighbours (optimal string alignment; Damerau 1964), of names shorter than 64 bytes.
-static size_t edit_distance(const char *a, const char *b)
+// More than `most`: SIZE_MAX. Only cells that are no farther than that from the diagonal are looked at.
+static size_t edit_distance(const char *a, const char *b, size_t most)
 {
     enum { MOST = 64 };
+    const size_t far = 2 * MOST;
     size_t la = strlen(a), lb = strlen(b);
-    if (la >= MOST || lb >= MOST) {
+    if (la >= MOST || lb >= MOST || (la > lb ? la - lb : lb - la) > most) {
         return SIZE_MAX;
     }
     size_t rows[3][MOST];
@@ -258,8 +260,9 @@ static size_t edit_distance(const char *a, const char *b)
     }
     for (size_t i = 1; i <= la; i++) {
         size_t *now = rows[i % 3], *above = rows[(i + 2) % 3], *twice = rows[(i + 1) % 3];
-        now[0] = i;
-        for (size_t j = 1; j <= lb; j++) {
+        size_t low = i > most + 1 ? i - most : 1, high = i + most < lb ? i + most : lb;
+        now[low - 1] = low == 1 ? i : far;
+        for (size_t j = low; j <= high; j++) {
             size_t least = above[j - 1] + (a[i - 1] != b[j - 1]);
             least = above[j] + 1 < least ? above[j] + 1 : least;
             least = now[j - 1] + 1 < least ? now[j - 1] + 1 : least;
@@ -268,8 +271,9 @@ static size_t edit_distance(const char *a, const char *b)
             }
             now[j] = least;
         }
+        now[high + 1 < MOST ? high + 1 : high] = high < lb ? far : now[high];
     }
-    return rows[la % 3][lb];
+    return rows[la % 3][lb] <= most ? rows[la % 3][lb] : SIZE_MAX;
 }
 
 const char *suggest(const char *text, const char *(*next)(const void *user, size_t i), const void *user)
@@ -277,7 +281,7 @@ const char *suggest(const char *text, const char *(*next)(const void *user, size
     size_t length = strlen(text), least = length / 3 + 1;
     const char *best = NULL, *candidate;
     for (size_t i = 0; length > 0 && (candidate = next(user, i)) != NULL; i++) {
-        size_t distance = edit_distance(text, candidate);
+        size_t distance = edit_distance(text, candidate, least);
         if (distance < length && (distance < least || (distance == least && !best))) {
             least = distance;
             best = candidate;

@@ -85,7 +85,8 @@ struct options {
     struct option_texts logit_biases;
     struct option_list bench_prompt, bench_gen;
     // of serve and load-test
-    struct option_texts warm;
+    struct option_texts warm, aliases;
+    const char *alias_file, *model_fallback;
     const char *adapter_dir, *url, *load_adapters, *api_key;
     int64_t serve_seq, adapter_slots, max_waiting, request_seconds, load_streams, load_requests, load_seconds, load_prompt,
         load_predict;

@@ -76,10 +76,10 @@ struct graft_engine {
     // The engine thread's.
     struct graft_request **running; // [n_seq] in the order of admission
     uint32_t n_running;
-    struct graft_prefix *prefix;        // NULL: no reuse
-    struct graft_row *rows;             // [n_batch]
+    struct graft_prefix *prefix;                  // NULL: no reuse
+    struct graft_row *rows;                       // [n_batch]
     struct graft_candidate *candidates, *allowed; // [n_vocab]
-    int32_t *ids;                       // [all requests][n_ctx + 1]
+    int32_t *ids;                                 // [all requests][n_ctx + 1]
 };
 
 // engine_step.c: let in, compute one step, sample, tell. Without the lock.

@@ -64,6 +64,11 @@ void served_begin(const char *format, ...)
     ck_assert_msg(port, "the server does not listen:\n%s", said);
 }
 
+void served_signal(int signal)
+{
+    ck_assert_int_eq(kill(server, signal), 0);
+}
+
 void served_end(void)
 {
     int status = -1;

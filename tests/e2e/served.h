@@ -15,6 +15,7 @@
 __attribute__((format(printf, 1, 2))) void served_begin(const char *format, ...);
 // SIGTERM, and the exit code must be 0.
 void served_end(void);
+void served_signal(int signal);
 uint16_t served_port(void);
 
 enum { SERVED_BODY = 1 << 20 };

@@ -437,6 +437,7 @@ static void begin(struct http_exchange *exchange, struct server *server, bool ch
     struct selection selection = {.route = *route ? route : NULL,
                                   .header = http_header(exchange, "X-Adapter-ID"),
                                   .model = job->ask.model,
+                                  .fallback = server->fallback,
                                   .adapter = job->ask.adapter,
                                   .lora = job->ask.lora,
                                   .allows = serve_allows,
@@ -451,6 +452,9 @@ static void begin(struct http_exchange *exchange, struct server *server, bool ch
         free_job(job);
         return;
     }
+    if (job->selected.fell_back) {
+        http_reply_header(exchange, "X-Model-Fallback", "base");
+    }
     snprintf(job->tenant, sizeof job->tenant, "%s", http_caller(exchange)->tenant);
     snprintf(job->id, sizeof job->id, "%s-%.40s", chat ? "chatcmpl" : "cmpl", http_request_id(exchange));
     job->created = time(NULL);
@@ -459,6 +463,7 @@ static void begin(struct http_exchange *exchange, struct server *server, bool ch
     }
     pthread_mutex_lock(&server->adapters.mutex);
     server->counts.unknown_fields += job->ask.n_unknown;
+    server->counts.fallbacks += job->selected.fell_back;
     pthread_mutex_unlock(&server->adapters.mutex);
     job->selected.lease.ready = on_ready;
     job->selected.lease.user = job;

@@ -29,6 +29,7 @@ struct server {
     struct graft_tool_format *format; // NULL: no chat template
     char base[128];                   // id of the base model
     uint64_t request_ns;              // most time of a request
+    bool fallback;                    // a model that does not exist is the base
     time_t created;
     // Running and waiting requests.
     pthread_mutex_t jobs_mutex;
@@ -42,6 +43,7 @@ struct server {
         struct histogram load_wait;       // of requests that had to wait for an adapter
         uint64_t errors[METRIC_STATUSES]; // by status of metric_statuses, the last for others
         uint64_t unknown_fields;          // requests' members that nobody knows
+        uint64_t fallbacks;               // requests whose model does not exist, run with the base
         uint64_t finishes[5];             // stop, length, cancelled, deadline, error
     } counts;
 };
@@ -55,7 +57,7 @@ int jobs_start(struct server *server);
 // Wait until no request is left, after the engine and the adapters' thread have ended them.
 void jobs_end(struct server *server);
 
-// ---- texts.c, state.c, adapter_api.c, adapter_compat.c, scrape.c: the other routes ----
+// ---- texts.c, state.c, adapter_api.c, alias_api.c, adapter_compat.c, scrape.c: the other routes ----
 
 void serve_tokenize(struct http_exchange *exchange, void *server);
 void serve_detokenize(struct http_exchange *exchange, void *server);
@@ -80,6 +82,10 @@ void serve_adapter_pin(struct http_exchange *exchange, void *server);
 void serve_adapter_unpin(struct http_exchange *exchange, void *server);
 void serve_adapter_warm(struct http_exchange *exchange, void *server);
 void serve_adapters_scan(struct http_exchange *exchange, void *server);
+
+void serve_aliases(struct http_exchange *exchange, void *server);
+void serve_alias_put(struct http_exchange *exchange, void *server);
+void serve_alias_delete(struct http_exchange *exchange, void *server);
 
 void serve_load_lora(struct http_exchange *exchange, void *server);
 void serve_unload_lora(struct http_exchange *exchange, void *server);
