@@ -278,6 +278,8 @@ const struct option_info option_infos[] = {
      V(BENCH), true, AT(bench_adapters), 0, 0, NULL},
     {"adapter-pool", NULL, NULL, OPTION_BYTES, "SIZE", "64M", "room for adapters, part of the memory",
      V(RUN) | V(EVAL) | V(BENCH) | V(MERGE), false, AT(adapter_pool), 0, 0, NULL},
+    {"require-signed", NULL, NULL, OPTION_FILE, "KEYFILE", NULL, "adapters only with a minisign signature by these keys",
+     V(RUN) | V(SERVE) | V(EVAL) | V(BENCH) | V(MERGE) | V(ADAPTER), false, AT(require_signed), 0, 0, NULL},
     {"adapter-dir", NULL, NULL, OPTION_FILE, "FOLDER", NULL, "adapters are found here, and loaded when asked for",
      V(SERVE), true, AT(adapter_dir), 0, 0, NULL},
     {"adapter", NULL, "lora", OPTION_TEXTS, "[NAME=]PATH[:S]", NULL, "another adapter; with a scale it is used by default",

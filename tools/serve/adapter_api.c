@@ -23,10 +23,11 @@ json_t *adapter_json(const struct server *server, const struct adapter_entry *en
         json_object_set_new(labels, label->name, json_integer(label->version->number));
     }
     json_t *out = json_pack(
-        "{s:s, s:I, s:I, s:o, s:o, s:s, s:b, s:b, s:b, s:o, s:o, s:o, s:f, s:I, s:I, s:I, s:I, s:f, s:o, s:o}", "name",
+        "{s:s, s:I, s:I, s:o, s:o, s:o, s:s, s:b, s:b, s:b, s:o, s:o, s:o, s:f, s:I, s:I, s:I, s:I, s:f, s:o, s:o}", "name",
         entry->name, "id", (json_int_t)entry->id, "version", (json_int_t)v->number, "generation",
         seen ? json_string(adapter_generation(v).text) : json_null(), "digest",
-        seen ? json_string(v->info.digest) : json_null(), "residency",
+        seen ? json_string(v->info.digest) : json_null(), "signed_by",
+        *v->info.signer ? json_string(v->info.signer) : json_null(), "residency",
         v->handle    ? "device"
         : v->loading ? "loading"
                      : "none",
