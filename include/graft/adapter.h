@@ -26,8 +26,8 @@ struct graft_adapter;
 // recently used of those are dropped, and the others are moved together if need be. A handle and a sequence hold what they use:
 // keep the handle to pin an adapter, release it to let it go when its room is needed; load and release for a warm start. On
 // failure *out is NULL and everything else stays as it was. Errors: those of reading (GRAFT_E_IO, GRAFT_E_FORMAT,
-// GRAFT_E_UNSUPPORTED, GRAFT_E_LIMIT, GRAFT_E_SIGNATURE), GRAFT_E_FORMAT (does not fit the model: tensor and both shapes), GRAFT_E_BUDGET (pool or
-// slots full: bytes needed and held), GRAFT_E_ARGUMENT (the model was opened without a pool). Thread-safety: one thread at a
+// GRAFT_E_UNSUPPORTED, GRAFT_E_LIMIT, GRAFT_E_SIGNATURE), GRAFT_E_FORMAT (does not fit the model: tensor and both shapes),
+// GRAFT_E_BUDGET (pool or slots full: bytes needed and held), GRAFT_E_ARGUMENT (the model was opened without a pool). Thread-safety: one thread at a
 // time per device.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_adapter_load(struct graft_model *model, struct graft_adapter **out,
                                                                 const char *path);
