@@ -35,6 +35,8 @@ static const struct options defaults = {
     .adapter_slots = 16,
     .max_waiting = 64,
     .request_seconds = 600,
+    .interval = -1, // by the verb
+    .sort = "name",
     .load_streams = 4,
     .load_predict = 32,
     .load_prompt = 32,
@@ -244,25 +246,30 @@ bool options_set(struct options *options, const char *name, const char *value, c
     return store(options, option, value, why, why_bytes);
 }
 
-// Edit distance with swaps of neighbours (optimal string alignment; Damerau 1964), of names shorter than 64 bytes.
-// More than `most`: SIZE_MAX. Only cells that are no farther than that from the diagonal are looked at.
+// Edit distance with swaps of neighbours (optimal string alignment; Damerau 1964), of names shorter than 64 bytes; SIZE_MAX if
+// it is more than `most`. What both begin and end with alike costs nothing, and so do lengths that are too far apart: among
+// hundreds of names this is called for each.
 static size_t edit_distance(const char *a, const char *b, size_t most)
 {
     enum { MOST = 64 };
-    const size_t far = 2 * MOST;
     size_t la = strlen(a), lb = strlen(b);
     if (la >= MOST || lb >= MOST || (la > lb ? la - lb : lb - la) > most) {
         return SIZE_MAX;
     }
-    size_t rows[3][MOST];
+    while (la > 0 && lb > 0 && *a == *b) {
+        a++, b++, la--, lb--;
+    }
+    while (la > 0 && lb > 0 && a[la - 1] == b[lb - 1]) {
+        la--, lb--;
+    }
+    size_t rows[3][MOST], before = 0;
     for (size_t j = 0; j <= lb; j++) {
         rows[0][j] = j;
     }
     for (size_t i = 1; i <= la; i++) {
-        size_t *now = rows[i % 3], *above = rows[(i + 2) % 3], *twice = rows[(i + 1) % 3];
-        size_t low = i > most + 1 ? i - most : 1, high = i + most < lb ? i + most : lb;
-        now[low - 1] = low == 1 ? i : far;
-        for (size_t j = low; j <= high; j++) {
+        size_t *now = rows[i % 3], *above = rows[(i + 2) % 3], *twice = rows[(i + 1) % 3], lowest = i;
+        now[0] = i;
+        for (size_t j = 1; j <= lb; j++) {
             size_t least = above[j - 1] + (a[i - 1] != b[j - 1]);
             least = above[j] + 1 < least ? above[j] + 1 : least;
             least = now[j - 1] + 1 < least ? now[j - 1] + 1 : least;
@@ -270,8 +277,12 @@ static size_t edit_distance(const char *a, const char *b, size_t most)
                 least = twice[j - 2] + 1;
             }
             now[j] = least;
+            lowest = least < lowest ? least : lowest;
         }
-        now[high + 1 < MOST ? high + 1 : high] = high < lb ? far : now[high];
+        if (lowest > most && before > most) { // two rows, because of the swaps: it only grows from here
+            return SIZE_MAX;
+        }
+        before = lowest;
     }
     return rows[la % 3][lb] <= most ? rows[la % 3][lb] : SIZE_MAX;
 }

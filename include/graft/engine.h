@@ -7,6 +7,8 @@
 //
 // Requests join and leave between two tokens. Each step has one row per running answer and a chunk of one or more prompts;
 // rows with different adapters, blends and none share it. An answer's tokens do not depend on what else is running.
+// When the device is lost, the answers that were under way end with GRAFT_E_DEVICE_LOST, the model is rebuilt
+// (graft_model_rebuild), and the requests that wait go on.
 // Continuous batching after Orca (Yu 2022); pages shared by prefix after vLLM (Kwon 2023).
 #ifndef GRAFT_ENGINE_H
 #define GRAFT_ENGINE_H
@@ -21,12 +23,21 @@ extern "C" {
 struct graft_engine;
 struct graft_request;
 
+enum graft_device_state { GRAFT_DEVICE_WORKS, GRAFT_DEVICE_LOST, GRAFT_DEVICE_GIVEN_UP };
+
 struct graft_engine_params {
     size_t size;           // sizeof(struct graft_engine_params)
     uint32_t max_waiting;  // requests that may wait; 0 = 64
     uint32_t prefill_rows; // most prompt tokens of a step in which answers are running; 0 = 32
     bool no_prefix_reuse;  // compute every prompt whole
+    bool no_rebuild;       // a lost device ends all requests and is not opened again
+    // Called on the engine's thread when the device is lost (its answers have ended, others wait), when the model has been
+    // rebuilt, and when that is given up; detail says why. May call what fn of graft_engine_run may. NULL = none.
+    void (*on_device)(void *user, enum graft_device_state state, const char *detail);
+    void *user;
 };
+
+enum { GRAFT_MAX_REBUILDS = 3, GRAFT_REBUILD_MINUTES = 10 }; // so many within so long; then a lost device is given up
 
 // Start the engine's thread, which from here on is the only one that may use the model and its adapters, until
 // graft_engine_destroy has returned: others go through graft_engine_run. Takes memory for all requests now; what comes later
@@ -134,7 +145,8 @@ struct graft_engine_stats {
     uint64_t requests, steps, rows; // since the engine was created
     uint64_t prompt_tokens, reused_tokens, answer_tokens, preemptions;
     uint32_t pages, free_pages, cached_pages; // of the KV cache; cached: of no running request
-    bool lost;                                // the device was lost: destroy the engine, close the model, open both again
+    bool lost;                                // the device was lost and is not there again; submitting is refused
+    uint32_t rebuilds;                        // times it came back
 };
 GRAFT_API void graft_engine_describe(struct graft_engine *engine, struct graft_engine_stats *out);
 

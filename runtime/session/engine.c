@@ -13,7 +13,7 @@ enum { DEFAULT_WAITING = 64, MAX_WAITING = 4096, DEFAULT_PREFILL = 32 };
 
 static void clear_page(void *user, uint32_t page)
 {
-    struct graft_model *model = user;
+    struct graft_model *model = user; // a lost one gets new pages, which are empty
     model->lost = model->lost || model->exec->functions->clear_page(model->exec, page) != GRAFT_OK;
 }
 
@@ -57,6 +57,10 @@ static void thread_main(void *user)
     graft_mutex_lock(engine->mutex);
     while (!engine->quit) {
         run_commands(engine);
+        if (engine->model->lost && !engine->given_up) {
+            graft_engine_try_again(engine);
+            continue;
+        }
         if (!engine->n_running && !engine->n_waiting) {
             graft_cond_wait(engine->wake, engine->mutex);
             continue;

@@ -74,6 +74,8 @@ struct graft_engine {
     struct graft_tenant *tenants; // [n_requests]
     bool quit;
     // The engine thread's.
+    bool given_up;                           // the device does not come back
+    uint64_t rebuilt_ns[GRAFT_MAX_REBUILDS]; // when the model was rebuilt last; 0 = free
     struct graft_request **running; // [n_seq] in the order of admission
     uint32_t n_running;
     struct graft_prefix *prefix;                  // NULL: no reuse
@@ -84,6 +86,11 @@ struct graft_engine {
 
 // engine_step.c: let in, compute one step, sample, tell. Without the lock.
 void graft_engine_step(struct graft_engine *engine);
+// engine_lost.c. What was computed is gone: whoever was being answered is told so; other failures of a batch end them, too.
+void graft_engine_lose(struct graft_engine *engine, enum graft_status status);
+// Under the lock, which is given up: rebuild a model whose device was lost. If that was tried too often, everything ends and
+// engine->given_up is set.
+void graft_engine_try_again(struct graft_engine *engine);
 // End a request: its last event, its sequence and sampler given back. status counts with GRAFT_FINISH_ERROR.
 void graft_engine_finish(struct graft_request *request, enum graft_finish finish, enum graft_status status);
 

@@ -492,19 +492,6 @@ static void take_results(struct graft_engine *engine, uint32_t *at)
     (*at)++;
 }
 
-static void lose(struct graft_engine *engine, enum graft_status status)
-{
-    char detail[512];
-    snprintf(detail, sizeof detail, "%s", graft_last_error());
-    graft_mutex_lock(engine->mutex);
-    engine->stats.lost = engine->stats.lost || status == GRAFT_E_DEVICE_LOST;
-    graft_mutex_unlock(engine->mutex);
-    while (engine->n_running) {
-        status = graft_fail(status, "%s", detail);
-        graft_engine_finish(engine->running[0], GRAFT_FINISH_ERROR, status);
-    }
-}
-
 static void update_stats(struct graft_engine *engine, uint32_t rows)
 {
     const struct graft_kv *kv = engine->model->kv;
@@ -533,7 +520,7 @@ void graft_engine_step(struct graft_engine *engine)
         }
         enum graft_status status = graft_decode(engine->model, engine->rows, n, want);
         if (status != GRAFT_OK) {
-            lose(engine, status);
+            graft_engine_lose(engine, status);
         }
         for (uint32_t i = 0; i < engine->n_running;) {
             take_results(engine, &i);

@@ -132,11 +132,11 @@ START_TEST(aliases_lead_where_they_were_set)
         post_json("/v1/chat/completions", "{\"model\": \"y\", \"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}", 404));
     // The file again: what it does not name goes, what a call has set stays; a file that is none changes nothing.
     write_file("{");
-    served_signal(SIGHUP);
+    kill(served_pid(), SIGHUP);
     usleep(300000);
     expect("lawyer", two, "legal", 2);
     write_file("{\"counsel\": \"legal\"}");
-    served_signal(SIGHUP);
+    kill(served_pid(), SIGHUP);
     for (int i = 0; i < 100 && !strstr(ask_server("GET", "/v1/aliases", "", NULL)->body, "counsel"); i++) {
         usleep(20000);
     }

@@ -236,9 +236,13 @@ static void describe(struct selected *out)
 static bool choose(const struct adapters *table, const struct selection *selection, struct choice *out, bool *fell_back,
                    struct api_error *error)
 {
-    enum { ROUTE, HEADER, CLAIM, ADAPTER, LORA, MODEL, WAYS };
-    struct choice choices[WAYS] = {{.param = "route"}, {.param = "X-Adapter-ID"}, {.param = "claim"}};
+    enum { CLAIM, ROUTE, HEADER, ADAPTER, LORA, MODEL, WAYS };
+    struct choice choices[WAYS] = {{.param = "token"}, {.param = "route"}, {.param = "X-Adapter-ID"}};
     const struct choice *first = NULL;
+    choices[CLAIM].said = selection->claim != NULL;
+    if (selection->claim && !add(table, selection, selection->claim, NULL, 1, &choices[CLAIM], error)) {
+        return false;
+    }
     if (selection->route && *selection->route) {
         choices[ROUTE].said = true;
         if (strchr(selection->route, '@')) {
@@ -249,9 +253,7 @@ static bool choose(const struct adapters *table, const struct selection *selecti
         }
     }
     choices[HEADER].said = selection->header != NULL;
-    choices[CLAIM].said = selection->claim != NULL;
     if ((selection->header && !add(table, selection, selection->header, NULL, 1, &choices[HEADER], error)) ||
-        (selection->claim && !add(table, selection, selection->claim, NULL, 1, &choices[CLAIM], error)) ||
         !read_adapter(table, selection, &choices[ADAPTER], error) || !read_lora(table, selection, &choices[LORA], error)) {
         return false;
     }

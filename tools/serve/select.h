@@ -6,9 +6,9 @@
 #include "tools/serve/adapters.h"
 
 // The ways, each of which may be absent (NULL):
+//   claim    of the caller's token: NAME or NAME@VERSION
 //   route    /v1/{route}/chat/completions: an adapter's name
 //   header   X-Adapter-ID: NAME or NAME@VERSION
-//   claim    of the caller's token: the same
 //   adapter  member of the body: "NAME", "NAME@VERSION" or {"name", "version" or "generation", "scale"}
 //   lora     member of the body: [{"id" or "name", "scale"}], a blend; [] is the base
 //   model    member of the body: the base's id, NAME, NAME@VERSION, BASE:NAME, BASE:NAME@VERSION
@@ -18,7 +18,7 @@
 // says nothing. When nothing is said, it is the default set. With `fallback` a model that does not exist, or is not the
 // caller's, says nothing either.
 struct selection {
-    const char *route, *header, *claim, *model;
+    const char *claim, *route, *header, *model;
     bool fallback;
     const json_t *adapter, *lora;
     bool (*allows)(const void *user, const char *name); // may the caller use it? NULL: every one
