@@ -275,6 +275,10 @@ static bool end_error(const struct job *job, const struct graft_event *event, st
             error->retry_after = 5;
             return true;
         }
+        if (event->status == GRAFT_E_LIMIT) { // a grammar that is in too many places at once
+            return !api_fail(error, 400, "unsupported_schema", job->ask.calls ? "tools" : "response_format", "%.600s",
+                             event->detail);
+        }
         return !api_fail(error, event->status == GRAFT_E_UNSUPPORTED ? 400 : 500, "generation_failed", NULL, "%.600s",
                          event->detail);
     default:
