@@ -105,6 +105,11 @@ uint16_t served_port(void)
     return port;
 }
 
+pid_t served_pid(void)
+{
+    return server;
+}
+
 static int connect_to(bool operators)
 {
     struct sockaddr_in inet = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
