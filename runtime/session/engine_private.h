@@ -80,10 +80,10 @@ struct graft_engine {
     uint64_t rebuilt_ns[GRAFT_MAX_REBUILDS]; // when the model was rebuilt last; 0 = free
     struct graft_request **running; // [n_seq] in the order of admission
     uint32_t n_running;
-    struct graft_prefix *prefix;        // NULL: no reuse
-    struct graft_row *rows;             // [n_batch]
+    struct graft_prefix *prefix;                  // NULL: no reuse
+    struct graft_row *rows;                       // [n_batch]
     struct graft_candidate *candidates, *allowed; // [n_vocab]
-    int32_t *ids;                       // [all requests][n_ctx + 1]
+    int32_t *ids;                                 // [all requests][n_ctx + 1]
 };
 
 // engine_step.c: let in, compute one step, sample, tell. Without the lock.
