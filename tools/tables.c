@@ -26,8 +26,8 @@ const struct verb_info verb_infos[VERBS] = {
          {"ps unix:/run/graft/operator.sock", "one, as its operator"},
          {"ps 10.0.0.5:8080 --api-key KEY --json", "as a user sees it"}},
          "Without an address, /proc is searched for processes of graft serve, and each is asked at the operator's socket, "
-         "else at another address it listens on. Users see requests of their own tenant and adapters they may use, operators all. "
-         "Rates are measured between two looks, --interval apart, when something runs. TLS is not spoken: ask at the "
+         "else at another address it listens on. Users see requests of their own tenant and adapters they may use, operators "
+         "all. Rates are measured between two looks, --interval apart, when something runs. TLS is not spoken: ask at the "
          "operator's socket. Exit status 1: a server did not answer."},
     [VERB_TOP] =
         {"top", "the same, live in the terminal", "[ADDRESS ...]",

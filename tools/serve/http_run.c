@@ -81,6 +81,8 @@ void http_block_signals(void)
 {
     sigset_t set;
     http_signals(&set);
+    signal(SIGXFSZ, SIG_IGN); // a file that may not grow, a reader of our errors that has ended: write says so
+    signal(SIGPIPE, SIG_IGN);
     pthread_sigmask(SIG_BLOCK, &set, NULL); // fails only for a wrong first argument
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     for (int i = 0; i < 3; i++) {
