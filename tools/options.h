@@ -9,9 +9,9 @@
 
 // Verbs in the order help lists them; each has a row in tables.c and a function verb_NAME.
 #define VERB_MAP(X)                                                                                                            \
-    X(RUN) X(SERVE) X(KEY) X(PS) X(TOP) X(LOAD_TEST) X(BENCH) X(EVAL) X(ESTIMATE) X(INSPECT) X(ADAPTER) X(MERGE)               \
-    X(DEVICES) X(DOCTOR)                                                                                                       \
-    X(TOKENIZE) X(DETOKENIZE) X(TEMPLATE) X(COMPLETION) X(MAN) X(VERSION)
+    X(RUN)                                                                                                                     \
+    X(SERVE) X(KEY) X(PS) X(TOP) X(LOAD_TEST) X(BENCH) X(EVAL) X(ESTIMATE) X(INSPECT) X(ADAPTER) X(MERGE) X(DEVICES) X(DOCTOR) \
+        X(TOKENIZE) X(DETOKENIZE) X(TEMPLATE) X(COMPLETION) X(MAN) X(VERSION)
 
 #define VERB_ENUM(id) VERB_##id,
 enum verb { VERB_MAP(VERB_ENUM) VERBS };
@@ -52,9 +52,9 @@ struct option_texts {
 };
 
 struct option_info {
-    const char *name;     // long name without dashes
-    const char *shorter;  // short name without its dash, may be several letters ("np"); or NULL
-    const char *alias;    // another long name; or NULL
+    const char *name;    // long name without dashes
+    const char *shorter; // short name without its dash, may be several letters ("np"); or NULL
+    const char *alias;   // another long name; or NULL
     enum option_kind kind;
     const char *argument; // as help shows it ("FILE"); NULL for flags
     const char *standard; // default as text for help; NULL = none worth saying
@@ -63,7 +63,7 @@ struct option_info {
     bool brief;           // shown by -h, not only by --help-all
     size_t offset;        // of its value in struct options
     double low, high;
-    const char *choices;  // "md|json|csv"
+    const char *choices; // "md|json|csv"
 };
 extern const struct option_info option_infos[];
 extern const size_t option_info_count;
@@ -88,8 +88,8 @@ struct options {
     struct option_texts warm, aliases;
     const char *alias_file, *model_fallback;
     const char *adapter_dir, *url, *load_adapters, *api_key;
-    int64_t serve_seq, adapter_slots, max_waiting, request_seconds, load_streams, load_requests, load_seconds, load_prompt,
-        load_predict;
+    int64_t serve_seq, adapter_slots, max_waiting, request_seconds, load_streams, load_requests, load_idle, load_trickle,
+        load_seconds, load_prompt, load_predict;
     double load_rate, load_first_limit, load_between_limit;
     int64_t load_long;
     bool load_random;
