@@ -157,11 +157,15 @@ START_TEST(F11_an_adapter_written_over_while_it_is_loaded_is_whole_or_refused)
     if (writer == 0) {
         execlp("python3", "python3", "-c",
                "import time\nc = [open('a.st', 'rb').read(), open('b.st', 'rb').read()]\n"
-               "f = open('d/x/adapter_model.safetensors', 'r+b', buffering=0)\ni = 0\n"
-               "while True:\n i += 1\n f.seek(0)\n n = len(c[0]) // 7\n"
-               " for k in range(0, len(c[0]), n):\n  f.write(c[i % 2][k:k + n])\n time.sleep(0.06 if i % 16 == 0 else 0.0002)\n",
+               "f = open('d/x/adapter_model.safetensors', 'r+b', buffering=0)\ni = 0\nopen('ready', 'w')\n"
+               "end = time.time() + 60\nwhile time.time() < end:\n i += 1\n f.seek(0)\n n = len(c[0]) // 97\n"
+               " for k in range(0, len(c[0]), n):\n  f.write(c[i % 2][k:k + n])\n"
+               " time.sleep(0.06 if i % 200 == 0 else 0.0002)\n",
                (char *)NULL);
         _exit(127);
+    }
+    for (int i = 0; i < 250 && access("ready", F_OK) != 0; i++) {
+        a_moment(20);
     }
     for (int i = 0; i < 40; i++) {
         const char *digest = put_digest(&status);
