@@ -105,6 +105,15 @@ static enum graft_status read_names(const struct graft_safetensors *st, struct g
         tensors[i].name = t->name;
         tensors[i].n_dims = t->n_dims;
         tensors[i].view = (struct graft_adapter_view){.data = t->data, .type = t->type, .rows = t->rows, .cols = t->cols};
+        const char *part = strstr(t->name, ".mlp.experts.") ? "experts of a mixture"
+                           : strstr(t->name, ".mlp.gate.")  ? "the router of a mixture of experts"
+                                                            : NULL;
+        if (part) {
+            return graft_fail(GRAFT_E_UNSUPPORTED,
+                              "%s: tensor %s changes %s, which is not supported; supported with a mixture of experts are q_proj, "
+                              "k_proj, v_proj, o_proj, embed_tokens, lm_head and norms",
+                              file, t->name, part);
+        }
         if (!parse_name(t->name, &tensors[i])) {
             return graft_fail(
                 GRAFT_E_UNSUPPORTED,

@@ -141,6 +141,7 @@ struct graft_model_info {
     char name[128];       // general.name or the file's name
     char quantization[32]; // the most common type of the matrices
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ctx_train;
+    uint32_t n_expert, n_expert_used, n_ff_expert; // a mixture of experts: of each layer, of a token, values of one; 0: dense
     uint32_t n_ctx, n_batch, n_seq; // as opened
     uint64_t n_parameters;
     uint64_t weight_bytes;         // of all tensors

@@ -37,6 +37,7 @@ struct graft_kernel {
         struct graft_embed_push embed;
         struct graft_attention_push attention;
         struct graft_shrink_push shrink;
+        struct graft_experts_push experts;
         struct graft_top_push top;
         uint32_t n_quads;
     } push;
@@ -103,6 +104,46 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_top(struct graft_kernel *out, co
 // read: data, sums.  quads: 16-byte groups to read.
 GRAFT_MUST_CHECK enum graft_status graft_kernel_read(struct graft_kernel *out, const struct graft_vk_caps *caps,
                                                      uint32_t quads);
+
+// A mixture of experts, as its kernels see it.
+struct graft_experts_shape {
+    uint32_t n_expert, n_used;
+    uint32_t n_embd, n_ff; // n_ff: of one expert
+};
+// How a batch of rows goes to its experts: in tiles of `cols` (row, expert) pairs of one expert, or (grouped false, cols 1) each
+// pair alone, where rows hardly share experts. n_tiles: of experts_up and experts_down; grouped: the most there can be.
+struct graft_experts_tiling {
+    bool grouped;
+    uint32_t cols, n_tiles;
+};
+struct graft_experts_tiling graft_experts_tiles(const struct graft_vk_caps *caps, const struct graft_experts_shape *shape,
+                                                uint32_t batch_rows);
+// Kernels, in the order they run; bindings:
+//   router            weights, xn, ss, scores, counter, route
+//   experts_group     route, tiles                        only where the tiling is grouped
+//   experts_up        weights, xn, ss, work, h, weights   work: tiles (grouped) or route
+//   experts_gate, _up as experts_up, for two matrices of different types: one after the other, each bound in both places
+//   experts_down      weights, h, work, y
+//   experts_residual  weights, h, X, gain, xn, ss, route, y; lora: and pool, table, the next step's t, counters, state
+// type: of the weights. Without experts_down, experts_residual computes its products itself: only if all experts are in one
+// binding and the tiling is not grouped. The caller fills what depends on places and the model (base, window, n_used's
+// neighbours); sizes, grids and part counts are filled here. scores [n][n_expert + n_used], y [n][n_used][n_embd]; rows of the
+// last tile of router reach beyond the batch.
+// Errors: GRAFT_E_UNSUPPORTED (no such format), GRAFT_E_LIMIT (more experts than kernels take, grid too large).
+enum graft_experts_kind {
+    GRAFT_EXPERTS_ROUTER,
+    GRAFT_EXPERTS_GROUP,
+    GRAFT_EXPERTS_GATE_UP,
+    GRAFT_EXPERTS_GATE,
+    GRAFT_EXPERTS_UP,
+    GRAFT_EXPERTS_DOWN,
+    GRAFT_EXPERTS_RESIDUAL, // with its products
+    GRAFT_EXPERTS_SUM       // of experts_down's products
+};
+GRAFT_MUST_CHECK enum graft_status graft_kernel_experts(struct graft_kernel *out, enum graft_experts_kind kind,
+                                                        const struct graft_vk_caps *caps,
+                                                        const struct graft_experts_shape *shape, uint32_t type,
+                                                        uint32_t batch_rows, enum graft_lora_kind lora);
 
 // A weight format in shaders: the module knows a whole family (shaders/quant/format.glsl), the specialization constant
 // GRAFT_FORMAT_CONSTANT with the type's number chooses the format.

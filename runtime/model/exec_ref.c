@@ -16,7 +16,7 @@ enum {
 
 // Counts of f32 values of every buffer; kv: bytes, of which keys and values in each layer.
 struct sizes {
-    uint64_t x, q, h, ss, logits, scratch, state, kv, keys, values, lora_t, pool, table;
+    uint64_t x, q, h, scores, route, ss, logits, scratch, state, kv, keys, values, lora_t, pool, table;
 };
 
 struct exec_ref {
@@ -27,7 +27,8 @@ struct exec_ref {
     struct graft_ref_heads heads;
     struct sizes sizes;
     struct graft_workers *workers;
-    float *x, *xn, *ss, *inv_rms, *q, *ao, *h, *logits, *values;
+    float *x, *xn, *ss, *inv_rms, *q, *ao, *h, *scores, *logits, *values;
+    struct graft_ref_route *route; // [n_batch][n_expert_used]
     float *scratch;  // [threads][sizes.scratch]
     int32_t *ids;    // [GRAFT_MAX_CANDIDATES]
     uint32_t *image; // state
@@ -50,14 +51,16 @@ static struct exec_ref *self_of(struct graft_exec *exec)
 static bool measure(const struct graft_config *c, const struct graft_limits *limits, struct sizes *out)
 {
     uint64_t heads = (uint64_t)c->n_head * c->head_dim, n = limits->n_batch;
-    uint64_t widest = c->n_embd > c->n_ff ? c->n_embd : c->n_ff;
+    uint64_t n_ff = c->n_expert ? c->n_ff_expert : c->n_ff, widest = c->n_embd > n_ff ? c->n_embd : n_ff;
     widest = heads > widest ? heads : widest;
     uint64_t tokens = (uint64_t)limits->table_pages * GRAFT_PAGE_TOKENS + c->head_dim;
     uint64_t per_row = n * (c->head_dim > 2 ? c->head_dim : 2);
     struct graft_state_layout layout;
     out->x = n * c->n_embd;
     out->q = n * heads;
-    out->h = n * c->n_ff;
+    out->h = n * graft_config_hidden(c);
+    out->scores = n * c->n_expert;
+    out->route = n * c->n_expert_used;
     out->ss = n;
     out->logits = (uint64_t)limits->n_out * c->n_vocab;
     out->scratch = widest + (tokens > per_row ? tokens : per_row);
@@ -80,13 +83,13 @@ static uint32_t thread_count(void)
 void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_limits *limits,
                              uint64_t bytes[GRAFT_MEM_CLASSES])
 {
-    enum { BLOCKS = 12, PER_BLOCK = 128, WORKERS_BYTES = 4096 }; // allocations and what the ledger counts beside their contents
+    enum { BLOCKS = 14, PER_BLOCK = 128, WORKERS_BYTES = 4096 }; // allocations and what the ledger counts beside their contents
     struct sizes s;
     if (!measure(&plan->source->config, limits, &s) || s.kv > UINT64_MAX / 4) {
         bytes[GRAFT_MEM_KV] = UINT64_MAX / 2; // more than any budget
         return;
     }
-    uint64_t floats = 2 * s.x + 2 * s.q + s.h + 2 * s.ss + s.logits + thread_count() * s.scratch + s.state + s.lora_t;
+    uint64_t floats = 2 * s.x + 2 * s.q + s.h + s.scores + 2 * s.route + 2 * s.ss + s.logits + thread_count() * s.scratch + s.state + s.lora_t;
     bytes[GRAFT_MEM_SCRATCH] += 4 * (floats + 2 * GRAFT_MAX_CANDIDATES) + BLOCKS * PER_BLOCK;
     bytes[GRAFT_MEM_KV] += s.kv + PER_BLOCK;
     bytes[GRAFT_MEM_ADAPTERS] += s.pool ? s.pool + 4 * s.table + 2 * PER_BLOCK : 0;
@@ -116,6 +119,13 @@ struct work {
     const struct graft_step *step;
 };
 
+// Do adapters have targets among the step's matrices? Not among a mixture's experts and their router.
+static bool has_targets(const struct graft_step *s)
+{
+    return s->kind == GRAFT_STEP_QKV || s->kind == GRAFT_STEP_RESIDUAL || s->kind == GRAFT_STEP_GATE_UP ||
+           s->kind == GRAFT_STEP_HEAD;
+}
+
 // First of the adapter targets that a step's matrices are.
 static uint32_t first_target(const struct graft_step *s)
 {
@@ -136,7 +146,7 @@ static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last
     struct graft_ref_matrix m[3] = {{0}};
     for (int i = 0; i < 3 && s->weight[i]; i++) {
         m[i] = matrix(s->weight[i]);
-        if (e->adapted && s->kind != GRAFT_STEP_EMBED) {
+        if (e->adapted && has_targets(s)) {
             m[i].lora = &e->lora;
             m[i].target = first_target(s) + (uint32_t)i;
             m[i].stage = (uint32_t)i;
@@ -156,6 +166,16 @@ static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last
         break;
     case GRAFT_STEP_GATE_UP:
         graft_ref_gate_up(&m[0], &m[1], e->xn, e->inv_rms, n_rows, e->h, first, last, scratch);
+        break;
+    case GRAFT_STEP_ROUTER:
+        graft_ref_router(&m[0], e->xn, e->inv_rms, n_rows, e->scores, first, last, scratch);
+        break;
+    case GRAFT_STEP_EXPERTS_UP:
+        graft_ref_experts_up(&m[0], &m[1], e->route, e->plan->source->config.n_expert_used, e->xn, e->inv_rms, n_rows, e->h, first,
+                             last, scratch);
+        break;
+    case GRAFT_STEP_EXPERTS_DOWN:
+        graft_ref_experts_down(&m[0], e->route, e->plan->source->config.n_expert_used, e->h, n_rows, e->x, first, last, scratch);
         break;
     case GRAFT_STEP_HEAD:
         graft_ref_head(&m[0], &e->state, e->xn, e->inv_rms, e->logits, first, last, scratch);
@@ -208,12 +228,15 @@ static void run_step(struct exec_ref *e, const struct graft_step *s)
         break;
     case GRAFT_STEP_RESIDUAL:
     case GRAFT_STEP_GATE_UP:
+    case GRAFT_STEP_ROUTER:
+    case GRAFT_STEP_EXPERTS_UP:
+    case GRAFT_STEP_EXPERTS_DOWN:
     case GRAFT_STEP_HEAD:
         n = s->weight[0]->n_out;
-        cost = (uint64_t)n * s->weight[0]->n_in;
+        cost = (uint64_t)n * s->weight[0]->n_in * (s->weight[0]->n_expert ? c->n_expert_used : 1);
         break;
     }
-    if (e->adapted && s->kind != GRAFT_STEP_ATTENTION) {
+    if (e->adapted && has_targets(s)) {
         const float *x = s->kind != GRAFT_STEP_RESIDUAL ? e->xn : s->from_ff ? e->h : e->ao;
         e->lora.layer = s->layer;
         e->lora.inv_rms = s->kind == GRAFT_STEP_RESIDUAL ? NULL : e->inv_rms;
@@ -223,7 +246,11 @@ static void run_step(struct exec_ref *e, const struct graft_step *s)
                                                          : 1);
     }
     graft_workers_run(e->workers, n, cost * e->state.n_rows < SERIAL_WORK, work_part, &work);
-    if (s->kind == GRAFT_STEP_RESIDUAL) {
+    for (uint32_t r = 0; r < e->state.n_rows && s->kind == GRAFT_STEP_ROUTER; r++) {
+        graft_ref_choose_experts(e->scores + (uint64_t)r * c->n_expert, c->n_expert, c->n_expert_used, c->expert_norm,
+                                 e->route + (uint64_t)r * c->n_expert_used);
+    }
+    if (s->kind == GRAFT_STEP_RESIDUAL || s->kind == GRAFT_STEP_EXPERTS_DOWN) {
         norm(e, s);
     }
 }
@@ -300,7 +327,7 @@ static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_b
         uint64_t width;
     } buffers[] = {
         [GRAFT_BUFFER_X] = {e->x, c->n_embd}, [GRAFT_BUFFER_XN] = {e->xn, c->n_embd}, [GRAFT_BUFFER_SS] = {e->ss, 1},
-        [GRAFT_BUFFER_Q] = {e->q, heads},     [GRAFT_BUFFER_AO] = {e->ao, heads},     [GRAFT_BUFFER_H] = {e->h, c->n_ff}};
+        [GRAFT_BUFFER_Q] = {e->q, heads},     [GRAFT_BUFFER_AO] = {e->ao, heads},     [GRAFT_BUFFER_H] = {e->h, graft_config_hidden(c)}};
     uint64_t count = buffers[buffer].width * batch->n_rows;
     if (count > capacity) {
         return graft_fail(GRAFT_E_ARGUMENT, "the buffer has %" PRIu64 " values, there is room for %" PRIu64, count, capacity);
@@ -377,10 +404,11 @@ static void destroy(struct graft_exec **exec)
     struct exec_ref *e = self_of(*exec);
     struct graft_ctx *ctx = e->ctx;
     graft_workers_destroy(&e->workers);
-    float **floats[] = {&e->x, &e->xn, &e->ss, &e->inv_rms, &e->q, &e->ao, &e->h, &e->logits, &e->values, &e->scratch};
+    float **floats[] = {&e->x, &e->xn, &e->ss, &e->inv_rms, &e->q, &e->ao, &e->h, &e->scores, &e->logits, &e->values, &e->scratch};
     for (size_t i = 0; i < sizeof floats / sizeof *floats; i++) {
         GRAFT_FREE(ctx, floats[i]);
     }
+    GRAFT_FREE(ctx, &e->route);
     GRAFT_FREE(ctx, &e->ids);
     GRAFT_FREE(ctx, &e->image);
     GRAFT_FREE(ctx, &e->kv);
@@ -419,6 +447,7 @@ static enum graft_status take_memory(struct exec_ref *e)
                   {&e->q, s->q, "queries"},
                   {&e->ao, s->q, "attention outputs"},
                   {&e->h, s->h, "feed-forward values"},
+                  {&e->scores, s->scores, "router logits"},
                   {&e->logits, s->logits, "logits"},
                   {&e->values, GRAFT_MAX_CANDIDATES, "candidates"},
                   {&e->lora.t, s->lora_t, "adapter activations"},
@@ -426,6 +455,7 @@ static enum graft_status take_memory(struct exec_ref *e)
     for (size_t i = 0; i < sizeof floats / sizeof *floats; i++) {
         GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_SCRATCH, floats[i].out, floats[i].count, floats[i].what));
     }
+    GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_SCRATCH, &e->route, s->route, "experts of the rows"));
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_SCRATCH, &e->ids, GRAFT_MAX_CANDIDATES, "candidates"));
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_SCRATCH, &e->image, s->state, "the state buffer"));
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_KV, &e->kv, s->kv, "the KV cache"));

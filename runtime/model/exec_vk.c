@@ -75,7 +75,8 @@ static uint32_t segments(const struct exec_vk *e, uint32_t rows)
     double operations = 0, rate, limit_s = 0.25;
     for (uint32_t i = 0; i < e->plan->n_body; i++) {
         for (uint32_t k = 0; k < 3 && e->plan->body[i].weight[k] && e->plan->body[i].kind != GRAFT_STEP_EMBED; k++) {
-            operations += 2.0 * e->plan->body[i].weight[k]->n_in * e->plan->body[i].weight[k]->n_out * rows;
+            const struct graft_weight *w = e->plan->body[i].weight[k];
+            operations += 2.0 * w->n_in * w->n_out * rows * (w->n_expert ? e->plan->source->config.n_expert_used : 1);
         }
     }
     switch (graft_vk_caps(e->vk)->kind) {
@@ -306,7 +307,7 @@ static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_b
     } views[] = {
         [GRAFT_BUFFER_X] = {b->x, c->n_embd}, [GRAFT_BUFFER_XN] = {b->xn, c->n_embd},
         [GRAFT_BUFFER_SS] = {b->ss, 0},       [GRAFT_BUFFER_Q] = {b->q, (uint64_t)c->n_head * c->head_dim},
-        [GRAFT_BUFFER_AO] = {b->ao, (uint64_t)c->n_head * c->head_dim}, [GRAFT_BUFFER_H] = {b->h, c->n_ff},
+        [GRAFT_BUFFER_AO] = {b->ao, (uint64_t)c->n_head * c->head_dim}, [GRAFT_BUFFER_H] = {b->h, graft_config_hidden(c)},
     };
     struct graft_vk_commands *commands = NULL;
     float *parts = NULL;

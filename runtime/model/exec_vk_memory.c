@@ -18,7 +18,8 @@ uint32_t graft_exec_vk_buckets(uint32_t most, uint32_t rows[MAX_BUCKETS])
 
 // Bytes of every buffer that depends on shape and limits.
 struct buffer_bytes {
-    uint64_t x, ss, q, h, part, counter, logits, top, keys, kv, kv_new, kv_count, state, table, lora_t, lora_count;
+    uint64_t x, ss, q, h, scores, route, tiles, y, part, counter, logits, top, keys, kv, kv_new, kv_count, state, table, lora_t,
+        lora_count;
     bool overflow;
 };
 
@@ -34,12 +35,17 @@ static struct buffer_bytes measure(const struct graft_plan *plan, const struct g
     b.x = n * c->n_embd * 4;
     b.ss = n * graft_lower_max_parts(plan, caps) * 4;
     b.q = n * c->n_head * c->head_dim * 4;
-    b.h = n * c->n_ff * 4;
+    b.h = n * graft_config_hidden(c) * 4;
     uint32_t rows[MAX_BUCKETS], n_buckets = graft_exec_vk_buckets(limits->n_batch, rows);
     for (uint32_t i = 0; i < n_buckets; i++) {
         uint64_t splits = graft_attention_splits(caps, &shape, rows[i]);
         uint64_t part = splits > 1 ? (uint64_t)rows[i] * c->n_head * splits * (c->head_dim + 2) * 4 : 16;
         b.part = part > b.part ? part : b.part;
+    }
+    if (c->n_expert) {
+        b.scores = n * (c->n_expert + c->n_expert_used) * 4;
+        b.route = n * c->n_expert_used * 8;
+        graft_lower_experts_bytes(plan, limits, caps, &b.tiles, &b.y);
     }
     b.counter = n * c->n_head_kv * graft_attention_head_groups(&shape) * 4;
     b.logits = out * c->n_vocab * 4;
@@ -88,8 +94,9 @@ void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_li
     *mapped_bytes = mapped ? source->base_bytes : 0;
     bytes[GRAFT_MEM_WEIGHTS] += matrices + gains;
     bytes[GRAFT_MEM_KV] += b.kv * source->config.n_layer;
-    bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + 2 * b.q + b.h + b.part + b.counter + b.logits * (logits_mapped(caps) ? 1 : 2) +
-                                b.top + STATES * b.state + 2 * b.lora_t + b.lora_count + b.kv_new + b.kv_count;
+    bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + 2 * b.q + b.h + b.scores + b.route + b.tiles + b.y + b.part + b.counter +
+                                b.logits * (logits_mapped(caps) ? 1 : 2) + b.top + STATES * b.state + 2 * b.lora_t + b.lora_count +
+                                b.kv_new + b.kv_count;
     bytes[GRAFT_MEM_ADAPTERS] += limits->n_slots ? limits->pool_bytes + b.table : 0;
     bytes[GRAFT_MEM_STAGING] += limits->n_slots && !caps->unified ? WINDOW_BYTES : 0;
     uint32_t rows[MAX_BUCKETS];
@@ -121,6 +128,10 @@ enum graft_status graft_exec_vk_take_buffers(struct exec_vk *e)
         {&b->q, bytes.q, GRAFT_VK_DEVICE, "queries"},
         {&b->ao, bytes.q, GRAFT_VK_DEVICE, "attention output"},
         {&b->h, bytes.h, GRAFT_VK_DEVICE, "feed-forward"},
+        {&b->scores, bytes.scores, GRAFT_VK_DEVICE, "router logits"},
+        {&b->route, bytes.route, GRAFT_VK_DEVICE, "experts of the rows"},
+        {&b->tiles, bytes.tiles, GRAFT_VK_DEVICE, "rows by expert"},
+        {&b->y, bytes.y, GRAFT_VK_DEVICE, "outputs of the experts"},
         {&b->part, bytes.part, GRAFT_VK_DEVICE, "attention splits"},
         {&b->counter, bytes.counter, GRAFT_VK_DEVICE, "attention counters"},
         {&b->logits, bytes.logits, logits_mapped(caps) ? GRAFT_VK_READBACK : GRAFT_VK_DEVICE, "logits"},
@@ -131,7 +142,10 @@ enum graft_status graft_exec_vk_take_buffers(struct exec_vk *e)
         {&b->state[1], bytes.state, GRAFT_VK_HOST_SEEN, "state"},
     };
     for (uint32_t i = 0; i < sizeof list / sizeof *list; i++) {
-        GRAFT_TRY(graft_vk_buffer_create(e->vk, list[i].buffer, list[i].bytes, list[i].where, GRAFT_MEM_SCRATCH, list[i].what));
+        if (list[i].bytes) { // a dense model has none of a mixture's
+            GRAFT_TRY(
+                graft_vk_buffer_create(e->vk, list[i].buffer, list[i].bytes, list[i].where, GRAFT_MEM_SCRATCH, list[i].what));
+        }
     }
     if (!logits_mapped(caps)) {
         GRAFT_TRY(graft_vk_buffer_create(e->vk, &e->readback, bytes.logits, GRAFT_VK_READBACK, GRAFT_MEM_SCRATCH,
@@ -165,9 +179,10 @@ void graft_exec_vk_free_buffers(struct exec_vk *e)
 {
     struct graft_buffers_vk *b = &e->buffers;
     struct graft_vk_buffer **list[] = {&b->x,        &b->xn,      &b->ss,      &b->q,         &b->ao,        &b->h,
-                                       &b->part,     &b->counter, &b->logits,  &b->top,       &b->state[0],  &b->state[1],
-                                       &e->readback, &b->pool,    &b->table,   &b->lora_t[0], &b->lora_t[1], &b->lora_count,
-                                       &e->window,   &b->kv_new,  &b->kv_count};
+                                       &b->scores,   &b->route,   &b->tiles,   &b->y,         &b->part,      &b->counter,
+                                       &b->logits,   &b->top,     &b->state[0], &b->state[1], &e->readback,  &b->pool,
+                                       &b->table,    &b->lora_t[0], &b->lora_t[1], &b->lora_count, &e->window, &b->kv_new,
+                                       &b->kv_count};
     for (uint32_t i = 0; i < sizeof list / sizeof *list; i++) {
         graft_vk_buffer_destroy(list[i]);
     }

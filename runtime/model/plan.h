@@ -9,6 +9,8 @@
 //   Q      [n][n_head][head_dim]  rotated queries, already times attention_scale
 //   KV     per layer: K pages, then V pages, each [page][n_head_kv] units (runtime/quant/kv.h)
 //   AO     [n][n_head][head_dim]  attention output
+//   SCORES [n][n_expert + n_expert_used] router logits (a mixture of experts); ROUTE, TILES: shaders/params.h
+//   Y      [n][n_expert_used][n_embd] experts' outputs, where rows are grouped by expert
 //   H      [n][n_ff]              silu(gate) * up
 //   LOGITS [n_out][n_vocab]
 //   TOP    [n_out][chunks][GRAFT_TOP_K] candidates (id, logit bits)
@@ -25,6 +27,9 @@ enum graft_step_kind {
     GRAFT_STEP_ATTENTION,// AO = softmax(Q K^T) V, causal, over the row's pages
     GRAFT_STEP_RESIDUAL, // X += W in (in = AO or H); XN = X * gain; SS
     GRAFT_STEP_GATE_UP,  // H = silu(Wg XN / rms) * (Wu XN / rms)
+    GRAFT_STEP_ROUTER,   // SCORES = W XN / rms; ROUTE: the largest of them, with weights
+    GRAFT_STEP_EXPERTS_UP,   // H[k] = silu(Wg[e_k] XN / rms) * (Wu[e_k] XN / rms) for each expert of the row
+    GRAFT_STEP_EXPERTS_DOWN, // X += sum over k of weight_k W[e_k] H[k]; XN = X * gain; SS
     GRAFT_STEP_HEAD,     // LOGITS[o] = W XN[row out[o]] / rms
     GRAFT_STEP_TOP       // TOP
 };
@@ -33,8 +38,8 @@ struct graft_step {
     enum graft_step_kind kind;
     const char *name;                    // "blk.3.qkv"
     uint32_t layer;                      // of KV
-    const struct graft_weight *weight[3];// QKV: q k v; GATE_UP: gate up; others: one; ATTENTION, TOP: none
-    const struct graft_weight *gain;     // EMBED, RESIDUAL: of the norm that reads X next
+    const struct graft_weight *weight[3];// QKV: q k v; GATE_UP, EXPERTS_UP: gate up; others: one; ATTENTION, TOP: none
+    const struct graft_weight *gain;     // EMBED, RESIDUAL, EXPERTS_DOWN: of the norm that reads X next
     bool from_ff;                        // RESIDUAL: reads H instead of AO
 };
 
@@ -42,7 +47,8 @@ struct graft_plan {
     struct graft_ctx *ctx;
     const struct graft_source *source;
     uint32_t n_body;           // steps up to the last layer
-    struct graft_step *body;   // EMBED, then per layer QKV ATTENTION RESIDUAL GATE_UP RESIDUAL
+    struct graft_step *body;   // EMBED, then per layer QKV ATTENTION RESIDUAL GATE_UP RESIDUAL,
+                               // or QKV ATTENTION RESIDUAL ROUTER EXPERTS_UP EXPERTS_DOWN
     struct graft_step head[2]; // HEAD, TOP
     char *names;               // private
 };

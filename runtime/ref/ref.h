@@ -97,6 +97,30 @@ void graft_ref_residual(const struct graft_ref_matrix *w, const float *in, uint3
 // n_rows.
 void graft_ref_gate_up(const struct graft_ref_matrix *gate, const struct graft_ref_matrix *up, const float *xn,
                        const float *inv_rms, uint32_t n_rows, float *h, uint32_t first, uint32_t last, float *scratch);
+
+// An expert of a row and the weight of its output.
+struct graft_ref_route {
+    uint32_t expert;
+    float weight;
+};
+// Router logits scores[r][e] = W[e] . xn[r] * inv_rms[r] for experts e in [first, last). scores [n_rows][n_out]. scratch: n_in +
+// n_rows floats.
+void graft_ref_router(const struct graft_ref_matrix *w, const float *xn, const float *inv_rms, uint32_t n_rows, float *scores,
+                      uint32_t first, uint32_t last, float *scratch);
+// One row's n_used largest of n_expert scores, the largest first, of equal ones the smaller number first, NaN before all; weight
+// = exp(score - max) / sum, over the chosen (normalize) or over all. Shazeer 2017; Fedus 2021. route [n_used], n_used <=
+// n_expert.
+void graft_ref_choose_experts(const float *scores, uint32_t n_expert, uint32_t n_used, bool normalize,
+                              struct graft_ref_route *route);
+// H[r][k][o] = silu(g) u with the matrices of expert route[r][k], for outputs o in [first, last): gate and up hold one matrix
+// [n_out][n_in] per expert, one after the other. H [n_rows][n_used][n_out]. scratch: n_in floats.
+void graft_ref_experts_up(const struct graft_ref_matrix *gate, const struct graft_ref_matrix *up,
+                          const struct graft_ref_route *route, uint32_t n_used, const float *xn, const float *inv_rms,
+                          uint32_t n_rows, float *h, uint32_t first, uint32_t last, float *scratch);
+// X[r][o] += sum over k, in order, of weight[r][k] * (W[expert[r][k]][o] . H[r][k]), for outputs o in [first, last). scratch:
+// n_in floats.
+void graft_ref_experts_down(const struct graft_ref_matrix *down, const struct graft_ref_route *route, uint32_t n_used,
+                            const float *h, uint32_t n_rows, float *x, uint32_t first, uint32_t last, float *scratch);
 // LOGITS[i][o] = W[o] . xn[out[i]] * inv_rms[out[i]] for the state's n_out rows. scratch: n_in floats.
 void graft_ref_head(const struct graft_ref_matrix *w, const struct graft_ref_state *state, const float *xn,
                     const float *inv_rms, float *logits, uint32_t first, uint32_t last, float *scratch);

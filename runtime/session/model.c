@@ -243,13 +243,15 @@ void graft_model_close(struct graft_model **model)
 // Sums over all weights, and the type most matrices have.
 struct totals {
     uint64_t parameters, bytes;
+    uint64_t unused_bytes; // of experts that a token does not read
     uint32_t matrices[64]; // by type number
 };
 
-static void add_weight(struct totals *totals, const struct graft_weight *w)
+static void add_weight(struct totals *totals, const struct graft_weight *w, uint32_t n_used)
 {
-    totals->parameters += (uint64_t)w->n_in * w->n_out;
-    totals->bytes += w->row_bytes * w->n_out;
+    totals->parameters += (uint64_t)w->n_in * w->n_out * (w->n_expert ? w->n_expert : 1);
+    totals->bytes += graft_weight_bytes(w);
+    totals->unused_bytes += w->n_expert ? graft_weight_bytes(w) / w->n_expert * (w->n_expert - n_used) : 0;
     if (w->n_out > 1 && w->type < sizeof totals->matrices / sizeof *totals->matrices) {
         totals->matrices[w->type]++;
     }
@@ -262,6 +264,9 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
     *out = (struct graft_model_info){.n_layer = c->n_layer,
                                      .n_embd = c->n_embd,
                                      .n_ff = c->n_ff,
+                                     .n_expert = c->n_expert,
+                                     .n_expert_used = c->n_expert_used,
+                                     .n_ff_expert = c->n_ff_expert,
                                      .n_head = c->n_head,
                                      .n_head_kv = c->n_head_kv,
                                      .head_dim = c->head_dim,
@@ -275,23 +280,23 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
     snprintf(out->architecture, sizeof out->architecture, "%s", c->architecture);
     snprintf(out->name, sizeof out->name, "%s", c->name);
     struct totals totals = {0};
-    add_weight(&totals, &s->embd);
-    add_weight(&totals, &s->output_norm);
+    add_weight(&totals, &s->embd, 0);
+    add_weight(&totals, &s->output_norm, 0);
     for (uint32_t i = 0; i < c->n_layer; i++) {
         const struct graft_layer *l = &s->layers[i];
         const struct graft_weight *all[] = {&l->attn_norm, &l->q,    &l->k,  &l->v,   &l->o,
-                                            &l->ffn_norm,  &l->gate, &l->up, &l->down};
+                                            &l->ffn_norm,  &l->gate, &l->up, &l->down, &l->router};
         for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
-            add_weight(&totals, all[k]);
+            add_weight(&totals, all[k], c->n_expert_used);
         }
     }
     if (!s->tied) {
-        add_weight(&totals, &s->output);
+        add_weight(&totals, &s->output, 0);
     }
     out->n_parameters = totals.parameters;
     out->weight_bytes = totals.bytes;
-    // A token reads one row of the embeddings, but all of them when they are the output too.
-    out->token_weight_bytes = totals.bytes + s->embd.row_bytes - (s->tied ? 0 : s->embd.row_bytes * s->embd.n_out);
+    // A token reads one row of the embeddings, but all of them when they are the output too; and the matrices of its own experts.
+    out->token_weight_bytes = totals.bytes - totals.unused_bytes + s->embd.row_bytes - (s->tied ? 0 : s->embd.row_bytes * s->embd.n_out);
     uint32_t most = 0;
     for (uint32_t type = 0; type < sizeof totals.matrices / sizeof *totals.matrices; type++) {
         if (totals.matrices[type] > most) {

@@ -77,7 +77,11 @@ struct graft_vk_options {
         *select; // NULL or "auto": first usable; a number: index in graft_vk_list; otherwise part of the name, without case
     const char *cache_key; // build id mixed into the pipeline cache's key
     // Capabilities to switch off, for tests and fallbacks: fields set true here are treated as absent.
-    bool no_subgroups, no_f16, no_storage_16bit, no_import, no_dot8, no_coopmat, no_texel;
+    bool no_subgroups, no_f16, no_storage_16bit, no_storage_8bit, no_import, no_dot8, no_coopmat, no_texel;
+    bool no_size_control; // subgroups have the size that the driver chooses
+    // Compile for subgroups of this size (0: the device's default). GRAFT_E_UNSUPPORTED where the device does not let it be
+    // asked for.
+    uint32_t subgroup_size;
     bool no_mapped_device; // GRAFT_VK_DEVICE buffers are never mapped: everything is staged, as on a discrete device
     uint32_t max_shared_bytes, max_invocations; // 0 = as the device says; otherwise a lower limit
     bool validation;     // enable VK_LAYER_KHRONOS_validation with synchronization validation; messages are counted and logged

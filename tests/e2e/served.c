@@ -100,14 +100,14 @@ int served_wait(void)
     return WEXITSTATUS(status);
 }
 
-pid_t served_pid(void)
-{
-    return server;
-}
-
 uint16_t served_port(void)
 {
     return port;
+}
+
+pid_t served_pid(void)
+{
+    return server;
 }
 
 static int connect_to(bool operators)

@@ -166,6 +166,8 @@ bool adapters_warm(struct adapters *table, const char *name, adapter_done *done,
 bool adapters_unload(struct adapters *table, const char *name, const char *expected, struct api_error *error);
 bool adapters_pin(struct adapters *table, const char *name, bool pinned, struct api_error *error);
 // A change in line.
+// A version with this path and nothing else; NULL: no memory.
+struct adapter_version *adapter_version_new(const char *path);
 struct adapter_task {
     struct adapter_change change;
     struct adapter_entry *entry;

@@ -17,6 +17,9 @@ static void hang_up(struct http_server *server, void (*on_hangup)(void *user), v
     if (server->keys && keys_reload(server->keys) != GRAFT_OK) {
         graft_log(server->ctx, GRAFT_LOG_ERROR, "%s; the keys stay as they were", graft_last_error());
     }
+    if (server->jwt && jwt_rules_reload(server->jwt) != GRAFT_OK) {
+        graft_log(server->ctx, GRAFT_LOG_ERROR, "%s; the rules for tokens stay as they were", graft_last_error());
+    }
     if (server->config.tls_cert && http_tls_read(server) != GRAFT_OK) {
         graft_log(server->ctx, GRAFT_LOG_ERROR, "%s; the certificate stays as it was", graft_last_error());
     }

@@ -435,14 +435,22 @@ static void begin(struct http_exchange *exchange, struct server *server, bool ch
     if (!body) {
         return;
     }
-    struct job *job = get_memory(1, sizeof *job);
+    struct job *job = try_memory(1, sizeof *job);
+    if (!job) {
+        json_decref(body);
+        api_no_memory(&error);
+        serve_refuse(server, exchange, &error);
+        return;
+    }
     job->server = server;
     job->exchange = exchange;
     job->begun_ns = graft_clock_ns();
     pthread_mutex_init(&job->mutex, NULL);
     bool ok = ask_read(&job->ask, body, chat, &server->limits, &error);
     const char *route = http_name(exchange);
-    struct selection selection = {.route = *route ? route : NULL,
+    const char *claim = http_caller(exchange)->adapter;
+    struct selection selection = {.claim = *claim ? claim : NULL,
+                                  .route = *route ? route : NULL,
                                   .header = http_header(exchange, "X-Adapter-ID"),
                                   .model = job->ask.model,
                                   .adapter = job->ask.adapter,

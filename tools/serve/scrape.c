@@ -274,8 +274,14 @@ static void print_vllm(struct out *out, const struct row *rows, uint32_t n, uint
 void serve_metrics(struct http_exchange *exchange, void *user)
 {
     struct server *server = user;
-    struct row *rows = get_memory(METRIC_ADAPTERS + 2, sizeof *rows);
+    struct row *rows = try_memory(METRIC_ADAPTERS + 2, sizeof *rows);
     struct out out = {0};
+    struct api_error error = {0};
+    if (!rows) {
+        api_no_memory(&error);
+        serve_refuse(server, exchange, &error);
+        return;
+    }
     uint32_t resident;
     pthread_mutex_lock(&server->adapters.mutex);
     uint32_t n = make_rows(server, exchange, rows), waiting = server->adapters.n_leases;
@@ -299,14 +305,19 @@ void serve_metrics(struct http_exchange *exchange, void *user)
     print_memory_use(&out, server, used, resident);
     print_http(&out, server);
     size_t room = http_server_metrics_bytes(server->http);
-    char *http = get_memory(room, 1);
-    out_bytes(&out, http, http_server_metrics(server->http, http, room));
+    char *http = try_memory(room, 1);
+    out.failed |= !http;
+    out_bytes(&out, http ? http : "", http ? http_server_metrics(server->http, http, room) : 0);
     free(http);
     if (http_query(exchange, "vllm")) { // its name has a colon, which promtool does not like
         print_vllm(&out, rows, n, server->adapters.pool_slots, waiting);
     }
     free(rows);
-    http_reply(exchange, out.failed ? 500 : 200, "text/plain; version=0.0.4; charset=utf-8", out.data ? out.data : "",
-               out.length);
+    if (out.failed) {
+        api_no_memory(&error);
+        serve_refuse(server, exchange, &error);
+    } else {
+        http_reply(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", out.data ? out.data : "", out.length);
+    }
     out_free(&out);
 }
