@@ -406,7 +406,7 @@ const struct option_info option_infos[] = {
      V(SERVE), false, AT(reader_seconds), 1, 3600, NULL},
     {"drain", NULL, NULL, OPTION_COUNT, "SECONDS", "30", "requests may go on for so long after SIGTERM",
      V(SERVE), false, AT(drain_seconds), 1, 3600, NULL},
-    {"access-log", NULL, NULL, OPTION_FILE, "FILE", "stderr", "a line per request: FILE, stderr, syslog or none",
+    {"access-log", NULL, NULL, OPTION_FILE, "FILE", "stderr", "FILE, stderr, syslog, journald or none",
      V(SERVE), false, AT(access_log), 0, 0, NULL},
     {"log-size", NULL, NULL, OPTION_BYTES, "SIZE", "64M", "the log file is rotated when it is larger",
      V(SERVE), false, AT(log_size), 0, 0, NULL},

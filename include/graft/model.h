@@ -162,7 +162,7 @@ struct graft_model_info {
     uint64_t stream_bytes; // of them, a batch
 };
 GRAFT_API void graft_model_describe(const struct graft_model *model, struct graft_model_info *out);
-// True once the file of the model was cut short, or its disk failed, while it was in use (graft_guard_mapped_files): batches fail
+// True once the model's file was cut short, or its disk failed, while it was in use (graft_guard_mapped_files): batches fail
 // with GRAFT_E_IO from then on, and the model can only be closed. Thread-safety: safe.
 GRAFT_API bool graft_model_damaged(const struct graft_model *model);
 
