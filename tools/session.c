@@ -71,7 +71,10 @@ int session_device(struct session *session, const struct options *options)
     if (code != EXIT_GOOD) {
         return code;
     }
-    struct graft_device_params params = {.size = sizeof params, .select = options->device, .validation = options->validation};
+    struct graft_device_params params = {.size = sizeof params,
+                                         .select = options->device,
+                                         .validation = options->validation,
+                                         .no_self_test = options->no_self_test};
     enum graft_status status = graft_device_open(session->ctx, &session->device, &params);
     if (status != GRAFT_OK) {
         char what[300];

@@ -442,6 +442,8 @@ const struct option_info option_infos[] = {
      V(INSPECT), true, AT(deep), 0, 0, NULL},
     {"check-values", NULL, NULL, OPTION_FLAG, NULL, NULL, "refuse a model with values that are not finite",
      OPENS, false, AT(check_values), 0, 0, NULL},
+    {"no-self-test", NULL, NULL, OPTION_FLAG, NULL, NULL, "trust the device's kernels unseen",
+     OPENS, false, AT(no_self_test), 0, 0, NULL},
     {"all", NULL, NULL, OPTION_FLAG, NULL, NULL, "every module",
      V(ADAPTER), true, AT(all), 0, 0, NULL},
     {"stats", NULL, NULL, OPTION_FLAG, NULL, NULL, "rates, first-token time and memory afterwards",

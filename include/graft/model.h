@@ -124,7 +124,8 @@ struct graft_model;
 // Map the file, check it, plan, take memory, upload or import the weights, record the plan. On failure *out is NULL and all is
 // given back.
 // Errors: those of graft_file_open; GRAFT_E_UNSUPPORTED (architecture, type, tokenizer: what is supported is listed);
-// GRAFT_E_BUDGET (the table, the shortfall, what would fit); GRAFT_E_DEVICE; GRAFT_E_DEVICE_LOST; GRAFT_E_CANCELLED;
+// GRAFT_E_BUDGET (the table, the shortfall, what would fit); GRAFT_E_DEVICE (also: the device computes wrong results, see
+// graft_device_params.no_self_test; kernel and values are named); GRAFT_E_DEVICE_LOST; GRAFT_E_CANCELLED;
 // GRAFT_E_MEMORY.
 // Thread-safety: one thread at a time per device.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_open(struct graft_device *device, struct graft_model **out,

@@ -157,7 +157,13 @@ static enum graft_status start(struct graft_model *model, const struct graft_mod
         GRAFT_TRY(given.check_values && model->gguf ? graft_gguf_check_values(model->gguf) : GRAFT_OK);
     }
     if (model->device->vk) {
-        return graft_exec_vk_create(&model->exec, model->device->vk, &exec);
+        graft_vk_pipelines_hold(model->device->vk, true); // the self-test's are the model's
+        enum graft_status status = model->device->self_test ? graft_self_test(model) : GRAFT_OK;
+        if (status == GRAFT_OK) {
+            status = graft_exec_vk_create(&model->exec, model->device->vk, &exec);
+        }
+        graft_vk_pipelines_hold(model->device->vk, false);
+        return status;
     }
     GRAFT_TRY(graft_exec_ref_create(&model->exec, &exec));
     uint64_t total = model->source->base_bytes;

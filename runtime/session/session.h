@@ -19,6 +19,7 @@ struct graft_device {
     struct graft_vk_options options; // as it was opened, to open it again; its texts are those below
     char select[256], build[48];
     uint32_t n_models; // open on it
+    bool self_test;    // models are opened after their kernels have computed the right results
 };
 
 struct graft_vocabulary {
@@ -87,6 +88,12 @@ GRAFT_MUST_CHECK enum graft_status graft_gguf_tensor_values(const struct graft_g
                                                             const struct graft_gguf_tensor *tensor,
                                                             struct graft_tensor_values *out);
 GRAFT_MUST_CHECK enum graft_status graft_gguf_check_values(const struct graft_gguf *gguf);
+
+// selftest.c: a small model cut out of this one on the device and in scalar C. Where they differ, simpler kernels are tried, and
+// the device is restricted to those that pass. Runs once per device, driver, build and formats where the context has a cache
+// folder. Too little memory for it is no error. Errors: GRAFT_E_DEVICE (wrong results: the kernel, the step, both values),
+// GRAFT_E_DEVICE_LOST.
+GRAFT_MUST_CHECK enum graft_status graft_self_test(struct graft_model *model);
 
 // estimate.c: what the executor will take, added to bytes.
 void graft_model_exec_bytes(const struct graft_model *model, const struct graft_device *device,
