@@ -66,6 +66,7 @@ struct graft_model {
     uint32_t n_ctx;
     bool exact, timed, lost, opened;
     enum graft_weights_mode weights;
+    enum graft_stream_mode stream;
     struct graft_seq *seqs; // [n_seq]
     // The batch: what graft_decode hands to the executor, and what it needs to take everything back.
     struct graft_exec_row *rows, *sorted; // [n_batch] as they were given; those with the same first adapter together
@@ -98,7 +99,8 @@ GRAFT_MUST_CHECK enum graft_status graft_self_test(struct graft_model *model);
 void graft_model_exec_bytes(const struct graft_model *model, const struct graft_device *device,
                             const struct graft_limits *limits, uint64_t bytes[GRAFT_MEM_CLASSES], uint64_t *mapped_bytes);
 // GRAFT_E_BUDGET with the table, the shortfall and what would fit, if the executor does not fit into what the budget leaves.
-GRAFT_MUST_CHECK enum graft_status graft_model_check_budget(const struct graft_model *model);
+// With stream `auto` the model's layers are streamed instead, as few as need be.
+GRAFT_MUST_CHECK enum graft_status graft_model_check_budget(struct graft_model *model);
 
 // vocabulary.c
 GRAFT_MUST_CHECK enum graft_status graft_vocabulary_create(struct graft_ctx *ctx, struct graft_vocabulary **out,

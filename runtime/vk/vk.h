@@ -137,6 +137,8 @@ void graft_vk_buffer_destroy(struct graft_vk_buffer **buffer);
 GRAFT_MUST_CHECK enum graft_status graft_vk_upload(struct graft_vk *vk, struct graft_vk_buffer *to, uint64_t offset,
                                                    const void *data, uint64_t bytes);
 GRAFT_MUST_CHECK enum graft_status graft_vk_upload_end(struct graft_vk *vk);
+// Send what is staged on its way, behind what was submitted before and in front of what will be; the staging ring stays.
+GRAFT_MUST_CHECK enum graft_status graft_vk_upload_flush(struct graft_vk *vk);
 // Instead of graft_vk_upload_end, for a caller that gives up: copies not yet submitted are dropped, so that their targets may
 // be destroyed. Never fails.
 void graft_vk_upload_drop(struct graft_vk *vk);
