@@ -71,7 +71,10 @@ int session_device(struct session *session, const struct options *options)
     if (code != EXIT_GOOD) {
         return code;
     }
-    struct graft_device_params params = {.size = sizeof params, .select = options->device, .validation = options->validation};
+    struct graft_device_params params = {.size = sizeof params,
+                                         .select = options->device,
+                                         .validation = options->validation,
+                                         .no_self_test = options->no_self_test};
     enum graft_status status = graft_device_open(session->ctx, &session->device, &params);
     if (status != GRAFT_OK) {
         char what[300];
@@ -102,6 +105,7 @@ struct graft_model_params session_params(const struct options *options)
         .exact = options->exact,
         .adapter_pool_bytes = options->adapters.count ? options->adapter_pool ? options->adapter_pool : DEFAULT_POOL_BYTES : 0,
         .timed = options->stages,
+        .stream = options->stream && strcmp(options->stream, "off") == 0 ? GRAFT_STREAM_OFF : GRAFT_STREAM_AUTO,
         .kv_keys = kv_type(options->kv_keys ? options->kv_keys : options->kv),
         .kv_values = kv_type(options->kv_values ? options->kv_values : options->kv),
         .weights = strcmp(options->weights, "map") == 0    ? GRAFT_WEIGHTS_MAP

@@ -39,6 +39,7 @@ struct graft_request {
     struct graft_stream *stream; // the request's for good, as is ids
     int32_t *ids;                // [n_ctx + 1] prompt, then answer
     uint32_t n_prompt, n_ids;
+    uint32_t n_keep, n_forgotten; // context shift: tokens that stay; that went
     uint32_t n_scored; // tokens of the prompt that were told, with prompt_logprobs
     struct graft_sampler *sampler;
     struct graft_grammar_state *place; // NULL: no grammar
@@ -46,6 +47,7 @@ struct graft_request {
     struct graft_seq *seq;
     uint8_t key[GRAFT_PREFIX_KEY_BYTES]; // of the pages found or kept so far
     uint32_t n_kept;
+    bool shifted;         // its pages are not what its tokens alone give
     uint32_t n_rows, row; // in this step; its last row
 };
 

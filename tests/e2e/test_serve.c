@@ -437,6 +437,18 @@ START_TEST(who_hangs_up_is_forgotten)
     ck_assert(metric_becomes("graft_requests_running{adapter=\"\"}", 0));
     ck_assert_double_gt(metric("graft_finished_total{reason=\"cancelled\"}"), 0);
     ck_assert_double_lt(metric("graft_answer_tokens_total{adapter=\"\"}"), 800);
+    // Without a stream there is nothing to be read until all is said: the client's leaving ends it all the same, at once.
+    for (int i = 0; i < 4; i++) {
+        double cancelled = metric("graft_finished_total{reason=\"cancelled\"}"),
+               tokens = metric("graft_engine_answer_tokens_total");
+        int fd = open_request("/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 240, \"temperature\": 1, "
+                                                 "\"logit_bias\": {\"257\": -100, \"258\": -100}}");
+        ck_assert(metric_becomes("graft_engine_running", 1));
+        close(fd);
+        ck_assert(metric_becomes("graft_finished_total{reason=\"cancelled\"}", cancelled + 1));
+        ck_assert(metric_becomes("graft_engine_running", 0));
+        ck_assert_double_lt(metric("graft_engine_answer_tokens_total") - tokens, 240);
+    }
     json_t *answer = post_json("/v1/completions", "{\"prompt\": \"a\", \"timeout_ms\": 1, \"max_tokens\": 200}", 504);
     json_decref(answer);
     served_end();

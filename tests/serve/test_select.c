@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which adapters a request runs with, among 500: who decides, what contradicts, what is hidden, and how long it takes.
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "support/support.h"
 #include "tools/serve/aliases.h"
@@ -226,6 +231,102 @@ START_TEST(a_file_of_aliases_is_read_whole_or_not_at_all)
 }
 END_TEST
 
+// Paths changed at random, judged by the kernel: openat2 with RESOLVE_BENEATH says whether a path stays in a folder. Nothing
+// that it calls outside may be accepted, and what is accepted is the file that the kernel finds.
+START_TEST(paths_that_leave_the_folder_are_refused_whatever_they_look_like)
+{
+    static const char *const seeds[] = {"good",
+                                        "good/adapter_config.json",
+                                        "./good",
+                                        "deep/er/good",
+                                        "link",
+                                        "loop",
+                                        "out",
+                                        "up/good",
+                                        "deep/back",
+                                        "absolute",
+                                        "deep/er/../er/good",
+                                        "good/../../outside",
+                                        "../outside/x"};
+    static const char *const pieces[] = {"..",  ".",    "/",      "//",   "good", "deep",    "er",     "link",
+                                         "out", "up",   "back",   "loop", "x",    "outside", "%2e%2e", "\\",
+                                         " ",   "\xff", "inside", "\n",   "~",    "absolute"};
+    char home[64] = "/tmp/graft-paths-XXXXXX", line[600], real[PATH_BYTES];
+    ck_assert_ptr_nonnull(mkdtemp(home));
+    snprintf(
+        line, sizeof line,
+        "cd %s && mkdir -p inside/good inside/deep/er/good outside/x && touch inside/good/adapter_config.json outside/x/f && "
+        "ln -s good inside/link && ln -s loop inside/loop && ln -s ../outside inside/out && ln -s .. inside/up && "
+        "ln -s ../../outside inside/deep/back && ln -s %s/inside/good inside/absolute",
+        home, home);
+    ck_assert_int_eq(system(line), 0);
+    snprintf(line, sizeof line, "%s/inside", home);
+    ck_assert_ptr_nonnull(realpath(line, real));
+    int dir = open(real, O_RDONLY | O_DIRECTORY);
+    static struct adapters closed;
+    struct adapters_params params = {.dir = real, .base = "base", .pool_bytes = 1 << 20, .pool_slots = 4, .max_leases = 4};
+    ck_assert_int_eq(adapters_open(&closed, &params), 0);
+    struct graft_test_random random = {99};
+    unsigned accepted = 0, forbidden = 0, missing = 0, strict = 0;
+    for (int i = 0; i < 20000; i++) {
+        char path[1000], found[PATH_BYTES], kernels[PATH_BYTES];
+        snprintf(path, sizeof path, "%s", seeds[graft_test_random_u64(&random) % (sizeof seeds / sizeof *seeds)]);
+        for (uint64_t n = i < 1000 ? (uint64_t)i % 2 : graft_test_random_u64(&random) % 4; n > 0; n--) {
+            const char *piece = pieces[graft_test_random_u64(&random) % (sizeof pieces / sizeof *pieces)];
+            size_t length = strlen(path), at = (size_t)(graft_test_random_u64(&random) % (length + 1));
+            char rest[500];
+            snprintf(rest, sizeof rest, "%.400s", path + at);
+            bool slash = graft_test_random_u64(&random) % 2;
+            snprintf(path + at, sizeof path - at, "%s%s%s%s", slash ? "/" : "", piece, slash ? "/" : "", rest);
+        }
+        struct api_error error = {0};
+        bool ours = adapter_path_check(&closed, path, found, &error);
+        // The kernel, for the same path: absolute ones as they are, if they begin with the folder's name.
+        const char *relative = path;
+        struct open_how how = {.flags = O_PATH, .resolve = RESOLVE_BENEATH};
+        long fd = path[0] == '/' ? -1 : syscall(SYS_openat2, dir, relative, &how, sizeof how);
+        if (fd < 0 && errno == ENOSYS) {
+            printf("skipped: this kernel has no openat2\n");
+            break;
+        }
+        bool by_link =
+            strstr(path, "absolute") != NULL; // into the folder again by its whole name: BENEATH does not go that way
+        if (ours && by_link) {
+            ck_assert_msg(strncmp(found, real, strlen(real)) == 0 && found[strlen(real)] == '/', "'%s': %s", path, found);
+        } else if (ours) {
+            char proc[64];
+            snprintf(proc, sizeof proc, "/proc/self/fd/%ld", fd);
+            ssize_t n = fd < 0 ? -1 : readlink(proc, kernels, sizeof kernels - 1);
+            ck_assert_msg(n > 0, "'%s' was accepted, the kernel says: %s", path, strerror(errno));
+            kernels[n] = '\0';
+            ck_assert_str_eq(found, kernels);
+        }
+        accepted += ours;
+        forbidden += !ours && error.status == 403;
+        missing += !ours && error.status == 404;
+        strict += !ours && fd >= 0;
+        ck_assert(ours || error.status == 403 || error.status == 404);
+        if (fd >= 0) {
+            close((int)fd);
+        }
+    }
+    printf("20000 paths: %u accepted, %u forbidden, %u not there; %u that the kernel would follow were not taken\n", accepted,
+           forbidden, missing, strict);
+    ck_assert(accepted > 1000 && forbidden > 1000 && missing > 1000);
+    // A file outside by its absolute path, whether it is there or not, looks alike.
+    for (int i = 0; i < 2; i++) {
+        struct api_error error = {0};
+        snprintf(line, sizeof line, "%s/outside/%s", home, i ? "x" : "nothing");
+        ck_assert(!adapter_path_check(&closed, line, real, &error));
+        ck_assert_int_eq(error.status, 403);
+    }
+    close(dir);
+    adapters_close(&closed);
+    snprintf(line, sizeof line, "rm -r %s", home);
+    ck_assert_int_eq(system(line), 0);
+}
+END_TEST
+
 static int by_value(const void *a, const void *b)
 {
     const double *x = a, *y = b;
@@ -289,6 +390,7 @@ int main(void)
     tcase_add_test(tests, what_is_hidden_looks_like_what_is_not_there);
     tcase_add_test(tests, aliases_that_cannot_be_are_refused);
     tcase_add_test(tests, a_file_of_aliases_is_read_whole_or_not_at_all);
+    tcase_add_test(tests, paths_that_leave_the_folder_are_refused_whatever_they_look_like);
     tcase_add_test(tests, it_takes_well_below_a_millisecond);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);

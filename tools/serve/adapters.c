@@ -151,6 +151,23 @@ static bool links_stay(const struct adapters *table, const char *folder)
     return stay;
 }
 
+// No step of the way leads out of the folder, not even to come back.
+static bool steps_stay(const struct adapters *table, const char *path)
+{
+    char part[2 * PATH_BYTES], real[PATH_BYTES];
+    size_t length = strlen(table->dir);
+    if (strncmp(path, table->dir, length) != 0 || path[length] != '/') {
+        return true; // an absolute path by another name: only where it ends is looked at
+    }
+    for (const char *slash = strchr(path + length + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        snprintf(part, sizeof part, "%.*s", (int)(slash - path), path);
+        if (!realpath(part, real) || (strcmp(real, table->dir) != 0 && !is_inside(table->dir, real))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool adapter_path_check(const struct adapters *table, const char *given, char out[PATH_BYTES], struct api_error *error)
 {
     char path[2 * PATH_BYTES];
@@ -170,7 +187,7 @@ bool adapter_path_check(const struct adapters *table, const char *given, char ou
                    ? api_fail(error, 404, "adapter_file_not_found", "lora_path", "there is no '%.200s'", given)
                    : api_fail(error, 403, "adapter_path_forbidden", "lora_path", "only paths inside --adapter-dir are loaded");
     }
-    if (!is_inside(table->dir, out) || !links_stay(table, out)) {
+    if (!is_inside(table->dir, out) || !steps_stay(table, path) || !links_stay(table, out)) {
         return api_fail(error, 403, "adapter_path_forbidden", "lora_path", "only paths inside --adapter-dir are loaded");
     }
     return true;

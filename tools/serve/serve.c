@@ -268,7 +268,8 @@ static int open_model(struct server *server)
     server->info = server->session.info;
     name_base(server);
     struct graft_engine_params engine = {
-        .size = sizeof engine, .max_waiting = (uint32_t)o.max_waiting, .on_device = on_device, .user = server};
+        .size = sizeof engine, .max_waiting = (uint32_t)o.max_waiting, .context_shift = o.context_shift,
+        .on_device = on_device, .user = server};
     enum graft_status status = graft_engine_create(server->session.model, &server->engine, &engine);
     if (status != GRAFT_OK) {
         return error_status(status, "the engine cannot start");
