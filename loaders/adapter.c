@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "loaders/adapter_build.h"
+#include "loaders/minisign.h"
 #include "loaders/safetensors.h"
 #include "loaders/sha256.h"
 #include "platform/bytes.h"
@@ -199,6 +200,18 @@ static enum graft_status explain_missing(struct graft_ctx *ctx, enum graft_statu
     return status;
 }
 
+// Two files are read one after the other: if the folder was replaced between them, they do not belong together.
+static enum graft_status check_config_is_the_same(struct graft_ctx *ctx, const char *config_file, const char *text,
+                                                  uint64_t bytes)
+{
+    char *again = NULL;
+    uint64_t size = 0;
+    GRAFT_TRY(graft_file_read(ctx, config_file, GRAFT_ADAPTER_CONFIG_MAX_BYTES, &again, &size));
+    bool same = size == bytes && memcmp(again, text, size) == 0;
+    GRAFT_FREE(ctx, &again);
+    return same ? GRAFT_OK : graft_fail(GRAFT_E_IO, "%s: changed while the adapter was read", config_file);
+}
+
 enum graft_status graft_adapter_read(struct graft_ctx *ctx, struct graft_adapter_desc **out, const char *path)
 {
     *out = NULL;
@@ -216,6 +229,7 @@ enum graft_status graft_adapter_read(struct graft_ctx *ctx, struct graft_adapter
     desc->ctx = ctx;
     if (ends_with(path, ".gguf")) {
         GRAFT_TRY_OUT(graft_file_read(ctx, path, GRAFT_ADAPTER_MAX_BYTES, (char **)&desc->bytes, &desc->n_bytes), status, out);
+        GRAFT_TRY_OUT(graft_check_signed(ctx, path, desc->bytes, desc->n_bytes, desc->signer), status, out);
         status = graft_adapter_read_gguf(desc, path);
         goto out;
     }
@@ -231,6 +245,9 @@ enum graft_status graft_adapter_read(struct graft_ctx *ctx, struct graft_adapter
         status = explain_missing(ctx, status, path, folder);
         goto out;
     }
+    GRAFT_TRY_OUT(check_config_is_the_same(ctx, config_file, config_text, config_bytes), status, out);
+    const struct graft_listed_file read[2] = {{file, desc->bytes, desc->n_bytes}, {config_file, config_text, config_bytes}};
+    GRAFT_TRY_OUT(graft_check_listed(ctx, read, desc->signer), status, out);
     status = read_peft(desc, file, config_text, config_bytes, config_file);
 out:
     GRAFT_FREE(ctx, &config_text);

@@ -10,6 +10,11 @@ if(GRAFT_TOOLS)
     add_dependencies(${name} graft)
     add_test(NAME ${name} COMMAND ${name})
   endforeach()
+  # Takes the place of malloc and fails when it is told to.
+  add_library(fail_malloc MODULE e2e/fail_malloc.c)
+  target_compile_definitions(fail_malloc PRIVATE _GNU_SOURCE)
+  target_compile_definitions(test_serve_memory PRIVATE GRAFT_TEST_FAIL_MALLOC="$<TARGET_FILE:fail_malloc>")
+  add_dependencies(test_serve_memory fail_malloc)
   # A Vulkan layer that loses the device when it is told to.
   add_library(graft_lose_layer MODULE layer/lose_layer.c)
   target_compile_definitions(graft_lose_layer PRIVATE _GNU_SOURCE)
@@ -18,4 +23,7 @@ if(GRAFT_TOOLS)
   add_dependencies(test_serve_device graft_lose_layer)
   # Merged files against numpy and PyPI gguf.
   add_test(NAME merge_reference COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/merge_reference $<TARGET_FILE:graft> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
+  # What an administrator installs, and the page that walks through it.
+  add_test(NAME packaging COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/packaging $<TARGET_FILE:graft> ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/tools/graft.service)
+  add_test(NAME departments COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/departments $<TARGET_FILE:graft>)
 endif()

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "platform/plat.h"
+#include "tools/serve/aliases.h"
 
 // ---- opening and closing ----
 
@@ -21,6 +22,7 @@ int adapters_open(struct adapters *table, const struct adapters_params *params)
     pthread_mutex_init(&table->mutex, NULL);
     pthread_cond_init(&table->wake, NULL);
     table->leases_end = &table->leases;
+    table->aliases = get_memory(ALIASES_MOST, sizeof *table->aliases);
     snprintf(table->base, sizeof table->base, "%s", params->base);
     if (params->dir && !realpath(params->dir, table->dir)) {
         char what[PATH_BYTES + 64];
@@ -45,6 +47,19 @@ static void free_version(struct adapter_version *version)
 {
     free(version->path);
     free(version);
+}
+
+struct adapter_version *adapter_version_new(const char *path)
+{
+    struct adapter_version *version = try_memory(1, sizeof *version);
+    if (version) {
+        version->path = strdup(path);
+    }
+    if (version && !version->path) {
+        free(version);
+        version = NULL;
+    }
+    return version;
 }
 
 static enum graft_status release_all(struct graft_model *model, void *user)
@@ -81,8 +96,14 @@ void adapters_close(struct adapters *table)
             table->entries[i]->versions = v->next;
             free_version(v);
         }
+        while (table->entries[i]->labels) {
+            struct adapter_label *label = table->entries[i]->labels;
+            table->entries[i]->labels = label->next;
+            free(label);
+        }
         free(table->entries[i]);
     }
+    free(table->aliases);
     pthread_cond_destroy(&table->wake);
     pthread_mutex_destroy(&table->mutex);
     *table = (struct adapters){0};
@@ -130,6 +151,23 @@ static bool links_stay(const struct adapters *table, const char *folder)
     return stay;
 }
 
+// No step of the way leads out of the folder, not even to come back.
+static bool steps_stay(const struct adapters *table, const char *path)
+{
+    char part[2 * PATH_BYTES], real[PATH_BYTES];
+    size_t length = strlen(table->dir);
+    if (strncmp(path, table->dir, length) != 0 || path[length] != '/') {
+        return true; // an absolute path by another name: only where it ends is looked at
+    }
+    for (const char *slash = strchr(path + length + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        snprintf(part, sizeof part, "%.*s", (int)(slash - path), path);
+        if (!realpath(part, real) || (strcmp(real, table->dir) != 0 && !is_inside(table->dir, real))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool adapter_path_check(const struct adapters *table, const char *given, char out[PATH_BYTES], struct api_error *error)
 {
     char path[2 * PATH_BYTES];
@@ -149,7 +187,7 @@ bool adapter_path_check(const struct adapters *table, const char *given, char ou
                    ? api_fail(error, 404, "adapter_file_not_found", "lora_path", "there is no '%.200s'", given)
                    : api_fail(error, 403, "adapter_path_forbidden", "lora_path", "only paths inside --adapter-dir are loaded");
     }
-    if (!is_inside(table->dir, out) || !links_stay(table, out)) {
+    if (!is_inside(table->dir, out) || !steps_stay(table, path) || !links_stay(table, out)) {
         return api_fail(error, 403, "adapter_path_forbidden", "lora_path", "only paths inside --adapter-dir are loaded");
     }
     return true;
@@ -180,9 +218,11 @@ struct adapter_entry *adapters_entry(struct adapters *table, const char *name)
     if (entry) {
         *entry = (struct adapter_entry){.id = entry->id};
     } else if (table->n_entries < ADAPTERS_MOST) {
-        entry = get_memory(1, sizeof *entry);
-        entry->id = table->n_entries;
-        table->entries[table->n_entries++] = entry;
+        entry = try_memory(1, sizeof *entry);
+        if (entry) {
+            entry->id = table->n_entries;
+            table->entries[table->n_entries++] = entry;
+        }
     }
     if (entry) {
         snprintf(entry->name, sizeof entry->name, "%s", name);
@@ -196,11 +236,13 @@ bool adapters_add(struct adapters *table, const char *name, const char *path, st
     if (!realpath(path, real)) {
         return api_fail(error, 404, "adapter_file_not_found", "lora_path", "%.200s: %s", path, strerror(errno));
     }
-    struct adapter_version *version = get_memory(1, sizeof *version);
-    version->path = get_memory(strlen(real) + 1, 1);
-    memcpy(version->path, real, strlen(real));
+    struct adapter_version *version = adapter_version_new(real);
+    if (!version) {
+        return api_no_memory(error);
+    }
     pthread_mutex_lock(&table->mutex);
-    struct adapter_entry *entry = adapters_find(table, name) ? NULL : adapters_entry(table, name);
+    bool alias = alias_find(table, name) != NULL;
+    struct adapter_entry *entry = alias || adapters_find(table, name) ? NULL : adapters_entry(table, name);
     if (entry) {
         entry->known = true;
         adapter_publish(entry, version, table);
@@ -208,8 +250,8 @@ bool adapters_add(struct adapters *table, const char *name, const char *path, st
     pthread_mutex_unlock(&table->mutex);
     if (!entry) {
         free_version(version);
-        return api_fail(error, 409, "lora_adapter_already_loaded", "lora_name",
-                        "there is an adapter '%s' already, or %d are known", name, ADAPTERS_MOST);
+        return api_fail(error, 409, alias ? "alias_conflict" : "lora_adapter_already_loaded", "lora_name",
+                        "there is an adapter or alias '%s' already, or %d are known", name, ADAPTERS_MOST);
     }
     return true;
 }
@@ -222,9 +264,9 @@ static int by_name(const void *a, const void *b)
 uint32_t adapters_scan(struct adapters *table)
 {
     DIR *dir = *table->dir ? opendir(table->dir) : NULL;
-    char **names = NULL;
+    char **names = dir ? try_memory(ADAPTERS_MOST, sizeof *names) : NULL;
     size_t n = 0, added = 0;
-    for (struct dirent *item = dir ? readdir(dir) : NULL; item && n < ADAPTERS_MOST; item = readdir(dir)) {
+    for (struct dirent *item = names ? readdir(dir) : NULL; item && n < ADAPTERS_MOST; item = readdir(dir)) {
         char path[PATH_BYTES], inner[PATH_BYTES + 32];
         struct api_error error;
         size_t length = strlen(item->d_name);
@@ -235,9 +277,8 @@ uint32_t adapters_scan(struct adapters *table)
         snprintf(inner, sizeof inner, "%s/adapter_config.json", path);
         struct stat info;
         if (file || stat(inner, &info) == 0) {
-            names = grow_memory(names, n + 1, sizeof *names);
-            names[n] = get_memory(length + 1, 1);
-            memcpy(names[n++], item->d_name, length);
+            names[n] = strdup(item->d_name);
+            n += names[n] != NULL; // without memory it is not found this time
         }
     }
     if (dir) {
@@ -274,8 +315,9 @@ struct adapter_version *adapter_find_version(const struct adapter_entry *entry, 
     size_t length = strlen(which);
     char *end = NULL;
     unsigned long number = *which >= '1' && *which <= '9' ? strtoul(which, &end, 10) : 0;
-    if (!length) {
-        return entry->current;
+    struct adapter_version *labelled = label_find(entry, which);
+    if (!length || labelled) {
+        return length ? labelled : entry->current;
     }
     for (struct adapter_version *v = entry->versions; v; v = v->next) {
         bool by_number = number && length < 8 && !*end && v->number == number;

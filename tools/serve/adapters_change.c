@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "platform/plat.h"
-#include "tools/serve/adapters.h"
+#include "tools/serve/aliases.h"
 
 void adapters_add_task(struct adapters *table, struct adapter_task *task)
 {
@@ -17,9 +17,12 @@ void adapters_add_task(struct adapters *table, struct adapter_task *task)
 }
 
 static bool begin_task(struct adapters *table, struct adapter_entry *entry, const struct adapter_change *change, bool warm,
-                       adapter_done *done, void *user)
+                       adapter_done *done, void *user, struct api_error *error)
 {
-    struct adapter_task *task = get_memory(1, sizeof *task);
+    struct adapter_task *task = try_memory(1, sizeof *task);
+    if (!task) {
+        return api_no_memory(error);
+    }
     *task = (struct adapter_task){
         .change = *change, .entry = entry, .warm = warm, .done = done, .user = user, .begun_ns = graft_clock_ns()};
     entry->busy = true;
@@ -57,6 +60,9 @@ bool adapters_load(struct adapters *table, const struct adapter_change *change, 
     pthread_mutex_lock(&table->mutex);
     struct adapter_entry *known = adapters_find(table, change->name);
     bool ok = check_expected(known, change->name, change->expected, error);
+    if (ok && alias_find(table, change->name)) {
+        ok = api_fail(error, 409, "alias_conflict", "lora_name", "'%s' is an alias", change->name);
+    }
     if (ok && known && !change->replace) {
         ok = api_fail(error, 409, "lora_adapter_already_loaded", "lora_name",
                       "the adapter '%s' is known already; set load_inplace to true to give the name another content",
@@ -69,7 +75,7 @@ bool adapters_load(struct adapters *table, const struct adapter_change *change, 
         ok = api_fail(error, 429, "lora_load_busy", NULL, "adapter '%s' is being changed", change->name);
         error->retry_after = 1;
     }
-    ok = ok && begin_task(table, entry, change, false, done, user);
+    ok = ok && begin_task(table, entry, change, false, done, user, error);
     pthread_mutex_unlock(&table->mutex);
     return ok;
 }
@@ -82,7 +88,7 @@ bool adapters_warm(struct adapters *table, const char *name, adapter_done *done,
     struct adapter_entry *known = adapters_find(table, name);
     bool ok = known ? check_expected(known, name, "", error)
                     : api_fail(error, 404, "lora_adapter_not_found", "name", "there is no adapter '%.64s'", name);
-    ok = ok && begin_task(table, known, &nothing, true, done, user);
+    ok = ok && begin_task(table, known, &nothing, true, done, user, error);
     pthread_mutex_unlock(&table->mutex);
     return ok;
 }
@@ -100,6 +106,7 @@ bool adapters_unload(struct adapters *table, const char *name, const char *expec
         entry->scale = 0;
         entry->current = NULL;
         table->changes++;
+        labels_drop(table, entry);
         adapter_version_drop(table, current);
     }
     pthread_mutex_unlock(&table->mutex);

@@ -44,7 +44,7 @@ static bool read_content(const json_t *content, size_t i, bool may_be_null, json
     *out = json_stringn(text.data ? text.data : "", text.length);
     bool failed = text.failed || !*out;
     out_free(&text);
-    return failed ? api_fail(error, 500, "no_memory", param, "no memory for a message") : true;
+    return failed ? api_no_memory(error) : true;
 }
 
 static bool read_message(const json_t *message, size_t i, json_t *out, struct api_error *error)
@@ -67,19 +67,26 @@ static bool read_message(const json_t *message, size_t i, json_t *out, struct ap
                        role ? role : "missing");
     }
     json_t *content = NULL;
-    bool calls = json_array_size(json_object_get(message, "tool_calls")) > 0;
+    const json_t *made = body_member(message, "tool_calls");
+    bool calls = json_array_size(made) > 0;
+    if (made && (!json_is_array(made) || strcmp(role, "assistant") != 0)) {
+        snprintf(param, sizeof param, "messages[%zu].tool_calls", i);
+        return api_bad(error, param, "%s must be an array, in a message of the assistant", param);
+    }
+    if (strcmp(role, "tool") == 0 && !json_string_length(json_object_get(message, "tool_call_id"))) {
+        snprintf(param, sizeof param, "messages[%zu].tool_call_id", i);
+        return api_bad(error, param, "%s must name the call whose result this is", param);
+    }
     if (!read_content(json_object_get(message, "content"), i, strcmp(role, "assistant") == 0 && calls, &content, error)) {
         return false;
     }
-    json_object_set_new(out, "role", json_string(strcmp(role, "developer") == 0 ? "system" : role));
-    json_object_set_new(out, "content", content ? content : json_string(""));
+    bool whole = json_object_set_new(out, "role", json_string(strcmp(role, "developer") == 0 ? "system" : role)) == 0;
+    whole &= json_object_set_new(out, "content", content ? content : json_string("")) == 0;
     for (int k = 0; k < 3; k++) {
         json_t *value = body_member(message, others[k]);
-        if (value) {
-            json_object_set(out, others[k], value);
-        }
+        whole &= !value || json_object_set(out, others[k], value) == 0;
     }
-    return true;
+    return whole || api_no_memory(error);
 }
 
 bool ask_messages(const json_t *body, json_t **variables, struct api_error *error)
@@ -101,14 +108,14 @@ bool ask_messages(const json_t *body, json_t **variables, struct api_error *erro
     {
         json_t *copy = json_object();
         ok = ok && read_message(message, i, copy, error);
-        json_array_append_new(copies, copy);
+        ok = json_array_append_new(copies, copy) == 0 ? ok : ok && api_no_memory(error);
     }
     if (!ok) {
         json_decref(copies);
         return false;
     }
     *variables = json_pack("{s:o, s:b}", "messages", copies, "add_generation_prompt", (int)begin_answer);
-    return *variables || api_fail(error, 500, "no_memory", NULL, "no memory for the messages");
+    return *variables || api_no_memory(error);
 }
 
 static bool too_long(const char *param, struct api_error *error)
@@ -118,19 +125,16 @@ static bool too_long(const char *param, struct api_error *error)
 
 static bool chat_tokens(struct ask *ask, const struct ask_limits *limits, struct api_error *error)
 {
-    json_t *variables;
-    if (!limits->has_template) {
+    if (!limits->format) {
         return api_fail(error, 400, "no_chat_template", "messages",
                         "the model has no chat template; /v1/completions takes text as it is");
     }
-    if (!ask_messages(ask->body, &variables, error)) {
+    char *text;
+    if (!ask_variables(ask, limits, &text, error)) {
         return false;
     }
-    char *text = json_dumps(variables, JSON_COMPACT);
-    json_decref(variables);
-    enum graft_status status =
-        text ? graft_prompt(limits->model, text, ask->tokens, limits->n_ctx, &ask->n_tokens) : GRAFT_E_MEMORY;
-    free(text);
+    enum graft_status status = graft_prompt(limits->model, text, ask->tokens, limits->n_ctx, &ask->n_tokens);
+    graft_ctx_text_free(limits->ctx, &text);
     switch (status) {
     case GRAFT_OK:
         return true;
@@ -192,7 +196,10 @@ static bool prompt_tokens(struct ask *ask, const struct ask_limits *limits, stru
 
 bool ask_prompt(struct ask *ask, const struct ask_limits *limits, struct api_error *error)
 {
-    ask->tokens = get_memory(limits->n_ctx + 1, sizeof *ask->tokens);
+    ask->tokens = try_memory(limits->n_ctx + 1, sizeof *ask->tokens);
+    if (!ask->tokens) {
+        return api_no_memory(error);
+    }
     bool ok = ask->chat ? chat_tokens(ask, limits, error) : prompt_tokens(ask, limits, error);
     const char *param = json_object_get(ask->body, "max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
     if (ok && (uint64_t)ask->n_tokens + ask->max_tokens > (uint64_t)limits->n_ctx + 1) {

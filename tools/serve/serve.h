@@ -16,7 +16,7 @@
 
 struct job;
 
-enum { METRIC_STATUSES = 15, SERVE_POOL_BYTES = 64 << 20 };
+enum { SERVE_POOL_BYTES = 64 << 20 };
 
 struct server {
     const struct options *options;
@@ -26,11 +26,14 @@ struct server {
     struct adapters adapters;
     struct http_server *http;
     struct ask_limits limits;
-    char base[128];      // id of the base model
-    uint64_t request_ns; // most time of a request
+    struct graft_tool_format *format; // NULL: no chat template
+    char base[128];                   // id of the base model
+    uint64_t request_ns;              // most time of a request
+    bool fallback;                    // a model that does not exist is the base
     time_t created;
     atomic_bool device_gone; // it was lost and does not come back
-    uint64_t begun_ns;   // of graft's clock
+    atomic_bool file_lost;   // the model file was cut: the server ends
+    uint64_t begun_ns;       // of graft's clock
     // Running and waiting requests.
     pthread_mutex_t jobs_mutex;
     struct job *jobs;
@@ -40,10 +43,11 @@ struct server {
     bool ticking, ending;
     // Under the adapters' lock.
     struct counts {
-        struct histogram load_wait;       // of requests that had to wait for an adapter
-        uint64_t errors[METRIC_STATUSES]; // by status of metric_statuses, the last for others
-        uint64_t unknown_fields;          // requests' members that nobody knows
-        uint64_t finishes[5];             // stop, length, cancelled, deadline, error
+        struct histogram load_wait;      // of requests that had to wait for an adapter
+        uint64_t errors[USAGE_STATUSES]; // error replies, by status
+        uint64_t unknown_fields;         // requests' members that nobody knows
+        uint64_t fallbacks;              // requests whose model does not exist, run with the base
+        uint64_t finishes[5];            // stop, length, cancelled, deadline, error
     } counts;
 };
 
@@ -56,7 +60,7 @@ int jobs_start(struct server *server);
 // Wait until no request is left, after the engine and the adapters' thread have ended them.
 void jobs_end(struct server *server);
 
-// ---- texts.c, state.c, adapter_api.c, adapter_compat.c, requests.c, scrape.c: the other routes ----
+// ---- texts.c, state.c, adapter_api.c, alias_api.c, adapter_compat.c, requests.c, scrape.c: the other routes ----
 
 void serve_tokenize(struct http_exchange *exchange, void *server);
 void serve_detokenize(struct http_exchange *exchange, void *server);
@@ -82,6 +86,10 @@ void serve_adapter_unpin(struct http_exchange *exchange, void *server);
 void serve_adapter_warm(struct http_exchange *exchange, void *server);
 void serve_adapters_scan(struct http_exchange *exchange, void *server);
 
+void serve_aliases(struct http_exchange *exchange, void *server);
+void serve_alias_put(struct http_exchange *exchange, void *server);
+void serve_alias_delete(struct http_exchange *exchange, void *server);
+
 void serve_load_lora(struct http_exchange *exchange, void *server);
 void serve_unload_lora(struct http_exchange *exchange, void *server);
 void serve_lora_list(struct http_exchange *exchange, void *server);
@@ -89,6 +97,8 @@ void serve_lora_scales(struct http_exchange *exchange, void *server);
 
 void serve_requests(struct http_exchange *exchange, void *server);
 void serve_metrics(struct http_exchange *exchange, void *server);
+// The model's file was cut while it was in use: said once, and the server ends for its supervisor to start it again.
+void serve_file_lost(struct server *server, const char *detail);
 // Count an answer that is an error.
 void count_error(struct server *server, int status);
 
