@@ -4,7 +4,7 @@
 #extension GL_EXT_control_flow_attributes : require
 // Output projection or FFN down projection, residual, and what the next norm needs: X += W in; XN = X * gain; SS = parts of sum
 // of X^2.
-//   weights [n_embd][n_in] quantized   x [n][n_in]   X [n][n_embd] in place   gain [n_embd]   xn [n][n_embd]
+//   weights [n_embd][n_in] quantized   x [n][n_in]   X [n][n_embd] in place   vectors: gains   xn [n][n_embd]
 //   ss_out [n][parts_out]
 // LORA: adapters are added (lib/expand.glsl), and the last workgroup shrinks for the next step (lib/shrink.glsl).
 // Each workgroup writes its own part of SS, so their sum has a fixed order (RMSNorm: Zhang 2019). Reference:
@@ -14,7 +14,7 @@
 WORDS(0, weights)
 VEC4S(1, x)
 layout(binding = 2, std430) restrict buffer residual_buffer { float residual[]; };
-layout(binding = 3, std430) readonly restrict buffer gain_buffer { float gain[]; };
+layout(binding = 3, std430) readonly restrict buffer vector_buffer { float vectors[]; };
 #ifdef LORA
 layout(binding = 4, std430) coherent restrict buffer xn_buffer { float xn[]; };
 #else
@@ -65,7 +65,7 @@ void main()
             for (uint r = 0u; r < R; r++) {
                 if (first + r < rows) {
                     uint i = push.first[0] + first + r;
-                    float value = residual[n * push.out_stride + i] + acc[r * C + c], gain_i = gain[i];
+                    float value = residual[n * push.out_stride + i] + acc[r * C + c], gain_i = vectors[push.vector + i];
 #ifdef LORA
                     if (LORA_EXTRAS != 0u) {
                         gain_i += norm_difference(n, i);

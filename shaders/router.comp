@@ -21,8 +21,8 @@ layout(push_constant) uniform push_block { graft_experts_push push; };
 #define RMS
 #define RMS_ROW(c) (c)
 #include "lib/matmul.glsl"
-#define ARRIVE_COUNTER counter
-#include "lib/arrive.glsl"
+#include "lib/last.glsl"
+LAST_TO_ARRIVE(last_to_arrive, counter)
 
 // Larger numbers come first; -0 is 0.
 uint order_of(float score)

@@ -53,12 +53,12 @@ static inline uint32_t graft_variant_rows(const struct graft_variant *variant)
     return variant->owners * variant->rows;
 }
 
-// Specialization constants. qkv: the formats of keys and values (graft_kernel_kv). gate_up: which matrices
-// (shaders/gate_up.comp).
-enum { GRAFT_QKV_CONSTANT_K = 3, GRAFT_QKV_CONSTANT_V = 7, GRAFT_GATE_UP_CONSTANT_PART = 3 };
+// Specialization constant of gate_up: which matrices (shaders/gate_up.comp).
+enum { GRAFT_GATE_UP_CONSTANT_PART = 3 };
 
 // Matrix kernels. type: enum graft_type of the weights. Bindings, in order:
-//   qkv       weights, xn, ss, state, q, kv, new, count   residual  weights, in, X, gain, xn, ss
+//   qkv       weights, xn, ss, state, q, kv, vectors, raw heads, counters, new, count
+//   residual  weights, in, X, gain, xn, ss
 //   gate_up   weights, xn, ss, h, weights           head      weights, xn, ss, state, logits
 //   gate, up  as gate_up, for two matrices of different types: one after the other, each bound in both places
 // and with variant->lora behind them: pool, table, t, state (residual and gate_up: and the next step's t, counters).
@@ -76,8 +76,17 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_matmul(struct graft_kernel *out,
                                                        const struct graft_vk_caps *caps, const struct graft_variant *variant,
                                                        uint32_t type, uint32_t n_segments, const uint32_t *segment_rows,
                                                        uint32_t batch_rows);
-// What a qkv kernel writes keys and values as. Without it: f16.
-void graft_kernel_kv(struct graft_kernel *qkv, enum graft_kv_format keys, enum graft_kv_format values);
+// What qkv knows of the heads, set after graft_kernel_matmul. With head_norm raw heads are [n][n_head + n_head_kv][head_dim] f32,
+// counters [n][n_head + n_head_kv], zeros; a head may not be cut between two dispatches. new and count: where keys or values are
+// quantized.
+struct graft_qkv_shape {
+    uint32_t head_dim, rope_dim, n_head_kv;
+    enum graft_kv_format kv_k, kv_v; // of keys and values
+    bool rope_halves; // rotary pairs of the weights are rows (i, i + rope_dim / 2) of a head
+    bool bias;        // biases of q, k and v stand at push.vector
+    bool head_norm;   // gains of q's and k's head norms stand at push.norm
+};
+void graft_kernel_qkv_shape(struct graft_kernel *kernel, const struct graft_qkv_shape *shape);
 // embed: weights, state, gain, X, xn, ss; lora: and pool, table, the next step's t, counters, state.  parts of SS it writes:
 // out->groups[0].
 GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t type,
@@ -87,6 +96,8 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, 
 struct graft_attention_shape {
     uint32_t n_head, n_head_kv, head_dim, n_ctx; // n_ctx: longest sequence
     enum graft_kv_format kv_k, kv_v;             // of keys and values
+    uint32_t window;                             // positions a row attends to, itself included; 0: all
+    float cap;                                   // scores s become cap * tanh(s / cap); 0: they stay
 };
 GRAFT_MUST_CHECK enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct graft_vk_caps *caps,
                                                           const struct graft_attention_shape *shape, uint32_t batch_rows,

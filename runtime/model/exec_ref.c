@@ -57,7 +57,7 @@ static bool measure(const struct graft_config *c, const struct graft_limits *lim
     uint64_t per_row = n * (c->head_dim > 2 ? c->head_dim : 2);
     struct graft_state_layout layout;
     out->x = n * c->n_embd;
-    out->q = n * heads;
+    out->q = n * (heads > c->n_embd ? heads : c->n_embd); // what a block adds stands there before its norm
     out->h = n * graft_config_hidden(c);
     out->scores = n * c->n_expert;
     out->route = n * c->n_expert_used;
@@ -136,12 +136,30 @@ static uint32_t first_target(const struct graft_step *s)
                                            : GRAFT_TARGET_O;
 }
 
+// The heads as a layer has them.
+static struct graft_ref_heads heads_of(const struct exec_ref *e, uint32_t layer)
+{
+    const struct graft_source *source = e->plan->source;
+    const struct graft_layer *l = &source->layers[layer];
+    struct graft_ref_heads heads = e->heads;
+    const struct graft_weight *vectors[] = {&l->q_bias, &l->k_bias, &l->v_bias, &l->q_norm, &l->k_norm};
+    for (uint32_t i = 0; i < 5; i++) {
+        const float *data = vectors[i]->data ? vector(vectors[i]) : NULL;
+        *(i < 3 ? &heads.bias[i] : &heads.head_norm[i - 3]) = data;
+    }
+    heads.rope = graft_state_rope(&source->config, &e->state.layout, l->rope_local);
+    heads.window = l->window;
+    return heads;
+}
+
 static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last)
 {
     const struct work *w = user;
     struct exec_ref *e = w->e;
     const struct graft_step *s = w->step;
     float *scratch = e->scratch + thread * e->sizes.scratch;
+    const struct graft_config *c = &e->plan->source->config;
+    const struct graft_ref_heads heads = heads_of(e, s->layer);
     uint32_t n_rows = e->state.n_rows;
     struct graft_ref_matrix m[3] = {{0}};
     for (int i = 0; i < 3 && s->weight[i]; i++) {
@@ -154,18 +172,18 @@ static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last
     }
     switch (s->kind) {
     case GRAFT_STEP_QKV:
-        graft_ref_qkv(&e->heads, &m[0], &m[1], &m[2], &e->state, e->xn, e->inv_rms, e->q, kv_pages(e, s->layer, 0),
+        graft_ref_qkv(&heads, &m[0], &m[1], &m[2], &e->state, e->xn, e->inv_rms, e->q, kv_pages(e, s->layer, 0),
                       kv_pages(e, s->layer, 1), first, last, scratch);
         break;
     case GRAFT_STEP_ATTENTION:
-        graft_ref_attention(&e->heads, &e->state, e->q, kv_pages(e, s->layer, 0), kv_pages(e, s->layer, 1), e->ao, first, last,
+        graft_ref_attention(&heads, &e->state, e->q, kv_pages(e, s->layer, 0), kv_pages(e, s->layer, 1), e->ao, first, last,
                             scratch);
         break;
     case GRAFT_STEP_RESIDUAL:
-        graft_ref_residual(&m[0], s->from_ff ? e->h : e->ao, n_rows, e->x, first, last, scratch);
+        graft_ref_residual(&m[0], s->from_ff ? e->h : e->ao, n_rows, s->post ? e->q : e->x, s->post != NULL, first, last, scratch);
         break;
     case GRAFT_STEP_GATE_UP:
-        graft_ref_gate_up(&m[0], &m[1], e->xn, e->inv_rms, n_rows, e->h, first, last, scratch);
+        graft_ref_gate_up(&m[0], &m[1], e->xn, e->inv_rms, n_rows, c->activation == GRAFT_ACTIVATION_GELU, e->h, first, last, scratch);
         break;
     case GRAFT_STEP_ROUTER:
         graft_ref_router(&m[0], e->xn, e->inv_rms, n_rows, e->scores, first, last, scratch);
@@ -178,7 +196,7 @@ static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last
         graft_ref_experts_down(&m[0], e->route, e->plan->source->config.n_expert_used, e->h, n_rows, e->x, first, last, scratch);
         break;
     case GRAFT_STEP_HEAD:
-        graft_ref_head(&m[0], &e->state, e->xn, e->inv_rms, e->logits, first, last, scratch);
+        graft_ref_head(&m[0], &e->state, e->xn, e->inv_rms, c->logit_cap, e->logits, first, last, scratch);
         break;
     case GRAFT_STEP_EMBED:
     case GRAFT_STEP_TOP:
@@ -212,6 +230,9 @@ static void run_step(struct exec_ref *e, const struct graft_step *s)
         e->lora.layer = 0;
         if (e->adapted) {
             graft_ref_expand_embed(&e->lora, e->x, c->n_embd);
+        }
+        if (c->embedding_scale != 1.0f) {
+            graft_ref_scale(e->x, c->embedding_scale, e->state.n_rows, c->n_embd);
         }
         norm(e, s);
         return;
@@ -251,6 +272,9 @@ static void run_step(struct exec_ref *e, const struct graft_step *s)
                                  e->route + (uint64_t)r * c->n_expert_used);
     }
     if (s->kind == GRAFT_STEP_RESIDUAL || s->kind == GRAFT_STEP_EXPERTS_DOWN) {
+        if (s->post) {
+            graft_ref_post_norm(e->q, vector(s->post), NULL, 0, c->rms_eps, e->state.n_rows, c->n_embd, e->x);
+        }
         norm(e, s);
     }
 }
@@ -492,7 +516,9 @@ enum graft_status graft_exec_ref_create(struct graft_exec **out, const struct gr
                                         .head_dim = c->head_dim,
                                         .rope_dim = c->rope_dim,
                                         .rope_halves = c->rope_pairs == GRAFT_ROPE_HALVES,
-                                        .attention_scale = c->attention_scale};
+                                        .attention_scale = c->attention_scale,
+                                        .attention_cap = c->attention_cap,
+                                        .eps = c->rms_eps};
     enum graft_status status = take_memory(e);
     struct graft_exec *exec = &e->exec;
     if (status != GRAFT_OK) {

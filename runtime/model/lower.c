@@ -10,9 +10,6 @@ static void fill_common(const struct graft_lowering *lo, struct graft_matmul_pus
     push->inv_n = 1.0f / (float)config->n_embd;
     push->eps = config->rms_eps;
     push->scale = config->attention_scale;
-    push->head_dim = config->head_dim;
-    push->rope_dim = config->rope_dim;
-    push->n_head_kv = config->n_head_kv;
     push->state_rows = lo->layout.rows;
     push->state_out = lo->layout.outs;
     push->state_rope = lo->layout.rope;
@@ -42,6 +39,17 @@ static uint32_t window_rows(const struct graft_lowering *lo, const struct graft_
     return rows == 0 ? 0 : rows < weight->n_out ? (uint32_t)rows : weight->n_out;
 }
 
+// Rows of a window of q, k or v that cuts no head: the kernel reads a head's rows in an order of its own. 0: no such window.
+static uint32_t head_rows(const struct graft_lowering *lo, const struct graft_variant *variant, const struct graft_weight *weight)
+{
+    uint32_t rows = window_rows(lo, variant, weight), head_dim = lo->plan->source->config.head_dim;
+    uint32_t unit = graft_variant_rows(variant), heads = unit;
+    while (heads % head_dim != 0) {
+        heads += unit;
+    }
+    return rows == weight->n_out ? rows : rows - rows % heads;
+}
+
 static enum graft_status lower_embed(struct graft_lowering *lo, const struct graft_step *step)
 {
     const struct graft_weight *w = step->weight[0];
@@ -60,10 +68,9 @@ static enum graft_status lower_embed(struct graft_lowering *lo, const struct gra
         struct graft_vk_bind binds[11] = {
             window(lo, place.buffer, place.offset + first * w->row_bytes, count * w->row_bytes, &push->base),
             whole(b->state[lo->state]),
-            {lo->weights->gains, 0, lo->weights->gains->bytes},
+            whole(lo->weights->vectors), // layer 0's attention norm is the first
             whole(b->x), whole(b->xn), whole(b->ss),
         };
-        // Layer 0's attention norm is the first gain.
         bind_lora(lo, binds + 6, -1, T_OF_XN);
         push->lora = lora_push(lo, entry_of(0, GRAFT_LORA_EMBED));
         push->lora.norm = entry_of(0, GRAFT_LORA_ATTN_NORM);
@@ -72,6 +79,7 @@ static enum graft_status lower_embed(struct graft_lowering *lo, const struct gra
         push->first = first;
         push->count = count;
         push->state_rows = lo->layout.rows;
+        push->scale = lo->plan->source->config.embedding_scale;
         lo->ss_parts = push->parts_out;
         GRAFT_TRY(record(lo, &kernel, binds, step->name, 0));
     }
@@ -83,9 +91,18 @@ static enum graft_status lower_embed(struct graft_lowering *lo, const struct gra
 static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct graft_step *step, uint32_t from, uint32_t to)
 {
     const struct graft_config *config = &lo->plan->source->config;
+    const struct graft_layer *layer = &lo->plan->source->layers[step->layer];
     const struct graft_buffers_vk *b = lo->buffers;
     struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
     variant.lora = lo->lora;
+    const struct graft_qkv_shape shape = {.head_dim = config->head_dim,
+                                          .rope_dim = config->rope_dim,
+                                          .n_head_kv = config->n_head_kv,
+                                          .kv_k = lo->limits->kv_k,
+                                          .kv_v = lo->limits->kv_v,
+                                          .rope_halves = config->rope_pairs == GRAFT_ROPE_HALVES,
+                                          .bias = layer->q_bias.data != NULL,
+                                          .head_norm = layer->q_norm.data != NULL};
     uint64_t begin = UINT64_MAX, end = 0;
     struct graft_place places[3];
     uint32_t segment_rows[3] = {0};
@@ -105,7 +122,7 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
         }
         return GRAFT_OK;
     }
-    uint32_t rows = to - from > 1 ? UINT32_MAX : window_rows(lo, &variant, step->weight[from]);
+    uint32_t rows = to - from > 1 ? UINT32_MAX : head_rows(lo, &variant, step->weight[from]);
     if (!rows) {
         return too_wide(step->weight[from]);
     }
@@ -122,17 +139,20 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
         struct graft_matmul_push *push = &kernel.push.matmul;
         fill_common(lo, push, step->weight[from]);
         uint32_t delta;
-        struct graft_vk_bind binds[12] = {
+        struct graft_vk_bind binds[15] = {
             window(lo, places[from].buffer, begin, end - begin, &delta),
             whole(b->xn),
             whole(b->ss),
             whole(b->state[lo->state]),
             whole(b->q),
             whole(b->kv[step->layer]),
+            whole(lo->weights->vectors),
+            whole(b->ao), // not in use now: raw heads
+            whole(b->counter),
             whole(b->kv_new),
             whole(b->kv_count),
         };
-        bind_lora(lo, binds + 8, T_OF_XN, -1);
+        bind_lora(lo, binds + 11, T_OF_XN, -1);
         push->lora = lora_push(lo, entry_of(step->layer, GRAFT_TARGET_Q));
         uint64_t bytes = 0;
         for (uint32_t i = from; i < to; i++) {
@@ -143,7 +163,10 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
         }
         push->out_stride = config->n_head * config->head_dim;
         push->v_words = (uint32_t)(b->keys_bytes / 4);
-        graft_kernel_kv(&kernel, lo->limits->kv_k, lo->limits->kv_v);
+        push->vector = shape.bias ? graft_weights_vk_vector(lo->weights, &layer->q_bias) : 0;
+        push->norm = shape.head_norm ? graft_weights_vk_vector(lo->weights, &layer->q_norm) : 0;
+        push->state_rope = graft_state_rope(config, &lo->layout, layer->rope_local);
+        graft_kernel_qkv_shape(&kernel, &shape);
         GRAFT_TRY(record(lo, &kernel, binds, step->name, bytes));
         if (to - from > 1) {
             break;
@@ -170,9 +193,14 @@ static enum graft_status lower_attention(struct graft_lowering *lo, const struct
 {
     const struct graft_config *config = &lo->plan->source->config;
     const struct graft_buffers_vk *b = lo->buffers;
-    struct graft_attention_shape shape = {config->n_head,   config->n_head_kv,
-                                          config->head_dim, lo->limits->table_pages * GRAFT_PAGE_TOKENS,
-                                          lo->limits->kv_k, lo->limits->kv_v};
+    struct graft_attention_shape shape = {.n_head = config->n_head,
+                                          .n_head_kv = config->n_head_kv,
+                                          .head_dim = config->head_dim,
+                                          .n_ctx = lo->limits->table_pages * GRAFT_PAGE_TOKENS,
+                                          .kv_k = lo->limits->kv_k,
+                                          .kv_v = lo->limits->kv_v,
+                                          .window = lo->plan->source->layers[step->layer].window,
+                                          .cap = config->attention_cap};
     struct graft_kernel kernel;
     GRAFT_TRY(graft_kernel_attention(&kernel, lo->caps, &shape, lo->rows, lo->lora));
     kernel.push.attention.v_quads = (uint32_t)(b->keys_bytes / 16);
@@ -218,6 +246,7 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
         push->first[0] = first;
         push->out_stride = w->n_out;
         push->part_first = first / covered;
+        push->vector = head ? 0 : graft_weights_vk_vector(lo->weights, step->gain);
         push->parts_out = graft_lower_residual_parts(lo->plan, lo->caps);
         struct graft_vk_bind matrix =
             window(lo, place.buffer, place.offset + first * w->row_bytes, count * w->row_bytes, &push->base[0]);
@@ -226,8 +255,7 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
             matrix,
             whole(step->from_ff ? b->h : b->ao),
             whole(b->x),
-            {lo->weights->gains, head ? 0 : graft_weights_vk_gain(lo->weights, step->gain),
-             lo->plan->source->config.n_embd * sizeof(float)},
+            whole(lo->weights->vectors),
             whole(b->xn),
             whole(b->ss),
         };

@@ -11,8 +11,13 @@ uint32_t graft_state_words(const struct graft_config *config, const struct graft
     out->rows = GRAFT_STATE_HEADER;
     out->outs = out->rows + rows * GRAFT_ROW_WORDS;
     out->rope = out->outs + rows;
-    out->tables = out->rope + rows * config->rope_dim;
+    out->tables = out->rope + rows * config->rope_dim * (config->two_ropes ? 2 : 1);
     return out->tables + (limits->n_seq + 1) * limits->table_pages;
+}
+
+uint32_t graft_state_rope(const struct graft_config *config, const struct graft_state_layout *layout, bool local)
+{
+    return local && config->two_ropes ? layout->rope + (layout->tables - layout->rope) / 2 : layout->rope;
 }
 
 static uint32_t float_bits(float value)
@@ -23,10 +28,10 @@ static uint32_t float_bits(float value)
 }
 
 // Angles are products of f32 numbers: models are trained with that rounding.
-static void fill_rope(const struct graft_config *config, uint32_t pos, uint32_t *words)
+static void fill_rope(const struct graft_config *config, const float *inv_freq, uint32_t pos, uint32_t *words)
 {
     for (uint32_t i = 0; i < config->rope_dim / 2; i++) {
-        float angle = (float)pos * config->rope_inv_freq[i];
+        float angle = (float)pos * inv_freq[i];
         words[2 * i] = float_bits((float)(cos((double)angle) * (double)config->rope_magnitude));
         words[2 * i + 1] = float_bits((float)(sin((double)angle) * (double)config->rope_magnitude));
     }
@@ -52,7 +57,11 @@ void graft_state_fill(const struct graft_config *config, const struct graft_limi
             words[GRAFT_ROW_LORA + 2 * k] = used ? row->pairs[k].slot : GRAFT_NO_SLOT;
             words[GRAFT_ROW_LORA + 2 * k + 1] = used ? float_bits(row->pairs[k].weight) : 0;
         }
-        fill_rope(config, row->pos, image + layout->rope + r * config->rope_dim);
+        uint32_t at = r * config->rope_dim;
+        fill_rope(config, config->rope_inv_freq, row->pos, image + layout->rope + at);
+        if (config->two_ropes) {
+            fill_rope(config, config->rope_inv_freq_local, row->pos, image + graft_state_rope(config, layout, true) + at);
+        }
     }
     if (batch->n_out) {
         memcpy(image + layout->outs, batch->out, batch->n_out * sizeof *image);

@@ -7,7 +7,7 @@
 #include "runtime/kernels/kernel.h"
 #include "runtime/quant/quant.h"
 
-enum { MATRICES = 8, COPY_ALIGNMENT = 256, COPY_TAIL = 16 };
+enum { MATRICES = 8, VECTORS = 9, COPY_ALIGNMENT = 256, COPY_TAIL = 16 };
 
 // The matrices of a layer in the order they are copied: those that share a dispatch stand together. data NULL: not there.
 static const struct graft_weight *layer_matrix(const struct graft_layer *layer, uint32_t i)
@@ -15,6 +15,34 @@ static const struct graft_weight *layer_matrix(const struct graft_layer *layer, 
     const struct graft_weight *order[MATRICES] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
                                                   &layer->gate, &layer->up, &layer->down, &layer->router};
     return order[i];
+}
+
+// The vectors of a layer in the order they lie in `vectors`; absent ones take no room. Layer 0's first one is at the start.
+static const struct graft_weight *layer_vector(const struct graft_layer *layer, uint32_t i)
+{
+    const struct graft_weight *order[VECTORS] = {&layer->attn_norm,     &layer->ffn_norm, &layer->post_attn_norm,
+                                                 &layer->post_ffn_norm, &layer->q_bias,   &layer->k_bias,
+                                                 &layer->v_bias,        &layer->q_norm,   &layer->k_norm};
+    return order[i];
+}
+
+// Words of a layer's vectors in front of the i-th one.
+static uint64_t vector_words(const struct graft_layer *layer, uint32_t i)
+{
+    uint64_t words = 0;
+    for (uint32_t k = 0; k < i; k++) {
+        words += layer_vector(layer, k)->data ? layer_vector(layer, k)->n_in : 0;
+    }
+    return words;
+}
+
+static uint64_t all_vector_words(const struct graft_source *source)
+{
+    uint64_t words = source->config.n_embd; // of the output's norm
+    for (uint32_t l = 0; l < source->config.n_layer; l++) {
+        words += vector_words(&source->layers[l], VECTORS);
+    }
+    return words;
 }
 
 static uint64_t padded(uint64_t bytes)
@@ -37,10 +65,10 @@ static uint32_t place_count(const struct graft_source *source)
     return source->config.n_layer * MATRICES + 2;
 }
 
-void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint64_t *matrices, uint64_t *gains)
+void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint64_t *matrices, uint64_t *vectors)
 {
     *matrices = 0;
-    *gains = (2ull * source->config.n_layer + 1) * source->config.n_embd * sizeof(float);
+    *vectors = all_vector_words(source) * sizeof(float);
     if (mapped) {
         return;
     }
@@ -179,8 +207,8 @@ static enum graft_status copy_weights(struct graft_weights_vk *weights, const st
     const struct graft_source *source = weights->source;
     uint32_t n_layer = source->config.n_layer, n = 0;
     struct copier copier = {.weights = weights, .params = params};
-    uint64_t gains;
-    graft_weights_vk_bytes(source, false, &copier.total, &gains);
+    uint64_t vectors;
+    graft_weights_vk_bytes(source, false, &copier.total, &vectors);
     for (uint32_t l = 0; l < n_layer; l++) {
         uint64_t offset = 0;
         GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[l], layer_bytes(&source->layers[l]), GRAFT_VK_DEVICE,
@@ -206,23 +234,26 @@ static enum graft_status copy_weights(struct graft_weights_vk *weights, const st
     return graft_vk_upload_end(weights->vk);
 }
 
-static enum graft_status copy_gains(struct graft_weights_vk *weights, struct graft_ctx *ctx)
+static enum graft_status copy_vectors(struct graft_weights_vk *weights, struct graft_ctx *ctx)
 {
     const struct graft_source *source = weights->source;
-    uint64_t n_embd = source->config.n_embd, n_layer = source->config.n_layer;
+    uint64_t words = all_vector_words(source), at = 0, n_vectors = (uint64_t)source->config.n_layer * VECTORS + 1;
     float *values = NULL;
-    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &values, (2 * n_layer + 1) * n_embd, "norm gains"));
-    for (uint64_t i = 0; i < 2 * n_layer + 1; i++) {
-        const struct graft_weight *gain = i == 2 * n_layer ? &source->output_norm
-                                          : i % 2 == 0     ? &source->layers[i / 2].attn_norm
-                                                           : &source->layers[i / 2].ffn_norm;
-        graft_quant_find(gain->type)->dequantize_row(gain->data, values + i * n_embd, n_embd);
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &values, words, "norm gains and biases"));
+    for (uint64_t i = 0; i < n_vectors; i++) {
+        const struct graft_weight *vector =
+            i + 1 == n_vectors ? &source->output_norm : layer_vector(&source->layers[i / VECTORS], (uint32_t)(i % VECTORS));
+        if (vector->data) {
+            memcpy(values + at, vector->data, (size_t)vector->n_in * sizeof *values); // they are F32
+            at += vector->n_in;
+        }
     }
-    uint64_t bytes = (2 * n_layer + 1) * n_embd * sizeof *values;
+    uint64_t bytes = words * sizeof *values;
     enum graft_status status;
-    GRAFT_TRY_OUT(graft_vk_buffer_create(weights->vk, &weights->gains, bytes, GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "norm gains"),
+    GRAFT_TRY_OUT(graft_vk_buffer_create(weights->vk, &weights->vectors, bytes, GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS,
+                                         "norm gains and biases"),
                   status, out);
-    GRAFT_TRY_OUT(graft_vk_upload(weights->vk, weights->gains, 0, values, bytes), status, out);
+    GRAFT_TRY_OUT(graft_vk_upload(weights->vk, weights->vectors, 0, values, bytes), status, out);
     GRAFT_TRY_OUT(graft_vk_upload_end(weights->vk), status, out);
 out:
     GRAFT_FREE(ctx, &values);
@@ -257,7 +288,7 @@ enum graft_status graft_weights_vk_create(struct graft_weights_vk *out, struct g
     if (!mapped) {
         GRAFT_TRY_OUT(copy_weights(out, params), status, fail);
     }
-    GRAFT_TRY_OUT(copy_gains(out, params->ctx), status, fail);
+    GRAFT_TRY_OUT(copy_vectors(out, params->ctx), status, fail);
     return GRAFT_OK;
 fail:
     graft_vk_upload_drop(vk); // copies into the buffers that go now
@@ -268,7 +299,7 @@ fail:
 void graft_weights_vk_destroy(struct graft_weights_vk *weights, struct graft_ctx *ctx)
 {
     graft_vk_buffer_destroy(&weights->mapping);
-    graft_vk_buffer_destroy(&weights->gains);
+    graft_vk_buffer_destroy(&weights->vectors);
     if (weights->layers) {
         for (uint32_t l = 0; l < weights->source->config.n_layer + 2; l++) {
             graft_vk_buffer_destroy(&weights->layers[l]);
@@ -303,10 +334,16 @@ struct graft_place graft_weights_vk_find(const struct graft_weights_vk *weights,
     return weights->places[n];
 }
 
-uint64_t graft_weights_vk_gain(const struct graft_weights_vk *weights, const struct graft_weight *gain)
+uint32_t graft_weights_vk_vector(const struct graft_weights_vk *weights, const struct graft_weight *vector)
 {
     const struct graft_source *source = weights->source;
-    uint32_t l = layer_of(source, gain);
-    uint64_t index = 2ull * l + (l < source->config.n_layer && gain == &source->layers[l].ffn_norm);
-    return index * source->config.n_embd * sizeof(float);
+    uint32_t l = layer_of(source, vector), i = 0;
+    uint64_t words = 0;
+    for (uint32_t k = 0; k < l; k++) {
+        words += vector_words(&source->layers[k], VECTORS);
+    }
+    while (l < source->config.n_layer && layer_vector(&source->layers[l], i) != vector) {
+        i++;
+    }
+    return (uint32_t)(words + (i ? vector_words(&source->layers[l], i) : 0));
 }

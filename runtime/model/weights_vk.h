@@ -17,7 +17,7 @@ struct graft_weights_vk {
     struct graft_vk_buffer *mapping;   // NULL if copied
     uint64_t mapping_skip;             // from the buffer's start to the mapping's
     struct graft_vk_buffer **layers;   // copied: per layer, then embeddings, then output unless tied
-    struct graft_vk_buffer *gains;     // all norm gains as f32: attn, ffn of each layer, output
+    struct graft_vk_buffer *vectors;   // all norm gains and biases as f32, layer by layer, then the output's norm
     struct graft_place *places;        // per matrix: private order
 };
 
@@ -28,11 +28,11 @@ GRAFT_MUST_CHECK enum graft_status graft_weights_vk_create(struct graft_weights_
 void graft_weights_vk_destroy(struct graft_weights_vk *weights, struct graft_ctx *ctx);
 // Where a matrix of the source is.
 struct graft_place graft_weights_vk_find(const struct graft_weights_vk *weights, const struct graft_weight *weight);
-// Byte offset of a norm's gain in `gains`.
-uint64_t graft_weights_vk_gain(const struct graft_weights_vk *weights, const struct graft_weight *gain);
+// Word of `vectors` where a vector of the source begins.
+uint32_t graft_weights_vk_vector(const struct graft_weights_vk *weights, const struct graft_weight *vector);
 // True if the mapping would be imported on such a device.
 bool graft_weights_vk_would_map(const struct graft_vk_caps *caps, enum graft_weights_mode mode, uint64_t base_bytes);
-// Bytes of all copied buffers (0 if mapped) and of the gains.
-void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint64_t *matrices, uint64_t *gains);
+// Bytes of all copied buffers (0 if mapped) and of the vectors.
+void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint64_t *matrices, uint64_t *vectors);
 
 #endif

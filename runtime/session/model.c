@@ -91,10 +91,11 @@ static enum graft_status prepare(struct graft_model *m, const char *path, const 
     } else {
         GRAFT_TRY(graft_source_synthetic(ctx, &m->source, shape));
     }
-    GRAFT_TRY(graft_plan_create(ctx, &m->plan, m->source));
     set_limits(m, params);
     GRAFT_TRY(kv_format(m, params, params->kv_keys, "keys", &m->limits.kv_k));
     GRAFT_TRY(kv_format(m, params, params->kv_values, "values", &m->limits.kv_v));
+    graft_config_set_context(&m->source->config, m->limits.table_pages * GRAFT_PAGE_TOKENS);
+    GRAFT_TRY(graft_plan_create(ctx, &m->plan, m->source));
     m->exact = params->exact;
     m->timed = params->timed;
     m->weights = params->weights;
@@ -280,7 +281,9 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
     for (uint32_t i = 0; i < c->n_layer; i++) {
         const struct graft_layer *l = &s->layers[i];
         const struct graft_weight *all[] = {&l->attn_norm, &l->q,    &l->k,  &l->v,   &l->o,
-                                            &l->ffn_norm,  &l->gate, &l->up, &l->down, &l->router};
+                                            &l->ffn_norm,  &l->gate, &l->up, &l->down, &l->router,
+                                            &l->q_bias, &l->k_bias, &l->v_bias, &l->q_norm, &l->k_norm,
+                                            &l->post_attn_norm, &l->post_ffn_norm}; // absent ones are zero
         for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
             add_weight(&totals, all[k], c->n_expert_used);
         }
