@@ -37,7 +37,9 @@ static enum graft_status open_regular(const char *path, int *fd, uint64_t *size)
     if (!S_ISREG(st.st_mode)) {
         close(*fd);
         return graft_fail(GRAFT_E_IO, "%s: is %s, not a regular file", path,
-                          S_ISDIR(st.st_mode) ? "a directory" : S_ISFIFO(st.st_mode) ? "a FIFO" : "a device or socket");
+                          S_ISDIR(st.st_mode)    ? "a directory"
+                          : S_ISFIFO(st.st_mode) ? "a FIFO"
+                                                 : "a device or socket");
     }
     *size = (uint64_t)st.st_size;
     return GRAFT_OK;
@@ -152,6 +154,23 @@ void graft_map_advise(const struct graft_map *map, uint64_t offset, uint64_t byt
     (void)madvise((void *)(uintptr_t)(map->data + begin), (size_t)(end - begin), flag);
 }
 
+// Times of files have the grain of the system's tick (at most 10 ms): a file written to a moment ago may be written to again
+// without a sign. Wait until another write would be seen, if the file is left alone that long. *now describes it.
+static void wait_until_settled(int fd, struct stat *now)
+{
+    enum { GRAIN_NS = 20000000, TRIES = 5 };
+    for (int i = 0; i < TRIES; i++) {
+        struct timespec clock;
+        (void)fstat(fd, now); // succeeded a moment ago
+        clock_gettime(CLOCK_REALTIME, &clock);
+        int64_t age = ((int64_t)clock.tv_sec - now->st_mtim.tv_sec) * 1000000000 + clock.tv_nsec - now->st_mtim.tv_nsec;
+        if (age < 0 || age >= GRAIN_NS) {
+            return;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = (long)(GRAIN_NS - age)}, NULL);
+    }
+}
+
 enum graft_status graft_file_read(struct graft_ctx *ctx, const char *path, uint64_t max_bytes, char **out, uint64_t *size)
 {
     int fd;
@@ -159,6 +178,9 @@ enum graft_status graft_file_read(struct graft_ctx *ctx, const char *path, uint6
     GRAFT_TRY(open_regular(path, &fd, &bytes));
     enum graft_status status = GRAFT_OK;
     char *text = NULL;
+    struct stat before;
+    wait_until_settled(fd, &before);
+    bytes = (uint64_t)before.st_size;
     if (bytes > max_bytes) {
         status = graft_fail(GRAFT_E_LIMIT, "%s: has %" PRIu64 " bytes, at most %" PRIu64 " are read", path, bytes, max_bytes);
         goto out;
@@ -174,6 +196,12 @@ enum graft_status graft_file_read(struct graft_ctx *ctx, const char *path, uint6
             goto out;
         }
         done += (uint64_t)got;
+    }
+    struct stat after; // what was written over while it was read is half of each
+    if (fstat(fd, &after) != 0 || after.st_size != before.st_size || after.st_mtim.tv_sec != before.st_mtim.tv_sec ||
+        after.st_mtim.tv_nsec != before.st_mtim.tv_nsec) {
+        status = graft_fail(GRAFT_E_IO, "%s: changed while it was read", path);
+        goto out;
     }
     text[bytes] = 0;
     *out = text;

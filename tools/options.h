@@ -99,7 +99,7 @@ struct options {
     const char *sort;
     // of serve and key
     struct option_texts listen, allow_hosts, key_adapters;
-    const char *operator_listen, *keys, *tls_cert, *tls_key, *access_log, *key_role, *key_tenant, *key_expires;
+    const char *operator_listen, *keys, *jwt, *tls_cert, *tls_key, *access_log, *key_role, *key_tenant, *key_expires;
     int64_t max_connections, drain_seconds, reader_seconds, log_files, key_requests, key_tokens, key_concurrent;
     uint64_t log_size;
     bool insecure_plain_http, operator_routes_public, log_text;

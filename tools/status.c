@@ -105,16 +105,15 @@ static void put_whole(json_t *out, const char *name, const json_t *metrics, cons
     json_object_set_new(out, name, whole(number_of(metrics, series)));
 }
 
-// Sum of all series of one metric.
-static double sum_of(const json_t *metrics, const char *name)
+// Sum of all series that begin so.
+static double sum_of(const json_t *metrics, const char *head)
 {
     const char *series;
     json_t *value;
     double sum = 0;
-    size_t n = strlen(name);
     json_object_foreach((json_t *)(uintptr_t)metrics, series, value)
     {
-        sum += strncmp(series, name, n) == 0 && (series[n] == '{' || !series[n]) ? json_number_value(value) : 0;
+        sum += strncmp(series, head, strlen(head)) == 0 ? json_number_value(value) : 0;
     }
     return sum;
 }
@@ -158,7 +157,6 @@ static json_t *version_json(const json_t *metrics)
 static void put_usage(json_t *out, const json_t *metrics, const char *name)
 {
     static const char *const members[][2] = {{"requests", "graft_requests_total"},
-                                             {"errors", "graft_request_errors_total"},
                                              {"running", "graft_requests_running"},
                                              {"prompt_tokens", "graft_prompt_tokens_total"},
                                              {"answer_tokens", "graft_answer_tokens_total"}};
@@ -167,6 +165,9 @@ static void put_usage(json_t *out, const json_t *metrics, const char *name)
         snprintf(series, sizeof series, "%s{adapter=\"%s\"}", members[i][1], name);
         put_whole(out, members[i][0], metrics, series);
     }
+    char head[192];
+    snprintf(head, sizeof head, "graft_request_errors_total{adapter=\"%s\",", name);
+    json_object_set_new(out, "errors", whole(sum_of(metrics, head)));
 }
 
 // The element of an array whose member has this text.
@@ -243,8 +244,8 @@ static json_t *build(const char *address, const json_t *props, const json_t *ada
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         put_whole(out, numbers[i][0], metrics, numbers[i][1]);
     }
-    json_object_set_new(out, "requests_total", whole(sum_of(metrics, "graft_requests_total")));
-    json_object_set_new(out, "errors_total", whole(sum_of(metrics, "graft_errors_total")));
+    json_object_set_new(out, "requests_total", whole(sum_of(metrics, "graft_requests_total{")));
+    json_object_set_new(out, "errors_total", whole(sum_of(metrics, "graft_errors_total{")));
     json_object_set_new(out, "draining", json_boolean(number_of(metrics, "graft_http_draining") > 0));
     json_object_set_new(out, "device_lost", json_boolean(number_of(metrics, "graft_device_lost") > 0));
     json_object_set_new(out, "memory", memory_json(metrics));

@@ -26,8 +26,8 @@ const struct verb_info verb_infos[VERBS] = {
          {"ps unix:/run/graft/operator.sock", "one, as its operator"},
          {"ps 10.0.0.5:8080 --api-key KEY --json", "as a user sees it"}},
          "Without an address, /proc is searched for processes of graft serve, and each is asked at the operator's socket, "
-         "else at another address it listens on. Users see requests of their own tenant and adapters they may use, operators all. "
-         "Rates are measured between two looks, --interval apart, when something runs. TLS is not spoken: ask at the "
+         "else at another address it listens on. Users see requests of their own tenant and adapters they may use, operators "
+         "all. Rates are measured between two looks, --interval apart, when something runs. TLS is not spoken: ask at the "
          "operator's socket. Exit status 1: a server did not answer."},
     [VERB_TOP] =
         {"top", "the same, live in the terminal", "[ADDRESS ...]",
@@ -372,6 +372,8 @@ const struct option_info option_infos[] = {
      V(SERVE), false, AT(operator_routes_public), 0, 0, NULL},
     {"keys", NULL, NULL, OPTION_FILE, "FILE", NULL, "API keys: their hashes, roles and limits",
      V(SERVE) | V(KEY), true, AT(keys), 0, 0, NULL},
+    {"jwt", NULL, NULL, OPTION_FILE, "FILE", NULL, "rules for tokens of an identity provider",
+     V(SERVE), false, AT(jwt), 0, 0, NULL},
     {"tls-cert", NULL, NULL, OPTION_FILE, "FILE.pem", NULL, "certificate, with its chain",
      V(SERVE), false, AT(tls_cert), 0, 0, NULL},
     {"tls-key", NULL, NULL, OPTION_FILE, "FILE.pem", NULL, "the certificate's private key",
@@ -382,7 +384,7 @@ const struct option_info option_infos[] = {
      V(SERVE), false, AT(allow_hosts), 0, 0, NULL},
     {"max-connections", NULL, NULL, OPTION_COUNT, "N", "1200", "connections at a time",
      V(SERVE), false, AT(max_connections), 1, 4096, NULL},
-    {"reader-timeout", NULL, NULL, OPTION_COUNT, "SECONDS", "30", "a client that reads nothing for so long is cut",
+    {"reader-timeout", NULL, NULL, OPTION_COUNT, "SECONDS", "30", "a client that reads nothing is cut",
      V(SERVE), false, AT(reader_seconds), 1, 3600, NULL},
     {"drain", NULL, NULL, OPTION_COUNT, "SECONDS", "30", "requests may go on for so long after SIGTERM",
      V(SERVE), false, AT(drain_seconds), 1, 3600, NULL},

@@ -150,6 +150,9 @@ struct graft_model_info {
     bool has_chat_template;
 };
 GRAFT_API void graft_model_describe(const struct graft_model *model, struct graft_model_info *out);
+// True once the file of the model was cut short, or its disk failed, while it was in use (graft_guard_mapped_files): batches fail
+// with GRAFT_E_IO from then on, and the model can only be closed. Thread-safety: safe.
+GRAFT_API bool graft_model_damaged(const struct graft_model *model);
 
 // ---- text ----
 

@@ -167,7 +167,12 @@ static enum graft_status start(struct graft_model *model, const struct graft_mod
 enum graft_status graft_model_start(struct graft_model *model, const struct graft_model_params *params)
 {
     enum graft_status status = start(model, params);
-    return model->gguf && graft_map_damaged(&model->gguf->map) ? graft_gguf_check_intact(model->gguf) : status;
+    return graft_model_damaged(model) ? graft_gguf_check_intact(model->gguf) : status;
+}
+
+bool graft_model_damaged(const struct graft_model *model)
+{
+    return model->gguf && graft_map_damaged(&model->gguf->map);
 }
 
 static enum graft_status open_either(struct graft_device *device, struct graft_model **out, const char *path, const char *shape,

@@ -130,6 +130,14 @@ static void stream_route(struct http_exchange *exchange, void *user)
     begin(exchange, user, stream);
 }
 
+// A handler that takes its time.
+static void busy(struct http_exchange *exchange, void *user)
+{
+    (void)user;
+    wait_ms(number(exchange, "ms"));
+    http_reply_json(exchange, 200, json_pack("{s:s}", "was", "busy"));
+}
+
 static void adapter(struct http_exchange *exchange, void *user)
 {
     (void)user;
@@ -143,6 +151,7 @@ const struct http_route world_routes[] = {
     {HTTP_GET, "/echo", HTTP_USER, 0, echo},
     {HTTP_POST, "/later", HTTP_USER, 0, later_route},
     {HTTP_POST, "/stream", HTTP_USER, 0, stream_route},
+    {HTTP_POST, "/busy", HTTP_USER, 0, busy},
     {HTTP_POST, "/small", HTTP_USER, 64, echo},
     {HTTP_GET, "/v1/adapters/{name}", HTTP_USER, 0, adapter},
     {HTTP_DELETE, "/v1/adapters/{name}", HTTP_OPERATOR, 0, adapter},

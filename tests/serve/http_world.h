@@ -12,6 +12,7 @@
 #include "tools/serve/http.h"
 
 // Routes (world_routes): GET /livez (open); POST /echo; POST /later?ms=N, answered by another thread; POST
+// /busy?ms=N, whose handler takes so long; POST
 // /stream?n=N&bytes=B&ms=M, N events of B bytes, M ms apart, from another thread; GET /v1/adapters/{name}; POST
 // /v1/adapters/{name}/pin (operator).
 extern const struct http_route world_routes[];

@@ -261,6 +261,39 @@ START_TEST(a_stream_comes_whole_and_in_order)
 }
 END_TEST
 
+// While a request with a long body is being read by its handler, others are served, and a stream goes on.
+START_TEST(long_bodies_hold_nobody_up)
+{
+    struct world world = {.ctx = NULL};
+    world_open(&world, NULL);
+    enum { BODY = 100000 };
+    char *text = malloc(BODY + 200);
+    int n =
+        snprintf(text, 200, HEAD("POST", "/busy?ms=1500") "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n", BODY);
+    memset(text + n, ' ', BODY);
+    int two[2] = {client(&world), client(&world)}, stream_fd = client(&world);
+    SEND(stream_fd, HEAD("POST", "/stream?n=20&bytes=10&ms=10") JSON_BODY);
+    uint64_t begin = graft_clock_ns();
+    for (int i = 0; i < 2; i++) {
+        send_all(two[i], text, (size_t)n + BODY);
+    }
+    wait_ms(100);
+    ck_assert_int_eq(status_of(&world, "GET", "/livez", NULL), 200);
+    struct reply reply = receive(stream_fd, 5000);
+    ck_assert(reply.complete);
+    reply_free(&reply);
+    ck_assert_msg(graft_clock_ns() - begin < 1400000000u, "others waited");
+    close(two[1]); // it leaves while it waits for its turn
+    reply = receive(two[0], 5000);
+    ck_reply(&reply, 200);
+    reply_free(&reply);
+    free(text);
+    close(two[0]);
+    close(stream_fd);
+    world_close(&world);
+}
+END_TEST
+
 // A client that leaves is noticed at once, whether a reply or a stream is awaited, and even if nothing is being sent.
 START_TEST(clients_that_leave_are_noticed_within_a_token)
 {
@@ -745,6 +778,7 @@ int main(void)
     tcase_add_test(tests, adapters_of_a_key_and_its_limits);
     tcase_add_test(tests, late_replies_keep_alive_ids_and_traces);
     tcase_add_test(tests, a_stream_comes_whole_and_in_order);
+    tcase_add_test(tests, long_bodies_hold_nobody_up);
     tcase_add_test(tests, clients_that_leave_are_noticed_within_a_token);
     tcase_add_test(tests, a_server_that_ends_tells_everybody);
     tcase_add_test(tests, sigterm_drains_and_sighup_reloads_without_dropping_a_stream);

@@ -15,20 +15,13 @@
 
 #include "graft/engine.h"
 #include "tools/serve/body.h"
-#include "tools/serve/histogram.h"
+#include "tools/serve/usage.h"
 #include "tools/tool.h"
 
 enum {
     ADAPTERS_MOST = 512,      // names, those that were unloaded and are still counted included
     ADAPTER_NAME_BYTES = 64,  // with its NUL
     ADAPTER_WAIT_SECONDS = 60 // a request waits no longer for its adapters to be loaded
-};
-
-// What was done for one adapter, or for the base: for the metrics. Changed under the table's lock.
-struct adapter_usage {
-    uint64_t requests, errors, prompt_tokens, reused_tokens, answer_tokens;
-    uint32_t running; // from submission to the engine to the end
-    struct histogram first_token, between_tokens, queue;
 };
 
 struct adapter_version {
@@ -173,6 +166,8 @@ bool adapters_warm(struct adapters *table, const char *name, adapter_done *done,
 bool adapters_unload(struct adapters *table, const char *name, const char *expected, struct api_error *error);
 bool adapters_pin(struct adapters *table, const char *name, bool pinned, struct api_error *error);
 // A change in line.
+// A version with this path and nothing else; NULL: no memory.
+struct adapter_version *adapter_version_new(const char *path);
 struct adapter_task {
     struct adapter_change change;
     struct adapter_entry *entry;

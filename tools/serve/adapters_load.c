@@ -213,9 +213,13 @@ static bool take(struct adapters *table, struct adapter_version **version, struc
         return api_fail(error, 409, "lora_generation_gone", "model",
                         "this version of '%s' was dropped from memory and its file has been changed since", v->entry->name);
     }
-    struct adapter_version *next = get_memory(1, sizeof *next);
-    next->path = get_memory(strlen(v->path) + 1, 1);
-    memcpy(next->path, v->path, strlen(v->path));
+    struct adapter_version *next = adapter_version_new(v->path);
+    if (!next) {
+        pthread_mutex_unlock(&table->mutex);
+        release(table, &call->handle);
+        pthread_mutex_lock(&table->mutex);
+        return api_no_memory(error);
+    }
     next->info = call->info;
     next->handle = call->handle;
     note("warning: the file of adapter %s has changed: %.12s is now %.12s", v->entry->name, v->info.digest, call->info.digest);
@@ -369,13 +373,15 @@ static bool run_task(struct adapters *table, struct adapter_task *task)
     struct adapter_version *version = entry->current, *made = NULL;
     struct load_call call = {0};
     if (!task->warm) {
-        made = get_memory(1, sizeof *made);
-        made->path = get_memory(strlen(task->change.path) + 1, 1);
-        memcpy(made->path, task->change.path, strlen(task->change.path));
-        made->entry = entry;
+        made = adapter_version_new(task->change.path);
         version = made;
+        if (made) {
+            made->entry = entry;
+        } else {
+            api_no_memory(&error);
+        }
     }
-    if (!version->handle) {
+    if (!error.status && !version->handle) {
         version->refs++;
         enum outcome outcome = load_version(table, version, &call, &error);
         version->refs--;

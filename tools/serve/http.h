@@ -9,9 +9,10 @@
 //     http_server_run(server);                              // until SIGTERM: signals, drain, end
 //     http_server_destroy(&server);
 //
-// A handler runs on an HTTP thread and must not block. It gets an exchange and finishes it exactly once, before it returns or
-// later, from any thread: with http_reply, http_reply_json, http_error, or http_stream_begin ... http_stream_end. The exchange
-// and everything it returned are gone then. All memory is bounded by the maxima below; nothing here ends the program.
+// A handler runs on an HTTP thread (two of them, one for long bodies, so handlers run beside each other) and must not block. It
+// gets an exchange and finishes it exactly once, before it returns or later, from any thread: with http_reply, http_reply_json,
+// http_error, or http_stream_begin ... http_stream_end. The exchange and everything it returned are gone then. All memory is
+// bounded by the maxima below; nothing here ends the program.
 #ifndef GRAFT_TOOLS_SERVE_HTTP_H
 #define GRAFT_TOOLS_SERVE_HTTP_H
 
@@ -68,11 +69,12 @@ struct http_caller {
     enum http_role role;          // HTTP_OPEN: nobody in particular
     char key[20];                 // public id of the key, for logs and metrics; "" = none was needed
     char tenant[HTTP_MAX_TENANT]; // "" without keys
+    char adapter[HTTP_MAX_NAME];  // that the caller's token names: NAME or NAME@VERSION; "" = none
     bool operator_listener;       // came in by the operator's listener
     uint32_t max_concurrent;      // requests of this key at a time; 0 = no limit of its own (enforced by the server)
 };
-// True if the caller's key may use the adapter of this name (its own list; no list = all). Unknown and forbidden names should
-// look the same to the client.
+// True if the caller's key or token may use the adapter of this name (its own list; no list = all). Unknown and forbidden names
+// should look the same to the client.
 bool http_caller_allows(const struct http_exchange *exchange, const char *adapter);
 // Charge tokens, prompt and answer, to the caller's bucket. A bucket that is empty refuses the next request, not this one.
 void http_charge_tokens(struct http_exchange *exchange, uint64_t tokens);
@@ -161,6 +163,7 @@ struct http_config {
     const char *operator_listen;    // the same form; NULL = none. A Unix socket (0600) needs no key, anything else does
     bool operator_routes_public;    // operator routes also on the public listeners, with an operator's key
     const char *keys_path;          // keys file (tools/serve/keys.h); NULL = none, which only loopback and Unix sockets allow
+    const char *jwt_path;           // rules for tokens of an identity provider (tools/serve/http_jwt.h); NULL = none are taken
     const char *tls_cert, *tls_key; // PEM files; both or none; for all TCP listeners
     bool insecure_plain_http;       // keys, but no TLS, on other addresses than loopback
     const char *const *hosts;       // more names that Host and Origin may have, besides the addresses listened on
@@ -190,8 +193,8 @@ GRAFT_MUST_CHECK enum graft_status http_server_create(struct graft_ctx *ctx, str
 GRAFT_MUST_CHECK enum graft_status http_server_start(struct http_server *server, const struct http_route *routes,
                                                      uint32_t n_routes, void *user);
 // Block until the server has ended because of SIGTERM, SIGINT (drain, a second one at once) or http_server_drain. SIGHUP
-// reopens the log and reads keys and certificate again. on_hangup, if not NULL, is called then too. Call from the main thread
-// only; the signals are blocked in all threads that the server starts.
+// reopens the log and reads keys, rules for tokens and certificate again. on_hangup, if not NULL, is called then too. Call from
+// the main thread only; the signals are blocked in all threads that the server starts.
 void http_server_run(struct http_server *server, void (*on_hangup)(void *user), void *user);
 // Stop taking requests: readiness off, other routes than HTTP_OPEN ones get 503; after drain_ms every exchange is told that its
 // client is gone. Any thread.

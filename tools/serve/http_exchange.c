@@ -132,7 +132,7 @@ bool http_gone(struct http_exchange *exchange)
 
 bool http_caller_allows(const struct http_exchange *exchange, const char *adapter)
 {
-    return key_allows(&exchange->key, adapter);
+    return exchange->by_token ? jwt_claims_allow(&exchange->claims, adapter) : key_allows(&exchange->key, adapter);
 }
 
 void http_charge_tokens(struct http_exchange *exchange, uint64_t tokens)

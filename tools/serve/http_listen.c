@@ -118,10 +118,10 @@ static enum graft_status bind_one(struct http_server *server, const char *text, 
     listener->kind = address.any.sa_family == AF_UNIX ? LISTENER_UNIX : LISTENER_TCP;
     listener->tls = server->config.tls_cert && listener->kind == LISTENER_TCP;
     bool keys = server->config.keys_path != NULL;
-    if (!listener->loopback && !keys) {
+    if (!listener->loopback && !keys && !server->config.jwt_path) {
         return graft_fail(GRAFT_E_ARGUMENT,
                           "%s can be reached from other machines, and there are no API keys: give --keys FILE "
-                          "(graft key makes them), or listen on 127.0.0.1",
+                          "(graft key makes them), --jwt FILE for tokens, or listen on 127.0.0.1",
                           text);
     }
     if (!listener->loopback && !listener->tls && !server->config.insecure_plain_http) {

@@ -3,8 +3,9 @@
 //
 // Threads. The watch thread has the sockets of the clients: it accepts, speaks TLS, reads heads, keeps the deadlines, sees
 // clients go, and moves bytes between a client and libmicrohttpd, which has the other end of a socket pair (http_front.c). One
-// MHD thread runs handlers and makes replies. Anybody may finish an exchange. Locks, in this order: server->mutex (connections,
-// free exchanges, counts), exchange->mutex, then what libmicrohttpd locks itself.
+// MHD thread runs handlers and makes replies; handlers with long bodies run on the worker thread. Anybody may finish an
+// exchange. Locks, in this order: server->mutex (connections, free exchanges, counts), exchange->mutex, then what libmicrohttpd
+// locks itself.
 //
 // A connection is suspended in libmicrohttpd while nobody has anything to send on it: it costs no thread and no polling then.
 #ifndef GRAFT_TOOLS_SERVE_HTTP_PRIVATE_H
@@ -18,6 +19,7 @@
 
 #include "tools/serve/access_log.h"
 #include "tools/serve/http_head.h"
+#include "tools/serve/http_jwt.h"
 #include "tools/serve/keys.h"
 #include "tools/serve/prometheus.h"
 
@@ -32,6 +34,7 @@ enum {
     HTTP_MAX_HELD = 16 << 20,      // bytes of all clients that wait: heads that are not complete, requests that came early
     HTTP_BLOCK = 16 << 10,         // of the buffers of streams
     HTTP_STREAM_MEMORY = 16 << 20, // bytes of all of them
+    HTTP_LONG_BODY = 16 << 10,     // bytes from which on a handler runs on the worker thread
     HTTP_TICK_MS = 100,            // of the watch thread, while there are connections
     HTTP_LINGER_MS = 1000,         // after a reply that closes, for what the client still sends
     HTTP_LOG_TEXT = 4096,
@@ -117,10 +120,13 @@ struct http_exchange {
     const char *query; // into target, or NULL
     char query_value[HTTP_RAW_TARGET];
     const struct http_route *route;
+    struct http_exchange *next_work;
     char *body;
     size_t body_length, body_room, body_limit;
     struct http_caller caller;
     struct key_use key; // of the keys file, held
+    bool by_token;      // else by a key, or nobody asked
+    struct jwt_claims claims;
     char peer[64], id[HTTP_ID_BYTES], traceparent[56];
     uint64_t started_ns;
     int64_t started_wall_ms;
@@ -157,6 +163,15 @@ struct http_blocks {
     uint32_t n_free, n_streams, n_empty; // streams that are open; those of them that have no block
 };
 
+// Exchanges whose handlers take long: http_worker.c.
+struct http_worker {
+    struct graft_mutex *mutex;
+    struct graft_cond *wake;
+    struct graft_thread *thread;
+    struct http_exchange *first, *last;
+    bool quit;
+};
+
 struct http_server {
     struct graft_ctx *ctx;
     struct http_config config;
@@ -166,7 +181,8 @@ struct http_server {
     struct MHD_Daemon *daemon;
     gnutls_certificate_credentials_t credentials; // with TLS
     gnutls_priority_t priorities;
-    struct keys *keys; // NULL: none
+    struct keys *keys;     // NULL: none
+    struct jwt_rules *jwt; // NULL: no tokens are taken
     struct access_log *log;
     struct metrics *metrics;
     const struct http_route *routes;
@@ -182,6 +198,7 @@ struct http_server {
     struct http_blocks blocks;
     uint64_t body_bytes; // of all exchanges
 
+    struct http_worker worker;
     int epoll_fd, wake_fd;
     struct graft_thread *watch;
     char *scratch;         // [HTTP_SCRATCH] the watch thread's
@@ -266,6 +283,15 @@ void http_response_headers(struct MHD_Response *response, const struct http_exch
 GRAFT_MUST_CHECK enum graft_status http_streams_create(struct http_server *server);
 void http_streams_destroy(struct http_server *server);
 void http_stream_free(struct http_exchange *exchange);
+
+// ---- http_worker.c ----
+
+// Errors: GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (no thread).
+GRAFT_MUST_CHECK enum graft_status http_worker_start(struct http_server *server);
+// When no exchange is left.
+void http_worker_end(struct http_server *server);
+// Call the exchange's handler on the worker thread, after those that were added before.
+void http_worker_add(struct http_exchange *exchange);
 
 // ---- http_metrics.c ----
 

@@ -88,6 +88,55 @@ static void retry_after(struct http_exchange *exchange, uint64_t ns)
     http_reply_header(exchange, "retry-after", text);
 }
 
+static void unauthorized(struct http_exchange *exchange, const char *message)
+{
+    count(exchange->server, &exchange->server->stats.refused_auth);
+    http_reply_header(exchange, "www-authenticate", "Bearer");
+    refuse(exchange, 401, "invalid_api_key", message);
+}
+
+// A token of the identity provider. Why one is not good stands in the access log alone. False: refused.
+static bool by_token(struct http_exchange *exchange, const char *token)
+{
+    struct http_caller *caller = &exchange->caller;
+    const char *why = jwt_rules_check(exchange->server->jwt, token, strlen(token), time(NULL), &exchange->claims);
+    if (why) {
+        snprintf(exchange->log.outcome, sizeof exchange->log.outcome, "%s", why);
+        unauthorized(exchange, "the token is not valid here");
+        return false;
+    }
+    exchange->by_token = true;
+    caller->role = HTTP_USER;
+    snprintf(caller->key, sizeof caller->key, "jwt:%.15s", exchange->claims.kid);
+    memcpy(caller->tenant, exchange->claims.tenant, sizeof caller->tenant);
+    memcpy(caller->adapter, exchange->claims.adapter, sizeof caller->adapter);
+    return true;
+}
+
+// A key of the keys file. False: refused.
+static bool by_key(struct http_exchange *exchange, const struct http_listener *listener, bool given, const char *text)
+{
+    struct http_server *server = exchange->server;
+    uint64_t retry_ns = 0;
+    enum key_verdict verdict = server->keys ? keys_take(server->keys, text, strlen(text), exchange->started_ns, &exchange->key,
+                                                        &exchange->caller, &retry_ns)
+                                            : KEY_UNKNOWN;
+    exchange->caller.operator_listener = listener->operator_side;
+    if (verdict == KEY_UNKNOWN) {
+        unauthorized(exchange, given ? "the API key is not valid here" : "an API key is needed: Authorization: Bearer KEY");
+        return false;
+    }
+    if (verdict != KEY_GOOD) {
+        count(server, &server->stats.refused_rate);
+        retry_after(exchange, retry_ns);
+        refuse(exchange, 429, verdict == KEY_RATE ? "rate_limit_exceeded" : "too_many_concurrent_requests",
+               verdict == KEY_RATE ? "the key has used up its requests or tokens for now"
+                                   : "the key has as many requests running as it may have");
+        return false;
+    }
+    return true;
+}
+
 // Who asks? False: refused.
 static bool identify(struct http_exchange *exchange, const struct http_listener *listener, const struct fields *fields)
 {
@@ -103,36 +152,21 @@ static bool identify(struct http_exchange *exchange, const struct http_listener 
         caller->role = HTTP_OPERATOR;
         return true;
     }
-    if (!server->keys && !listener->operator_side) {
+    const char *authorization = field(fields, "authorization");
+    static const char scheme[] = "Bearer ";
+    bool bearer = authorization && strncasecmp(authorization, scheme, sizeof scheme - 1) == 0;
+    const char *text = bearer ? authorization + sizeof scheme - 1 : "";
+    while (*text == ' ') {
+        text++;
+    }
+    if (!server->keys && !server->jwt && !listener->operator_side) {
         caller->role = HTTP_USER;
-    } else {
-        const char *authorization = field(fields, "authorization");
-        static const char scheme[] = "Bearer ";
-        bool bearer = authorization && strncasecmp(authorization, scheme, sizeof scheme - 1) == 0;
-        const char *text = bearer ? authorization + sizeof scheme - 1 : "";
-        while (*text == ' ') {
-            text++;
-        }
-        uint64_t retry_ns = 0;
-        enum key_verdict verdict =
-            server->keys ? keys_take(server->keys, text, strlen(text), exchange->started_ns, &exchange->key, caller, &retry_ns)
-                         : KEY_UNKNOWN;
-        caller->operator_listener = listener->operator_side;
-        if (verdict == KEY_UNKNOWN) {
-            count(server, &server->stats.refused_auth);
-            http_reply_header(exchange, "www-authenticate", "Bearer");
-            refuse(exchange, 401, "invalid_api_key",
-                   authorization ? "the API key is not valid here" : "an API key is needed: Authorization: Bearer KEY");
+    } else if (server->jwt && !listener->operator_side && strchr(text, '.')) { // keys have no dot
+        if (!by_token(exchange, text)) {
             return false;
         }
-        if (verdict != KEY_GOOD) {
-            count(server, &server->stats.refused_rate);
-            retry_after(exchange, retry_ns);
-            refuse(exchange, 429, verdict == KEY_RATE ? "rate_limit_exceeded" : "too_many_concurrent_requests",
-                   verdict == KEY_RATE ? "the key has used up its requests or tokens for now"
-                                       : "the key has as many requests running as it may have");
-            return false;
-        }
+    } else if (!by_key(exchange, listener, authorization != NULL, text)) {
+        return false;
     }
     if (caller->role < exchange->route->role) {
         count(server, &server->stats.refused_auth);
@@ -443,7 +477,11 @@ enum MHD_Result http_on_request(void *user, struct MHD_Connection *mhd, const ch
             return MHD_NO;
         }
         exchange->owner_done = false;
-        exchange->route->handler(exchange, server->user);
+        if (exchange->body_length > HTTP_LONG_BODY) {
+            http_worker_add(exchange);
+        } else {
+            exchange->route->handler(exchange, server->user);
+        }
         look_whether_left(exchange);
     }
     return answer(exchange);

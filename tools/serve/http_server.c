@@ -104,6 +104,9 @@ static enum graft_status build(struct http_server *server)
     if (config->keys_path) {
         GRAFT_TRY(keys_open(server->ctx, &server->keys, config->keys_path));
     }
+    if (config->jwt_path) {
+        GRAFT_TRY(jwt_rules_open(server->ctx, &server->jwt, config->jwt_path));
+    }
     if (config->tls_cert) {
         GRAFT_TRY(http_tls_read(server));
         GRAFT_TRY(http_tls_start(server));
@@ -146,6 +149,7 @@ enum graft_status http_server_start(struct http_server *server, const struct htt
     server->routes = routes;
     server->n_routes = n_routes;
     server->user = user;
+    GRAFT_TRY(http_worker_start(server));
     GRAFT_TRY(daemon_start(server));
     GRAFT_TRY(http_listen_begin(server));
     return graft_thread_start(server->ctx, &server->watch, http_watch_run, server);
@@ -187,6 +191,7 @@ void http_server_destroy(struct http_server **out)
             nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
         }
     }
+    http_worker_end(server);
     if (server->daemon) {
         MHD_stop_daemon(server->daemon);
     }
@@ -204,6 +209,7 @@ void http_server_destroy(struct http_server **out)
     }
     access_log_close(&server->log);
     keys_close(&server->keys);
+    jwt_rules_close(&server->jwt);
     for (int32_t i = 0; server->exchanges && i < HTTP_EXCHANGES; i++) {
         graft_mutex_destroy(&server->exchanges[i].mutex);
     }

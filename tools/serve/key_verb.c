@@ -123,6 +123,7 @@ void http_config_from(const struct options *options, struct http_config *out)
                                 .operator_listen = options->operator_listen,
                                 .operator_routes_public = options->operator_routes_public,
                                 .keys_path = options->keys,
+                                .jwt_path = options->jwt,
                                 .tls_cert = options->tls_cert,
                                 .tls_key = options->tls_key,
                                 .insecure_plain_http = options->insecure_plain_http,

@@ -220,6 +220,14 @@ static void on_device(void *user, enum graft_device_state state, const char *det
     }
 }
 
+void serve_file_lost(struct server *server, const char *detail)
+{
+    if (!atomic_exchange(&server->file_lost, true)) {
+        note("error: %s; the server ends", detail);
+        http_server_drain(server->http);
+    }
+}
+
 static int open_model(struct server *server)
 {
     struct options o = *server->options;
@@ -285,7 +293,9 @@ static int serve(struct server *server)
     }
     note("%s on %s, %u adapters known; listening on %s", server->base, server->session.device_info.name, known, place);
     http_server_run(server->http, on_hangup, server);
-    return atomic_load(&server->device_gone) ? EXIT_NO_DEVICE : EXIT_GOOD;
+    return atomic_load(&server->file_lost)     ? EXIT_FILE_LOST
+           : atomic_load(&server->device_gone) ? EXIT_NO_DEVICE
+                                               : EXIT_GOOD;
 }
 
 int serve_main(const struct options *options)
