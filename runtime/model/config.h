@@ -101,7 +101,7 @@ GRAFT_MUST_CHECK enum graft_status graft_source_open(struct graft_ctx *ctx, stru
                                                      const struct graft_gguf *gguf);
 void graft_source_close(struct graft_source **source);
 
-// A model of a real shape with random weights, made in place: "NAME:TYPE", NAME one of llama-8b, llama-1b, llama-135m, TYPE any
+// A model of a real shape with random weights, made in place: "NAME:TYPE", NAME one of llama-8b, llama-1b, llama-135m, moe-7b, TYPE any
 // supported format, in any case. Matrices have that type (135m: blocks of 256 do not divide its rows and are refused),
 // vectors are F32.
 // Memory: class WEIGHTS. Errors: GRAFT_E_ARGUMENT (name or type, with what is offered), GRAFT_E_MEMORY, GRAFT_E_BUDGET.
