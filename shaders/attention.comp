@@ -4,7 +4,7 @@
 #extension GL_EXT_control_flow_attributes : require
 // Causal attention of one batch row over its sequence's KV pages: AO[h] = sum over t <= pos of softmax(q[h] . k[t]) v[t], in
 // one pass with a running maximum (online softmax: Milakov 2018; flash attention: Dao 2022). Queries are already scaled. With
-// WINDOW over the last WINDOW positions; with CAP scores become CAP tanh(score / CAP).
+// WINDOW a row attends to its last WINDOW positions; with CAP scores become CAP tanh(score / CAP).
 //   q [n][n_head][head_dim]   kv pages (runtime/quant/kv.h): keys, values from v_quads on   state   ao [n][n_head][head_dim]
 //   part [n][n_head][SPLITS][head_dim + 2] and counter [n][n_head_kv * head_groups]: only with SPLITS > 1
 // Grid: x = (KV head, group of up to HEADS query heads that share it, split of the positions), y = batch row. Positions are
@@ -22,10 +22,10 @@ layout(constant_id = 3) const uint QUADS_OF_K = 8; // head_dim / 8
 // Pairs of dimensions an invocation owns for the values: ceil(head_dim / 2 / WORKGROUP).
 layout(constant_id = 4) const uint PAIRS = 4;
 layout(constant_id = 5) const uint SPLITS = 1;
-layout(constant_id = 6) const uint KV_K = 0;   // formats of keys and values
-layout(constant_id = 10) const uint KV_V = 0;
-layout(constant_id = 8) const uint WINDOW = 0; // positions a row attends to, itself included; 0: all
-layout(constant_id = 9) const float CAP = 0.0;
+layout(constant_id = 6) const uint KV_K = 0; // formats of keys and values
+layout(constant_id = 8) const uint KV_V = 0;
+layout(constant_id = 9) const uint WINDOW = 0; // positions a row attends to, itself included; 0: all
+layout(constant_id = 10) const float CAP = 0.0;
 VEC4S(0, q)
 QUADS(1, kv)
 WORDS(2, kv_words)
@@ -62,6 +62,11 @@ shared float weights[HEADS * TILE];
 #ifndef ONE_SUBGROUP
 shared uint arrived_shared;
 #endif
+
+bool inside(uint t, uint begin, uint length)
+{
+    return (WINDOW == 0u || t >= begin) && t < length;
+}
 
 // Of a tile: where queries (in fours), keys and their scales (in words) are; scores; of one position: pairs of its value.
 uint q_at[HEADS], k_at[POSITIONS], k_scale[POSITIONS];
@@ -121,11 +126,6 @@ void load_quantized_values(uint lane, uint codes, uint scales)
             v[i] = d * (vec2(uvec2(w, w >> 8) & 15u) - 8.0);
         }
     }
-}
-
-bool inside(uint t, uint begin, uint length)
-{
-    return (WINDOW == 0u || t >= begin) && t < length;
 }
 
 // AO of this workgroup's heads. False if another workgroup, which takes more splits, will write it.

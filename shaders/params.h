@@ -158,9 +158,9 @@ struct graft_experts_push {
     GRAFT_UINT normalize;    // router: weights of the chosen experts add up to 1; otherwise those of all do
     GRAFT_UINT parts_in;     // parts of SS to add up
     GRAFT_UINT parts_out;    // workgroups of a tile of batch rows
-    GRAFT_UINT vector;       // experts_residual: word among the vectors of the next norm's gain
     GRAFT_FLOAT inv_n;       // 1 / n_embd
     GRAFT_FLOAT eps;
+    GRAFT_UINT vector;       // experts_residual: word among the vectors of the next norm's gain
     GRAFT_UINT state_rows;
     graft_lora_push lora;
 };

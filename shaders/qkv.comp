@@ -19,11 +19,11 @@ layout(binding = 2, std430) readonly restrict buffer ss_buffer { float ss[]; };
 layout(binding = 3, std430) readonly restrict buffer state_buffer { uint state[]; };
 layout(binding = 4, std430) writeonly restrict buffer q_buffer { float q_out[]; };
 layout(binding = 5, std430) writeonly restrict buffer kv_buffer { uint kv[]; };
-layout(binding = 6, std430) readonly restrict buffer vector_buffer { float vectors[]; };
-layout(binding = 7, std430) coherent restrict buffer raw_buffer { float raw_heads[]; };
-layout(binding = 8, std430) coherent restrict buffer head_counter_buffer { uint head_counter[]; };
-layout(binding = 9, std430) coherent restrict buffer fresh_buffer { float fresh[]; }; // [n][keys, values][n_head_kv][head_dim]
-layout(binding = 10, std430) coherent restrict buffer fresh_count_buffer { uint fresh_count[]; }; // [tile][n_head_kv][2]
+layout(binding = 6, std430) coherent restrict buffer fresh_buffer { float fresh[]; }; // [n][keys, values][n_head_kv][head_dim]
+layout(binding = 7, std430) coherent restrict buffer fresh_count_buffer { uint fresh_count[]; }; // [tile][n_head_kv][2]
+layout(binding = 8, std430) readonly restrict buffer vector_buffer { float vectors[]; };
+layout(binding = 9, std430) coherent restrict buffer raw_buffer { float raw_heads[]; };
+layout(binding = 10, std430) coherent restrict buffer head_counter_buffer { uint head_counter[]; };
 #ifdef LORA
 QUADS(11, lora_pool)
 QUADS(12, lora_table)
@@ -43,10 +43,17 @@ layout(constant_id = 12) const uint HEAD_NORM = 0;
 #define RMS
 #define RMS_ROW(c) (c)
 #include "lib/matmul.glsl"
+
 #include "lib/kv.glsl"
 #include "lib/kv_pack.glsl"
-#include "lib/last.glsl"
-LAST_TO_ARRIVE(last_of_head, head_counter)
+#define ARRIVE last_of_head
+#define ARRIVE_COUNTER head_counter
+#include "lib/arrive.glsl"
+
+uint format_of(uint kind)
+{
+    return kind == 2u ? KV_V : KV_K;
+}
 
 // The weights' row of output o of matrix `kind`.
 uint weight_row(uint kind, uint o)
@@ -69,21 +76,22 @@ void put(uint kind, uint n, uint o, vec2 y)
         q_out[n * push.out_stride + o + 1u] = y.y * push.scale;
         return;
     }
-    if (is_quantized(kind)) {
+    uint format = format_of(kind);
+    if (format >= KV_Q8_0) {
         uint at = ((n * 2u + kind - 1u) * N_HEAD_KV + head) * HEAD_DIM + dim;
         fresh[at] = y.x;
         fresh[at + 1u] = y.y;
         return;
     }
-    uint slot = state[push.state_rows + n * GRAFT_ROW_WORDS + GRAFT_ROW_SLOT], format = kind == 2u ? KV_V : KV_K;
-    uint unit = (kind == 2u ? push.v_words : 0u) +
-                (slot / GRAFT_PAGE_TOKENS * N_HEAD_KV + head) * kv_unit_words(format, HEAD_DIM);
+    uint slot = state[push.state_rows + n * GRAFT_ROW_WORDS + GRAFT_ROW_SLOT];
+    uint at = (kind == 2u ? push.v_words : 0u) +
+              (slot / GRAFT_PAGE_TOKENS * N_HEAD_KV + head) * kv_unit_words(format, HEAD_DIM);
     uint value = slot % GRAFT_PAGE_TOKENS * HEAD_DIM + dim;
     if (format == KV_F32) {
-        kv[unit + value] = floatBitsToUint(y.x);
-        kv[unit + value + 1u] = floatBitsToUint(y.y);
+        kv[at + value] = floatBitsToUint(y.x);
+        kv[at + value + 1u] = floatBitsToUint(y.y);
     } else {
-        kv[unit + value / 2u] = packHalf2x16(y);
+        kv[at + value / 2u] = packHalf2x16(y);
     }
 }
 
@@ -102,13 +110,6 @@ void finish_head(uint kind, uint n, uint head, uint from)
         y *= inverse_rms * vec2(vectors[gain + weight_row(kind, d)], vectors[gain + weight_row(kind, d + 1u)]);
         put(kind, n, head * HEAD_DIM + d, y);
     }
-    if (is_quantized(kind)) {
-        memoryBarrierBuffer();
-        WORKGROUP_BARRIER();
-        if (gl_LocalInvocationIndex == 0u) {
-            pack_head(kind, n, head);
-        }
-    }
 }
 
 // This workgroup has left rows [begin, end) of the segment in raw_heads; heads that are complete now are finished.
@@ -123,6 +124,13 @@ void finish_heads(uint kind, uint segment, uint begin, uint end)
             for (uint c = 0u; c < C; c++) {
                 uint n = gl_WorkGroupID.y * C + c;
                 finish_head(kind, n, own, (n * n_heads + among_all) * HEAD_DIM);
+            }
+            if (kind == 1u && KV_K >= KV_Q8_0) {
+                memoryBarrierBuffer();
+                WORKGROUP_BARRIER();
+                for (uint c = gl_LocalInvocationIndex; c < C; c += WORKGROUP) {
+                    pack_head(kind, gl_WorkGroupID.y * C + c, own);
+                }
             }
         }
         head++;
@@ -181,10 +189,11 @@ void main()
                 }
             }
         }
+        if (kind != 0u && format_of(kind) >= KV_Q8_0 && (HEAD_NORM == 0u || kind == 2u)) {
+            pack_head_by_the_last(kind, out_row / HEAD_DIM);
+        }
     }
     if (HEAD_NORM != 0u && kind != 2u) {
         finish_heads(kind, segment, begin, begin + OWNERS * R);
-    } else if (LEADER && first < rows && is_quantized(kind)) {
-        pack_head_by_the_last(kind, out_row / HEAD_DIM);
     }
 }

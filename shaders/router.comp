@@ -21,8 +21,9 @@ layout(push_constant) uniform push_block { graft_experts_push push; };
 #define RMS
 #define RMS_ROW(c) (c)
 #include "lib/matmul.glsl"
-#include "lib/last.glsl"
-LAST_TO_ARRIVE(last_to_arrive, counter)
+#define ARRIVE_COUNTER counter
+#define ARRIVE last_to_arrive
+#include "lib/arrive.glsl"
 
 // Larger numbers come first; -0 is 0.
 uint order_of(float score)

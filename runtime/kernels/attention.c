@@ -57,9 +57,9 @@ enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct 
     p->constants[5] = splits;
     p->constants[6] = shape->kv_k;
     p->constants[7] = variant.fold;
-    p->constants[8] = shape->window;
-    memcpy(&p->constants[9], &shape->cap, sizeof shape->cap);
-    p->constants[10] = shape->kv_v;
+    p->constants[8] = shape->kv_v;
+    p->constants[9] = shape->window;
+    memcpy(&p->constants[10], &shape->cap, sizeof shape->cap);
     p->required_subgroup_size = variant.subgroup;
     p->full_subgroups = variant.subgroup != 0;
     out->push.attention = (struct graft_attention_push){.n_head = shape->n_head, .n_head_kv = shape->n_head_kv,

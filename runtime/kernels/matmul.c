@@ -12,14 +12,25 @@ static const struct {
     const char *bindings, *lora;
 } kinds[] = {
     [GRAFT_MATMUL_QKV] = {"qkv", "wvrroorrrrr", "wvrroorrrrrppvp"},
-    [GRAFT_MATMUL_RESIDUAL] = {"residual", "wvxroo", "wvxrxoppvpox"},
+    [GRAFT_MATMUL_RESIDUAL] = {"residual", "wvxroorr", "wvxrxorrppvpox"},
     [GRAFT_MATMUL_GATE_UP] = {"gate_up", "wvrow", "wvrxwppvpox"},
     [GRAFT_MATMUL_GATE] = {"gate_up", "wvrow", "wvrxwppvpox"},
     [GRAFT_MATMUL_UP] = {"gate_up", "wvrxw", "wvrxwppvpox"},
     [GRAFT_MATMUL_HEAD] = {"head", "wvrro", "wvrroppvp"},
 };
 
-enum { QKV_CONSTANTS = 7 }; // behind those that all have
+enum { CONSTANTS = GRAFT_MATMUL_CONSTANT + 1, QKV_CONSTANTS = GRAFT_QKV_CONSTANT_V + 1 };
+
+void graft_kernel_kv(struct graft_kernel *qkv, enum graft_kv_format keys, enum graft_kv_format values)
+{
+    enum { NEW = 6, COUNT = 7 };
+    struct graft_vk_pipeline_params *p = &qkv->pipeline;
+    p->constants[GRAFT_QKV_CONSTANT_K] = keys;
+    p->constants[GRAFT_QKV_CONSTANT_V] = values;
+    if (graft_kv_is_quantized(keys) || graft_kv_is_quantized(values)) { // otherwise neither is touched
+        p->access[NEW] = p->access[COUNT] = GRAFT_VK_READ_WRITE;
+    }
+}
 
 enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmul_kind kind, const struct graft_vk_caps *caps,
                                       const struct graft_variant *variant, uint32_t type, uint32_t n_segments,
@@ -44,7 +55,7 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
                                            : GRAFT_VK_STORAGE;
         p->access[i] = *b == 'o' ? GRAFT_VK_WRITE : *b == 'x' ? GRAFT_VK_READ_WRITE : GRAFT_VK_READ;
     }
-    p->n_constants = GRAFT_FORMAT_CONSTANT + 1 + (kind == GRAFT_MATMUL_QKV ? QKV_CONSTANTS : 0);
+    p->n_constants = kind == GRAFT_MATMUL_QKV ? QKV_CONSTANTS : CONSTANTS;
     p->constants[0] = variant->workgroup;
     p->constants[1] = variant->rows;
     p->constants[2] = variant->cols;
@@ -75,23 +86,25 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
     return GRAFT_OK;
 }
 
-void graft_kernel_qkv_shape(struct graft_kernel *kernel, const struct graft_qkv_shape *shape)
+void graft_kernel_qkv_shape(struct graft_kernel *qkv, const struct graft_qkv_shape *shape)
 {
-    enum { RAW = 7, HEAD_COUNT, NEW, COUNT };
-    uint32_t *constants = kernel->pipeline.constants;
-    enum graft_vk_access *access = kernel->pipeline.access;
-    constants[3] = shape->kv_k;
-    constants[7] = shape->head_dim;
-    constants[8] = shape->rope_dim;
-    constants[9] = shape->n_head_kv;
-    constants[10] = shape->rope_halves;
-    constants[11] = shape->bias;
-    constants[12] = shape->head_norm;
-    constants[13] = shape->kv_v;
-    if (shape->head_norm) { // otherwise neither is touched
-        access[RAW] = access[HEAD_COUNT] = GRAFT_VK_READ_WRITE;
+    enum { RAW = 9, COUNTERS = 10 };
+    struct graft_vk_pipeline_params *p = &qkv->pipeline;
+    p->constants[7] = shape->head_dim;
+    p->constants[8] = shape->rope_dim;
+    p->constants[9] = shape->n_head_kv;
+    p->constants[10] = shape->rope_halves;
+    p->constants[11] = shape->bias;
+    p->constants[12] = shape->head_norm;
+    if (shape->head_norm) {
+        p->access[RAW] = p->access[COUNTERS] = GRAFT_VK_READ_WRITE;
     }
-    if (graft_kv_is_quantized(shape->kv_k) || graft_kv_is_quantized(shape->kv_v)) {
-        access[NEW] = access[COUNT] = GRAFT_VK_READ_WRITE;
-    }
+}
+
+void graft_kernel_post_norm(struct graft_kernel *residual)
+{
+    enum { RAW = 6, COUNTERS = 7 };
+    struct graft_vk_pipeline_params *p = &residual->pipeline;
+    p->constants[GRAFT_MATMUL_CONSTANT] = 1;
+    p->access[RAW] = p->access[COUNTERS] = GRAFT_VK_READ_WRITE;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What dense decoders have in common: shape, vocabulary, rotary positions and the tensors of a layer. Key and tensor names: the
+// What decoders have in common: shape, vocabulary, rotary positions and the tensors of a layer. Key and tensor names: the
 // GGUF specification and PyPI's gguf (constants.py, tensor_mapping.py).
 #include <math.h>
 #include <stdio.h>
@@ -61,13 +61,13 @@ static enum graft_status read_shape(struct graft_arch_reader *r, const struct gr
                           "multiples of 32",
                           path, r->prefix, c->n_embd, r->prefix, c->n_ff, c->n_head * c->head_dim);
     }
+    if (rules->parts & GRAFT_ARCH_EXPERTS) {
+        GRAFT_TRY(graft_arch_expert_keys(r));
+    }
     GRAFT_TRY(graft_arch_u32_or(r, "rope.dimension_count", c->head_dim, 2, c->head_dim, &c->rope_dim));
     if (c->rope_dim % 2 != 0) {
         return graft_fail(GRAFT_E_FORMAT, "%s: %s.rope.dimension_count is %u, allowed are even numbers", path, r->prefix,
                           c->rope_dim);
-    }
-    if (rules->parts & GRAFT_ARCH_EXPERTS) {
-        GRAFT_TRY(graft_arch_expert_keys(r));
     }
     c->attention_scale = 1.0f / sqrtf((float)c->head_dim);
     c->rope_pairs = rules->rope_pairs;
@@ -108,49 +108,50 @@ static enum graft_status read_vocab_size(struct graft_arch_reader *r)
 struct slot {
     const char *name; // behind "blk.N."
     struct graft_weight *weight;
-    uint32_t n_in, n_out; // n_out 1: a vector
+    uint32_t n_in, n_out; // n_out 1: a vector, unless n_expert
+    uint32_t n_expert;    // matrices in one tensor; 0: one
 };
 
 static uint32_t layer_slots(const struct graft_config *c, struct graft_layer *l, uint32_t parts, struct slot slots[MAX_SLOTS])
 {
     uint32_t heads = c->n_head * c->head_dim, heads_kv = c->n_head_kv * c->head_dim, n = 0;
-    slots[n++] = (struct slot){"attn_norm.weight", &l->attn_norm, c->n_embd, 1};
+    slots[n++] = (struct slot){"attn_norm.weight", &l->attn_norm, c->n_embd, 1, 0};
     if (parts & GRAFT_ARCH_FUSED) { // cut afterwards
-        slots[n++] = (struct slot){"attn_qkv.weight", &l->q, c->n_embd, heads + 2 * heads_kv};
+        slots[n++] = (struct slot){"attn_qkv.weight", &l->q, c->n_embd, heads + 2 * heads_kv, 0};
     } else {
-        slots[n++] = (struct slot){"attn_q.weight", &l->q, c->n_embd, heads};
-        slots[n++] = (struct slot){"attn_k.weight", &l->k, c->n_embd, heads_kv};
-        slots[n++] = (struct slot){"attn_v.weight", &l->v, c->n_embd, heads_kv};
+        slots[n++] = (struct slot){"attn_q.weight", &l->q, c->n_embd, heads, 0};
+        slots[n++] = (struct slot){"attn_k.weight", &l->k, c->n_embd, heads_kv, 0};
+        slots[n++] = (struct slot){"attn_v.weight", &l->v, c->n_embd, heads_kv, 0};
     }
     if (parts & GRAFT_ARCH_BIASES) {
-        slots[n++] = (struct slot){"attn_q.bias", &l->q_bias, heads, 1};
-        slots[n++] = (struct slot){"attn_k.bias", &l->k_bias, heads_kv, 1};
-        slots[n++] = (struct slot){"attn_v.bias", &l->v_bias, heads_kv, 1};
+        slots[n++] = (struct slot){"attn_q.bias", &l->q_bias, heads, 1, 0};
+        slots[n++] = (struct slot){"attn_k.bias", &l->k_bias, heads_kv, 1, 0};
+        slots[n++] = (struct slot){"attn_v.bias", &l->v_bias, heads_kv, 1, 0};
     }
     if (parts & GRAFT_ARCH_HEAD_NORMS) {
-        slots[n++] = (struct slot){"attn_q_norm.weight", &l->q_norm, c->head_dim, 1};
-        slots[n++] = (struct slot){"attn_k_norm.weight", &l->k_norm, c->head_dim, 1};
+        slots[n++] = (struct slot){"attn_q_norm.weight", &l->q_norm, c->head_dim, 1, 0};
+        slots[n++] = (struct slot){"attn_k_norm.weight", &l->k_norm, c->head_dim, 1, 0};
     }
-    slots[n++] = (struct slot){"attn_output.weight", &l->o, heads, c->n_embd};
-    slots[n++] = (struct slot){"ffn_norm.weight", &l->ffn_norm, c->n_embd, 1};
+    slots[n++] = (struct slot){"attn_output.weight", &l->o, heads, c->n_embd, 0};
+    slots[n++] = (struct slot){"ffn_norm.weight", &l->ffn_norm, c->n_embd, 1, 0};
     if (parts & GRAFT_ARCH_POST_NORMS) {
-        slots[n++] = (struct slot){"post_attention_norm.weight", &l->post_attn_norm, c->n_embd, 1};
-        slots[n++] = (struct slot){"post_ffw_norm.weight", &l->post_ffn_norm, c->n_embd, 1};
+        slots[n++] = (struct slot){"post_attention_norm.weight", &l->post_attn_norm, c->n_embd, 1, 0};
+        slots[n++] = (struct slot){"post_ffw_norm.weight", &l->post_ffn_norm, c->n_embd, 1, 0};
     }
     if (c->n_expert) {
-        slots[n++] = (struct slot){"ffn_gate_inp.weight", &l->router, c->n_embd, c->n_expert};
-        slots[n++] = (struct slot){"ffn_gate_exps.weight", &l->gate, c->n_embd, c->n_ff_expert};
-        slots[n++] = (struct slot){"ffn_up_exps.weight", &l->up, c->n_embd, c->n_ff_expert};
-        slots[n++] = (struct slot){"ffn_down_exps.weight", &l->down, c->n_ff_expert, c->n_embd};
+        slots[n++] = (struct slot){"ffn_gate_inp.weight", &l->router, c->n_embd, c->n_expert, 0};
+        slots[n++] = (struct slot){"ffn_gate_exps.weight", &l->gate, c->n_embd, c->n_ff_expert, c->n_expert};
+        slots[n++] = (struct slot){"ffn_up_exps.weight", &l->up, c->n_embd, c->n_ff_expert, c->n_expert};
+        slots[n++] = (struct slot){"ffn_down_exps.weight", &l->down, c->n_ff_expert, c->n_embd, c->n_expert};
         return n;
     }
     if (parts & GRAFT_ARCH_FUSED) {
-        slots[n++] = (struct slot){"ffn_up.weight", &l->gate, c->n_embd, 2 * c->n_ff};
+        slots[n++] = (struct slot){"ffn_up.weight", &l->gate, c->n_embd, 2 * c->n_ff, 0};
     } else {
-        slots[n++] = (struct slot){"ffn_gate.weight", &l->gate, c->n_embd, c->n_ff};
-        slots[n++] = (struct slot){"ffn_up.weight", &l->up, c->n_embd, c->n_ff};
+        slots[n++] = (struct slot){"ffn_gate.weight", &l->gate, c->n_embd, c->n_ff, 0};
+        slots[n++] = (struct slot){"ffn_up.weight", &l->up, c->n_embd, c->n_ff, 0};
     }
-    slots[n++] = (struct slot){"ffn_down.weight", &l->down, c->n_ff, c->n_embd};
+    slots[n++] = (struct slot){"ffn_down.weight", &l->down, c->n_ff, c->n_embd, 0};
     return n;
 }
 
@@ -201,14 +202,10 @@ static enum graft_status read_layer(struct graft_arch_reader *r, uint32_t i, uin
     for (uint32_t k = 0; k < n; k++) {
         char name[64];
         layer_tensor_name(name, i, slots[k].name);
-        const struct graft_weight *w = slots[k].weight;
-        bool experts = c->n_expert && (w == &l->gate || w == &l->up || w == &l->down);
-        if (slots[k].n_out == 1 && !experts && w != &l->router) {
+        if (slots[k].n_out == 1 && slots[k].weight != &l->router) {
             GRAFT_TRY(graft_arch_vector(r, slots[k].weight, name, true, slots[k].n_in));
         } else {
-            GRAFT_TRY(
-                graft_arch_matrices(r, slots[k].weight, name, true, slots[k].n_in, slots[k].n_out,
-                                          experts ? c->n_expert : 0));
+            GRAFT_TRY(graft_arch_matrices(r, slots[k].weight, name, true, slots[k].n_in, slots[k].n_out, slots[k].n_expert));
         }
     }
     if (parts & GRAFT_ARCH_FUSED) {
@@ -270,6 +267,23 @@ enum graft_status graft_arch_plain_rope(struct graft_arch_reader *r)
     GRAFT_TRY(graft_arch_linear_scaling(r, &linear));
     graft_rope_frequencies(&r->source->config, base, linear, NULL, r->source->config.rope_inv_freq);
     return GRAFT_OK;
+}
+
+enum graft_status graft_arch_cap(struct graft_arch_reader *r, const char *suffix, float *out)
+{
+    char key[GRAFT_ARCH_KEY_BYTES];
+    graft_arch_key(r, suffix, key);
+    *out = 0.0f;
+    return graft_gguf_find(r->gguf, key) ? graft_arch_positive(r, suffix, false, 1.0f, out) : GRAFT_OK;
+}
+
+enum graft_status graft_arch_gemma_scales(struct graft_arch_reader *r, uint32_t layers_27b)
+{
+    struct graft_config *c = &r->source->config;
+    c->embedding_scale = sqrtf((float)c->n_embd);
+    c->activation = GRAFT_ACTIVATION_GELU;
+    float scale = c->n_layer == layers_27b ? 1.0f / sqrtf((float)c->n_embd / (float)c->n_head) : c->attention_scale;
+    return graft_arch_positive(r, "attention.scale", false, scale, &c->attention_scale);
 }
 
 static enum graft_status read_all(struct graft_arch_reader *r, const struct graft_arch_rules *rules)

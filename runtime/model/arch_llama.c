@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Architecture "llama": Llama 1 to 3, Mistral, SmolLM and everything converted with that name: RMS norm, rotary positions on
-// adjacent pairs, grouped queries, SwiGLU, no biases; Mistral's sliding window and Mixtral's experts where the file has them.
-// Source: Touvron et al. 2023; Jiang et al. 2023; Jiang et al. 2024.
+// adjacent pairs, grouped queries, SwiGLU, no biases; Mistral's sliding window where the file has one; Mixtral's experts.
+// Source: Touvron et al. 2023; Jiang et al. 2023, 2024.
 #include "runtime/model/arch.h"
 
-static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear",
-                                         "attention.sliding_window", GRAFT_ARCH_EXPERT_KEYS,
+static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, GRAFT_ARCH_EXPERT_KEYS, "attention.sliding_window",
+                                         "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear",
                                          // these describe the past of the file and change nothing:
                                          "rope.scaling.original_context_length", "rope.scaling.finetuned", NULL};
 
-static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_EXPERT_NEUTRAL_KEYS,
-                                                         GRAFT_ARCH_NEUTRAL_KEYS,
+static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_NEUTRAL_KEYS,
+                                                         GRAFT_ARCH_EXPERT_NEUTRAL_KEYS,
                                                          {"logit_scale", 1, "scaled logits"},
                                                          {"embedding_scale", 1, "scaled embeddings"},
                                                          {"residual_scale", 1, "scaled residuals"},
@@ -36,8 +36,11 @@ static enum graft_status finish(struct graft_arch_reader *r)
 
 static enum graft_status read_llama(struct graft_source *source, const struct graft_gguf *gguf)
 {
-    static const struct graft_arch_rules rules = {
-        .known = known_keys, .neutral = neutral_keys, .rope_pairs = GRAFT_ROPE_ADJACENT, .parts = GRAFT_ARCH_EXPERTS, .finish = finish};
+    static const struct graft_arch_rules rules = {.known = known_keys,
+                                                  .neutral = neutral_keys,
+                                                  .rope_pairs = GRAFT_ROPE_ADJACENT,
+                                                  .parts = GRAFT_ARCH_EXPERTS,
+                                                  .finish = finish};
     return graft_arch_read_dense(source, gguf, "llama", &rules);
 }
 

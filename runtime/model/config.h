@@ -101,9 +101,9 @@ GRAFT_MUST_CHECK enum graft_status graft_source_open(struct graft_ctx *ctx, stru
                                                      const struct graft_gguf *gguf);
 void graft_source_close(struct graft_source **source);
 
-// A model of a real shape with random weights, made in place: "NAME:TYPE", NAME one of llama-8b, llama-1b, llama-135m, moe-7b, TYPE any
-// supported format, in any case. Matrices have that type (135m: blocks of 256 do not divide its rows and are refused),
-// vectors are F32.
+// A model of a real shape with random weights, made in place: "NAME:TYPE", NAME one of llama-8b, llama-1b, llama-135m, moe-7b (a
+// mixture of experts), TYPE any supported format, in any case. Matrices have that type (135m: blocks of 256 do not divide its rows
+// and are refused), vectors are F32.
 // Memory: class WEIGHTS. Errors: GRAFT_E_ARGUMENT (name or type, with what is offered), GRAFT_E_MEMORY, GRAFT_E_BUDGET.
 GRAFT_MUST_CHECK enum graft_status graft_source_synthetic(struct graft_ctx *ctx, struct graft_source **out, const char *shape);
 
@@ -112,7 +112,8 @@ struct graft_arch {
     const char *name;
     enum graft_status (*read)(struct graft_source *source, const struct graft_gguf *gguf);
 };
-extern const struct graft_arch graft_arch_llama, graft_arch_qwen2, graft_arch_qwen3, graft_arch_qwen3moe;
+extern const struct graft_arch graft_arch_llama, graft_arch_qwen2, graft_arch_qwen3, graft_arch_qwen3moe, graft_arch_phi3,
+    graft_arch_gemma2, graft_arch_gemma3;
 
 // Choose between the two sets of frequencies of long rope, for sequences of up to n_ctx tokens. Once, before the plan is made.
 void graft_config_set_context(struct graft_config *config, uint32_t n_ctx);

@@ -18,8 +18,8 @@ uint32_t graft_exec_vk_buckets(uint32_t most, uint32_t rows[MAX_BUCKETS])
 
 // Bytes of every buffer that depends on shape and limits.
 struct buffer_bytes {
-    uint64_t x, ss, q, ao, h, scores, route, tiles, y, part, counter, logits, top, keys, kv, kv_new, kv_count, state, table,
-        lora_t, lora_count;
+    uint64_t x, ss, q, ao, h, scores, route, tiles, y, part, counter, logits, top, keys, kv, kv_new, kv_count, state, table, lora_t,
+        lora_count;
     bool overflow;
 };
 
@@ -40,7 +40,8 @@ static struct buffer_bytes measure(const struct graft_plan *plan, const struct g
     b.ss = n * graft_lower_max_parts(plan, caps) * 4;
     bool head_norms = plan->source->layers[0].q_norm.data != NULL;
     uint64_t n_heads = (uint64_t)c->n_head + (head_norms ? c->n_head_kv : 0); // the attention's output holds raw heads before
-    b.q = n * c->n_head * c->head_dim * 4;
+    uint64_t heads = (uint64_t)c->n_head * c->head_dim;
+    b.q = n * (heads > c->n_embd ? heads : c->n_embd) * 4; // what a block adds stands there before its norm
     b.ao = n * n_heads * c->head_dim * 4;
     b.h = n * graft_config_hidden(c) * 4;
     uint32_t rows[MAX_BUCKETS], n_buckets = graft_exec_vk_buckets(limits->n_batch, rows);

@@ -98,8 +98,6 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
     const struct graft_qkv_shape shape = {.head_dim = config->head_dim,
                                           .rope_dim = config->rope_dim,
                                           .n_head_kv = config->n_head_kv,
-                                          .kv_k = lo->limits->kv_k,
-                                          .kv_v = lo->limits->kv_v,
                                           .rope_halves = config->rope_pairs == GRAFT_ROPE_HALVES,
                                           .bias = layer->q_bias.data != NULL,
                                           .head_norm = layer->q_norm.data != NULL};
@@ -146,11 +144,11 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
             whole(b->state[lo->state]),
             whole(b->q),
             whole(b->kv[step->layer]),
+            whole(b->kv_new),
+            whole(b->kv_count),
             whole(lo->weights->vectors),
             whole(b->ao), // not in use now: raw heads
             whole(b->counter),
-            whole(b->kv_new),
-            whole(b->kv_count),
         };
         bind_lora(lo, binds + 11, T_OF_XN, -1);
         push->lora = lora_push(lo, entry_of(step->layer, GRAFT_TARGET_Q));
@@ -166,6 +164,7 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
         push->vector = shape.bias ? graft_weights_vk_vector(lo->weights, &layer->q_bias) : 0;
         push->norm = shape.head_norm ? graft_weights_vk_vector(lo->weights, &layer->q_norm) : 0;
         push->state_rope = graft_state_rope(config, &lo->layout, layer->rope_local);
+        graft_kernel_kv(&kernel, lo->limits->kv_k, lo->limits->kv_v);
         graft_kernel_qkv_shape(&kernel, &shape);
         GRAFT_TRY(record(lo, &kernel, binds, step->name, bytes));
         if (to - from > 1) {
@@ -217,6 +216,14 @@ static enum graft_status lower_attention(struct graft_lowering *lo, const struct
     return record(lo, &kernel, binds, step->name, 0);
 }
 
+// Workgroups of a RESIDUAL step for a tile of batch rows.
+static uint32_t residual_groups(const struct graft_plan *plan, const struct graft_vk_caps *caps)
+{
+    struct graft_variant variant = graft_variant_choose(caps, 1);
+    uint32_t covered = graft_variant_rows(&variant), n_embd = plan->source->config.n_embd;
+    return n_embd / covered + (n_embd % covered != 0);
+}
+
 // RESIDUAL and HEAD: one matrix, by windows of rows.
 static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struct graft_step *step)
 {
@@ -247,21 +254,30 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
         push->out_stride = w->n_out;
         push->part_first = first / covered;
         push->vector = head ? 0 : graft_weights_vk_vector(lo->weights, step->gain);
-        push->parts_out = graft_lower_residual_parts(lo->plan, lo->caps);
+        push->parts_out = residual_groups(lo->plan, lo->caps);
+        push->norm = step->post ? graft_weights_vk_vector(lo->weights, step->post) : 0;
+        if (step->post) {
+            graft_kernel_post_norm(&kernel);
+        }
+        if (head) {
+            memcpy(&kernel.pipeline.constants[GRAFT_MATMUL_CONSTANT], &lo->plan->source->config.logit_cap, sizeof(uint32_t));
+        }
         struct graft_vk_bind matrix =
             window(lo, place.buffer, place.offset + first * w->row_bytes, count * w->row_bytes, &push->base[0]);
         struct graft_vk_bind head_binds[9] = {matrix, whole(b->xn), whole(b->ss), whole(b->state[lo->state]), whole(b->logits)};
-        struct graft_vk_bind residual_binds[12] = {
+        struct graft_vk_bind residual_binds[14] = {
             matrix,
             whole(step->from_ff ? b->h : b->ao),
             whole(b->x),
             whole(lo->weights->vectors),
             whole(b->xn),
             whole(b->ss),
+            whole(b->q), // not in use now: what is added, before its norm
+            whole(b->counter),
         };
         push->lora = lora_push(lo, entry);
         bind_lora(lo, head_binds + 5, T_OF_XN, -1);
-        bind_lora(lo, residual_binds + 6, T_OF_OTHERS, T_OF_XN);
+        bind_lora(lo, residual_binds + 8, T_OF_OTHERS, T_OF_XN);
         if (!step->from_ff) {
             push->lora.norm = entry_of(step->layer, GRAFT_LORA_FFN_NORM);
             fold(&push->lora, entry_of(step->layer, GRAFT_TARGET_GATE), lo->plan->source->config.n_expert ? 0 : 2);
@@ -301,6 +317,8 @@ static enum graft_status lower_gate_up_part(struct graft_lowering *lo, const str
         GRAFT_TRY(graft_kernel_matmul(&kernel, kind, lo->caps, &variant, gate->type, 1, &count, lo->rows));
         struct graft_matmul_push *push = &kernel.push.matmul;
         fill_common(lo, push, gate);
+        kernel.pipeline.constants[GRAFT_MATMUL_CONSTANT] =
+            lo->plan->source->config.activation == GRAFT_ACTIVATION_GELU;
         push->first[0] = first;
         push->out_stride = gate->n_out;
         push->parts_out = groups;
@@ -356,9 +374,7 @@ enum graft_status graft_lower_step(struct graft_lowering *lo, const struct graft
 
 uint32_t graft_lower_residual_parts(const struct graft_plan *plan, const struct graft_vk_caps *caps)
 {
-    struct graft_variant variant = graft_variant_choose(caps, 1);
-    uint32_t covered = graft_variant_rows(&variant), n_embd = plan->source->config.n_embd;
-    return n_embd / covered + (n_embd % covered != 0);
+    return plan->source->layers[0].post_attn_norm.data ? 1 : residual_groups(plan, caps);
 }
 
 uint32_t graft_lower_max_parts(const struct graft_plan *plan, const struct graft_vk_caps *caps)

@@ -32,7 +32,11 @@ static void fill_layer(struct graft_plan *plan, uint32_t layer)
     struct graft_step *step = plan->body + i;
     step[0] = (struct graft_step){.kind = GRAFT_STEP_QKV, .layer = layer, .weight = {&l->q, &l->k, &l->v}};
     step[1] = (struct graft_step){.kind = GRAFT_STEP_ATTENTION, .layer = layer};
-    step[2] = (struct graft_step){.kind = GRAFT_STEP_RESIDUAL, .layer = layer, .weight = {&l->o}, .gain = &l->ffn_norm, .post = post_norm(&l->post_attn_norm)};
+    step[2] = (struct graft_step){.kind = GRAFT_STEP_RESIDUAL,
+                                  .layer = layer,
+                                  .weight = {&l->o},
+                                  .gain = &l->ffn_norm,
+                                  .post = post_norm(&l->post_attn_norm)};
     bool experts = s->config.n_expert > 0;
     if (experts) {
         step[3] = (struct graft_step){.kind = GRAFT_STEP_ROUTER, .layer = layer, .weight = {&l->router}};

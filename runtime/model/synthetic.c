@@ -94,8 +94,12 @@ static void place_experts(struct builder *b, struct graft_weight *w, uint32_t n_
     } else {
         snprintf(label, LABEL_BYTES, "%s.weight", what);
     }
-    *w = (struct graft_weight){
-        .label = label, .type = n_out == 1 ? GRAFT_TYPE_F32 : b->type->type, .n_in = n_in, .n_out = n_out, .n_expert = n_expert, .offset = b->used};
+    *w = (struct graft_weight){.label = label,
+                               .type = n_out == 1 ? GRAFT_TYPE_F32 : b->type->type,
+                               .n_in = n_in,
+                               .n_out = n_out,
+                               .n_expert = n_expert,
+                               .offset = b->used};
     (void)graft_type_row_bytes(w->type, n_in, &w->row_bytes); // the shapes are known to divide
     b->used += (graft_weight_bytes(w) + ALIGNMENT - 1) & ~(uint64_t)(ALIGNMENT - 1);
 }

@@ -92,10 +92,10 @@ static enum graft_status prepare(struct graft_model *m, const char *path, const 
         GRAFT_TRY(graft_source_synthetic(ctx, &m->source, shape));
     }
     set_limits(m, params);
-    GRAFT_TRY(kv_format(m, params, params->kv_keys, "keys", &m->limits.kv_k));
-    GRAFT_TRY(kv_format(m, params, params->kv_values, "values", &m->limits.kv_v));
     graft_config_set_context(&m->source->config, m->limits.table_pages * GRAFT_PAGE_TOKENS);
     GRAFT_TRY(graft_plan_create(ctx, &m->plan, m->source));
+    GRAFT_TRY(kv_format(m, params, params->kv_keys, "keys", &m->limits.kv_k));
+    GRAFT_TRY(kv_format(m, params, params->kv_values, "values", &m->limits.kv_v));
     m->exact = params->exact;
     m->timed = params->timed;
     m->weights = params->weights;

@@ -47,18 +47,14 @@ float kv_pack_q4(uint from, uint codes)
     return d;
 }
 
-bool is_quantized(uint kind)
-{
-    return kind != 0u && (kind == 2u ? KV_V : KV_K) >= KV_Q8_0;
-}
-
-// A head of batch row n, whose values are in `fresh`, into its page.
+// Pack a head of batch row n, whose values are in `fresh`.
 void pack_head(uint kind, uint n, uint head)
 {
     uint format = kind == 2u ? KV_V : KV_K, blocks = HEAD_DIM / 32u;
     uint code_words = kv_code_words(format, HEAD_DIM), scale_words = kv_scale_words(format, HEAD_DIM);
     uint slot = state[push.state_rows + n * GRAFT_ROW_WORDS + GRAFT_ROW_SLOT], offset = slot % GRAFT_PAGE_TOKENS;
-    uint unit = (kind == 2u ? push.v_words : 0u) + (slot / GRAFT_PAGE_TOKENS * N_HEAD_KV + head) * kv_unit_words(format, HEAD_DIM);
+    uint unit = (kind == 2u ? push.v_words : 0u) +
+                (slot / GRAFT_PAGE_TOKENS * N_HEAD_KV + head) * kv_unit_words(format, HEAD_DIM);
     uint from = ((n * 2u + kind - 1u) * N_HEAD_KV + head) * HEAD_DIM;
     for (uint b = 0u; b < blocks; b += 2u) {
         vec2 scales = vec2(0.0);

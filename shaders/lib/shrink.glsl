@@ -83,8 +83,9 @@ void shrink(uint n, uint pair, uint slot, float weight, uint first, uint n_targe
 }
 
 #ifdef SHRINK_BY_THE_LAST
-#include "lib/last.glsl"
-LAST_TO_ARRIVE(last_to_arrive, lora_counter)
+#define ARRIVE_COUNTER lora_counter
+#define ARRIVE last_to_arrive
+#include "lib/arrive.glsl"
 
 // The last of `total` workgroups that write batch rows [n0, n0 + count) does the shrink of the targets that read them next, so
 // that no dispatch and no barrier is spent on it. fours: vec4 of a row.

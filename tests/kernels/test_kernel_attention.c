@@ -83,8 +83,8 @@ static void make_world(struct world *world, struct graft_test_gpu *gpu, struct s
                        const uint32_t *lengths, enum data data)
 {
     *world = (struct world){.gpu = gpu,
-                            .shape = {shape.n_head, shape.n_head_kv, shape.head_dim, n_ctx, shape.kv_k, shape.kv_v, shape.window,
-                                      shape.cap},
+                            .shape = {shape.n_head, shape.n_head_kv, shape.head_dim, n_ctx, shape.kv_k, shape.kv_v,
+                                      shape.window, shape.cap},
                             .rows = rows,
                             .lengths = lengths};
     uint64_t width = (uint64_t)shape.n_head * shape.head_dim;
@@ -193,8 +193,8 @@ static void check_single_rows(struct world *batch, enum data data)
     uint64_t width = (uint64_t)s->n_head * s->head_dim;
     for (uint32_t r = 0; r < batch->rows; r++) {
         struct world one;
-        struct shape own = {s->n_head, s->n_head_kv, s->head_dim, s->kv_k, s->kv_v, s->window, s->cap};
-        make_world(&one, batch->gpu, own, s->n_ctx, 1,
+        make_world(&one, batch->gpu, (struct shape){s->n_head, s->n_head_kv, s->head_dim, s->kv_k, s->kv_v, s->window, s->cap},
+                   s->n_ctx, 1,
                    batch->lengths + r, data);
         memcpy(one.q.f, batch->q.f + r * width, width * 4);
         fill_pages(&one, 0, data, 100 + r);
@@ -233,13 +233,12 @@ static const uint32_t long_lengths[] = {1000, 999, 33, 1, 256, 257, 500, 640};
 #define F32 GRAFT_KV_FORMAT_F32
 #define Q8  GRAFT_KV_FORMAT_Q8_0
 #define Q4  GRAFT_KV_FORMAT_Q4_0
-static const struct shape shapes[] = {{2, 2, 16, F16, F16, 0, 0},   {4, 2, 64, F32, F32, 0, 0},    {9, 3, 64, F16, F16, 0, 0},
-                                      {3, 1, 96, F16, F16, 40, 0},  {8, 2, 128, F16, F16, 0, 0},   {7, 1, 64, F16, F16, 0, 0},
-                                      {16, 2, 16, F32, F32, 0, 0},  {8, 1, 96, F16, F16, 0, 0},    {4, 2, 64, F16, F16, 33, 5},
-                                      {2, 1, 256, F16, F16, 0, 3},  {4, 1, 32, F16, F16, 100, 0},  {2, 2, 256, F32, F32, 1, 0},
-                                      {4, 2, 32, Q8, Q4, 0, 0},     {9, 3, 64, Q8, Q8, 0, 0},      {9, 3, 64, Q4, Q4, 40, 0},
-                                      {3, 1, 96, Q4, Q8, 0, 0},     {8, 2, 128, Q8, Q8, 0, 4},     {8, 2, 128, Q4, Q4, 0, 0},
-                                      {7, 1, 64, F16, Q4, 0, 0},    {8, 1, 96, Q8, F16, 33, 0}};
+static const struct shape shapes[] = {
+    {2, 2, 16, F16, F16, 0, 0},  {4, 2, 64, F32, F32, 0, 0},  {9, 3, 64, F16, F16, 0, 0},   {3, 1, 96, F16, F16, 40, 0},
+    {8, 2, 128, F16, F16, 0, 0}, {7, 1, 64, F16, F16, 0, 0},  {16, 2, 16, F32, F32, 0, 0},  {8, 1, 96, F16, F16, 0, 0},
+    {4, 2, 32, Q8, Q4, 0, 0},    {9, 3, 64, Q8, Q8, 33, 5},   {9, 3, 64, Q4, Q4, 0, 0},     {3, 1, 96, Q4, Q8, 100, 0},
+    {8, 2, 128, Q8, Q8, 0, 0},   {8, 2, 128, Q4, Q4, 0, 0},   {7, 1, 64, F16, Q4, 0, 0},    {8, 1, 96, Q8, F16, 0, 0},
+    {4, 2, 64, F16, F16, 33, 5}, {2, 1, 256, F16, F16, 0, 3}, {4, 1, 32, F16, F16, 100, 0}, {2, 2, 256, F32, F32, 1, 0}};
 
 START_TEST(outputs_are_the_weighted_means_in_every_shape)
 {

@@ -22,9 +22,9 @@ struct graft_arch_world {
 };
 
 const char *graft_arch_device_name(int device);
-// Open golden/arch/NAME.gguf with --exact and room for 2 sequences of 32 tokens and adapters. False, with a line "skipped: ...",
-// if there is no such device.
-bool graft_arch_open(struct graft_arch_world *world, const char *name, int device);
+// Open golden/arch/NAME.gguf with --exact and room for 2 sequences of 32 tokens and pool_bytes of adapters. False, with a line
+// "skipped: ...", if there is no such device.
+bool graft_arch_open(struct graft_arch_world *world, const char *name, int device, uint64_t pool_bytes);
 void graft_arch_close(struct graft_arch_world *world);
 
 // golden/arch/NAME.WHAT, which must have `bytes` bytes, into out.

@@ -7,7 +7,7 @@
 #include "support/arch_golden.h"
 #include "support/support.h"
 
-static const char *const names[] = {"mistral", "qwen2", "qwen3"};
+static const char *const names[] = {"mistral", "qwen2", "qwen3", "phi3", "phi3-long", "gemma2", "gemma3"};
 enum { NAMES = sizeof names / sizeof *names };
 
 static void check(const char *name, const char *device, const char *how, const float *want, float (*got)[GRAFT_ARCH_VOCAB],
@@ -52,7 +52,7 @@ START_TEST(logits_and_greedy_tokens_are_those_of_transformers)
 {
     for (int i = 0; i < NAMES; i++) {
         struct graft_arch_world world;
-        if (graft_arch_open(&world, names[i], _i)) {
+        if (graft_arch_open(&world, names[i], _i, 0)) {
             check_model(world.model, names[i], graft_arch_device_name(_i));
             graft_arch_close(&world);
         }
