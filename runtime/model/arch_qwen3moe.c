@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Architecture "qwen3moe": as qwen3 (a norm on each head of q and k before rope, a head size free of n_embd / n_head, rotary pairs
-// of halves), with a mixture of experts in every layer. Source: Yang et al. 2025 (Qwen3).
+// Architecture "qwen3moe": as qwen3 (a norm on each head of q and k before rope, a head size free of n_embd / n_head, rotary
+// pairs of halves), with a mixture of experts in every layer. Source: Yang et al. 2025 (Qwen3).
 #include "runtime/model/arch.h"
 #include "shaders/params.h"
 
@@ -18,7 +18,8 @@ static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_EXPERT_NEUTR
 static enum graft_status finish(struct graft_arch_reader *r)
 {
     if (r->source->config.n_expert == 0) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: qwen3moe.expert_count is 0, allowed are 1 to %u", r->gguf->path, GRAFT_MAX_EXPERTS);
+        return graft_fail(GRAFT_E_FORMAT, "%s: qwen3moe.expert_count is 0, allowed are 1 to %u", r->gguf->path,
+                          GRAFT_MAX_EXPERTS);
     }
     return graft_arch_plain_rope(r);
 }

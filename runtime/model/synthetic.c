@@ -69,10 +69,11 @@ static enum graft_status find(const char *text, const struct shape **shape, cons
         *type = info && same_text(colon + 1, strlen(colon + 1), info->name) ? info : *type;
     }
     if (!*shape || !*type) {
-        return graft_fail(GRAFT_E_ARGUMENT,
-                          "synthetic model \"%.64s\": expected NAME:TYPE, NAME one of llama-8b, llama-1b, llama-135m, moe-7b, TYPE "
-                          "one of " GRAFT_TYPE_NAMES,
-                          text);
+        return graft_fail(
+            GRAFT_E_ARGUMENT,
+            "synthetic model \"%.64s\": expected NAME:TYPE, NAME one of llama-8b, llama-1b, llama-135m, moe-7b, TYPE "
+            "one of " GRAFT_TYPE_NAMES,
+            text);
     }
     uint64_t bytes;
     if (!graft_type_row_bytes((*type)->type, (*shape)->n_embd, &bytes) ||
@@ -85,8 +86,8 @@ static enum graft_status find(const char *text, const struct shape **shape, cons
 
 // Place one weight (n_expert: matrices of a mixture; 0: one) at the end of what is laid out; its bytes are known, its memory is
 // not yet there.
-static void place_experts(struct builder *b, struct graft_weight *w, uint32_t n_in, uint32_t n_out, uint32_t n_expert, int layer,
-                          const char *what)
+static void place_experts(struct builder *b, struct graft_weight *w, uint32_t n_in, uint32_t n_out, uint32_t n_expert,
+                          int layer, const char *what)
 {
     char *label = b->source->labels + (size_t)b->n_labels++ * LABEL_BYTES;
     if (layer >= 0) {
@@ -165,7 +166,7 @@ static void fill_all(struct builder *b)
     fill(b, &s->output_norm);
     for (uint32_t i = 0; i < s->config.n_layer; i++) {
         struct graft_layer *l = &s->layers[i];
-        struct graft_weight *all[WEIGHTS_PER_LAYER] = {&l->attn_norm, &l->q,    &l->k,  &l->v,   &l->o,
+        struct graft_weight *all[WEIGHTS_PER_LAYER] = {&l->attn_norm, &l->q,    &l->k,  &l->v,    &l->o,
                                                        &l->ffn_norm,  &l->gate, &l->up, &l->down, &l->router};
         for (int k = 0; k < WEIGHTS_PER_LAYER; k++) {
             if (all[k]->n_out) { // a dense model has no router

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Mixtures of experts from files: the logits of transformers, and of PEFT with adapters on them (tests/golden/make_moe.py), with
+// Mixtures of experts from files: the logits of transformers, and of PEFT with adapters on them (tests/golden/make_moe.py),
+// with
 // --exact on the reference and on every variant of the device; what cannot be computed is refused by name.
 #include <stdio.h>
 #include <string.h>
@@ -11,10 +12,8 @@ static const struct {
     const char *name;
     struct graft_device_params params;
 } devices[] = {
-    {"reference", {.select = "ref"}},
-    {"lane", {.no_texel = false}},
-    {"subgroup", {.no_texel = true}},
-    {"team", {.no_texel = true, .no_subgroups = true}},
+    {"reference", {.select = "ref"}}, {"lane", {.no_texel = false}},
+    {"subgroup", {.no_texel = true}}, {"team", {.no_texel = true, .no_subgroups = true}},
     {"copied", {.no_import = true}},
 };
 
@@ -97,7 +96,8 @@ START_TEST(logits_are_those_of_transformers)
 }
 END_TEST
 
-// PEFT's names for adapters on the experts (target_parameters; a module per expert) and on the router; and a dense model's adapter.
+// PEFT's names for adapters on the experts (target_parameters; a module per expert) and on the router; and a dense model's
+// adapter.
 START_TEST(adapters_on_experts_and_router_are_refused_by_name)
 {
     static const struct {
@@ -125,8 +125,8 @@ START_TEST(adapters_on_experts_and_router_are_refused_by_name)
     ck_assert_uint_eq(info.n_expert, 4);
     ck_assert_uint_eq(info.n_expert_used, 2);
     ck_assert_uint_eq(info.n_ff_expert, 64);
-    // Two of four experts: half of gate and up (Q4_0; Q8_0 and Q5_0) and of down (Q8_0, Q4_1) are not read for a token; 288 rows
-    // of the embeddings less one neither.
+    // Two of four experts: half of gate and up (Q4_0; Q8_0 and Q5_0) and of down (Q8_0, Q4_1) are not read for a token; 288
+    // rows of the embeddings less one neither.
     uint64_t experts = 4 * 64 * 2 * (18 + 18 + 34 + 34 + 22 + 20), rows = 287 * 36;
     ck_assert_uint_eq(info.token_weight_bytes, info.weight_bytes - experts / 2 - rows);
     graft_model_close(&model);
