@@ -113,8 +113,8 @@ static enum graft_status read_names(const struct graft_safetensors *st, struct g
                                                             : NULL;
         if (part) {
             return graft_fail(GRAFT_E_UNSUPPORTED,
-                              "%s: tensor %s changes %s, which is not supported; supported with a mixture of experts are q_proj, "
-                              "k_proj, v_proj, o_proj, embed_tokens, lm_head and norms",
+                              "%s: tensor %s changes %s, which is not supported; supported with a mixture of experts are "
+                              "q_proj, k_proj, v_proj, o_proj, embed_tokens, lm_head and norms",
                               file, t->name, part);
         }
         if (!parse_name(t->name, &tensors[i])) {
