@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// To be preloaded: malloc, calloc and realloc that fail once. SIGUSR2 reads the file fail_at in the working directory: "K N",
-// the K-th allocation from now on fails, and the N - 1 behind it. What has failed is written to the file failed.
+// To be preloaded: malloc, calloc and realloc that fail once. SIGUSR2 reads the file fail_at in the working directory, and
+// removes it: "K N", the K-th allocation from now on fails, and the N - 1 behind it. What has failed is written to the file
+// failed.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -67,6 +68,7 @@ static void on_signal(int sig)
         atomic_store(&until, k);
     }
     close(fd);
+    unlink("fail_at"); // it was read
 }
 
 __attribute__((constructor)) static void begin(void)
