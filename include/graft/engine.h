@@ -26,6 +26,10 @@ struct graft_engine_params {
     uint32_t max_waiting;  // requests that may wait; 0 = 64
     uint32_t prefill_rows; // most prompt tokens of a step in which answers are running; 0 = 32
     bool no_prefix_reuse;  // compute every prompt whole
+    // Prompt lookup (Saxena 2023): tokens are guessed from the request's own text and computed beside the one that is due, where
+    // measuring says that it pays; answers are bit for bit those without.
+    bool no_speculation;   // never guess
+    uint32_t draft_tokens; // most guesses of a request in a step; 0 = 10, at most 16
 };
 
 // Start the engine's thread, which from here on is the only one that may use the model and its adapters, until
@@ -88,6 +92,7 @@ struct graft_request_params {
     uint32_t n_stops;
     uint32_t n_logprobs; // alternatives in graft_event.top; 0 and !logprobs = none
     bool logprobs;
+    bool no_speculation; // not for this request
     // The answer is a text of this grammar, as with graft_chat_set_grammar; it must live until the last event. Takes a
     // graft_grammar_state for as long as the request lives. NULL: any text.
     const struct graft_grammar *grammar;
@@ -117,6 +122,7 @@ struct graft_request_stats {
     uint32_t prompt_tokens, reused_tokens, answer_tokens;
     uint64_t queue_ns, first_token_ns, total_ns; // from submission on: left the queue; first token; last event or now
     uint32_t preemptions;                        // times its KV was given to others, to be computed again
+    uint32_t draft_tokens, accepted_tokens;      // guesses that were computed; those that came true
 };
 GRAFT_API void graft_request_describe(struct graft_request *request, struct graft_request_stats *out);
 // The caller needs the handle no more; the request runs on. *request becomes NULL. Thread-safety: safe.
@@ -126,6 +132,7 @@ struct graft_engine_stats {
     uint32_t waiting, running;
     uint64_t requests, steps, rows; // since the engine was created
     uint64_t prompt_tokens, reused_tokens, answer_tokens, preemptions;
+    uint64_t draft_tokens, accepted_tokens, draft_steps; // guesses computed, come true; steps that had some
     uint32_t pages, free_pages, cached_pages; // of the KV cache; cached: of no running request
     bool lost;                                // the device was lost: destroy the engine, close the model, open both again
 };

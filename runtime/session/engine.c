@@ -86,6 +86,10 @@ static enum graft_status copy_params(const struct graft_engine_params *given, st
     }
     out->max_waiting = out->max_waiting ? out->max_waiting : DEFAULT_WAITING;
     out->prefill_rows = out->prefill_rows ? out->prefill_rows : DEFAULT_PREFILL;
+    out->draft_tokens = out->draft_tokens ? out->draft_tokens : GRAFT_DRAFT_DEFAULT;
+    if (out->draft_tokens > GRAFT_DRAFT_MOST) {
+        return graft_fail(GRAFT_E_ARGUMENT, "draft_tokens is %u, allowed are up to %d", out->draft_tokens, GRAFT_DRAFT_MOST);
+    }
     return out->max_waiting <= MAX_WAITING
                ? GRAFT_OK
                : graft_fail(GRAFT_E_ARGUMENT, "max_waiting is %u, allowed are up to %d", out->max_waiting, MAX_WAITING);
@@ -106,6 +110,14 @@ static enum graft_status take_memory(struct graft_engine *engine)
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &engine->ids, engine->n_requests * room, "the requests' tokens"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &engine->running, n_seq, "running requests"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &engine->rows, model->limits.n_batch, "a batch"));
+    if (!engine->params.no_speculation) {
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &engine->speculations, n_seq, "speculation"));
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &engine->drafts, n_seq, "speculation"));
+        for (uint32_t i = 0; i < n_seq; i++) {
+            GRAFT_TRY(graft_speculation_take(ctx, &engine->speculations[i], model->n_ctx));
+        }
+        graft_draft_meter_begin(&engine->meter);
+    }
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &engine->candidates, model->source->config.n_vocab, "candidates"));
     const struct graft_vocab *vocab = model->vocabulary ? model->vocabulary->vocab : NULL;
     uint64_t longest = 0;
@@ -131,6 +143,11 @@ static void give_memory_back(struct graft_engine *engine)
         graft_grammar_state_destroy(&engine->requests[i].place);
         graft_stream_destroy(&engine->requests[i].stream);
     }
+    for (uint32_t i = 0; engine->speculations && i < engine->model->limits.n_seq; i++) {
+        graft_speculation_give_back(ctx, &engine->speculations[i]);
+    }
+    GRAFT_FREE(ctx, &engine->drafts);
+    GRAFT_FREE(ctx, &engine->speculations);
     GRAFT_FREE(ctx, &engine->allowed);
     GRAFT_FREE(ctx, &engine->candidates);
     GRAFT_FREE(ctx, &engine->rows);
@@ -282,6 +299,7 @@ static void fill(struct graft_engine *engine, struct graft_request *r, const str
     r->stats = (struct graft_request_stats){.prompt_tokens = p->n_tokens};
     atomic_store(&r->cancelled, false);
     r->low_priority = p->low_priority;
+    r->speculates = !p->no_speculation;
     r->logprobs = p->logprobs || p->n_logprobs;
     r->n_logprobs = p->n_logprobs;
     r->max_tokens = p->max_tokens;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The engine's inside: engine.c (thread, queue, requests) and engine_step.c (what is computed next).
+// The engine's inside: engine.c (thread, queue, requests), engine_step.c (who is let in), engine_rows.c (what is
+// computed next), engine_say.c (what is said).
 #ifndef GRAFT_RUNTIME_SESSION_ENGINE_PRIVATE_H
 #define GRAFT_RUNTIME_SESSION_ENGINE_PRIVATE_H
 
@@ -7,6 +8,7 @@
 
 #include "runtime/session/choose.h"
 #include "runtime/session/prefix.h"
+#include "runtime/session/speculate.h"
 #include "runtime/session/stream.h"
 
 enum graft_request_state { GRAFT_REQUEST_FREE, GRAFT_REQUEST_WAITING, GRAFT_REQUEST_RUNNING, GRAFT_REQUEST_ENDED };
@@ -28,7 +30,7 @@ struct graft_request {
     struct graft_request_stats stats;
     // Set at submission, afterwards the engine thread's.
     atomic_bool cancelled;
-    bool preempted, low_priority, logprobs;
+    bool preempted, low_priority, logprobs, speculates;
     uint32_t n_logprobs, max_tokens, tenant;
     uint64_t submitted_ns, deadline_ns;
     struct graft_sampling sampling;
@@ -45,7 +47,9 @@ struct graft_request {
     struct graft_seq *seq;
     uint8_t key[GRAFT_PREFIX_KEY_BYTES]; // of the pages found or kept so far
     uint32_t n_kept;
-    uint32_t n_rows, row; // in this step; its last row
+    uint32_t n_rows, row;                  // in this step, without its draft; the last one of them
+    uint32_t n_before;                     // n_ids when the step began
+    struct graft_speculation *speculation; // of its sequence; NULL: none
 };
 
 struct graft_engine_command {
@@ -75,15 +79,37 @@ struct graft_engine {
     // The engine thread's.
     struct graft_request **running; // [n_seq] in the order of admission
     uint32_t n_running;
-    struct graft_prefix *prefix;        // NULL: no reuse
-    struct graft_row *rows;             // [n_batch]
+    struct graft_prefix *prefix;                  // NULL: no reuse
+    struct graft_row *rows;                       // [n_batch]
     struct graft_candidate *candidates, *allowed; // [n_vocab]
-    int32_t *ids;                       // [all requests][n_ctx + 1]
+    int32_t *ids;                                 // [all requests][n_ctx + 1]
+    struct graft_speculation *speculations;       // [n_seq] of the sequences; NULL: none
+    struct graft_speculation **drafts;            // [n_seq] of a step
+    struct graft_draft_meter meter;
+    uint32_t kind;     // of the step, for the meter
+    bool only_answers; // no rows of prompts in the step
 };
 
 // engine_step.c: let in, compute one step, sample, tell. Without the lock.
 void graft_engine_step(struct graft_engine *engine);
 // End a request: its last event, its sequence and sampler given back. status counts with GRAFT_FINISH_ERROR.
 void graft_engine_finish(struct graft_request *request, enum graft_finish finish, enum graft_status status);
+
+// The youngest request gives its pages to the others and waits, to compute them again. What was said is not said again.
+void graft_engine_preempt(struct graft_request *request);
+// Keep the pages that are full now.
+void graft_engine_keep_pages(struct graft_request *request);
+// Whether it was cancelled or is too late.
+enum graft_finish graft_request_why_ended(const struct graft_request *request, uint64_t now);
+
+// engine_rows.c: the rows of a step for which there are pages: drafts are dropped first, then pages that nobody has, then the
+// youngest requests; the last one ends when it alone fills the context. 0: none is running.
+uint32_t graft_engine_gather(struct graft_engine *engine);
+// Tokens that are not computed yet.
+uint32_t graft_request_left(const struct graft_request *request);
+
+// engine_say.c: what the step means for a request. False: it ended.
+bool graft_request_take(struct graft_request *request);
+bool graft_request_wants_logits(const struct graft_request *request);
 
 #endif

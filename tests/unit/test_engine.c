@@ -1,210 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0
 // The engine: answers beside others are those alone, prefixes are reused by whom they may, ends come as asked for.
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/model/exec_vk.h"
-#include "runtime/session/engine_private.h"
+#include "support/engine_world.h"
 #include "support/model_path.h"
-#include "support/model_world.h"
-
-enum { MOST = 64, VOCAB = 288, KINDS = 5 };
-
-// What came of one request; filled on the engine's thread.
-struct answer {
-    pthread_mutex_t mutex;
-    pthread_cond_t ended;
-    int32_t tokens[MOST];
-    float logprobs[MOST];
-    struct graft_token_logprob top[MOST][GRAFT_MAX_LOGPROBS];
-    uint32_t n, n_top;
-    char text[1024];
-    size_t length;
-    enum graft_finish finish;
-    enum graft_status status;
-    char detail[256];
-    struct graft_request *request;
-    uint32_t cancel_at; // cancel from inside after so many tokens; 0 = never
-    uint64_t *order, ended_at;
-};
-
-static void on_event(void *user, const struct graft_event *event)
-{
-    struct answer *a = user;
-    pthread_mutex_lock(&a->mutex);
-    if (event->token >= 0) {
-        ck_assert_uint_lt(a->n, MOST);
-        a->tokens[a->n] = event->token;
-        a->logprobs[a->n] = event->logprob;
-        memcpy(a->top[a->n], event->top, event->n_top * sizeof *event->top);
-        a->n_top = event->n_top;
-        a->n++;
-    }
-    memcpy(a->text + a->length, event->text, event->text_length);
-    a->length += event->text_length;
-    a->text[a->length] = 0;
-    if (event->finish != GRAFT_FINISH_NONE) {
-        ck_assert_int_eq(a->finish, GRAFT_FINISH_NONE); // once
-        a->finish = event->finish;
-        a->status = event->status;
-        a->ended_at = a->order ? ++*a->order : 0;
-        snprintf(a->detail, sizeof a->detail, "%s", event->detail);
-        pthread_cond_signal(&a->ended);
-    } else if (a->cancel_at && a->n == a->cancel_at) {
-        graft_request_cancel(a->request);
-    }
-    pthread_mutex_unlock(&a->mutex);
-}
-
-static void submit(struct graft_engine *engine, struct answer *a, struct graft_request_params params)
-{
-    memset(a, 0, sizeof *a);
-    pthread_mutex_init(&a->mutex, NULL);
-    pthread_cond_init(&a->ended, NULL);
-    params.size = sizeof params;
-    params.on_event = on_event;
-    params.user = a;
-    pthread_mutex_lock(&a->mutex); // so that request is set before the first event
-    ck_assert_ok(graft_engine_submit(engine, &a->request, &params));
-    pthread_mutex_unlock(&a->mutex);
-}
-
-static void wait_for(struct answer *a)
-{
-    pthread_mutex_lock(&a->mutex);
-    while (a->finish == GRAFT_FINISH_NONE) {
-        pthread_cond_wait(&a->ended, &a->mutex);
-    }
-    pthread_mutex_unlock(&a->mutex);
-}
-
-static struct graft_request_stats end(struct answer *a)
-{
-    struct graft_request_stats stats;
-    wait_for(a);
-    graft_request_describe(a->request, &stats);
-    graft_request_release(&a->request);
-    return stats;
-}
-
-static struct graft_adapter *adapters[3];
-
-static enum graft_status load_all(struct graft_model *model, void *user)
-{
-    static const char *const names[] = {"plain", "rslora", "alora"};
-    (void)user;
-    for (int i = 0; i < 3; i++) {
-        char path[512];
-        snprintf(path, sizeof path, "%s/golden/peft/%s", GRAFT_TEST_SOURCE_DIR, names[i]);
-        GRAFT_TRY(graft_adapter_load(model, &adapters[i], path));
-    }
-    return GRAFT_OK;
-}
-
-static enum graft_status release_all(struct graft_model *model, void *user)
-{
-    (void)model;
-    (void)user;
-    for (int i = 0; i < 3; i++) {
-        graft_adapter_release(&adapters[i]);
-    }
-    return GRAFT_OK;
-}
-
-// Base, two adapters, an aLoRA, a blend.
-static uint32_t uses_of(uint32_t kind, struct graft_adapter_use uses[2])
-{
-    switch (kind % KINDS) {
-    case 1:
-        uses[0] = (struct graft_adapter_use){.adapter = adapters[0], .weight = 1};
-        return 1;
-    case 2:
-        uses[0] = (struct graft_adapter_use){.adapter = adapters[1], .weight = 1};
-        return 1;
-    case 3:
-        uses[0] = (struct graft_adapter_use){.adapter = adapters[2], .weight = 1};
-        return 1;
-    case 4:
-        uses[0] = (struct graft_adapter_use){.adapter = adapters[0], .weight = 0.5f};
-        uses[1] = (struct graft_adapter_use){.adapter = adapters[1], .weight = -0.25f};
-        return 2;
-    default:
-        return 0;
-    }
-}
-
-static bool open_world(struct graft_test_world *world, int vulkan, uint32_t n_ctx, uint32_t n_seq)
-{
-    struct graft_vk_options options = graft_test_mask_options(vulkan == 2 ? GRAFT_TEST_STAGED : GRAFT_TEST_PLAIN);
-    struct graft_model_params params = {.size = sizeof params,
-                                        .n_ctx = n_ctx,
-                                        .n_batch = 16,
-                                        .n_seq = n_seq,
-                                        .adapter_pool_bytes = 256 << 10,
-                                        .adapter_slots = 4};
-    char path[512];
-    snprintf(path, sizeof path, "%s/golden/peft/base.gguf", GRAFT_TEST_SOURCE_DIR);
-    return graft_test_world_open(world, vulkan ? &options : NULL, path, &params);
-}
-
-// Request i of the crowd: some share beginnings, some have an invocation of the aLoRA, all have a seed.
-static struct graft_request_params crowd(uint32_t i, int32_t ids[100], struct graft_adapter_use uses[2])
-{
-    uint32_t n = 5 + i * 7 % 80;
-    for (uint32_t k = 0; k < n; k++) {
-        ids[k] = (int32_t)((k < 40 ? k * 13 : k * 17 + i) % 256);
-    }
-    if (n > 50) {
-        ids[45] = 7; // alora_invocation_tokens of the golden adapter
-        ids[46] = 9;
-    }
-    return (struct graft_request_params){.tokens = ids,
-                                         .n_tokens = n,
-                                         .max_tokens = 3 + i % 9 * 3,
-                                         .sampling = {.seed = 100 + i, .repeat_penalty = i % 4 ? 0 : 1.2f, .top_k = 20},
-                                         .uses = uses,
-                                         .n_uses = uses_of(i, uses),
-                                         .tenant = i % 3 ? "a" : "b"};
-}
 
 START_TEST(answers_beside_others_are_those_alone)
 {
     enum { N = 60 };
-    static struct answer alone[N], beside[N];
+    static struct graft_test_answer alone[N], beside[N];
     struct graft_test_world world;
     struct graft_engine *engine;
     struct graft_adapter_use uses[2];
     int32_t ids[100];
     uint32_t reused = 0, preempted = 0, cancelled = 0;
-    if (!open_world(&world, _i, 128, 4)) {
+    if (!graft_test_open_engine_world(&world, _i, 128, 4)) {
         return;
     }
-    struct graft_engine_params cold = {.size = sizeof cold, .no_prefix_reuse = true};
+    struct graft_engine_params cold = {.size = sizeof cold, .no_prefix_reuse = true, .no_speculation = true};
     ck_assert_ok(graft_engine_create(world.model, &engine, &cold));
-    ck_assert_ok(graft_engine_run(engine, load_all, NULL));
+    ck_assert_ok(graft_engine_run(engine, graft_test_load_all, NULL));
     for (uint32_t i = 0; i < N; i++) {
-        submit(engine, &alone[i], crowd(i, ids, uses));
-        struct graft_request_stats stats = end(&alone[i]);
+        graft_test_submit(engine, &alone[i], graft_test_crowd(i, ids, uses));
+        struct graft_request_stats stats = graft_test_end(&alone[i]);
         ck_assert_msg(alone[i].finish == GRAFT_FINISH_LENGTH || alone[i].finish == GRAFT_FINISH_STOP, "request %u: %s", i,
                       alone[i].detail);
         ck_assert(stats.reused_tokens == 0 && stats.answer_tokens == alone[i].n);
     }
-    ck_assert_ok(graft_engine_run(engine, release_all, NULL));
+    ck_assert_ok(graft_engine_run(engine, graft_test_release_all, NULL));
     graft_engine_destroy(&engine);
     struct graft_engine_params warm = {.size = sizeof warm, .prefill_rows = 9};
     ck_assert_ok(graft_engine_create(world.model, &engine, &warm));
-    ck_assert_ok(graft_engine_run(engine, load_all, NULL));
+    ck_assert_ok(graft_engine_run(engine, graft_test_load_all, NULL));
     for (uint32_t i = 0; i < N; i++) {
-        submit(engine, &beside[i], crowd(i, ids, uses));
+        graft_test_submit(engine, &beside[i], graft_test_crowd(i, ids, uses));
         pthread_mutex_lock(&beside[i].mutex);
         beside[i].cancel_at = i % 5 == 2 ? 2 : 0;
         pthread_mutex_unlock(&beside[i].mutex);
     }
     for (uint32_t i = 0; i < N; i++) {
-        struct graft_request_stats stats = end(&beside[i]);
+        struct graft_request_stats stats = graft_test_end(&beside[i]);
         bool was_cancelled = beside[i].finish == GRAFT_FINISH_CANCELLED;
         reused += stats.reused_tokens;
         preempted += stats.preemptions;
@@ -217,7 +56,7 @@ START_TEST(answers_beside_others_are_those_alone)
     ck_assert_uint_gt(reused, 0);
     ck_assert_uint_gt(cancelled, 3);
     ck_assert_uint_gt(preempted, 0);
-    ck_assert_ok(graft_engine_run(engine, release_all, NULL));
+    ck_assert_ok(graft_engine_run(engine, graft_test_release_all, NULL));
     graft_engine_destroy(&engine);
     if (_i == 1) { // pages that nobody has are zeros
         const struct exec_vk *e = (const struct exec_vk *)(const void *)world.model->exec;
@@ -237,11 +76,11 @@ START_TEST(prefixes_are_reused_by_whom_they_may)
     struct graft_test_world world;
     struct graft_engine *engine;
     struct graft_adapter_use uses[2];
-    struct answer a;
+    struct graft_test_answer a;
     int32_t ids[100];
-    ck_assert(open_world(&world, 0, 1024, 2));
+    ck_assert(graft_test_open_engine_world(&world, 0, 1024, 2));
     ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
-    ck_assert_ok(graft_engine_run(engine, load_all, NULL));
+    ck_assert_ok(graft_engine_run(engine, graft_test_load_all, NULL));
     for (uint32_t i = 0; i < 100; i++) {
         ids[i] = (int32_t)(i * 3 % 250);
     }
@@ -259,11 +98,11 @@ START_TEST(prefixes_are_reused_by_whom_they_may)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         p.tenant = cases[i].tenant;
         p.n_tokens = cases[i].n_tokens;
-        p.n_uses = uses_of(cases[i].kind, uses);
+        p.n_uses = graft_test_uses(cases[i].kind, uses);
         uses[0].weight = p.n_uses ? cases[i].weight : 0;
         p.uses = uses;
-        submit(engine, &a, p);
-        struct graft_request_stats stats = end(&a);
+        graft_test_submit(engine, &a, p);
+        struct graft_request_stats stats = graft_test_end(&a);
         ck_assert_msg(stats.reused_tokens == cases[i].reused, "case %zu: %u tokens reused, not %u", i, stats.reused_tokens,
                       cases[i].reused);
     }
@@ -271,12 +110,12 @@ START_TEST(prefixes_are_reused_by_whom_they_may)
     ids[81] = 9;
     p.tenant = "a";
     p.n_tokens = 100;
-    p.n_uses = uses_of(3, uses);
-    submit(engine, &a, p);
-    ck_assert_uint_eq(end(&a).reused_tokens, 64);
-    submit(engine, &a, p);
-    ck_assert_uint_eq(end(&a).reused_tokens, 96);
-    ck_assert_ok(graft_engine_run(engine, release_all, NULL));
+    p.n_uses = graft_test_uses(3, uses);
+    graft_test_submit(engine, &a, p);
+    ck_assert_uint_eq(graft_test_end(&a).reused_tokens, 64);
+    graft_test_submit(engine, &a, p);
+    ck_assert_uint_eq(graft_test_end(&a).reused_tokens, 96);
+    ck_assert_ok(graft_engine_run(engine, graft_test_release_all, NULL));
     graft_engine_destroy(&engine);
     graft_test_world_close(&world);
 }
@@ -286,37 +125,37 @@ START_TEST(ends_come_as_asked_for)
 {
     struct graft_test_world world;
     struct graft_engine *engine;
-    struct answer a, b;
+    struct graft_test_answer a, b;
     int32_t ids[4] = {65, 66, 67, 68};
-    ck_assert(open_world(&world, 0, 64, 1));
+    ck_assert(graft_test_open_engine_world(&world, 0, 64, 1));
     ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
     struct graft_request_params p = {.tokens = ids, .n_tokens = 4, .max_tokens = 12, .sampling = {.temperature = -1}};
-    submit(engine, &a, p); // what it says unhindered
-    end(&a);
+    graft_test_submit(engine, &a, p); // what it says unhindered
+    graft_test_end(&a);
     ck_assert(a.finish == GRAFT_FINISH_LENGTH && a.n == 12 && a.length >= 6);
     char stop[3] = {a.text[3], a.text[4], 0};
     const char *stops[] = {"never seen", stop};
     p.stops = stops;
     p.n_stops = 2;
-    submit(engine, &b, p);
-    end(&b);
+    graft_test_submit(engine, &b, p);
+    graft_test_end(&b);
     ck_assert(b.finish == GRAFT_FINISH_STOP && b.n < 12);
     ck_assert_msg(strncmp(a.text, b.text, b.length) == 0 && !strstr(b.text, stop), "\"%s\" before \"%s\" of \"%s\"", b.text,
                   stop, a.text);
     p.n_stops = 0;
     p.max_tokens = 0; // until the context is full: 64 tokens, and the one that comes out of them
-    submit(engine, &a, p);
-    end(&a);
+    graft_test_submit(engine, &a, p);
+    graft_test_end(&a);
     ck_assert(a.finish == GRAFT_FINISH_STOP || a.n == 61);
     p.deadline_ns = 1;
-    submit(engine, &a, p);
-    end(&a);
+    graft_test_submit(engine, &a, p);
+    graft_test_end(&a);
     ck_assert(a.finish == GRAFT_FINISH_DEADLINE && a.n == 0);
     p.deadline_ns = 0;
     p.max_tokens = 4;
     p.n_logprobs = 5;
-    submit(engine, &a, p);
-    end(&a);
+    graft_test_submit(engine, &a, p);
+    graft_test_end(&a);
     for (uint32_t i = 0; i < a.n; i++) {
         ck_assert(a.n_top == 5 && a.top[i][0].id == a.tokens[i] && a.top[i][0].logprob == a.logprobs[i]);
         ck_assert(a.logprobs[i] < 0 && a.top[i][4].logprob <= a.top[i][3].logprob);
@@ -332,7 +171,7 @@ START_TEST(ends_come_as_asked_for)
     }
     ck_assert_ok(graft_decode(world.model, rows, 4, GRAFT_WANT_LOGITS));
     ck_assert_ok(graft_model_logits(world.model, 3, &logits));
-    for (int i = 0; i < VOCAB; i++) {
+    for (int i = 0; i < GRAFT_TEST_VOCAB; i++) {
         sum += exp((double)logits[i]);
     }
     ck_assert_double_eq_tol((double)a.logprobs[0], (double)logits[a.tokens[0]] - log(sum), 1e-5);
@@ -348,19 +187,19 @@ START_TEST(grammars_bind_answers)
     struct graft_grammar *grammar;
     static const char gbnf[] = "root ::= \"yes\" | \"no\" [a-c]{3}";
     int32_t ids[3] = {65, 66, 67};
-    ck_assert(open_world(&world, 0, 64, 2));
+    ck_assert(graft_test_open_engine_world(&world, 0, 64, 2));
     ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
     ck_assert_ok(graft_grammar_create(world.ctx, &grammar, gbnf, strlen(gbnf)));
     for (uint32_t i = 0; i < 12; i++) {
-        struct answer bound, free_one; // beside one that nothing binds
+        struct graft_test_answer bound, free_one; // beside one that nothing binds
         struct graft_request_params p = {.tokens = ids, .n_tokens = 3, .max_tokens = 30, .sampling = {.seed = 1 + i}};
-        submit(engine, &free_one, p);
+        graft_test_submit(engine, &free_one, p);
         p.grammar = grammar;
         p.sampling.top_k = i % 2 ? 5 : UINT32_MAX; // of candidates, and of the whole vocabulary
         p.n_logprobs = i % 3;
-        submit(engine, &bound, p);
-        end(&bound);
-        end(&free_one);
+        graft_test_submit(engine, &bound, p);
+        graft_test_end(&bound);
+        graft_test_end(&free_one);
         bool is_no = strncmp(bound.text, "no", 2) == 0 && strlen(bound.text) == 5 && strspn(bound.text + 2, "abc") == 3;
         ck_assert_msg(bound.finish == GRAFT_FINISH_STOP && (is_no || strcmp(bound.text, "yes") == 0), "seed %u: \"%s\" (%s)",
                       i + 1, bound.text, bound.detail);
@@ -377,7 +216,7 @@ START_TEST(prompts_of_messages_keep_control_tokens_apart)
     struct graft_test_world world;
     int32_t ids[512], plain[512];
     uint32_t n = 0, m = 0, none;
-    ck_assert(open_world(&world, 0, 64, 1));
+    ck_assert(graft_test_open_engine_world(&world, 0, 64, 1));
     ck_assert_ok(graft_prompt(world.model, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}", plain, 512, &n));
     ck_assert_uint_ge(n, 2);
     ck_assert_status(graft_prompt(world.model, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}", ids, 1, &none),
@@ -420,12 +259,12 @@ START_TEST(what_cannot_be_is_refused)
     struct graft_test_world world;
     struct graft_engine *engine;
     struct graft_request *request;
-    static struct answer answers[4];
+    static struct graft_test_answer answers[4];
     int32_t ids[70] = {1, 2, 3};
-    ck_assert(open_world(&world, 0, 64, 1));
+    ck_assert(graft_test_open_engine_world(&world, 0, 64, 1));
     struct graft_engine_params few = {.size = sizeof few, .max_waiting = 2};
     ck_assert_ok(graft_engine_create(world.model, &engine, &few));
-    struct graft_request_params p = {.size = sizeof p, .tokens = ids, .n_tokens = 3, .on_event = on_event}, bad;
+    struct graft_request_params p = {.size = sizeof p, .tokens = ids, .n_tokens = 3, .on_event = graft_test_on_event}, bad;
     bad = p;
     bad.n_tokens = 0;
     ck_assert_status(graft_engine_submit(engine, &request, &bad), GRAFT_E_ARGUMENT);
@@ -433,7 +272,7 @@ START_TEST(what_cannot_be_is_refused)
     bad.n_tokens = 65;
     ck_assert_status(graft_engine_submit(engine, &request, &bad), GRAFT_E_CONTEXT_FULL);
     ck_assert_error_has("65 tokens");
-    ids[1] = VOCAB;
+    ids[1] = GRAFT_TEST_VOCAB;
     ck_assert_status(graft_engine_submit(engine, &request, &p), GRAFT_E_ARGUMENT);
     ck_assert_error_has("token 1 of the prompt is 288");
     ids[1] = 2;
@@ -450,13 +289,13 @@ START_TEST(what_cannot_be_is_refused)
     p.sampling.temperature = -1;
     for (int i = 0; i < 3; i++) { // one runs, or not yet; two wait
         struct graft_engine_stats stats;
-        submit(engine, &answers[i], p);
+        graft_test_submit(engine, &answers[i], p);
         do {
             graft_engine_describe(engine, &stats);
         } while (i == 0 && stats.waiting);
     }
     bad = p;
-    bad.on_event = on_event;
+    bad.on_event = graft_test_on_event;
     bad.user = &answers[3];
     ck_assert_status(graft_engine_submit(engine, &request, &bad), GRAFT_E_LIMIT);
     ck_assert_error_has("2 requests are waiting");
@@ -473,14 +312,14 @@ END_TEST
 START_TEST(tenants_have_fair_shares_and_low_priority_waits)
 {
     enum { N = 8 };
-    static struct answer answers[N];
+    static struct graft_test_answer answers[N];
     // In this order; the greedy tenant's come first but take turns, and what can wait comes last.
     static const char *const tenants[N] = {"greedy", "greedy", "greedy", "greedy", "greedy", "modest", "modest", "title"};
     struct graft_test_world world;
     struct graft_engine *engine;
     uint64_t order = 0;
     int32_t ids[3] = {1, 2, 3};
-    ck_assert(open_world(&world, 0, 128, 1));
+    ck_assert(graft_test_open_engine_world(&world, 0, 128, 1));
     ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
     for (int i = 0; i < N; i++) {
         struct graft_request_params p = {.tokens = ids,
@@ -489,13 +328,13 @@ START_TEST(tenants_have_fair_shares_and_low_priority_waits)
                                          .tenant = tenants[i],
                                          .low_priority = i == 4 || i == 7,
                                          .sampling = {.seed = 5}};
-        submit(engine, &answers[i], p);
+        graft_test_submit(engine, &answers[i], p);
         pthread_mutex_lock(&answers[i].mutex);
         answers[i].order = &order;
         pthread_mutex_unlock(&answers[i].mutex);
     }
     for (int i = 0; i < N; i++) {
-        end(&answers[i]);
+        graft_test_end(&answers[i]);
     }
     ck_assert_uint_lt(answers[5].ended_at, answers[2].ended_at); // the modest one's first before the greedy one's third
     ck_assert_uint_lt(answers[6].ended_at, answers[3].ended_at);
