@@ -92,7 +92,8 @@ struct graft_request_params {
     uint32_t n_stops;
     uint32_t n_logprobs; // alternatives in graft_event.top; 0 and !logprobs = none
     bool logprobs;
-    bool no_speculation; // not for this request
+    bool no_speculation;   // not for this request
+    uint32_t draft_tokens; // most guesses in a step; 0 or more than the engine's: as many as the engine's
     // The answer is a text of this grammar, as with graft_chat_set_grammar; it must live until the last event. Takes a
     // graft_grammar_state for as long as the request lives. NULL: any text.
     const struct graft_grammar *grammar;

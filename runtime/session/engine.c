@@ -300,6 +300,8 @@ static void fill(struct graft_engine *engine, struct graft_request *r, const str
     atomic_store(&r->cancelled, false);
     r->low_priority = p->low_priority;
     r->speculates = !p->no_speculation;
+    r->draft_tokens =
+        p->draft_tokens && p->draft_tokens < engine->params.draft_tokens ? p->draft_tokens : engine->params.draft_tokens;
     r->logprobs = p->logprobs || p->n_logprobs;
     r->n_logprobs = p->n_logprobs;
     r->max_tokens = p->max_tokens;

@@ -31,7 +31,7 @@ struct graft_request {
     // Set at submission, afterwards the engine thread's.
     atomic_bool cancelled;
     bool preempted, low_priority, logprobs, speculates;
-    uint32_t n_logprobs, max_tokens, tenant;
+    uint32_t n_logprobs, max_tokens, draft_tokens, tenant;
     uint64_t submitted_ns, deadline_ns;
     struct graft_sampling sampling;
     struct graft_adapter_use uses[GRAFT_MAX_BLEND];

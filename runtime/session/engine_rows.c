@@ -56,15 +56,10 @@ static void drop_drafts(struct graft_engine *engine)
 static void find_draft(struct graft_request *r)
 {
     const struct graft_model *model = r->engine->model;
-    const struct graft_draft_meter *meter = &r->engine->meter;
     uint32_t room = model->n_ctx - r->n_ids, said = r->n_ids - r->n_prompt;
     room = r->max_tokens && r->max_tokens - said - 1 < room ? r->max_tokens - said - 1 : room;
-    room = r->engine->params.draft_tokens < room ? r->engine->params.draft_tokens : room;
-    if (meter->propose) {
-        meter->propose(meter->user, r->speculation, r->ids, r->n_ids, room);
-    } else {
-        graft_speculation_find(r->speculation, r->ids, r->n_ids, room);
-    }
+    room = r->draft_tokens < room ? r->draft_tokens : room;
+    graft_speculation_find(r->speculation, &r->engine->meter, r->ids, r->n_ids, room);
     for (uint32_t i = 0; model->vocabulary && i < r->speculation->n_tokens; i++) {
         if (graft_vocab_is_end(model->vocabulary->vocab, r->speculation->tokens[i])) {
             r->speculation->n_tokens = i;

@@ -67,6 +67,7 @@ struct graft_model {
     uint32_t *out, *out_of;               // [n_batch] rows that want logits; their number by row, GRAFT_NO_SLOT = not wanted
     uint32_t *lengths;                    // [n_seq] before the batch
     uint32_t n_rows;                      // of the last batch; 0 after a failed one
+    uint64_t n_batches;                   // so far: whose results there are
     bool has_logits;
     struct graft_candidate *candidates; // [GRAFT_MAX_CANDIDATES]
 };

@@ -43,8 +43,13 @@ static uint32_t *slot_of(const struct graft_speculation *s, const int32_t *pair)
     return &s->last[(uint32_t)(both * 0x9e3779b97f4a7c15u >> 32) & (s->n_slots - 1)];
 }
 
-void graft_speculation_find(struct graft_speculation *s, const int32_t *ids, uint32_t n_ids, uint32_t most)
+void graft_speculation_find(struct graft_speculation *s, const struct graft_draft_meter *meter, const int32_t *ids,
+                            uint32_t n_ids, uint32_t most)
 {
+    if (meter->propose) {
+        meter->propose(meter->user, s, ids, n_ids, most < GRAFT_DRAFT_MOST ? most : GRAFT_DRAFT_MOST);
+        return;
+    }
     for (; s->n_indexed < n_ids; s->n_indexed++) { // only places behind which there is a token
         uint32_t *slot = slot_of(s, ids + s->n_indexed - PAIR);
         s->before[s->n_indexed] = *slot;

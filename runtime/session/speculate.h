@@ -58,7 +58,8 @@ void graft_speculation_begin(struct graft_speculation *speculation, const struct
 // Find a draft of at most `most` tokens (and GRAFT_DRAFT_MOST) behind ids[0 .. n_ids), of which ids[n_ids - 1] is not computed
 // yet. ids of earlier calls must be the same. Constant time for each new token and each call: at most 16 places are compared,
 // 16 tokens each. The longest match counts, of equal ones the last; a match has two tokens at least.
-void graft_speculation_find(struct graft_speculation *speculation, const int32_t *ids, uint32_t n_ids, uint32_t most);
+void graft_speculation_find(struct graft_speculation *speculation, const struct graft_draft_meter *meter, const int32_t *ids,
+                            uint32_t n_ids, uint32_t most);
 
 void graft_draft_meter_begin(struct graft_draft_meter *meter);
 // Shorten the drafts of n sequences to what pays in a step that has n_rows without them, and at most `room` more. When none has

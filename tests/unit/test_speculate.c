@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/session/chat_private.h"
 #include "support/engine_world.h"
 
 // ---- the index, against the plainest search ----
@@ -50,7 +51,7 @@ START_TEST(drafts_are_what_followed_before)
         graft_speculation_begin(&s, &meter);
         for (uint32_t n = 1; n <= TOKENS; n += 1 + n % 3) {
             uint32_t match, place = search(ids, n, &match), most = n % 19;
-            graft_speculation_find(&s, ids, n, most);
+            graft_speculation_find(&s, &meter, ids, n, most);
             uint32_t wanted = !place ? 0 : most < GRAFT_DRAFT_MOST ? most : GRAFT_DRAFT_MOST;
             ck_assert_msg(s.n_tokens == wanted && (!wanted || s.match == match),
                           "%d kinds, %u: %u tokens behind %u, not %u, %u", alphabet, n, s.n_tokens, s.match, wanted, match);
@@ -254,6 +255,102 @@ START_TEST(answers_are_bit_for_bit_those_without)
 }
 END_TEST
 
+// ---- conversations ----
+
+// What a conversation held at three times.
+static struct {
+    int32_t ids[600];
+    uint32_t n;
+} spoken[3];
+
+// Guesses that are right about every second time.
+static void remember(void *user, struct graft_speculation *s, const int32_t *ids, uint32_t n_ids, uint32_t most)
+{
+    (void)user;
+    s->match = 3;
+    s->n_tokens = 0;
+    for (int k = 0; k < 3 && !s->n_tokens; k++) {
+        if (n_ids < spoken[k].n && memcmp(ids, spoken[k].ids, n_ids * sizeof *ids) == 0) {
+            for (; s->n_tokens < most && n_ids + s->n_tokens < spoken[k].n; s->n_tokens++) {
+                s->tokens[s->n_tokens] = (spoken[k].ids[n_ids + s->n_tokens] + ((n_ids + s->n_tokens) % 3 == 0)) % 256;
+            }
+        }
+    }
+}
+
+static void snapshot(int k, const struct graft_chat *chat)
+{
+    spoken[k].n = chat->n_ids;
+    memcpy(spoken[k].ids, chat->ids, chat->n_ids * sizeof *chat->ids);
+}
+
+static void hear(struct graft_chat *chat, char *text, uint32_t pieces)
+{
+    bool done = false;
+    for (uint32_t i = 0; i < pieces && !done; i++) {
+        const char *piece;
+        size_t length;
+        ck_assert_ok(graft_chat_next(chat, &piece, &length, &done));
+        strncat(text, piece, length);
+    }
+}
+
+// Two questions, adapters changed in the middle of an answer, another conversation in between; with drafts and without.
+START_TEST(conversations_are_those_without)
+{
+    static char texts[2][3][8192];
+    struct graft_test_world world;
+    memset(texts, 0, sizeof texts);
+    ck_assert(graft_test_open_engine_world(&world, 0, 512, 2));
+    ck_assert_ok(graft_test_load_all(world.model, NULL));
+    for (int drafts = 0; drafts < 2; drafts++) {
+        struct graft_chat *chat, *other;
+        struct graft_chat_stats stats;
+        struct graft_adapter_use use = {.adapter = graft_test_adapters[0], .weight = 1};
+        struct graft_chat_params params = {.size = sizeof params, .max_tokens = 90, .no_speculation = !drafts};
+        params.sampling = (struct graft_sampling){.seed = 9, .top_k = 20, .repeat_penalty = 1.05f};
+        ck_assert_ok(graft_chat_create(world.model, &chat, &params));
+        params.sampling.seed = 10;
+        ck_assert_ok(graft_chat_create(world.model, &other, &params));
+        chat->meter.propose = remember;
+        other->meter.propose = remember;
+        ck_assert_ok(graft_chat_send(chat, "first", 5));
+        hear(chat, texts[drafts][0], 1000);
+        if (!drafts) {
+            snapshot(0, chat);
+        }
+        graft_chat_last_stats(chat, &stats);
+        ck_assert(drafts ? stats.accepted_tokens > 10 && stats.draft_tokens > stats.accepted_tokens : stats.draft_tokens == 0);
+        ck_assert(stats.context_used <= chat->n_ids && stats.answer_tokens <= 90);
+        ck_assert_ok(graft_chat_send(chat, "second", 6));
+        hear(chat, texts[drafts][1], 7);
+        ck_assert_ok(graft_chat_send(other, "third", 5));
+        for (int i = 0; i < 5; i++) {
+            hear(chat, texts[drafts][1], 1);
+            hear(other, texts[drafts][2], 1);
+        }
+        if (!drafts) {
+            snapshot(1, chat);
+        }
+        ck_assert_ok(graft_chat_set_adapters(chat, &use, 1));
+        ck_assert_ok(graft_chat_send(chat, "fourth", 6));
+        hear(chat, texts[drafts][1], 1000);
+        hear(other, texts[drafts][2], 1000);
+        if (!drafts) {
+            snapshot(2, chat);
+        }
+        graft_chat_destroy(&other);
+        graft_chat_destroy(&chat);
+    }
+    for (int i = 0; i < 3; i++) {
+        ck_assert_msg(texts[0][i][0] && strcmp(texts[0][i], texts[1][i]) == 0, "%d: \"%s\", without drafts \"%s\"", i,
+                      texts[1][i], texts[0][i]);
+    }
+    ck_assert_ok(graft_test_release_all(world.model, NULL));
+    graft_test_world_close(&world);
+}
+END_TEST
+
 // ---- the distribution ----
 
 // Upper quantile of chi-square by Wilson and Hilferty 1931: n (1 - 2 / 9n + z sqrt(2 / 9n))^3; z = 3.719: 1 in 10,000.
@@ -353,6 +450,7 @@ int main(void)
     tcase_add_test(tests, drafts_are_what_followed_before);
     tcase_add_test(tests, only_what_pays_is_computed);
     tcase_add_loop_test(tests, answers_are_bit_for_bit_those_without, 0, 3);
+    tcase_add_test(tests, conversations_are_those_without);
     tcase_add_test(tests, samples_have_the_distribution_of_those_without);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);

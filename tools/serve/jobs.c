@@ -360,6 +360,8 @@ static void on_ready(void *user, const struct api_error *given)
         .n_uses = adapters_lease_uses(lease, uses),
         .tenant = job->tenant,
         .low_priority = job->ask.low_priority,
+        .no_speculation = job->ask.no_speculation,
+        .draft_tokens = job->ask.draft_tokens,
         .deadline_ns = passed < most ? most - passed : 1,
         .stops = job->ask.stops,
         .n_stops = job->ask.n_stops,

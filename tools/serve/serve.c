@@ -212,7 +212,10 @@ static int open_model(struct server *server)
     }
     server->info = server->session.info;
     name_base(server);
-    struct graft_engine_params engine = {.size = sizeof engine, .max_waiting = (uint32_t)o.max_waiting};
+    struct graft_engine_params engine = {.size = sizeof engine,
+                                         .max_waiting = (uint32_t)o.max_waiting,
+                                         .no_speculation = o.draft_max == 0,
+                                         .draft_tokens = (uint32_t)o.draft_max};
     enum graft_status status = graft_engine_create(server->session.model, &server->engine, &engine);
     if (status != GRAFT_OK) {
         return error_status(status, "the engine cannot start");
