@@ -26,6 +26,7 @@ struct graft_engine_params {
     uint32_t max_waiting;  // requests that may wait; 0 = 64
     uint32_t prefill_rows; // most prompt tokens of a step in which answers are running; 0 = 32
     bool no_prefix_reuse;  // compute every prompt whole
+    uint32_t grammars;     // requests with a grammar that run at a time, others wait, 2 MiB each; 0 = n_seq, at most 4
     // Prompt lookup (Saxena 2023): tokens are guessed from the request's own text and computed beside the one that is due, where
     // measuring says that it pays; answers are bit for bit those without.
     bool no_speculation;   // never guess
@@ -33,9 +34,8 @@ struct graft_engine_params {
 };
 
 // Start the engine's thread, which from here on is the only one that may use the model and its adapters, until
-// graft_engine_destroy has returned: others go through graft_engine_run. Takes memory for all requests now; what comes later
-// takes a sampler for each request, and with a grammar its state of 3 MiB, and nothing else. The model must have no sequences
-// alive. On failure *out is NULL. Errors: GRAFT_E_ARGUMENT, GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (no thread).
+// graft_engine_destroy has returned: others go through graft_engine_run. Takes memory for all requests now: requests, steps and
+// tokens allocate nothing, on the host or on the device. The model must have no sequences alive. On failure *out is NULL. Errors: GRAFT_E_ARGUMENT, GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (no thread).
 // Thread-safety: safe.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_engine_create(struct graft_model *model, struct graft_engine **out,
                                                                  const struct graft_engine_params *params);
@@ -56,7 +56,13 @@ enum graft_finish {
     GRAFT_FINISH_ERROR      // status and detail say why
 };
 
-enum { GRAFT_MAX_LOGPROBS = 20, GRAFT_MAX_STOPS = 4, GRAFT_MAX_STOP_BYTES = 64 };
+enum {
+    GRAFT_MAX_LOGPROBS = 20,
+    GRAFT_MAX_STOPS = 4,
+    GRAFT_MAX_STOP_BYTES = 64,
+    GRAFT_MAX_REQUEST_BIASES = 1024,
+    GRAFT_MAX_REQUEST_BREAKERS = 1024
+};
 
 struct graft_token_logprob {
     int32_t id;
@@ -81,7 +87,7 @@ struct graft_request_params {
     const int32_t *tokens; // the prompt; copied
     uint32_t n_tokens;
     uint32_t max_tokens; // of the answer; 0 = until the context is full
-    struct graft_sampling sampling;
+    struct graft_sampling sampling; // at most GRAFT_MAX_REQUEST_BIASES biases and GRAFT_MAX_REQUEST_BREAKERS DRY breakers
     const struct graft_adapter_use
         *uses;                // as graft_seq_set_adapters; held until the request ends. `from` is not used: an aLoRA
     uint32_t n_uses;          // begins where the prompt invokes it last
@@ -94,8 +100,7 @@ struct graft_request_params {
     bool logprobs;
     bool no_speculation;   // not for this request
     uint32_t draft_tokens; // most guesses in a step; 0 or more than the engine's: as many as the engine's
-    // The answer is a text of this grammar, as with graft_chat_set_grammar; it must live until the last event. Takes a
-    // graft_grammar_state for as long as the request lives. NULL: any text.
+    // The answer is a text of this grammar, as with graft_chat_set_grammar; it must live until the last event. NULL: any text.
     const struct graft_grammar *grammar;
     // Called on the engine's thread, in order; must not block, and of the engine's functions it may only call those of its own
     // request: graft_request_cancel, graft_request_describe, graft_request_release. The last call has finish set.
@@ -112,8 +117,8 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_prompt(const struct graft_mod
                                                           int32_t *ids, uint32_t capacity, uint32_t *count);
 
 // Put a request into the queue. Errors, nothing is queued then: GRAFT_E_ARGUMENT (no tokens, one outside the vocabulary, bad
-// sampling, too many stops), GRAFT_E_CONTEXT_FULL (the prompt does not fit the context), GRAFT_E_LIMIT (the queue is full),
-// GRAFT_E_DEVICE_LOST, GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
+// sampling, too many stops), GRAFT_E_CONTEXT_FULL (the prompt does not fit the context), GRAFT_E_LIMIT (the queue is full; too
+// many biases or breakers), GRAFT_E_DEVICE_LOST. Allocates nothing. Thread-safety: safe.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_engine_submit(struct graft_engine *engine, struct graft_request **out,
                                                                  const struct graft_request_params *params);
 // End it within one token; the last event comes all the same. Thread-safety: safe.

@@ -17,6 +17,9 @@ struct graft_kv {
     // Called when nothing has a page any more, before it counts as free; NULL = nothing is done.
     void (*on_free)(void *user, uint32_t page);
     void *user;
+    // Called when a page that one had is had by two, and when it is had by one again; NULL = nothing is done.
+    void (*on_shared)(void *user, uint32_t page);
+    void *shared_user;
 };
 
 GRAFT_MUST_CHECK enum graft_status graft_kv_create(struct graft_ctx *ctx, struct graft_kv **out,

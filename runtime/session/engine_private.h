@@ -8,6 +8,7 @@
 
 #include "runtime/session/choose.h"
 #include "runtime/session/prefix.h"
+#include "runtime/session/sampler.h"
 #include "runtime/session/speculate.h"
 #include "runtime/session/stream.h"
 
@@ -33,7 +34,6 @@ struct graft_request {
     bool preempted, low_priority, logprobs, speculates;
     uint32_t n_logprobs, max_tokens, draft_tokens, tenant;
     uint64_t submitted_ns, deadline_ns;
-    struct graft_sampling sampling;
     struct graft_adapter_use uses[GRAFT_MAX_BLEND];
     uint32_t n_uses;
     void (*on_event)(void *user, const struct graft_event *event);
@@ -41,8 +41,9 @@ struct graft_request {
     struct graft_stream *stream; // the request's for good, as is ids
     int32_t *ids;                // [n_ctx + 1] prompt, then answer
     uint32_t n_prompt, n_ids;
-    struct graft_sampler *sampler;
-    struct graft_grammar_state *place; // NULL: no grammar
+    struct graft_sampler sampler; // its room is the request's for good; its ring of tokens is ids
+    const struct graft_grammar *grammar;
+    struct graft_grammar_state *place; // in the grammar, from the first row on; NULL: none
     // While it runs.
     struct graft_seq *seq;
     uint8_t key[GRAFT_PREFIX_KEY_BYTES]; // of the pages found or kept so far
@@ -83,8 +84,13 @@ struct graft_engine {
     struct graft_row *rows;                       // [n_batch]
     struct graft_candidate *candidates, *allowed; // [n_vocab]
     int32_t *ids;                                 // [all requests][n_ctx + 1]
-    struct graft_speculation *speculations;       // [n_seq] of the sequences; NULL: none
-    struct graft_speculation **drafts;            // [n_seq] of a step
+    struct graft_logit_bias *biases;              // [all requests][GRAFT_MAX_REQUEST_BIASES]
+    int32_t *breakers;                            // [all requests][GRAFT_MAX_REQUEST_BREAKERS]
+    struct graft_sampler_room room;               // what the samplers share
+    struct graft_grammar_state **places;          // [n_places] a stack of those that nobody has
+    uint32_t n_places, n_free_places;
+    struct graft_speculation *speculations; // [n_seq] of the sequences; NULL: none
+    struct graft_speculation **drafts;      // [n_seq] of a step
     struct graft_draft_meter meter;
     uint32_t kind;     // of the step, for the meter
     bool only_answers; // no rows of prompts in the step
@@ -92,7 +98,7 @@ struct graft_engine {
 
 // engine_step.c: let in, compute one step, sample, tell. Without the lock.
 void graft_engine_step(struct graft_engine *engine);
-// End a request: its last event, its sequence and sampler given back. status counts with GRAFT_FINISH_ERROR.
+// End a request: its last event, its sequence and its place in a grammar given back. status counts with GRAFT_FINISH_ERROR.
 void graft_engine_finish(struct graft_request *request, enum graft_finish finish, enum graft_status status);
 
 // The youngest request gives its pages to the others and waits, to compute them again. What was said is not said again.

@@ -7,7 +7,7 @@
 
 bool graft_request_wants_logits(const struct graft_request *r)
 {
-    return r->logprobs || graft_choice_wants_logits(r->sampler, r->place);
+    return r->logprobs || graft_choice_wants_logits(&r->sampler, r->place);
 }
 
 // Natural logarithm of the sum of exp(logits).
@@ -44,7 +44,7 @@ static enum graft_status choose(struct graft_request *r, int32_t *out, bool *end
     uint32_t n_vocab = engine->model->source->config.n_vocab;
     struct graft_choice choice = {.model = engine->model,
                                   .row = r->row,
-                                  .sampler = r->sampler,
+                                  .sampler = &r->sampler,
                                   .place = r->place,
                                   .no_space = r->stream->drops_space && r->n_ids == r->n_prompt,
                                   .candidates = engine->candidates,
@@ -84,7 +84,7 @@ static enum graft_status say(struct graft_request *r, enum graft_finish *finish)
     }
     GRAFT_TRY(r->place ? accept_in_grammar(r, event.token) : GRAFT_OK);
     bool stopped;
-    graft_sampler_accept(r->sampler, event.token);
+    graft_sampler_accept(&r->sampler, event.token);
     GRAFT_TRY(graft_stream_push(r->stream, event.token, &event.text, &event.text_length, &stopped));
     event.logprob = r->logprobs ? (float)((double)logits[event.token] - norm) : 0;
     r->ids[r->n_ids++] = event.token; // room: at most n_ctx tokens are computed
@@ -105,7 +105,7 @@ static enum graft_status say(struct graft_request *r, enum graft_finish *finish)
 static void accept_prompt(struct graft_request *r)
 {
     for (uint32_t i = 0; i < r->n_prompt && r->n_ids == r->n_prompt; i++) {
-        graft_sampler_accept(r->sampler, r->ids[i]);
+        graft_sampler_accept(&r->sampler, r->ids[i]);
     }
 }
 

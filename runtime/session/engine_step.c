@@ -10,6 +10,7 @@
 
 #include "platform/plat.h"
 #include "runtime/session/engine_private.h"
+#include "runtime/text/grammar.h"
 
 // ---- the end of a request ----
 
@@ -40,8 +41,10 @@ void graft_engine_finish(struct graft_request *r, enum graft_finish finish, enum
     if (ran) {
         stop_running(r);
     }
-    graft_sampler_destroy(&r->sampler);
-    graft_grammar_state_destroy(&r->place);
+    if (r->place) {
+        engine->places[engine->n_free_places++] = r->place;
+        r->place = NULL;
+    }
     graft_mutex_lock(engine->mutex);
     struct graft_tenant *tenant = &engine->tenants[r->tenant];
     tenant->n_running -= ran;
@@ -98,7 +101,8 @@ static struct graft_request *next_waiting(struct graft_engine *engine)
     graft_mutex_lock(engine->mutex);
     for (uint32_t i = 0; i < engine->n_requests; i++) {
         struct graft_request *r = &engine->requests[i];
-        if (r->state == GRAFT_REQUEST_WAITING && (!first || goes_first(engine, r, first))) {
+        bool may = !r->grammar || r->place || engine->n_free_places;
+        if (r->state == GRAFT_REQUEST_WAITING && may && (!first || goes_first(engine, r, first))) {
             first = r;
         }
     }
@@ -167,7 +171,12 @@ void graft_engine_keep_pages(struct graft_request *r)
 static enum graft_status begin_sequence(struct graft_request *r)
 {
     struct graft_adapter_use uses[GRAFT_MAX_BLEND];
-    GRAFT_TRY(graft_seq_create(r->engine->model, &r->seq));
+    struct graft_engine *engine = r->engine;
+    if (r->grammar && !r->place) { // one is free: next_waiting saw to it
+        r->place = engine->places[--engine->n_free_places];
+        GRAFT_TRY(graft_grammar_state_begin(r->place, r->grammar));
+    }
+    GRAFT_TRY(graft_seq_create(engine->model, &r->seq));
     for (uint32_t i = 0; i < r->n_uses; i++) {
         uint32_t from = graft_adapter_invoked(r->uses[i].adapter, r->ids, r->n_prompt);
         uses[i] = r->uses[i];
@@ -180,9 +189,9 @@ static enum graft_status begin_sequence(struct graft_request *r)
     }
     find_prefix(r);
     r->speculation = NULL;
-    if (r->speculates && r->engine->speculations) {
-        r->speculation = &r->engine->speculations[r->seq->index];
-        graft_speculation_begin(r->speculation, &r->engine->meter);
+    if (r->speculates && engine->speculations) {
+        r->speculation = &engine->speculations[r->seq->index];
+        graft_speculation_begin(r->speculation, &engine->meter);
     }
     return GRAFT_OK;
 }
