@@ -27,16 +27,16 @@ struct graft_engine_params {
     uint32_t prefill_rows; // most prompt tokens of a step in which answers are running; 0 = 32
     bool no_prefix_reuse;  // compute every prompt whole
     uint32_t grammars;     // requests with a grammar that run at a time, others wait, 2 MiB each; 0 = n_seq, at most 4
-    // Prompt lookup (Saxena 2023): tokens are guessed from the request's own text and computed beside the one that is due, where
-    // measuring says that it pays; answers are bit for bit those without.
+    // Prompt lookup (Saxena 2023): tokens are guessed from the request's own text and computed beside the one that is due,
+    // where measuring says that it pays; answers are bit for bit those without.
     bool no_speculation;   // never guess
     uint32_t draft_tokens; // most guesses of a request in a step; 0 = 10, at most 16
 };
 
 // Start the engine's thread, which from here on is the only one that may use the model and its adapters, until
 // graft_engine_destroy has returned: others go through graft_engine_run. Takes memory for all requests now: requests, steps and
-// tokens allocate nothing, on the host or on the device. The model must have no sequences alive. On failure *out is NULL. Errors: GRAFT_E_ARGUMENT, GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (no thread).
-// Thread-safety: safe.
+// tokens allocate nothing, on the host or on the device. The model must have no sequences alive. On failure *out is NULL.
+// Errors: GRAFT_E_ARGUMENT, GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (no thread). Thread-safety: safe.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_engine_create(struct graft_model *model, struct graft_engine **out,
                                                                  const struct graft_engine_params *params);
 // Cancel everything, wait for the thread, free. Requests must be released before or never used again.
@@ -89,8 +89,8 @@ struct graft_request_params {
     uint32_t max_tokens; // of the answer; 0 = until the context is full
     struct graft_sampling sampling; // at most GRAFT_MAX_REQUEST_BIASES biases and GRAFT_MAX_REQUEST_BREAKERS DRY breakers
     const struct graft_adapter_use
-        *uses;                // as graft_seq_set_adapters; held until the request ends. `from` is not used: an aLoRA
-    uint32_t n_uses;          // begins where the prompt invokes it last
+        *uses;                // as graft_seq_set_adapters; the handles must live until the last event. `from` is not used: an
+    uint32_t n_uses;          // aLoRA begins where the prompt invokes it last
     const char *tenant;       // whose request: fair shares, and whose prefixes it may reuse; NULL = ""
     bool low_priority;        // waits until no other request does
     uint64_t deadline_ns;     // of graft's clock from submission on; 0 = none

@@ -9,7 +9,8 @@ void graft_test_on_event(void *user, const struct graft_event *event)
     struct graft_test_answer *a = user;
     pthread_mutex_lock(&a->mutex);
     if (event->token >= 0) {
-        ck_assert_uint_lt(a->n, GRAFT_TEST_ANSWER);
+        a->bad = a->bad || a->n == GRAFT_TEST_ANSWER; // Check's own assertions take memory, which is counted somewhere
+        a->n -= a->n == GRAFT_TEST_ANSWER;
         a->tokens[a->n] = event->token;
         a->logprobs[a->n] = event->logprob;
         memcpy(a->top[a->n], event->top, event->n_top * sizeof *event->top);
@@ -20,7 +21,7 @@ void graft_test_on_event(void *user, const struct graft_event *event)
     a->length += event->text_length;
     a->text[a->length] = 0;
     if (event->finish != GRAFT_FINISH_NONE) {
-        ck_assert_int_eq(a->finish, GRAFT_FINISH_NONE); // once
+        a->bad = a->bad || a->finish != GRAFT_FINISH_NONE; // once
         a->finish = event->finish;
         a->status = event->status;
         a->ended_at = a->order ? ++*a->order : 0;
@@ -51,6 +52,7 @@ void graft_test_wait_for(struct graft_test_answer *a)
     while (a->finish == GRAFT_FINISH_NONE) {
         pthread_cond_wait(&a->ended, &a->mutex);
     }
+    ck_assert(!a->bad);
     pthread_mutex_unlock(&a->mutex);
 }
 
@@ -139,4 +141,23 @@ struct graft_request_params graft_test_crowd(uint32_t i, int32_t ids[100], struc
                                          .uses = uses,
                                          .n_uses = graft_test_uses(i, uses),
                                          .tenant = i % 3 ? "a" : "b"};
+}
+
+void graft_test_foresee(void *user, struct graft_speculation *s, const int32_t *ids, uint32_t n_ids, uint32_t most)
+{
+    const struct graft_test_oracle *oracle = user;
+    s->n_tokens = 0;
+    s->match = 2 + n_ids % 14;
+    for (uint32_t i = 0; i < oracle->n && !s->n_tokens; i++) {
+        const struct graft_test_answer *a = &oracle->answers[i];
+        uint32_t n = oracle->prompts[i].n, said = n_ids - n;
+        if (n_ids < n || said >= a->n || memcmp(ids, oracle->prompts[i].ids, n * sizeof *ids) != 0 ||
+            memcmp(ids + n, a->tokens, said * sizeof *ids) != 0) {
+            continue;
+        }
+        for (; s->n_tokens < most && said + s->n_tokens < a->n; s->n_tokens++) {
+            bool wrong = (n_ids + s->n_tokens * 3 + i) % 7 == 0;
+            s->tokens[s->n_tokens] = (a->tokens[said + s->n_tokens] + wrong) % 256;
+        }
+    }
 }

@@ -21,6 +21,7 @@ struct graft_test_answer {
     uint32_t n, n_top;
     char text[1024];
     size_t length;
+    bool bad; // too many tokens, or two ends
     enum graft_finish finish;
     enum graft_status status;
     char detail[256];
@@ -46,5 +47,17 @@ uint32_t graft_test_uses(uint32_t kind, struct graft_adapter_use uses[2]);
 bool graft_test_open_engine_world(struct graft_test_world *world, int vulkan, uint32_t n_ctx, uint32_t n_seq);
 // Request i of the crowd: some share beginnings, some have an invocation of the aLoRA, all have a seed.
 struct graft_request_params graft_test_crowd(uint32_t i, int32_t ids[100], struct graft_adapter_use uses[2]);
+
+// For graft_draft_meter.propose: an oracle that is wrong now and then. It knows what the same requests said without drafts.
+struct graft_test_prompt {
+    int32_t ids[100];
+    uint32_t n;
+};
+struct graft_test_oracle {
+    const struct graft_test_prompt *prompts;
+    const struct graft_test_answer *answers;
+    uint32_t n;
+};
+void graft_test_foresee(void *user, struct graft_speculation *speculation, const int32_t *ids, uint32_t n_ids, uint32_t most);
 
 #endif

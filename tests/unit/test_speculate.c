@@ -179,29 +179,7 @@ static void expect_equal(const struct graft_test_answer *a, const struct graft_t
 
 enum { CROWD = 56 };
 static struct graft_test_answer without[CROWD], with[CROWD];
-static struct {
-    int32_t ids[100];
-    uint32_t n;
-} prompts[CROWD];
-
-// An oracle that is wrong now and then: what the same request said without drafts.
-static void foresee(void *user, struct graft_speculation *s, const int32_t *ids, uint32_t n_ids, uint32_t most)
-{
-    (void)user;
-    s->n_tokens = 0;
-    s->match = 2 + n_ids % 14;
-    for (uint32_t i = 0; i < CROWD; i++) {
-        uint32_t n = prompts[i].n, said = n_ids - n;
-        if (n_ids > n && memcmp(ids, prompts[i].ids, n * sizeof *ids) == 0 && said < without[i].n &&
-            memcmp(ids + n, without[i].tokens, said * sizeof *ids) == 0) {
-            for (; s->n_tokens < most && said + s->n_tokens < without[i].n; s->n_tokens++) {
-                bool wrong = (n_ids + s->n_tokens * 3 + i) % 7 == 0;
-                s->tokens[s->n_tokens] = (without[i].tokens[said + s->n_tokens] + wrong) % 256;
-            }
-            return;
-        }
-    }
-}
+static struct graft_test_prompt prompts[CROWD];
 
 START_TEST(answers_are_bit_for_bit_those_without)
 {
@@ -220,7 +198,9 @@ START_TEST(answers_are_bit_for_bit_those_without)
         struct graft_engine *engine;
         uint32_t drafted = 0, accepted = 0, off = 0;
         ck_assert_ok(graft_engine_create(world.model, &engine, &params));
-        engine->meter.propose = drafts == 1 ? foresee : NULL;
+        struct graft_test_oracle oracle = {prompts, without, CROWD};
+        engine->meter.propose = drafts == 1 ? graft_test_foresee : NULL;
+        engine->meter.user = &oracle;
         ck_assert_ok(graft_engine_run(engine, graft_test_load_all, NULL));
         for (uint32_t i = 0; i < CROWD; i++) {
             struct graft_request_params p = repeating(i, ids, uses, grammar);
