@@ -42,7 +42,8 @@ static void find_draft(struct graft_chat *chat)
     for (uint32_t i = 0; i < s->n_tokens; i++) {
         s->n_tokens = graft_vocab_is_end(model->vocabulary->vocab, s->tokens[i]) ? i : s->n_tokens;
     }
-    chat->draft_kind = (chat->seq->n_uses > 0) * 2u + (want_of(chat) == GRAFT_WANT_LOGITS);
+    chat->draft_kind =
+        (chat->seq->n_uses ? GRAFT_STEP_ADAPTERS : 0u) + (want_of(chat) == GRAFT_WANT_LOGITS ? GRAFT_STEP_LOGITS : 0u);
     graft_draft_choose(&chat->meter, chat->draft_kind, 1, rows - 1, &s, 1);
 }
 
@@ -59,7 +60,7 @@ static enum graft_status decode_next(struct graft_chat *chat)
         chat->rows[1 + i] = (struct graft_row){.seq = chat->seq, .token = s->tokens[i], .want = true};
     }
     GRAFT_TRY(graft_decode(chat->model, chat->rows, 1 + s->n_tokens, want_of(chat)));
-    graft_draft_measure(&chat->meter, chat->draft_kind, 1 + s->n_tokens, chat->model->run_ns);
+    graft_step_costs_add(&chat->meter.costs, chat->draft_kind, 1 + s->n_tokens, chat->model->run_ns);
     chat->stats.draft_tokens += s->n_tokens;
     chat->last_row = 0;
     chat->ready = true;

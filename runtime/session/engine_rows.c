@@ -98,12 +98,33 @@ static struct graft_request *shortest_prompt(const struct graft_engine *engine, 
     return shortest;
 }
 
+// Rows of prompts beside n rows of answers: so many that the answers do not pause for long, but at least so many that the
+// prompts that can end in this step do.
+static uint32_t room_of(struct graft_engine *engine, uint32_t n)
+{
+    uint32_t n_batch = engine->model->limits.n_batch, most = n_batch - n, ending = 0, count = 0;
+    most = n && engine->params.prefill_rows < most ? engine->params.prefill_rows : most;
+    uint32_t room = graft_step_costs_rows(&engine->meter.costs, engine->kind, n, n + most) - n, bucket = 1;
+    for (uint32_t i = 0; i < engine->n_running; i++) {
+        uint32_t left = graft_request_left(engine->running[i]);
+        bool ends = left > 1 && ending + left <= most - most / 4;
+        ending += ends ? left : 0;
+        count += ends;
+    }
+    if (ending <= room - room / 4 || count == 0) {
+        return room;
+    }
+    while (bucket < n + ending + room / 4) { // rows up to the next bucket cost no more
+        bucket *= 2;
+    }
+    return bucket - n < most ? bucket - n : most;
+}
+
 // As much of the prompts as the step may have: a quarter of it is the oldest one's, the rest goes to the shortest ones, so that
 // a short prompt does not wait for a long one.
 static void add_prompts(struct graft_engine *engine, uint32_t *n)
 {
-    uint32_t n_batch = engine->model->limits.n_batch, most = engine->params.prefill_rows;
-    uint32_t room = *n && most < n_batch - *n ? most : n_batch - *n;
+    uint32_t room = room_of(engine, *n);
     struct graft_request *oldest = NULL;
     for (uint32_t i = 0; i < engine->n_running && !oldest; i++) {
         oldest = graft_request_left(engine->running[i]) > 1 ? engine->running[i] : NULL;
@@ -123,13 +144,14 @@ static void add_prompts(struct graft_engine *engine, uint32_t *n)
 
 static uint32_t kind_of(const struct graft_engine *engine)
 {
-    bool adapters = false, logits = false;
+    uint32_t kind = 0;
     for (uint32_t i = 0; i < engine->n_running; i++) {
         const struct graft_request *r = engine->running[i];
-        adapters = adapters || r->n_uses;
-        logits = logits || graft_request_wants_logits(r);
+        kind |= r->n_uses ? GRAFT_STEP_ADAPTERS : 0;
+        kind |= graft_request_wants_logits(r) ? GRAFT_STEP_LOGITS : 0;
+        kind |= graft_request_left(r) > 1 ? GRAFT_STEP_PROMPTS : 0;
     }
-    return adapters * 2u + logits;
+    return kind;
 }
 
 // A row for every answer, then drafts if there are no prompts. Whether drafts are allowed: may_draft.

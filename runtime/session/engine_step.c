@@ -298,8 +298,8 @@ void graft_engine_step(struct graft_engine *engine)
         enum graft_status status = graft_decode(engine->model, engine->rows, n, want);
         if (status != GRAFT_OK) {
             lose(engine, status);
-        } else if (engine->only_answers) {
-            graft_draft_measure(&engine->meter, engine->kind, n, engine->model->run_ns);
+        } else {
+            graft_step_costs_add(&engine->meter.costs, engine->kind, n, engine->model->run_ns);
         }
         for (uint32_t i = 0; i < engine->n_running;) {
             i += graft_request_take(engine->running[i]); // the next one stands at this place if it ended

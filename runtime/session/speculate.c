@@ -6,7 +6,6 @@
 enum { PAIR = 2, MOST_PLACES = 16, MOST_MATCH = 16, PATIENCE = 64 };
 static const float memory = 64;      // draft tokens that rates remember
 static const float first_weight = 4; // what the meter's rates count for in a new sequence
-static const double unseen = 1.5;    // assumed cost of twice the rows until it is seen
 
 // ---- the index ----
 
@@ -84,15 +83,6 @@ static uint32_t class_of(uint32_t match)
     return match < 3 ? 0 : match < 4 ? 1 : match < 6 ? 2 : match < 12 ? 3 : 4;
 }
 
-static uint32_t bucket_of(uint32_t n_rows)
-{
-    uint32_t bucket = 0;
-    while (bucket + 1 < GRAFT_DRAFT_BUCKETS && 1u << bucket < n_rows) {
-        bucket++;
-    }
-    return bucket;
-}
-
 void graft_draft_meter_begin(struct graft_draft_meter *meter)
 {
     static const float guessed[GRAFT_DRAFT_CLASSES] = {0.3f, 0.45f, 0.55f, 0.7f, 0.85f};
@@ -101,37 +91,6 @@ void graft_draft_meter_begin(struct graft_draft_meter *meter)
         meter->rates.tried[c] = first_weight;
         meter->rates.held[c] = first_weight * guessed[c];
     }
-}
-
-// From what was seen of fewer or, failing that, of more rows. Without either nothing is known: then it is the same for all.
-static double cost_of(const struct graft_draft_meter *meter, uint32_t kind, uint32_t n_rows)
-{
-    const double *ns = meter->ns[kind];
-    uint32_t bucket = bucket_of(n_rows), below = bucket;
-    double factor = 1;
-    while (below > 0 && ns[below] <= 0) {
-        below--;
-        factor *= unseen;
-    }
-    if (ns[below] > 0) {
-        return factor * ns[below];
-    }
-    uint32_t above = bucket;
-    for (factor = 1; above + 1 < GRAFT_DRAFT_BUCKETS && ns[above] <= 0; above++) {
-        factor /= unseen;
-    }
-    return ns[above] > 0 ? factor * ns[above] : 1;
-}
-
-void graft_draft_measure(struct graft_draft_meter *meter, uint32_t kind, uint32_t n_rows, uint64_t ns)
-{
-    double *mean = &meter->ns[kind][bucket_of(n_rows)], now = (double)ns;
-    if (*mean <= 0) {
-        *mean = now;
-        return;
-    }
-    now = now > 2 * *mean ? 2 * *mean : now; // something else had the machine
-    *mean += (now - *mean) / 8;
 }
 
 // How likely draft token i of a sequence is reached and holds, given how likely the one before did.
@@ -152,7 +111,7 @@ void graft_draft_choose(struct graft_draft_meter *meter, uint32_t kind, uint32_t
     for (uint32_t i = 0; i < n && i < MOST_ROWS; i++) {
         reached[i] = 1;
     }
-    double tokens = n_rows, best_rate = tokens / cost_of(meter, kind, n_rows);
+    double tokens = n_rows, best_rate = tokens / graft_step_cost(&meter->costs, kind, n_rows);
     while (count < room) { // the likeliest token first, whosever it is
         uint32_t who = n;
         double most = 0;
@@ -168,7 +127,7 @@ void graft_draft_choose(struct graft_draft_meter *meter, uint32_t kind, uint32_t
         reached[who] = most;
         order[count++] = (uint8_t)who;
         tokens += most;
-        double rate = tokens / cost_of(meter, kind, n_rows + count);
+        double rate = tokens / graft_step_cost(&meter->costs, kind, n_rows + count);
         if (rate > best_rate || meter->propose) {
             best_rate = rate;
             best = count;

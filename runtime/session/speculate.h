@@ -15,14 +15,12 @@
 #ifndef GRAFT_RUNTIME_SESSION_SPECULATE_H
 #define GRAFT_RUNTIME_SESSION_SPECULATE_H
 
-#include "platform/ctx.h"
+#include "runtime/session/step_costs.h"
 
 enum {
     GRAFT_DRAFT_MOST = 16,    // tokens of a draft
     GRAFT_DRAFT_DEFAULT = 10, // where nothing else is asked for
-    GRAFT_DRAFT_CLASSES = 5,  // lengths of matches: 2, 3, 4 to 5, 6 to 11, 12 and more
-    GRAFT_DRAFT_KINDS = 4,    // of steps: with whole logits or not, with adapters or not
-    GRAFT_DRAFT_BUCKETS = 32  // steps of 1, 2, 4 ... rows
+    GRAFT_DRAFT_CLASSES = 5   // lengths of matches: 2, 3, 4 to 5, 6 to 11, 12 and more
 };
 
 // How often draft tokens held, by the length of the match before them. Old ones count less and less.
@@ -43,8 +41,8 @@ struct graft_speculation {
 // What it knows of the model on its device.
 struct graft_draft_meter {
     struct graft_draft_rates rates;
-    double ns[GRAFT_DRAFT_KINDS][GRAFT_DRAFT_BUCKETS]; // of a step; 0 = not seen yet
-    uint32_t declined[GRAFT_DRAFT_KINDS];              // steps in a row in which a draft was there and not worth its cost
+    struct graft_step_costs costs;
+    uint32_t declined[GRAFT_STEP_KINDS]; // steps in a row in which a draft was there and not worth its cost
     // Tests: drafts from here instead, and computed whatever they cost. NULL: none.
     void (*propose)(void *user, struct graft_speculation *speculation, const int32_t *ids, uint32_t n_ids, uint32_t most);
     void *user;
@@ -66,8 +64,6 @@ void graft_draft_meter_begin(struct graft_draft_meter *meter);
 // paid for 64 steps one is tried, since costs and texts change.
 void graft_draft_choose(struct graft_draft_meter *meter, uint32_t kind, uint32_t n_rows, uint32_t room,
                         struct graft_speculation *const *sequences, uint32_t n);
-// A step of n_rows took so long.
-void graft_draft_measure(struct graft_draft_meter *meter, uint32_t kind, uint32_t n_rows, uint64_t ns);
 // The first `held` of the draft were what came, and (if held < n_tokens and the answer went on) the next one was not: tried.
 void graft_draft_learn(struct graft_draft_meter *meter, struct graft_speculation *speculation, uint32_t held, uint32_t tried);
 

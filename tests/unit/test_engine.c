@@ -346,6 +346,113 @@ START_TEST(tenants_have_fair_shares_and_low_priority_waits)
 }
 END_TEST
 
+// What a running answer sees of a long prompt that enters.
+struct watch {
+    struct graft_test_answer answer;
+    struct graft_engine *engine;
+    uint64_t steps, prompt_rows, most_steps, most_rows, all_rows;
+};
+
+static void on_watched(void *user, const struct graft_event *event)
+{
+    struct watch *w = user;
+    if (event->token >= 0) { // on the engine's thread: its books may be read
+        uint64_t steps = w->engine->stats.steps, rows = w->engine->stats.prompt_tokens;
+        if (w->answer.n) {
+            w->most_steps = steps - w->steps > w->most_steps ? steps - w->steps : w->most_steps;
+            w->most_rows = rows - w->prompt_rows > w->most_rows ? rows - w->prompt_rows : w->most_rows;
+            w->all_rows += rows - w->prompt_rows;
+        }
+        w->steps = steps;
+        w->prompt_rows = rows;
+    }
+    graft_test_on_event(&w->answer, event);
+}
+
+START_TEST(a_long_prompt_lets_answers_go_on)
+{
+    enum { LONG = 600, CHUNK = 12 };
+    static struct watch watch;
+    static struct graft_test_answer prompt, others[2];
+    static int32_t ids[LONG];
+    struct graft_test_world world;
+    struct graft_engine *engine;
+    ck_assert(graft_test_open_engine_world(&world, 0, 1024, 4));
+    struct graft_engine_params params = {.size = sizeof params, .prefill_rows = CHUNK};
+    ck_assert_ok(graft_engine_create(world.model, &engine, &params));
+    for (int i = 0; i < LONG; i++) {
+        ids[i] = i * 7 % 250;
+    }
+    memset(&watch, 0, sizeof watch);
+    pthread_mutex_init(&watch.answer.mutex, NULL);
+    pthread_cond_init(&watch.answer.ended, NULL);
+    watch.engine = engine;
+    struct graft_request_params p = {.size = sizeof p, .tokens = ids, .n_tokens = 4, .max_tokens = 63};
+    p.sampling.temperature = -1;
+    p.sampling.biases = (const struct graft_logit_bias[]){{GRAFT_TEST_VOCAB - 1, -100}};
+    struct graft_request_params watched = p, long_one = p;
+    watched.on_event = on_watched;
+    watched.user = &watch;
+    long_one.n_tokens = LONG;
+    long_one.max_tokens = 2;
+    ck_assert_ok(graft_engine_submit(engine, &watch.answer.request, &watched));
+    graft_test_submit(engine, &prompt, long_one);
+    for (int i = 0; i < 2; i++) { // short ones beside it
+        graft_test_submit(engine, &others[i], p);
+    }
+    graft_test_end(&watch.answer);
+    ck_assert_msg(watch.answer.n > 40, "%u tokens", watch.answer.n);
+    ck_assert_msg(watch.most_steps <= 1 && watch.most_rows <= 2 * CHUNK && watch.all_rows > 60,
+                  "%u steps, %u rows of prompts between two tokens, %u in all", (unsigned)watch.most_steps,
+                  (unsigned)watch.most_rows, (unsigned)watch.all_rows);
+    graft_test_end(&prompt);
+    for (int i = 0; i < 2; i++) {
+        graft_test_end(&others[i]);
+    }
+    graft_engine_destroy(&engine);
+    graft_test_world_close(&world);
+}
+END_TEST
+
+// Eight tenants, one of which asks for everything at once: when the others are done it has had no more than its share.
+START_TEST(eight_tenants_have_fair_shares)
+{
+    enum { TENANTS = 8, EACH = 5, GREEDY = 24, N = GREEDY + (TENANTS - 1) * EACH, SLOTS = 3 };
+    static struct graft_test_answer answers[N];
+    static const char *const names[TENANTS] = {"greedy", "a", "b", "c", "d", "e", "f", "g"};
+    struct graft_test_world world;
+    struct graft_engine *engine;
+    uint64_t order = 0, last = 0;
+    int32_t ids[3] = {1, 2, 3};
+    uint32_t before = 0;
+    ck_assert(graft_test_open_engine_world(&world, 0, 256, SLOTS));
+    struct graft_engine_params params = {.size = sizeof params, .max_waiting = N};
+    ck_assert_ok(graft_engine_create(world.model, &engine, &params));
+    for (int i = 0; i < N; i++) {
+        struct graft_request_params p = {.tokens = ids,
+                                         .n_tokens = 3,
+                                         .max_tokens = 12,
+                                         .tenant = names[i < GREEDY ? 0 : 1 + (i - GREEDY) % (TENANTS - 1)],
+                                         .sampling = {.seed = 5}};
+        graft_test_submit(engine, &answers[i], p);
+        pthread_mutex_lock(&answers[i].mutex);
+        answers[i].order = &order;
+        pthread_mutex_unlock(&answers[i].mutex);
+    }
+    for (int i = 0; i < N; i++) {
+        graft_test_end(&answers[i]);
+        last = i >= GREEDY && answers[i].ended_at > last ? answers[i].ended_at : last;
+    }
+    for (int i = 0; i < GREEDY; i++) {
+        before += answers[i].ended_at < last;
+    }
+    ck_assert_msg(before <= EACH + 2 * SLOTS, "%u requests of the greedy one came before the last of %d for each other", before,
+                  EACH);
+    graft_engine_destroy(&engine);
+    graft_test_world_close(&world);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("engine");
@@ -358,6 +465,8 @@ int main(void)
     tcase_add_test(tests, prompts_of_messages_keep_control_tokens_apart);
     tcase_add_test(tests, what_cannot_be_is_refused);
     tcase_add_test(tests, tenants_have_fair_shares_and_low_priority_waits);
+    tcase_add_test(tests, a_long_prompt_lets_answers_go_on);
+    tcase_add_test(tests, eight_tenants_have_fair_shares);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);
 }

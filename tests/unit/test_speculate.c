@@ -97,7 +97,7 @@ START_TEST(only_what_pays_is_computed)
     struct graft_speculation s = {.match = 2, .n_tokens = 1};
     graft_draft_meter_begin(&meter);
     for (uint32_t rows = 1; rows <= 32; rows *= 2) { // rows cost nothing
-        graft_draft_measure(&meter, 0, rows, 1000);
+        graft_step_costs_add(&meter.costs, 0, rows, 1000);
     }
     ck_assert_uint_eq(chosen(&meter, 1, 31, 1, 10, 8), 10);
     ck_assert_uint_eq(chosen(&meter, 4, 28, 4, 10, 8), 28);
@@ -106,14 +106,14 @@ START_TEST(only_what_pays_is_computed)
     ck_assert_uint_eq(chosen(&meter, 1, 31, 0, 0, 0), 0);
     graft_draft_meter_begin(&meter);
     for (uint32_t rows = 1; rows <= 32; rows *= 2) { // every row costs what the first does
-        graft_draft_measure(&meter, 0, rows, 1000 * rows);
+        graft_step_costs_add(&meter.costs, 0, rows, 1000 * rows);
     }
     for (int i = 0; i < 200; i++) { // and from time to time one is tried
         ck_assert_uint_eq(chosen(&meter, 1, 31, 1, 10, 16), i % 64 == 63);
     }
     graft_draft_meter_begin(&meter);
     for (uint32_t rows = 1; rows <= 32; rows *= 2) { // software: 1.4 times for 4 rows, 2.7 times for 8
-        graft_draft_measure(&meter, 0, rows, rows < 4 ? 1000 + 200 * (rows - 1) : rows < 8 ? 1400 : 340 * rows);
+        graft_step_costs_add(&meter.costs, 0, rows, rows < 4 ? 1000 + 200 * (rows - 1) : rows < 8 ? 1400 : 340 * rows);
     }
     ck_assert_uint_eq(chosen(&meter, 1, 31, 1, 10, 4), 3); // as many as the bucket holds
     for (int i = 0; i < 60; i++) {
@@ -127,6 +127,42 @@ START_TEST(only_what_pays_is_computed)
     }
     ck_assert_float_gt(meter.rates.held[2], 0.9f * meter.rates.tried[2]);
     ck_assert_float_lt(meter.rates.held[0], 0.1f * meter.rates.tried[0]);
+}
+END_TEST
+
+START_TEST(pauses_beside_prompts_are_short)
+{
+    static const uint64_t gpu[] = {1000, 1000, 1010, 1020, 1050, 1300, 1900, 3600},
+                          cpu[] = {50, 55, 70, 110, 160, 240, 460, 900};
+    struct graft_step_costs costs = {0};
+    ck_assert_uint_eq(graft_step_costs_rows(&costs, 0, 0, 128), 128);
+    ck_assert_uint_eq(graft_step_costs_rows(&costs, 0, 1, 128), 128); // nothing is known
+    for (uint32_t b = 0; b < 8; b++) {
+        graft_step_costs_add(&costs, 0, 1u << b, gpu[b] * 1000);
+    }
+    uint32_t rows = 0;
+    for (int i = 0; i < 20; i++) { // every step is measured
+        rows = graft_step_costs_rows(&costs, 0, 1, 128);
+        graft_step_costs_add(&costs, GRAFT_STEP_PROMPTS, rows, gpu[rows == 128 ? 7 : rows == 64 ? 6 : 5] * 1000);
+    }
+    ck_assert_uint_eq(rows, 64); // 1.9 times
+    memset(&costs, 0, sizeof costs);
+    for (uint32_t b = 0; b < 8; b++) {
+        graft_step_costs_add(&costs, 0, 1u << b, cpu[b] * 1000);
+    }
+    uint32_t large = 0;
+    for (int i = 0; i < 200; i++) {
+        uint32_t bucket = 0;
+        rows = graft_step_costs_rows(&costs, 0, 1, 32);
+        while (1u << bucket < rows) {
+            bucket++;
+        }
+        graft_step_costs_add(&costs, GRAFT_STEP_PROMPTS, rows, cpu[bucket] * 1000);
+        large += rows == 32;
+    }
+    ck_assert(rows == 16 && large > 1 && large < 8); // 3.2 times, but 8 would be half as fast
+    ck_assert_uint_eq(graft_step_costs_rows(&costs, 0, 20, 32), 32);
+    ck_assert_uint_eq(graft_step_costs_rows(&costs, 0, 32, 32), 32);
 }
 END_TEST
 
@@ -219,7 +255,7 @@ START_TEST(answers_are_bit_for_bit_those_without)
         struct graft_engine_stats stats;
         graft_engine_describe(engine, &stats);
         ck_assert(stats.draft_tokens == drafted && stats.accepted_tokens == accepted && off == 0);
-        ck_assert_msg(drafts == 1   ? accepted > 150 && drafted > accepted + 150 && stats.draft_steps > 20
+        ck_assert_msg(drafts == 1   ? accepted > 40 && drafted > accepted + 40 && stats.draft_steps > 5
                       : drafts == 0 ? drafted == 0
                                     : drafted > 0,
                       "%u drafted, %u accepted, %u steps", drafted, accepted, (unsigned)stats.draft_steps);
@@ -429,6 +465,7 @@ int main(void)
     tcase_set_timeout(tests, 300);
     tcase_add_test(tests, drafts_are_what_followed_before);
     tcase_add_test(tests, only_what_pays_is_computed);
+    tcase_add_test(tests, pauses_beside_prompts_are_short);
     tcase_add_loop_test(tests, answers_are_bit_for_bit_those_without, 0, 3);
     tcase_add_test(tests, conversations_are_those_without);
     tcase_add_test(tests, samples_have_the_distribution_of_those_without);
