@@ -105,6 +105,15 @@ static enum graft_status read_names(const struct graft_safetensors *st, struct g
         tensors[i].name = t->name;
         tensors[i].n_dims = t->n_dims;
         tensors[i].view = (struct graft_adapter_view){.data = t->data, .type = t->type, .rows = t->rows, .cols = t->cols};
+        const char *part = strstr(t->name, ".mlp.experts.") ? "experts of a mixture"
+                           : strstr(t->name, ".mlp.gate.")  ? "the router of a mixture of experts"
+                                                            : NULL;
+        if (part) {
+            return graft_fail(GRAFT_E_UNSUPPORTED,
+                              "%s: tensor %s changes %s, which is not supported; supported with a mixture of experts are q_proj, "
+                              "k_proj, v_proj, o_proj, embed_tokens, lm_head and norms",
+                              file, t->name, part);
+        }
         if (!parse_name(t->name, &tensors[i])) {
             return graft_fail(
                 GRAFT_E_UNSUPPORTED,
@@ -188,6 +197,18 @@ static enum graft_status explain_missing(struct graft_ctx *ctx, enum graft_statu
     return status;
 }
 
+// Two files are read one after the other: if the folder was replaced between them, they do not belong together.
+static enum graft_status check_config_is_the_same(struct graft_ctx *ctx, const char *config_file, const char *text,
+                                                  uint64_t bytes)
+{
+    char *again = NULL;
+    uint64_t size = 0;
+    GRAFT_TRY(graft_file_read(ctx, config_file, GRAFT_ADAPTER_CONFIG_MAX_BYTES, &again, &size));
+    bool same = size == bytes && memcmp(again, text, size) == 0;
+    GRAFT_FREE(ctx, &again);
+    return same ? GRAFT_OK : graft_fail(GRAFT_E_IO, "%s: changed while the adapter was read", config_file);
+}
+
 enum graft_status graft_adapter_read(struct graft_ctx *ctx, struct graft_adapter_desc **out, const char *path)
 {
     *out = NULL;
@@ -220,6 +241,7 @@ enum graft_status graft_adapter_read(struct graft_ctx *ctx, struct graft_adapter
         status = explain_missing(ctx, status, path, folder);
         goto out;
     }
+    GRAFT_TRY_OUT(check_config_is_the_same(ctx, config_file, config_text, config_bytes), status, out);
     status = read_peft(desc, file, config_text, config_bytes, config_file);
 out:
     GRAFT_FREE(ctx, &config_text);

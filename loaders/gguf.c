@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // GGUF container: parsing and validation. One pass over the header, linear time, nothing allocated by a count that the bytes in
 // the file do not bear out. The rules are listed in docs/loading.md.
-#include "loaders/gguf.h"
-
-#include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "loaders/gguf_private.h"
 #include "loaders/magic.h"
 #include "platform/bytes.h"
 
@@ -20,23 +18,9 @@ enum {
     NAME_ROOM = GRAFT_GGUF_MAX_KEY_BYTES + 64
 };
 
-// Open addressing, at most half full; a slot holds the entry's number + 1, or 0.
-struct table {
-    uint32_t *slots;
-    uint64_t mask;
-};
-
-// SipHash with a random key per file: nobody can choose names that collide and make opening slow.
-struct index {
-    uint8_t seed[crypto_shorthash_KEYBYTES];
-    struct table keys, tensors;
-    uint64_t trailing_bytes;
-    bool borrowed; // the bytes belong to the caller
-};
-
 struct parser {
     struct graft_gguf *gguf;
-    struct index *index;
+    struct graft_gguf_index *index;
     struct graft_reader reader;
     const char *kind;       // of the entry being read: "key", "tensor"
     uint64_t number;        // of it, from 0
@@ -122,11 +106,10 @@ static struct graft_text entry_name(const struct graft_gguf *gguf, bool tensor, 
     return tensor ? gguf->tensors[i].name : gguf->keys[i].name;
 }
 
-// The slot that holds `name`, or the free one where it belongs.
-static uint32_t *slot_of(const struct graft_gguf *gguf, bool tensor, const char *name, uint64_t length)
+uint32_t *graft_gguf_slot(const struct graft_gguf *gguf, bool tensor, const char *name, uint64_t length)
 {
-    const struct index *index = gguf->index;
-    const struct table *table = tensor ? &index->tensors : &index->keys;
+    const struct graft_gguf_index *index = gguf->index;
+    const struct graft_gguf_table *table = tensor ? &index->tensors : &index->keys;
     uint8_t hash[crypto_shorthash_BYTES];
     crypto_shorthash(hash, (const unsigned char *)name, length, index->seed);
     for (uint64_t at = graft_load_u64(hash) & table->mask;; at = (at + 1) & table->mask) {
@@ -141,7 +124,7 @@ static uint32_t *slot_of(const struct graft_gguf *gguf, bool tensor, const char 
     }
 }
 
-static enum graft_status make_table(struct graft_ctx *ctx, struct table *table, uint64_t entries)
+enum graft_status graft_gguf_make_table(struct graft_ctx *ctx, struct graft_gguf_table *table, uint64_t entries)
 {
     uint64_t slots = 4;
     while (slots < 2 * entries) {
@@ -155,7 +138,7 @@ static enum graft_status make_table(struct graft_ctx *ctx, struct table *table, 
 // Enter p->name as entry p->number; refuse a name that was there before.
 static enum graft_status enter(struct parser *p, bool tensor)
 {
-    uint32_t *slot = slot_of(p->gguf, tensor, p->name.data, p->name.length);
+    uint32_t *slot = graft_gguf_slot(p->gguf, tensor, p->name.data, p->name.length);
     if (*slot) {
         return bad(p, GRAFT_E_FORMAT, p->entry_offset, "the name appears twice, first as %s number %u", p->kind, *slot - 1);
     }
@@ -446,14 +429,7 @@ static enum graft_status read_container_keys(struct parser *p)
                        gguf->alignment, MIN_ALIGNMENT, MAX_ALIGNMENT);
         }
     }
-    uint32_t parts;
-    GRAFT_TRY(graft_gguf_u32_or(gguf, "split.count", 0, &parts));
-    if (parts > 1) {
-        return graft_fail(GRAFT_E_UNSUPPORTED,
-                          "%s: split.count is %u: this is one part of a split model, which is not supported; join "
-                          "the parts with llama.cpp's llama-gguf-split --merge",
-                          p->reader.file, parts);
-    }
+    GRAFT_TRY(graft_gguf_u32_or(gguf, "split.count", 0, &p->index->split_count));
     return GRAFT_OK;
 }
 
@@ -467,8 +443,8 @@ static enum graft_status parse(struct parser *p)
     GRAFT_TRY(read_fixed(p));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &gguf->keys, gguf->n_keys, "keys of a GGUF file"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &gguf->tensors, gguf->n_tensors, "tensor table of a GGUF file"));
-    GRAFT_TRY(make_table(ctx, &p->index->keys, gguf->n_keys));
-    GRAFT_TRY(make_table(ctx, &p->index->tensors, gguf->n_tensors));
+    GRAFT_TRY(graft_gguf_make_table(ctx, &p->index->keys, gguf->n_keys));
+    GRAFT_TRY(graft_gguf_make_table(ctx, &p->index->tensors, gguf->n_tensors));
     randombytes_buf(p->index->seed, sizeof p->index->seed);
 
     p->kind = "key";
@@ -490,12 +466,11 @@ static enum graft_status parse(struct parser *p)
     return place_tensors(p);
 }
 
-// Takes over `map`, also on failure, unless it is borrowed.
-static enum graft_status open_map(struct graft_ctx *ctx, struct graft_gguf **out, struct graft_map map, const char *path,
-                                  bool allow_unknown_types, bool borrowed)
+enum graft_status graft_gguf_open_map(struct graft_ctx *ctx, struct graft_gguf **out, struct graft_map map, const char *path,
+                                      bool allow_unknown_types, bool borrowed)
 {
     struct graft_gguf *gguf = NULL;
-    struct index *index = NULL;
+    struct graft_gguf_index *index = NULL;
     enum graft_status status;
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &gguf, 1, "a GGUF file"), status, failed);
     gguf->ctx = ctx;
@@ -508,7 +483,14 @@ static enum graft_status open_map(struct graft_ctx *ctx, struct graft_gguf **out
         .gguf = gguf, .index = index, .allow_unknown_types = allow_unknown_types, .kind = "file",
         .reader = {.data = map.data, .size = map.size, .file = gguf->path},
     };
-    GRAFT_TRY_OUT(parse(&parser), status, failed);
+    index->only = (struct graft_gguf_part){.path = gguf->path, .bytes = map.size};
+    gguf->parts = &index->only;
+    gguf->n_parts = 1;
+    status = parse(&parser);
+    if (graft_map_damaged(&map)) { // whatever the parser thought of the zeros
+        status = graft_gguf_check_intact(gguf);
+    }
+    GRAFT_TRY_OUT(status, status, failed);
     *out = gguf;
     return GRAFT_OK;
 failed:
@@ -523,20 +505,26 @@ failed:
     return status;
 }
 
-enum graft_status graft_gguf_open(struct graft_ctx *ctx, struct graft_gguf **out, const char *path, bool allow_unknown_types)
-{
-    *out = NULL;
-    struct graft_map map;
-    GRAFT_TRY(graft_map_open(&map, path));
-    return open_map(ctx, out, map, path, allow_unknown_types, false);
-}
-
 enum graft_status graft_gguf_open_memory(struct graft_ctx *ctx, struct graft_gguf **out, const uint8_t *data, uint64_t size,
                                          const char *name, bool allow_unknown_types)
 {
     *out = NULL;
     struct graft_map map = {.data = data, .size = size};
-    return open_map(ctx, out, map, name, allow_unknown_types, true);
+    GRAFT_TRY(graft_gguf_open_map(ctx, out, map, name, allow_unknown_types, true));
+    uint32_t parts = ((struct graft_gguf_index *)(*out)->index)->split_count;
+    if (parts > 1) {
+        graft_gguf_close(out);
+        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: split.count is %u: one part of a split model in memory is not a model",
+                          name, parts);
+    }
+    return GRAFT_OK;
+}
+
+enum graft_status graft_gguf_check_intact(const struct graft_gguf *gguf)
+{
+    return !graft_map_damaged(&gguf->map)
+               ? GRAFT_OK
+               : graft_fail(GRAFT_E_IO, "%s: was cut short or could not be read while it was in use", gguf->path);
 }
 
 void graft_gguf_close(struct graft_gguf **gguf)
@@ -546,9 +534,15 @@ void graft_gguf_close(struct graft_gguf **gguf)
     }
     struct graft_gguf *g = *gguf;
     struct graft_ctx *ctx = g->ctx;
-    struct index *index = g->index;
+    struct graft_gguf_index *index = g->index;
     if (!index->borrowed) {
         graft_map_close(&g->map);
+    }
+    for (uint32_t i = 0; g->parts != &index->only && i < g->n_parts; i++) {
+        GRAFT_FREE(ctx, &g->parts[i].path);
+    }
+    if (g->parts != &index->only) {
+        GRAFT_FREE(ctx, &g->parts);
     }
     GRAFT_FREE(ctx, &index->keys.slots);
     GRAFT_FREE(ctx, &index->tensors.slots);
@@ -561,17 +555,17 @@ void graft_gguf_close(struct graft_gguf **gguf)
 
 const struct graft_gguf_key *graft_gguf_find(const struct graft_gguf *gguf, const char *name)
 {
-    uint32_t held = *slot_of(gguf, false, name, strlen(name));
+    uint32_t held = *graft_gguf_slot(gguf, false, name, strlen(name));
     return held ? &gguf->keys[held - 1] : NULL;
 }
 
 const struct graft_gguf_tensor *graft_gguf_tensor(const struct graft_gguf *gguf, const char *name)
 {
-    uint32_t held = *slot_of(gguf, true, name, strlen(name));
+    uint32_t held = *graft_gguf_slot(gguf, true, name, strlen(name));
     return held ? &gguf->tensors[held - 1] : NULL;
 }
 
 uint64_t graft_gguf_trailing_bytes(const struct graft_gguf *gguf)
 {
-    return ((const struct index *)gguf->index)->trailing_bytes;
+    return ((const struct graft_gguf_index *)gguf->index)->trailing_bytes;
 }

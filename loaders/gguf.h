@@ -16,7 +16,8 @@ enum {
     GRAFT_GGUF_MAX_NAME_BYTES = 63,
     GRAFT_GGUF_MAX_STRING_BYTES = 1 << 20,
     GRAFT_GGUF_MAX_ARRAY = 1 << 24,
-    GRAFT_GGUF_MAX_DIMS = 4
+    GRAFT_GGUF_MAX_DIMS = 4,
+    GRAFT_GGUF_MAX_PARTS = 1024 // files of a split model
 };
 
 enum graft_gguf_value_type {
@@ -45,17 +46,25 @@ struct graft_gguf_tensor {
     uint32_t type;                      // enum graft_type
     uint32_t n_dims;                    // 1 to GRAFT_GGUF_MAX_DIMS
     uint64_t dims[GRAFT_GGUF_MAX_DIMS]; // dims[0] varies fastest (length of a row); unused ones are 1
-    uint64_t offset;                    // from the start of the file
+    uint64_t offset;                    // from the start of the mapping (of the file, unless it is split)
     uint64_t bytes;
+};
+
+// One file of the model. The files of a split model lie one behind the other in one mapping, each at the start of a page.
+struct graft_gguf_part {
+    char *path;
+    uint64_t start, bytes; // in the mapping
 };
 
 struct graft_gguf {
     struct graft_ctx *ctx;
     struct graft_map map;
-    char *path;
+    char *path; // of the file that was opened: the first part
+    struct graft_gguf_part *parts;
+    uint32_t n_parts; // 1: not split
     uint32_t version;
     uint64_t alignment;
-    uint64_t data_offset; // of the tensor data section
+    uint64_t data_offset; // of the (first) tensor data section
     uint64_t data_bytes;  // end of the last tensor minus data_offset
     uint64_t n_keys;
     struct graft_gguf_key *keys;
@@ -64,10 +73,12 @@ struct graft_gguf {
     void *index;                       // hash tables: private
 };
 
-// Map and validate a file. Refuses everything of the list in docs/loading.md with GRAFT_E_FORMAT / GRAFT_E_UNSUPPORTED /
-// GRAFT_E_LIMIT / GRAFT_E_IO, naming file, key or tensor, offset, found and allowed value. On failure *out is NULL and nothing
-// stays open.
-// Tensor types that are not supported are an error only when `allow_unknown_types` is false. Thread-safety: safe.
+// Map and validate a file, or a split model (NAME-00001-of-0000N.gguf with the keys split.*, as llama.cpp's gguf-split writes
+// them) with all its files: keys are those of the first file, tensors those of all, in order. Refuses everything of the list in
+// docs/loading.md with GRAFT_E_FORMAT / GRAFT_E_UNSUPPORTED / GRAFT_E_LIMIT / GRAFT_E_IO, naming file, key or tensor, offset,
+// found and allowed value. On failure *out is NULL and nothing stays open. A split model is opened by its first file; every
+// other file must be there and belong to it. Tensor types that are not supported are an error only when `allow_unknown_types`
+// is false. Thread-safety: safe.
 GRAFT_MUST_CHECK enum graft_status graft_gguf_open(struct graft_ctx *ctx, struct graft_gguf **out, const char *path,
                                                    bool allow_unknown_types);
 // The same for a file that is in memory already (`data` is borrowed until graft_gguf_close; `name` stands for the path in
@@ -76,6 +87,10 @@ GRAFT_MUST_CHECK enum graft_status graft_gguf_open_memory(struct graft_ctx *ctx,
                                                           uint64_t size, const char *name, bool allow_unknown_types);
 // Close; *gguf becomes NULL. All views become invalid.
 void graft_gguf_close(struct graft_gguf **gguf);
+
+// GRAFT_E_IO, with the path, once some of the file could not be read while it was mapped (graft_map_damaged): what was computed
+// from it is worth nothing. To be asked after reading, before a result is given out.
+GRAFT_MUST_CHECK enum graft_status graft_gguf_check_intact(const struct graft_gguf *gguf);
 
 // Name of a value type ("u32", "string"), "?" outside the enum; bytes of one value, 0 for strings and arrays.
 const char *graft_gguf_value_name(enum graft_gguf_value_type type);
@@ -112,6 +127,11 @@ GRAFT_MUST_CHECK enum graft_status graft_gguf_item_f64(const struct graft_gguf *
                                                        uint64_t i, double *out);
 GRAFT_MUST_CHECK enum graft_status graft_gguf_item_i64(const struct graft_gguf *gguf, const struct graft_gguf_key *key,
                                                        uint64_t i, int64_t *out);
+
+// Which part a tensor lies in.
+uint32_t graft_gguf_part_of(const struct graft_gguf *gguf, const struct graft_gguf_tensor *tensor);
+// Bytes of all files.
+uint64_t graft_gguf_bytes(const struct graft_gguf *gguf);
 
 // The bytes of a tensor in the mapping.
 static inline const uint8_t *graft_gguf_data(const struct graft_gguf *gguf, const struct graft_gguf_tensor *tensor)

@@ -9,21 +9,29 @@
 struct graft_map {
     const uint8_t *data; // NULL if the file is empty
     uint64_t size;       // bytes
-    void *handle;        // platform detail
+    void *handle;        // platform detail; NULL for bytes that are no mapping
 };
 
 // Map `path`. Directories, FIFOs, devices and missing files are refused without blocking: GRAFT_E_IO. Mapped pages are
 // not counted in the ledger (the kernel can drop them at any time). On failure *map is zeroed.
 GRAFT_MUST_CHECK enum graft_status graft_map_open(struct graft_map *map, const char *path);
+// Map n files one behind the other into one range, each at the start of a page: file i is at starts[i] and has sizes[i] bytes;
+// what is between them reads as zeros. Errors as graft_map_open, for the first file that cannot be mapped.
+GRAFT_MUST_CHECK enum graft_status graft_map_open_all(struct graft_map *map, const char *const *paths, uint32_t n,
+                                                      uint64_t *starts, uint64_t *sizes);
 // Unmap; accepts a zeroed map.
 void graft_map_close(struct graft_map *map);
+// True once a page of the mapping could not be read, because the file was cut short or its disk failed: from that page on the
+// bytes are zeros (see platform/guard.h; without graft_guard_mapped_files the process ends instead). Never false again.
+// Thread-safety: safe.
+bool graft_map_damaged(const struct graft_map *map);
 
 enum graft_advice { GRAFT_ADVICE_SEQUENTIAL, GRAFT_ADVICE_WILL_NEED, GRAFT_ADVICE_DONT_NEED };
 // Tell the kernel what is coming for bytes [offset, offset + bytes) of the mapping. A hint: never fails.
 void graft_map_advise(const struct graft_map *map, uint64_t offset, uint64_t bytes, enum graft_advice advice);
 
 // Read a whole regular file of at most `max_bytes` into memory from graft_alloc, NUL added behind (not counted in *size).
-// Errors: GRAFT_E_IO, GRAFT_E_LIMIT (larger than max_bytes), GRAFT_E_MEMORY, GRAFT_E_BUDGET.
+// Errors: GRAFT_E_IO (also a file that changed meanwhile), GRAFT_E_LIMIT (larger than max_bytes), GRAFT_E_MEMORY, GRAFT_E_BUDGET.
 GRAFT_MUST_CHECK enum graft_status graft_file_read(struct graft_ctx *ctx, const char *path, uint64_t max_bytes, char **out,
                                                    uint64_t *size);
 // Write a file so that `path` holds either its old or its new content at any moment: temporary file in the same

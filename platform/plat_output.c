@@ -196,6 +196,8 @@ enum graft_status graft_output_write(struct graft_output *o, uint64_t offset, co
         ssize_t put = pwrite(o->fd, p + done, (size_t)(bytes - done), (off_t)(offset + done));
         if (put > 0) {
             done += (uint64_t)put;
+        } else if (put < 0 && errno == EFAULT) { // only a mapped file can vanish
+            return graft_fail(GRAFT_E_IO, "%s: cannot be written: the file that its bytes come from was cut short", o->path);
         } else if (put == 0 || errno != EINTR) {
             return cannot_write(o, put == 0 ? EIO : errno);
         }

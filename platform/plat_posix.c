@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "platform/bytes.h"
+#include "platform/guard.h"
 
 // Open a regular file for reading; anything else is refused without blocking.
 static enum graft_status open_regular(const char *path, int *fd, uint64_t *size)
@@ -36,7 +37,9 @@ static enum graft_status open_regular(const char *path, int *fd, uint64_t *size)
     if (!S_ISREG(st.st_mode)) {
         close(*fd);
         return graft_fail(GRAFT_E_IO, "%s: is %s, not a regular file", path,
-                          S_ISDIR(st.st_mode) ? "a directory" : S_ISFIFO(st.st_mode) ? "a FIFO" : "a device or socket");
+                          S_ISDIR(st.st_mode)    ? "a directory"
+                          : S_ISFIFO(st.st_mode) ? "a FIFO"
+                                                 : "a device or socket");
     }
     *size = (uint64_t)st.st_size;
     return GRAFT_OK;
@@ -61,14 +64,68 @@ enum graft_status graft_map_open(struct graft_map *map, const char *path)
         }
         map->data = data;
         map->size = size;
+        map->handle = graft_guard_add(data, size);
     }
     close(fd);
+    return GRAFT_OK;
+}
+
+bool graft_map_damaged(const struct graft_map *map)
+{
+    return graft_guard_struck(map->handle);
+}
+
+enum graft_status graft_map_open_all(struct graft_map *map, const char *const *paths, uint32_t n, uint64_t *starts,
+                                     uint64_t *sizes)
+{
+    memset(map, 0, sizeof *map);
+    uint64_t total = 0, page = graft_page_bytes();
+    for (uint32_t i = 0; i < n; i++) {
+        int fd;
+        GRAFT_TRY(open_regular(paths[i], &fd, &sizes[i]));
+        close(fd);
+        starts[i] = total;
+        if (!graft_add_u64(total, sizes[i], &total) || !graft_align_u64(total, page, &total) || total > SIZE_MAX) {
+            return graft_fail(GRAFT_E_IO,
+                              "%s: its %" PRIu64 " bytes and those in front of it are more than this system can map", paths[i],
+                              sizes[i]);
+        }
+    }
+    if (total == 0) {
+        return GRAFT_OK;
+    }
+    uint8_t *range = mmap(NULL, (size_t)total, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (range == MAP_FAILED) {
+        return graft_fail(GRAFT_E_IO, "%s: cannot be mapped: %s", paths[0], strerror(errno));
+    }
+    map->data = range;
+    map->size = total;
+    for (uint32_t i = 0; i < n; i++) {
+        int fd;
+        uint64_t size = 0;
+        enum graft_status status = open_regular(paths[i], &fd, &size);
+        if (status == GRAFT_OK && size != sizes[i]) {
+            close(fd);
+            status = graft_fail(GRAFT_E_IO, "%s: changed its size while it was mapped", paths[i]);
+        } else if (status == GRAFT_OK) {
+            if (size && mmap(range + starts[i], (size_t)size, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED) {
+                status = graft_fail(GRAFT_E_IO, "%s: cannot be mapped: %s", paths[i], strerror(errno));
+            }
+            close(fd);
+        }
+        if (status != GRAFT_OK) {
+            graft_map_close(map);
+            return status;
+        }
+    }
+    map->handle = graft_guard_add(range, total);
     return GRAFT_OK;
 }
 
 void graft_map_close(struct graft_map *map)
 {
     if (map->data) {
+        graft_guard_remove(map->handle);
         munmap((void *)(uintptr_t)map->data, (size_t)map->size);
     }
     memset(map, 0, sizeof *map);
@@ -97,6 +154,23 @@ void graft_map_advise(const struct graft_map *map, uint64_t offset, uint64_t byt
     (void)madvise((void *)(uintptr_t)(map->data + begin), (size_t)(end - begin), flag);
 }
 
+// Times of files have the grain of the system's tick (at most 10 ms): a file written to a moment ago may be written to again
+// without a sign. Wait until another write would be seen, if the file is left alone that long. *now describes it.
+static void wait_until_settled(int fd, struct stat *now)
+{
+    enum { GRAIN_NS = 20000000, TRIES = 5 };
+    for (int i = 0; i < TRIES; i++) {
+        struct timespec clock;
+        (void)fstat(fd, now); // succeeded a moment ago
+        clock_gettime(CLOCK_REALTIME, &clock);
+        int64_t age = ((int64_t)clock.tv_sec - now->st_mtim.tv_sec) * 1000000000 + clock.tv_nsec - now->st_mtim.tv_nsec;
+        if (age < 0 || age >= GRAIN_NS) {
+            return;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = (long)(GRAIN_NS - age)}, NULL);
+    }
+}
+
 enum graft_status graft_file_read(struct graft_ctx *ctx, const char *path, uint64_t max_bytes, char **out, uint64_t *size)
 {
     int fd;
@@ -104,6 +178,9 @@ enum graft_status graft_file_read(struct graft_ctx *ctx, const char *path, uint6
     GRAFT_TRY(open_regular(path, &fd, &bytes));
     enum graft_status status = GRAFT_OK;
     char *text = NULL;
+    struct stat before;
+    wait_until_settled(fd, &before);
+    bytes = (uint64_t)before.st_size;
     if (bytes > max_bytes) {
         status = graft_fail(GRAFT_E_LIMIT, "%s: has %" PRIu64 " bytes, at most %" PRIu64 " are read", path, bytes, max_bytes);
         goto out;
@@ -119,6 +196,12 @@ enum graft_status graft_file_read(struct graft_ctx *ctx, const char *path, uint6
             goto out;
         }
         done += (uint64_t)got;
+    }
+    struct stat after; // what was written over while it was read is half of each
+    if (fstat(fd, &after) != 0 || after.st_size != before.st_size || after.st_mtim.tv_sec != before.st_mtim.tv_sec ||
+        after.st_mtim.tv_nsec != before.st_mtim.tv_nsec) {
+        status = graft_fail(GRAFT_E_IO, "%s: changed while it was read", path);
+        goto out;
     }
     text[bytes] = 0;
     *out = text;

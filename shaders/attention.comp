@@ -4,12 +4,12 @@
 #extension GL_EXT_control_flow_attributes : require
 // Causal attention of one batch row over its sequence's KV pages: AO[h] = sum over t <= pos of softmax(q[h] . k[t]) v[t], in
 // one pass with a running maximum (online softmax: Milakov 2018; flash attention: Dao 2022). Queries are already scaled.
-//   q [n][n_head][head_dim]   kv f16 pages: keys, values from v_quads on   state   ao [n][n_head][head_dim]
+//   q [n][n_head][head_dim]   kv pages (runtime/quant/kv.h): keys, values from v_quads on   state   ao [n][n_head][head_dim]
 //   part [n][n_head][SPLITS][head_dim + 2] and counter [n][n_head_kv * head_groups]: only with SPLITS > 1
 // Grid: x = (KV head, group of up to HEADS query heads that share it, split of the positions), y = batch row. Positions are
 // taken TILE at a time; for the scores an invocation owns positions, for the values it owns dimensions. The last workgroup of a
 // row and head to finish adds up the splits in order, so the result does not depend on timing.
-// Limits: head_dim a multiple of 8, at most 8 * WORKGROUP * ... (DIMS values an invocation); WORKGROUP <= 64; HEADS <= 8.
+// Limits: head_dim a multiple of 8 (32 where keys or values are quantized); WORKGROUP <= 64; HEADS <= 8.
 // Reference: runtime/ref/attention.c.
 #include "params.h"
 #include "lib/io.glsl"
@@ -21,7 +21,8 @@ layout(constant_id = 3) const uint QUADS_OF_K = 8; // head_dim / 8
 // Pairs of dimensions an invocation owns for the values: ceil(head_dim / 2 / WORKGROUP).
 layout(constant_id = 4) const uint PAIRS = 4;
 layout(constant_id = 5) const uint SPLITS = 1;
-layout(constant_id = 6) const uint KV_F32 = 0;      // keys and values are f32 instead of f16
+layout(constant_id = 6) const uint KV_K = 0; // formats of keys and values
+layout(constant_id = 8) const uint KV_V = 0;
 VEC4S(0, q)
 QUADS(1, kv)
 WORDS(2, kv_words)
@@ -43,6 +44,7 @@ layout(constant_id = 7) const uint LORA_FOLD = 1; // the last workgroup may have
 #endif
 layout(push_constant) uniform push_block { graft_attention_push push; };
 #include "lib/reduce.glsl"
+#include "lib/kv.glsl"
 #ifdef LORA
 #include "lib/lora.glsl"
 #define SHRINK_X(i) vec4(ao[(i) * 4u], ao[(i) * 4u + 1u], ao[(i) * 4u + 2u], ao[(i) * 4u + 3u])
@@ -50,13 +52,73 @@ layout(push_constant) uniform push_block { graft_attention_push push; };
 #include "lib/shrink.glsl"
 #endif
 
-const uint TILE = WORKGROUP * POSITIONS;
+const uint TILE = WORKGROUP * POSITIONS, HEAD_DIM = QUADS_OF_K * 8u;
 #ifndef SUBGROUPS
 shared float weights[HEADS * TILE];
 #endif
 #ifndef ONE_SUBGROUP
 shared uint arrived_shared;
 #endif
+
+// Of a tile: where queries (in fours), keys and their scales (in words) are; scores; of one position: pairs of its value.
+uint q_at[HEADS], k_at[POSITIONS], k_scale[POSITIONS];
+float score[HEADS * POSITIONS];
+vec2 v[PAIRS];
+
+// Scores of the tile's positions with quantized keys: block by block, the scale on the block's sum.
+void add_quantized_scores()
+{
+    [[unroll]] for (uint b = 0u; b < QUADS_OF_K / 4u; b++) {
+        float part[HEADS * POSITIONS];
+        [[unroll]] for (uint i = 0u; i < HEADS * POSITIONS; i++) {
+            part[i] = 0.0;
+        }
+        [[unroll]] for (uint j = 0u; j < 4u; j++) {
+            vec4 low[POSITIONS], high[POSITIONS];
+            [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
+                if (KV_K == KV_Q8_0) {
+                    low[p] = kv_q8(WORD(kv_words, k_at[p] + b * 8u + j * 2u));
+                    high[p] = kv_q8(WORD(kv_words, k_at[p] + b * 8u + j * 2u + 1u));
+                } else {
+                    uint word = WORD(kv_words, k_at[p] + b * 4u + j);
+                    low[p] = kv_q4(word);
+                    high[p] = kv_q4(word >> 4);
+                }
+            }
+            uint at = b * 8u + (KV_K == KV_Q8_0 ? j * 2u : j), step = KV_K == KV_Q8_0 ? 1u : 4u;
+            [[unroll]] for (uint h = 0u; h < HEADS; h++) {
+                vec4 a = VEC4(q, q_at[h] + at), c = VEC4(q, q_at[h] + at + step);
+                [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
+                    part[h * POSITIONS + p] += dot(a, low[p]) + dot(c, high[p]);
+                }
+            }
+        }
+        [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
+            vec2 scales = unpackHalf2x16(WORD(kv_words, k_scale[p] + b / 2u));
+            float d = b % 2u == 0u ? scales.x : scales.y;
+            [[unroll]] for (uint h = 0u; h < HEADS; h++) {
+                score[h * POSITIONS + p] = fma(d, part[h * POSITIONS + p], score[h * POSITIONS + p]);
+            }
+        }
+    }
+}
+
+// Pairs lane * PAIRS .. of a position's value. codes, scales: its words.
+void load_quantized_values(uint lane, uint codes, uint scales)
+{
+    [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
+        uint pair = min(lane * PAIRS + i, QUADS_OF_K * 4u - 1u), block = pair / 16u, e = pair % 16u * 2u; // e: first of 32
+        vec2 d2 = unpackHalf2x16(WORD(kv_words, scales + block / 2u));
+        float d = block % 2u == 0u ? d2.x : d2.y;
+        if (KV_V == KV_Q8_0) {
+            int w = int(WORD(kv_words, codes + pair / 2u) >> (pair % 2u * 16u));
+            v[i] = d * vec2(ivec2(w << 24, w << 16) >> 24);
+        } else {
+            uint w = WORD(kv_words, codes + block * 4u + e % 16u / 4u) >> (e % 4u * 8u + e / 16u * 4u);
+            v[i] = d * (vec2(uvec2(w, w >> 8) & 15u) - 8.0);
+        }
+    }
+}
 
 // AO of this workgroup's heads. False if another workgroup, which takes more splits, will write it.
 bool attend()
@@ -73,7 +135,6 @@ bool attend()
     uint tiles = (length + TILE - 1u) / TILE, share = (tiles + SPLITS - 1u) / SPLITS;
     uint first_tile = min(split * share, tiles), end_tile = min(first_tile + share, tiles);
 
-    uint q_at[HEADS];
     float maximum[HEADS], total[HEADS];
     vec2 acc[HEADS * PAIRS];
     [[unroll]] for (uint h = 0u; h < HEADS; h++) {
@@ -85,25 +146,27 @@ bool attend()
         }
     }
     for (uint tile = first_tile; tile < end_tile; tile++) {
-        float score[HEADS * POSITIONS];
-        uint k_at[POSITIONS];
         [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
             uint t = min(tile * TILE + p * WORKGROUP + lane, length - 1u);
             uint page = state[table + t / GRAFT_PAGE_TOKENS];
-            k_at[p] = ((page * push.n_head_kv + kv_head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) *
-                      QUADS_OF_K * (1u + KV_F32);
+            uint unit = (page * push.n_head_kv + kv_head) * kv_unit_words(KV_K, HEAD_DIM), offset = t % GRAFT_PAGE_TOKENS;
+            k_at[p] = unit + offset * kv_code_words(KV_K, HEAD_DIM);
+            k_scale[p] = unit + GRAFT_PAGE_TOKENS * kv_code_words(KV_K, HEAD_DIM) + offset * kv_scale_words(KV_K, HEAD_DIM);
             [[unroll]] for (uint h = 0u; h < HEADS; h++) {
                 score[h * POSITIONS + p] = 0.0;
             }
         }
-        [[unroll]] for (uint i = 0u; i < QUADS_OF_K; i++) {
+        if (KV_K >= KV_Q8_0) {
+            add_quantized_scores();
+        }
+        [[unroll]] for (uint i = 0u; i < (KV_K >= KV_Q8_0 ? 0u : QUADS_OF_K); i++) {
             vec4 low[POSITIONS], high[POSITIONS];
             [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
-                if (KV_F32 != 0u) {
-                    low[p] = uintBitsToFloat(QUAD(kv, k_at[p] + i * 2u));
-                    high[p] = uintBitsToFloat(QUAD(kv, k_at[p] + i * 2u + 1u));
+                if (KV_K == KV_F32) {
+                    low[p] = uintBitsToFloat(QUAD(kv, k_at[p] / 4u + i * 2u));
+                    high[p] = uintBitsToFloat(QUAD(kv, k_at[p] / 4u + i * 2u + 1u));
                 } else {
-                    uvec4 k = QUAD(kv, k_at[p] + i);
+                    uvec4 k = QUAD(kv, k_at[p] / 4u + i);
                     low[p] = vec4(unpackHalf2x16(k.x), unpackHalf2x16(k.y));
                     high[p] = vec4(unpackHalf2x16(k.z), unpackHalf2x16(k.w));
                 }
@@ -148,11 +211,12 @@ bool attend()
             for (uint j = 0u; j < count; j++) {
                 uint t = tile * TILE + p * WORKGROUP + j;
                 uint page = state[table + t / GRAFT_PAGE_TOKENS];
-                uint v_at = push.v_quads * 4u +
-                            ((page * push.n_head_kv + kv_head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) *
-                            QUADS_OF_K * (4u + 4u * KV_F32);
-                vec2 v[PAIRS];
-                if (KV_F32 != 0u) {
+                uint v_unit = push.v_quads * 4u + (page * push.n_head_kv + kv_head) * kv_unit_words(KV_V, HEAD_DIM);
+                uint v_at = v_unit + t % GRAFT_PAGE_TOKENS * kv_code_words(KV_V, HEAD_DIM);
+                if (KV_V >= KV_Q8_0) {
+                    load_quantized_values(lane, v_at, v_unit + GRAFT_PAGE_TOKENS * kv_code_words(KV_V, HEAD_DIM) +
+                                                          t % GRAFT_PAGE_TOKENS * kv_scale_words(KV_V, HEAD_DIM));
+                } else if (KV_V == KV_F32) {
                     [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
                         uint at = v_at + min(lane * PAIRS + i, QUADS_OF_K * 4u - 1u) * 2u;
                         v[i] = vec2(uintBitsToFloat(WORD(kv_words, at)), uintBitsToFloat(WORD(kv_words, at + 1u)));

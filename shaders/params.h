@@ -136,6 +136,34 @@ struct graft_attention_push {
     graft_lora_push lora;
 };
 
+// A mixture of experts.
+//   ROUTE  [n][n_used] pairs: expert, weight (f32 bits), the largest router logit first
+//   TILES  [tile][1 + columns]: an expert, then assignments (row * n_used + place in ROUTE) that it computes; GRAFT_NO_EXPERT in
+//          places that are not used
+#define GRAFT_MAX_EXPERTS 512u
+#define GRAFT_MAX_EXPERTS_USED 32u
+#define GRAFT_NO_EXPERT 0xffffffffu
+
+// Push constants of router, experts_group, experts_up, experts_down and experts_residual.
+struct graft_experts_push {
+    GRAFT_UINT subs;         // n_in / 32
+    GRAFT_UINT row_bytes;    // of a weight row
+    GRAFT_UINT rows;         // output rows of one expert's matrix; router: experts
+    GRAFT_UINT base[2];      // byte offset of the window's first expert in each binding of weights
+    GRAFT_UINT expert_bytes; // of one expert's matrix
+    GRAFT_UINT expert_first, expert_count; // experts in the window; experts_group: all of them
+    GRAFT_UINT n_used;       // experts of a batch row
+    GRAFT_UINT n_assigned;   // experts_group: batch rows * n_used
+    GRAFT_UINT n_tiles;      // experts_group: tiles there is room for
+    GRAFT_UINT normalize;    // router: weights of the chosen experts add up to 1; otherwise those of all do
+    GRAFT_UINT parts_in;     // parts of SS to add up
+    GRAFT_UINT parts_out;    // workgroups of a tile of batch rows
+    GRAFT_FLOAT inv_n;       // 1 / n_embd
+    GRAFT_FLOAT eps;
+    GRAFT_UINT state_rows;
+    graft_lora_push lora;
+};
+
 // Push constants of top.
 struct graft_top_push {
     GRAFT_UINT n_vocab;

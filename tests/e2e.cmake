@@ -10,6 +10,17 @@ if(GRAFT_TOOLS)
     add_dependencies(${name} graft)
     add_test(NAME ${name} COMMAND ${name})
   endforeach()
+  # Takes the place of malloc and fails when it is told to.
+  add_library(fail_malloc MODULE e2e/fail_malloc.c)
+  target_compile_definitions(fail_malloc PRIVATE _GNU_SOURCE)
+  target_compile_definitions(test_serve_memory PRIVATE GRAFT_TEST_FAIL_MALLOC="$<TARGET_FILE:fail_malloc>")
+  add_dependencies(test_serve_memory fail_malloc)
+  # A Vulkan layer that loses the device when it is told to.
+  add_library(graft_lose_layer MODULE layer/lose_layer.c)
+  target_compile_definitions(graft_lose_layer PRIVATE _GNU_SOURCE)
+  file(GENERATE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/layers/lose.json INPUT ${CMAKE_CURRENT_SOURCE_DIR}/layer/lose_layer.json)
+  target_compile_definitions(test_serve_device PRIVATE GRAFT_TEST_LAYERS="${CMAKE_CURRENT_BINARY_DIR}/layers")
+  add_dependencies(test_serve_device graft_lose_layer)
   # Merged files against numpy and PyPI gguf.
   add_test(NAME merge_reference COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/merge_reference $<TARGET_FILE:graft> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
 endif()

@@ -56,6 +56,8 @@ sed -i "s|^prefix=.*|prefix=$prefix|" "$libraries/pkgconfig/graft.pc"
 
 check "headers, libraries, command, manual pages and completion are there" has include/graft/graft.h \
     "${libraries#"$prefix"/}/libgraft.so.0" "${libraries#"$prefix"/}/libgraft.a" bin/graft share/man/man1/graft.1 share/man/man1/graft-run.1 share/bash-completion/completions/graft
+check "unit, dashboard and alerts are there" has lib/systemd/system/graft.service share/graft/grafana-dashboard.json \
+    share/graft/prometheus-alerts.yml share/graft/prometheus.yml
 check "no header of the inside is installed" test "$(find "$prefix/include" -name '*.h' | wc -l)" = \
     "$(find "$source/include/graft" -name '*.h' | wc -l)"
 check "the installed command knows its version" "$prefix/bin/graft" version

@@ -25,6 +25,18 @@ static void say_status(enum graft_status status, const char *what)
     }
 }
 
+// A lost device is opened again; the conversation is computed anew with the next question.
+static enum verdict recover(struct conversation *c)
+{
+    enum graft_status status = graft_model_rebuild(c->talk->session.model);
+    if (status != GRAFT_OK) {
+        say_status(status, "the device did not come back");
+        return LEAVE;
+    }
+    puts("(the device works again: ask once more)");
+    return GO_ON;
+}
+
 // Write the answer that `status` tells about to an end: a line break, a reason why it is shorter, statistics.
 static enum verdict after_answer(struct conversation *c, enum graft_status status, bool interrupted)
 {
@@ -40,7 +52,7 @@ static enum verdict after_answer(struct conversation *c, enum graft_status statu
     if (c->talk->options.stats) {
         talk_stats(c->talk, stdout);
     }
-    return status == GRAFT_E_DEVICE_LOST ? LEAVE : GO_ON;
+    return status == GRAFT_E_DEVICE_LOST ? recover(c) : GO_ON;
 }
 
 static enum verdict send_message(struct conversation *c, const char *message, size_t length)

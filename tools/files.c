@@ -56,6 +56,12 @@ void models_list(struct models *out)
         if (length <= 5 || strcasecmp(entry->d_name + length - 5, ".gguf") != 0) {
             continue;
         }
+        unsigned part = 1;
+        int used = 0;
+        if (length > 20 && sscanf(entry->d_name + length - 20, "-%5u-of-%*5u.%n", &part, &used) == 1 && used == 16 &&
+            part != 1) {
+            continue; // a split model is opened by its first file
+        }
         out->names = grow_memory(out->names, out->count + 1, sizeof *out->names);
         char *name = get_memory(length + 1, 1);
         memcpy(name, entry->d_name, length);

@@ -12,10 +12,13 @@ void help_program(void)
     puts("  graft run                            chat with the model in the data folder");
     puts("  graft run -m model.gguf -p \"Hello\"   one answer\n");
     puts("Verbs:");
-    for (int v = 0; v < VERB_COMPLETION; v++) {
+    for (int v = 0; v < VERB_TOKENIZE; v++) {
         printf("  %-12s %s\n", verb_infos[v].name, verb_infos[v].line);
     }
-    puts("  completion, man, version: a script for shells, manual pages, the version");
+    fputs("  also:        ", stdout);
+    for (int v = VERB_TOKENIZE; v < VERBS; v++) {
+        printf("%s%s", verb_infos[v].name, v + 1 < VERBS ? ", " : "\n");
+    }
     puts("graft VERB -h shows a verb's options, --help-all all of them.");
 }
 

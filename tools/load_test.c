@@ -2,72 +2,23 @@
 // graft load-test: many streams against a server, and what their clients saw.
 #include <inttypes.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "platform/plat.h"
-#include "tools/client.h"
-#include "tools/tool.h"
+#include "tools/load.h"
 
-enum { MOST_ADAPTERS = 64, OPEN_STREAMS = 256 };
-
-// Times in nanoseconds, in a row that grows.
-struct times {
-    uint64_t *values;
-    size_t count, room;
-};
-
-static void times_add(struct times *times, uint64_t value)
-{
-    if (times->count == times->room) {
-        times->room = 2 * times->room + 64;
-        times->values = grow_memory(times->values, times->room, sizeof *times->values);
-    }
-    times->values[times->count++] = value;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const uint64_t *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
-// The smallest value that at least this share is not above; milliseconds. Sorted.
-static double quantile_ms(const struct times *times, double share)
-{
-    if (!times->count) {
-        return 0;
-    }
-    size_t i = (size_t)ceil(share * (double)times->count);
-    return (double)times->values[i ? i - 1 : 0] * 1e-6;
-}
-
-struct load_run {
-    const struct options *options;
-    struct client_place place;
-    const char *adapters[MOST_ADAPTERS];
-    uint32_t n_adapters;
-    uint64_t begin_ns, end_ns; // no request begins behind end_ns; 0 = no such time
-    pthread_mutex_t mutex;     // all below
-    uint64_t next, n_requests, random, arrival_ns;
-    uint64_t ok, failed, tokens, prompt_tokens, last_ns;
-    struct times first, between, whole;
-    struct times adapter_first[MOST_ADAPTERS];
-    uint64_t adapter_tokens[MOST_ADAPTERS];
-    char why[256]; // of the first failure
-    int status;
-};
+enum { OPEN_STREAMS = 256, LONG_PREDICT = 1 };
 
 // One request, on its own thread.
 struct stream {
     struct load_run *run;
     uint64_t asked_ns, first_ns, last_ns;
     uint32_t tokens, prompt_tokens;
-    bool done;
+    bool done, is_long;
     char error[256];
-    struct times between;
+    struct samples between;
 };
 
 // splitmix64 (Steele 2014).
@@ -77,6 +28,14 @@ static uint64_t next_random(uint64_t *state)
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
     z = (z ^ z >> 27) * 0x94d049bb133111ebu;
     return z ^ z >> 31;
+}
+
+static bool has_ended(struct load_run *run)
+{
+    pthread_mutex_lock(&run->mutex);
+    bool ended = run->streams_ended;
+    pthread_mutex_unlock(&run->mutex);
+    return ended;
 }
 
 static bool on_line(void *user, const char *line, size_t length)
@@ -101,7 +60,7 @@ static bool on_line(void *user, const char *line, size_t length)
     }
     if (json_string_length(json_object_get(choice, "text"))) {
         if (stream->first_ns) {
-            times_add(&stream->between, now - stream->last_ns);
+            samples_add(&stream->between, now, now - stream->last_ns);
         }
         stream->first_ns = stream->first_ns ? stream->first_ns : now;
         stream->last_ns = now;
@@ -111,25 +70,25 @@ static bool on_line(void *user, const char *line, size_t length)
         stream->prompt_tokens = (uint32_t)json_integer_value(json_object_get(usage, "prompt_tokens"));
     }
     json_decref(chunk);
-    return true;
+    return !stream->is_long || !has_ended(stream->run); // a long prompt has nobody left to disturb: hang up
 }
 
 // A prompt of common words that no other request begins with.
-static char *make_body(const struct options *o, const char *adapter, uint64_t number, uint64_t seed)
+static char *make_body(const struct options *o, const char *adapter, uint64_t number, int64_t n_words, int64_t predict)
 {
     static const char *const words[] = {"the",   "river", "of",   "time", "stone", "city",  "a",     "light",
                                         "under", "green", "hill", "old",  "house", "and",   "music", "walks",
                                         "with",  "rain",  "over", "blue", "field", "tells", "story", "night"};
-    size_t room = 64 + (size_t)o->load_prompt * 8, used = 0;
+    size_t room = 64 + (size_t)n_words * 8, used = 0;
     char *prompt = get_memory(room, 1);
     used += (size_t)snprintf(prompt, room, "%" PRIu64 ":", number + 1);
-    uint64_t state = seed * 1000003u + number;
-    for (int64_t i = 0; i < o->load_prompt; i++) {
+    uint64_t state = (uint64_t)o->seed * 1000003u + number;
+    for (int64_t i = 0; i < n_words; i++) {
         used +=
             (size_t)snprintf(prompt + used, room - used, " %s", words[next_random(&state) % (sizeof words / sizeof *words)]);
     }
-    json_t *body = json_pack("{s:s, s:I, s:b, s:{s:b}, s:I}", "prompt", prompt, "max_tokens", (json_int_t)o->load_predict,
-                             "stream", 1, "stream_options", "include_usage", 1, "seed", (json_int_t)(number + 1));
+    json_t *body = json_pack("{s:s, s:I, s:b, s:{s:b}, s:I}", "prompt", prompt, "max_tokens", (json_int_t)predict, "stream", 1,
+                             "stream_options", "include_usage", 1, "seed", (json_int_t)(number + 1));
     if (strcmp(adapter, "none") == 0) {
         json_object_set_new(body, "lora", json_array());
     } else {
@@ -141,8 +100,14 @@ static char *make_body(const struct options *o, const char *adapter, uint64_t nu
     return text;
 }
 
+static bool within(double limit, double value)
+{
+    return limit <= 0 || value <= limit;
+}
+
 static void keep(struct load_run *run, struct stream *stream, uint32_t adapter, int status, const char *why)
 {
+    const struct options *o = run->options;
     uint64_t now = graft_clock_ns();
     pthread_mutex_lock(&run->mutex);
     run->last_ns = now;
@@ -156,25 +121,31 @@ static void keep(struct load_run *run, struct stream *stream, uint32_t adapter, 
                                     : "the stream ended without [DONE]");
         }
     } else {
+        double first_ms = (double)(stream->first_ns - stream->asked_ns) * 1e-6;
+        bool good =
+            within(o->load_first_limit, stream->first_ns ? first_ms : 0) &&
+            within(o->load_between_limit,
+                   stream->tokens > 1 ? (double)(stream->last_ns - stream->first_ns) * 1e-6 / (double)(stream->tokens - 1) : 0);
         run->ok++;
+        run->good += good;
         run->tokens += stream->tokens;
+        run->good_tokens += good ? stream->tokens : 0;
         run->prompt_tokens += stream->prompt_tokens;
         run->adapter_tokens[adapter] += stream->tokens;
-        times_add(&run->whole, now - stream->asked_ns);
+        samples_add(&run->whole, stream->asked_ns, now - stream->asked_ns);
         if (stream->first_ns) {
-            times_add(&run->first, stream->first_ns - stream->asked_ns);
-            times_add(&run->adapter_first[adapter], stream->first_ns - stream->asked_ns);
+            samples_add(&run->first, stream->asked_ns, stream->first_ns - stream->asked_ns);
+            samples_add(&run->adapter_first[adapter], stream->asked_ns, stream->first_ns - stream->asked_ns);
         }
         for (size_t i = 0; i < stream->between.count; i++) {
-            times_add(&run->between, stream->between.values[i]);
+            samples_add(&run->between, stream->between.values[i].at_ns, stream->between.values[i].value_ns);
         }
     }
     pthread_mutex_unlock(&run->mutex);
-    free(stream->between.values);
 }
 
 // The number and the time of the next request; false: there is none.
-static bool take_next(struct load_run *run, uint64_t *number, uint64_t *at)
+static bool take_next(struct load_run *run, uint64_t *number, uint64_t *at, uint32_t *adapter)
 {
     const struct options *o = run->options;
     pthread_mutex_lock(&run->mutex);
@@ -186,6 +157,7 @@ static bool take_next(struct load_run *run, uint64_t *number, uint64_t *at)
     *number = run->next;
     bool more = (!run->n_requests || run->next < run->n_requests) && (!run->end_ns || *at < run->end_ns);
     run->next += more;
+    *adapter = (uint32_t)((o->load_random ? next_random(&run->random) >> 8 : *number) % run->n_adapters);
     pthread_mutex_unlock(&run->mutex);
     return more;
 }
@@ -195,69 +167,94 @@ static void *work(void *user)
     struct load_run *run = user;
     const struct options *o = run->options;
     uint64_t number, at;
-    while (take_next(run, &number, &at)) {
+    uint32_t adapter;
+    while (take_next(run, &number, &at, &adapter)) {
         uint64_t now = graft_clock_ns();
         if (at > now) {
             nanosleep(
                 &(struct timespec){.tv_sec = (time_t)((at - now) / 1000000000u), .tv_nsec = (long)((at - now) % 1000000000u)},
                 NULL);
         }
-        uint32_t adapter = (uint32_t)(number % run->n_adapters);
         struct stream stream = {.run = run, .asked_ns = o->load_rate > 0 ? at : graft_clock_ns()};
-        char why[256] = "", *body = make_body(o, run->adapters[adapter], number, (uint64_t)o->seed);
+        char why[256] = "", *body = make_body(o, run->adapters[adapter], number, o->load_prompt, o->load_predict);
         struct client_request request = {
             .method = "POST", .path = "/v1/completions", .body = body, .key = o->api_key, .on_line = on_line, .user = &stream};
         int status = client_do(&run->place, &request, why, sizeof why);
         keep(run, &stream, adapter, status, why);
+        free(stream.between.values);
         free(body);
     }
     return NULL;
 }
 
-// ---- what came of it ----
+// ---- long prompts beside the streams ----
 
-static json_t *times_json(const struct times *times)
+static bool on_metric(void *user, const char *line, size_t length)
 {
-    return json_pack("{s:f, s:f, s:f, s:I}", "p50_ms", quantile_ms(times, 0.5), "p95_ms", quantile_ms(times, 0.95), "p99_ms",
-                     quantile_ms(times, 0.99), "count", (json_int_t)times->count);
+    (void)length;
+    return sscanf(line, "graft_engine_steps_total %" SCNu64, (uint64_t *)user) != 1;
 }
 
-static json_t *run_json(struct load_run *run, double seconds)
+// Steps that the engine has computed so far; 0 if the server does not say.
+static uint64_t engine_steps(const struct load_run *run)
 {
-    json_t *adapters = json_array();
-    for (uint32_t i = 0; i < run->n_adapters; i++) {
-        json_array_append_new(adapters,
-                              json_pack("{s:s, s:I, s:o}", "adapter", run->adapters[i], "answer_tokens",
-                                        (json_int_t)run->adapter_tokens[i], "first_token", times_json(&run->adapter_first[i])));
-    }
+    uint64_t steps = 0;
+    char why[256];
+    struct client_request request = {
+        .method = "GET", .path = "/metrics", .key = run->options->api_key, .on_line = on_metric, .user = &steps};
+    client_do(&run->place, &request, why, sizeof why);
+    return steps;
+}
+
+static void *enter_long(void *user)
+{
+    struct load_run *run = user;
     const struct options *o = run->options;
-    return json_pack("{s:I, s:f, s:I, s:I, s:f, s:I, s:I, s:f, s:f, s:o, s:o, s:o, s:o}", "streams",
-                     (json_int_t)o->load_streams, "rate", o->load_rate, "ok", (json_int_t)run->ok, "failed",
-                     (json_int_t)run->failed, "seconds", seconds, "prompt_tokens", (json_int_t)run->prompt_tokens,
-                     "answer_tokens", (json_int_t)run->tokens, "goodput_tokens_per_second", (double)run->tokens / seconds,
-                     "requests_per_second", (double)run->ok / seconds, "first_token", times_json(&run->first), "between_tokens",
-                     times_json(&run->between), "whole_answer", times_json(&run->whole), "adapters", adapters);
+    for (uint64_t number = 1u << 30; !has_ended(run); number++) {
+        uint64_t steps = engine_steps(run);
+        struct stream stream = {.run = run, .asked_ns = graft_clock_ns(), .is_long = true};
+        char why[256] = "", *body = make_body(o, run->adapters[number % run->n_adapters], number, o->load_long, LONG_PREDICT);
+        struct client_request request = {
+            .method = "POST", .path = "/v1/completions", .body = body, .key = o->api_key, .on_line = on_line, .user = &stream};
+        (void)client_do(&run->place, &request, why, sizeof why);
+        uint64_t end = stream.first_ns ? stream.first_ns : graft_clock_ns();
+        bool whole = stream.first_ns && stream.done;
+        uint64_t later = whole ? engine_steps(run) : 0;
+        pthread_mutex_lock(&run->mutex);
+        samples_add(&run->entries, stream.asked_ns, end - stream.asked_ns);
+        run->n_long += whole;
+        run->long_tokens += whole ? stream.prompt_tokens : 0;
+        if (whole && later > steps && steps) {
+            run->entry_steps += later - steps;
+            run->entry_ns += graft_clock_ns() - stream.asked_ns;
+        }
+        if (!whole && !run->streams_ended) {
+            run->failed++;
+            snprintf(run->why, sizeof run->why, "%.255s",
+                     *stream.error ? stream.error
+                     : *why        ? why
+                                   : "a long prompt was refused");
+            run->streams_ended = true; // and again it would be
+        }
+        pthread_mutex_unlock(&run->mutex);
+        free(stream.between.values);
+        free(body);
+    }
+    return NULL;
 }
 
-static void print_times(const char *name, const struct times *times)
+// The times between tokens that overlap with the entry of a long prompt.
+static void find_beside(struct load_run *run)
 {
-    printf("  %-16s %10.1f %10.1f %10.1f ms  (%zu)\n", name, quantile_ms(times, 0.5), quantile_ms(times, 0.95),
-           quantile_ms(times, 0.99), times->count);
-}
-
-static void print_run(const struct load_run *run, double seconds)
-{
-    printf("%" PRIu64 " answers, %" PRIu64 " failed, in %.1f s; %" PRIu64 " prompt tokens, %" PRIu64 " answer tokens\n",
-           run->ok, run->failed, seconds, run->prompt_tokens, run->tokens);
-    printf("goodput %.1f tokens/s, %.2f requests/s\n", (double)run->tokens / seconds, (double)run->ok / seconds);
-    printf("  %-16s %10s %10s %10s\n", "", "p50", "p95", "p99");
-    print_times("first token", &run->first);
-    print_times("between tokens", &run->between);
-    print_times("whole answer", &run->whole);
-    for (uint32_t i = 0; i < run->n_adapters && run->n_adapters > 1; i++) {
-        char name[40];
-        snprintf(name, sizeof name, "first, %.30s", run->adapters[i]);
-        print_times(name, &run->adapter_first[i]);
+    for (size_t i = 0; i < run->between.count; i++) {
+        const struct sample *gap = &run->between.values[i];
+        for (size_t k = 0; k < run->entries.count; k++) {
+            const struct sample *entry = &run->entries.values[k];
+            if (gap->at_ns > entry->at_ns && gap->at_ns - gap->value_ns < entry->at_ns + entry->value_ns) {
+                samples_add(&run->beside, gap->at_ns, gap->value_ns);
+                break;
+            }
+        }
     }
 }
 
@@ -265,7 +262,7 @@ static int check_mix(struct load_run *run, char *mix)
 {
     char *rest = NULL;
     for (char *name = strtok_r(mix, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
-        if (run->n_adapters == MOST_ADAPTERS) {
+        if (run->n_adapters == LOAD_ADAPTERS) {
             return error_usage("the mix is too long", "more than 64 adapters were named", "fewer of them");
         }
         run->adapters[run->n_adapters++] = name;
@@ -295,25 +292,34 @@ int verb_LOAD_TEST(const struct options *options)
                                               : 4 * (uint64_t)options->load_streams;
     run->begin_ns = run->arrival_ns = graft_clock_ns();
     run->end_ns = options->load_seconds ? run->begin_ns + (uint64_t)options->load_seconds * 1000000000u : 0;
-    pthread_t threads[OPEN_STREAMS];
+    pthread_t threads[OPEN_STREAMS], long_thread;
+    bool has_long = options->load_long && pthread_create(&long_thread, NULL, enter_long, run) == 0;
     while (started < n && pthread_create(&threads[started], NULL, work, run) == 0) {
         started++;
     }
     for (uint32_t i = 0; i < started; i++) {
         pthread_join(threads[i], NULL);
     }
+    pthread_mutex_lock(&run->mutex);
+    run->streams_ended = true;
+    pthread_mutex_unlock(&run->mutex);
+    if (has_long) {
+        pthread_join(long_thread, NULL);
+    }
     double seconds = (double)((run->last_ns ? run->last_ns : graft_clock_ns()) - run->begin_ns) * 1e-9;
-    struct times *all[] = {&run->first, &run->between, &run->whole};
-    for (uint32_t i = 0; i < 3 + run->n_adapters; i++) {
-        struct times *times = i < 3 ? all[i] : &run->adapter_first[i - 3];
-        if (times->count) {
-            qsort(times->values, times->count, sizeof *times->values, by_value);
-        }
+    find_beside(run);
+    struct samples *all[] = {&run->first, &run->between, &run->whole, &run->entries, &run->beside};
+    enum { KINDS = sizeof all / sizeof *all };
+    for (uint32_t i = 0; i < KINDS + run->n_adapters; i++) {
+        samples_sort(i < KINDS ? all[i] : &run->adapter_first[i - KINDS]);
     }
     if (options->json) {
-        code = print_json(run_json(run, seconds));
+        code = print_json(load_json(run, seconds));
     } else {
-        print_run(run, seconds);
+        load_print(run, seconds);
+    }
+    if (options->svg && code == EXIT_GOOD) {
+        code = load_plot(run, seconds, options->svg);
     }
     if (run->failed) {
         char what[64];
@@ -321,8 +327,8 @@ int verb_LOAD_TEST(const struct options *options)
         error3(what, run->why, run->status ? "the server's log" : "graft serve -m MODEL, or another --url");
         code = EXIT_FAILED;
     }
-    for (uint32_t i = 0; i < 3 + run->n_adapters; i++) {
-        free(i < 3 ? all[i]->values : run->adapter_first[i - 3].values);
+    for (uint32_t i = 0; i < KINDS + run->n_adapters; i++) {
+        free(i < KINDS ? all[i]->values : run->adapter_first[i - KINDS].values);
     }
     pthread_mutex_destroy(&run->mutex);
     free(run);

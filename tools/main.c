@@ -59,6 +59,9 @@ static int unknown_verb(const char *given)
 
 int main(int argc, char **argv)
 {
+    if (graft_guard_mapped_files() != GRAFT_OK) { // a model file that is cut short would end the process without a word
+        return error_status(GRAFT_E_INTERNAL, "the process cannot be set up");
+    }
     if (argc < 2 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "--help-all") == 0) {
         help_program();
         return argc < 2 ? EXIT_USAGE : EXIT_GOOD;

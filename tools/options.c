@@ -36,6 +36,8 @@ static const struct options defaults = {
     .max_waiting = 64,
     .draft_max = 10,
     .request_seconds = 600,
+    .interval = -1, // by the verb
+    .sort = "name",
     .load_streams = 4,
     .load_predict = 32,
     .load_prompt = 32,
@@ -245,20 +247,28 @@ bool options_set(struct options *options, const char *name, const char *value, c
     return store(options, option, value, why, why_bytes);
 }
 
-// Edit distance with swaps of neighbours (optimal string alignment; Damerau 1964), of names shorter than 64 bytes.
-static size_t edit_distance(const char *a, const char *b)
+// Edit distance with swaps of neighbours (optimal string alignment; Damerau 1964), of names shorter than 64 bytes; SIZE_MAX if
+// it is more than `most`. What both begin and end with alike costs nothing, and so do lengths that are too far apart: among
+// hundreds of names this is called for each.
+static size_t edit_distance(const char *a, const char *b, size_t most)
 {
     enum { MOST = 64 };
     size_t la = strlen(a), lb = strlen(b);
-    if (la >= MOST || lb >= MOST) {
+    if (la >= MOST || lb >= MOST || (la > lb ? la - lb : lb - la) > most) {
         return SIZE_MAX;
     }
-    size_t rows[3][MOST];
+    while (la > 0 && lb > 0 && *a == *b) {
+        a++, b++, la--, lb--;
+    }
+    while (la > 0 && lb > 0 && a[la - 1] == b[lb - 1]) {
+        la--, lb--;
+    }
+    size_t rows[3][MOST], before = 0;
     for (size_t j = 0; j <= lb; j++) {
         rows[0][j] = j;
     }
     for (size_t i = 1; i <= la; i++) {
-        size_t *now = rows[i % 3], *above = rows[(i + 2) % 3], *twice = rows[(i + 1) % 3];
+        size_t *now = rows[i % 3], *above = rows[(i + 2) % 3], *twice = rows[(i + 1) % 3], lowest = i;
         now[0] = i;
         for (size_t j = 1; j <= lb; j++) {
             size_t least = above[j - 1] + (a[i - 1] != b[j - 1]);
@@ -268,9 +278,14 @@ static size_t edit_distance(const char *a, const char *b)
                 least = twice[j - 2] + 1;
             }
             now[j] = least;
+            lowest = least < lowest ? least : lowest;
         }
+        if (lowest > most && before > most) { // two rows, because of the swaps: it only grows from here
+            return SIZE_MAX;
+        }
+        before = lowest;
     }
-    return rows[la % 3][lb];
+    return rows[la % 3][lb] <= most ? rows[la % 3][lb] : SIZE_MAX;
 }
 
 const char *suggest(const char *text, const char *(*next)(const void *user, size_t i), const void *user)
@@ -278,7 +293,7 @@ const char *suggest(const char *text, const char *(*next)(const void *user, size
     size_t length = strlen(text), least = length / 3 + 1;
     const char *best = NULL, *candidate;
     for (size_t i = 0; length > 0 && (candidate = next(user, i)) != NULL; i++) {
-        size_t distance = edit_distance(text, candidate);
+        size_t distance = edit_distance(text, candidate, least);
         if (distance < length && (distance < least || (distance == least && !best))) {
             least = distance;
             best = candidate;

@@ -9,9 +9,9 @@
 
 // Verbs in the order help lists them; each has a row in tables.c and a function verb_NAME.
 #define VERB_MAP(X)                                                                                                            \
-    X(RUN) X(SERVE) X(KEY) X(LOAD_TEST) X(BENCH) X(EVAL) X(ESTIMATE) X(INSPECT) X(ADAPTER) X(MERGE)                            \
-    X(TOKENIZE) X(DETOKENIZE) X(TEMPLATE)                                                                                      \
-    X(DEVICES) X(DOCTOR) X(COMPLETION) X(MAN) X(VERSION)
+    X(RUN) X(SERVE) X(KEY) X(PS) X(TOP) X(LOAD_TEST) X(BENCH) X(EVAL) X(ESTIMATE) X(INSPECT) X(ADAPTER) X(MERGE)               \
+    X(DEVICES) X(DOCTOR)                                                                                                       \
+    X(TOKENIZE) X(DETOKENIZE) X(TEMPLATE) X(COMPLETION) X(MAN) X(VERSION)
 
 #define VERB_ENUM(id) VERB_##id,
 enum verb { VERB_MAP(VERB_ENUM) VERBS };
@@ -74,7 +74,7 @@ struct options {
     bool help, help_all, json, verbose, validation;
     const char *model, *prompt, *file, *system, *device, *weights, *template_file, *messages, *tokens, *format, *synthetic,
         *bench_adapters, *output, *to, *digest, *out, *merge_type, *eval_tokens, *adapter_out, *method, *sign_method, *dtype,
-        *grammar, *json_schema;
+        *grammar, *json_schema, *kv, *kv_keys, *kv_values;
     uint64_t memory; // bytes; 0 = no limit
     uint64_t adapter_pool;
     struct option_texts adapters;
@@ -89,14 +89,21 @@ struct options {
     const char *adapter_dir, *url, *load_adapters, *api_key;
     int64_t serve_seq, adapter_slots, max_waiting, request_seconds, load_streams, load_requests, load_seconds, load_prompt,
         load_predict;
-    double load_rate;
+    double load_rate, load_first_limit, load_between_limit;
+    int64_t load_long;
+    bool load_random;
+    const char *svg;
+    // of ps and top
+    double interval;
+    bool once;
+    const char *sort;
     // of serve and key
     struct option_texts listen, allow_hosts, key_adapters;
-    const char *operator_listen, *keys, *tls_cert, *tls_key, *access_log, *key_role, *key_tenant, *key_expires;
-    int64_t max_connections, drain_seconds, log_files, key_requests, key_tokens, key_concurrent;
+    const char *operator_listen, *keys, *jwt, *tls_cert, *tls_key, *access_log, *key_role, *key_tenant, *key_expires;
+    int64_t max_connections, drain_seconds, reader_seconds, log_files, key_requests, key_tokens, key_concurrent;
     uint64_t log_size;
     bool insecure_plain_http, operator_routes_public, log_text;
-    bool exact, raw, stats, special, no_bos, stages, all, no_history;
+    bool exact, raw, stats, special, no_bos, stages, all, no_history, deep, check_values;
     char **operands; // points into argv
     int n_operands;
 };

@@ -169,8 +169,11 @@ static size_t character(const unsigned char *p, size_t left)
 
 json_t *json_text(const char *text, size_t length)
 {
-    char *clean = get_memory(length * 3 + 1, 1);
+    char *clean = try_memory(length * 3 + 1, 1);
     size_t used = 0;
+    if (!clean) {
+        return NULL;
+    }
     for (size_t i = 0; i < length;) {
         size_t n = character((const unsigned char *)text + i, length - i);
         if (n == 0) {
@@ -214,9 +217,14 @@ void print_memory(FILE *stream, const struct graft_memory_use *use)
     }
 }
 
+void *try_memory(size_t count, size_t item)
+{
+    return calloc(count ? count : 1, item ? item : 1);
+}
+
 void *get_memory(size_t count, size_t item)
 {
-    void *memory = calloc(count ? count : 1, item ? item : 1);
+    void *memory = try_memory(count, item);
     if (!memory) {
         error3("there is no memory left", "the system refused a small allocation", "close other programs");
         exit(EXIT_FAILED);

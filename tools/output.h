@@ -15,6 +15,7 @@ enum exit_code {
     EXIT_BAD_FILE = 3,
     EXIT_OVER_BUDGET = 4,
     EXIT_NO_DEVICE = 5,
+    EXIT_FILE_LOST = 74,   // of graft serve: the model's file was cut while it was in use; as sysexits.h has it
     EXIT_INTERRUPTED = 130 // as shells say it: 128 + SIGINT
 };
 
@@ -54,7 +55,7 @@ struct bytes_text bytes_text(uint64_t bytes);
 // written.
 int print_json(json_t *value);
 // A JSON string of bytes that may not be UTF-8: what is not becomes U+FFFD.
-json_t *json_text(const char *text, size_t length);
+json_t *json_text(const char *text, size_t length); // NULL: no memory
 // {"budget": ..., "used": ..., "peak": ..., "weights": ..., ...} of a ledger.
 json_t *json_memory(const struct graft_memory_use *use);
 // The ledger as a table.
@@ -62,6 +63,8 @@ void print_memory(FILE *stream, const struct graft_memory_use *use);
 
 // Memory of the command itself: ends the program when there is none. Sizes come from the command's own small needs.
 void *get_memory(size_t count, size_t item);
+// The same, NULL if there is none: for a server, which ends one request then and not itself.
+void *try_memory(size_t count, size_t item);
 void *grow_memory(void *memory, size_t count, size_t item);
 
 #endif

@@ -65,16 +65,28 @@ int session_device(struct session *session, const struct options *options)
     return EXIT_GOOD;
 }
 
+static enum graft_kv_type kv_type(const char *name)
+{
+    return !name                       ? GRAFT_KV_DEFAULT
+           : strcmp(name, "f16") == 0  ? GRAFT_KV_F16
+           : strcmp(name, "f32") == 0  ? GRAFT_KV_F32
+           : strcmp(name, "q8_0") == 0 ? GRAFT_KV_Q8_0
+                                       : GRAFT_KV_Q4_0;
+}
+
 struct graft_model_params session_params(const struct options *options)
 {
     return (struct graft_model_params){
         .size = sizeof(struct graft_model_params),
+        .check_values = options->check_values,
         .n_ctx = (uint32_t)options->n_ctx,
         .n_batch = (uint32_t)options->n_batch,
         .n_seq = (uint32_t)options->n_seq,
         .exact = options->exact,
         .adapter_pool_bytes = options->adapters.count ? options->adapter_pool ? options->adapter_pool : DEFAULT_POOL_BYTES : 0,
         .timed = options->stages,
+        .kv_keys = kv_type(options->kv_keys ? options->kv_keys : options->kv),
+        .kv_values = kv_type(options->kv_values ? options->kv_values : options->kv),
         .weights = strcmp(options->weights, "map") == 0    ? GRAFT_WEIGHTS_MAP
                    : strcmp(options->weights, "copy") == 0 ? GRAFT_WEIGHTS_COPY
                                                            : GRAFT_WEIGHTS_AUTO,

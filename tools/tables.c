@@ -20,14 +20,34 @@ const struct verb_info verb_infos[VERBS] = {
          "OpenAI-compatible. Without keys only this machine can be served. Calls of operators come in by --operator-listen "
          "(a Unix socket needs no key). SIGTERM takes no more requests and ends when those that run are done, at the "
          "latest after --drain seconds; a second one ends at once. SIGHUP reopens the log and reads the keys again."},
+    [VERB_PS] =
+        {"ps", "what runs: servers, their adapters, streams, memory", "[ADDRESS ...]",
+         {{"ps", "the servers of this machine"},
+         {"ps unix:/run/graft/operator.sock", "one, as its operator"},
+         {"ps 10.0.0.5:8080 --api-key KEY --json", "as a user sees it"}},
+         "Without an address, /proc is searched for processes of graft serve, and each is asked at the operator's socket, "
+         "else at another address it listens on. Users see requests of their own tenant and adapters they may use, operators "
+         "all. Rates are measured between two looks, --interval apart, when something runs. TLS is not spoken: ask at the "
+         "operator's socket. Exit status 1: a server did not answer."},
+    [VERB_TOP] =
+        {"top", "the same, live in the terminal", "[ADDRESS ...]",
+         {{"top", "the server of this machine"},
+         {"top unix:/run/graft/operator.sock", "one, as its operator"},
+         {"top --once --sort tokens/s", "one frame, for a pipe"}},
+         "Keys: q ends, s chooses what adapters are sorted by, r turns the order round, i shows those that nobody asked for, j "
+         "and k or the arrows scroll, n goes to the next server, + and - change the interval, the space bar looks at once, h "
+         "shows the keys."},
     [VERB_LOAD_TEST] =
         {"load-test", "measure a server: streams, first tokens, tokens between", "",
          {{"load-test --streams 4 --requests 32", "4 streams of the base"},
          {"load-test --mix legal,finance,none", "adapters, in turn"},
-         {"load-test --rate 2 --seconds 60 --json", "two arrivals a second"}},
+         {"load-test --rate 2 --seconds 60 --svg a.svg", "two arrivals a second"},
+         {"load-test --streams 2 -n 96 --long-words 600", "long prompts beside"}},
          "Closed loop: each stream asks again when its answer has ended. With --rate, requests arrive by a Poisson process "
-         "whatever is still running. Prompts are different texts of a given length; answers are streamed and end at -n "
-         "tokens. Goodput is tokens of complete answers per second."},
+         "whatever is still running, and times count from their arrival. Prompts are different texts of a given length; "
+         "answers are streamed and end at -n tokens. Goodput is tokens of complete answers per second, with --first-limit "
+         "and --between-limit only of those that held them. With --long-words a further stream sends long prompts, which "
+         "count apart: the worst gap between two tokens of the others meanwhile is given in steps of the engine."},
     [VERB_KEY] =
         {"key", "make an API key for graft serve", "",
          {{"key --keys keys.json --tenant finance", "adds and prints it"},
@@ -61,8 +81,10 @@ const struct verb_info verb_infos[VERBS] = {
         {"inspect", "look into a GGUF file", "FILE",
          {{"inspect model.gguf", "metadata, and tensors by type"},
          {"inspect model.gguf --all", "every tensor"},
-         {"inspect model.gguf --json", "everything, as JSON"}},
-         "Long arrays are cut; --all shows more of them, and every tensor."},
+         {"inspect model.gguf --json", "everything, as JSON"},
+         {"inspect model.gguf --deep", "is any weight NaN or infinite?"}},
+         "Long arrays are cut; --all shows more of them, and every tensor. --deep reads every value once and ends with 3 if "
+         "one is not finite."},
     [VERB_ADAPTER] =
         {"adapter", "look into adapter files, check, convert, compare", "ACTION A [B]",
          {{"adapter inspect legal -m model.gguf", "targets, ranks, does it fit?"},
@@ -131,7 +153,7 @@ const struct verb_info verb_infos[VERBS] = {
 #define V(id) (1u << VERB_##id)
 #define OPENS (V(RUN) | V(SERVE) | V(BENCH) | V(EVAL)) // verbs that open a device and a model
 #define TEXTS (V(TOKENIZE) | V(DETOKENIZE) | V(TEMPLATE))
-#define PRINTS (OPENS | TEXTS | V(ESTIMATE) | V(INSPECT) | V(ADAPTER) | V(MERGE) | V(DEVICES) | V(DOCTOR) | V(VERSION))
+#define PRINTS (OPENS | TEXTS | V(PS) | V(ESTIMATE) | V(INSPECT) | V(ADAPTER) | V(MERGE) | V(DEVICES) | V(DOCTOR) | V(VERSION))
 #define EVERY ((1u << VERBS) - 1)
 #define AT(field) offsetof(struct options, field)
 #define U32 4294967295.0
@@ -268,6 +290,12 @@ const struct option_info option_infos[] = {
      OPENS | V(ESTIMATE) | V(MERGE), true, AT(device), 0, 0, NULL},
     {"weights", NULL, NULL, OPTION_CHOICE, "HOW", "auto", "auto; map: use the file in place; copy",
      OPENS | V(ESTIMATE), false, AT(weights), 0, 0, "auto|map|copy"},
+    {"kv", NULL, "cache-type", OPTION_CHOICE, "TYPE", "f16", "keys and values as f16, f32, q8_0 or q4_0",
+     OPENS | V(ESTIMATE), true, AT(kv), 0, 0, "f16|f32|q8_0|q4_0"},
+    {"kv-keys", "ctk", "cache-type-k", OPTION_CHOICE, "TYPE", "as --kv", "the keys alone",
+     OPENS | V(ESTIMATE), false, AT(kv_keys), 0, 0, "f16|f32|q8_0|q4_0"},
+    {"kv-values", "ctv", "cache-type-v", OPTION_CHOICE, "TYPE", "as --kv", "the values alone",
+     OPENS | V(ESTIMATE), false, AT(kv_values), 0, 0, "f16|f32|q8_0|q4_0"},
     {"threads", "t", NULL, OPTION_COUNT, "N", "all", "processors that may be used",
      OPENS | V(MERGE), false, AT(threads), 0, 4096, NULL},
     {"exact", NULL, NULL, OPTION_FLAG, NULL, NULL, "32-bit activations everywhere: slower, exact",
@@ -308,12 +336,32 @@ const struct option_info option_infos[] = {
      V(LOAD_TEST), true, AT(load_rate), 0.001, 10000, NULL},
     {"mix", NULL, NULL, OPTION_TEXT, "A,B,none", "none", "adapters of the requests, in turn; none is the base",
      V(LOAD_TEST), true, AT(load_adapters), 0, 0, NULL},
+    {"random-mix", NULL, NULL, OPTION_FLAG, NULL, NULL, "adapters by chance, all alike, instead of in turn",
+     V(LOAD_TEST), false, AT(load_random), 0, 0, NULL},
+    {"long-words", NULL, NULL, OPTION_COUNT, "N", NULL, "beside them prompts of N words, one after the other",
+     V(LOAD_TEST), true, AT(load_long), 0, 100000, NULL},
+    {"svg", NULL, NULL, OPTION_FILE, "FILE", NULL, "draw the times into this file",
+     V(LOAD_TEST), true, AT(svg), 0, 0, NULL},
+    {"first-limit", NULL, NULL, OPTION_NUMBER, "MS", NULL, "goodput: answers whose first token came in time",
+     V(LOAD_TEST), false, AT(load_first_limit), 0, 3600000, NULL},
+    {"between-limit", NULL, NULL, OPTION_NUMBER, "MS", NULL, "goodput: answers with this mean between tokens",
+     V(LOAD_TEST), false, AT(load_between_limit), 0, 3600000, NULL},
     {"prompt-words", NULL, NULL, OPTION_COUNT, "N", "32", "words of a prompt",
      V(LOAD_TEST), true, AT(load_prompt), 1, 100000, NULL},
     {"predict", "n", "n-predict", OPTION_COUNT, "N", "32", "tokens of an answer",
      V(LOAD_TEST), true, AT(load_predict), 1, 1000000, NULL},
     {"api-key", NULL, NULL, OPTION_TEXT, "KEY", NULL, "sent as a bearer token",
-     V(LOAD_TEST), false, AT(api_key), 0, 0, NULL},
+     V(LOAD_TEST) | V(PS) | V(TOP), false, AT(api_key), 0, 0, NULL},
+    {"interval", "d", "delay", OPTION_NUMBER, "SECONDS", "1", "time between two looks, for the rates; 0: one look",
+     V(PS), true, AT(interval), 0, 60, NULL},
+    {"interval", "d", "delay", OPTION_NUMBER, "SECONDS", "2", "time between two looks",
+     V(TOP), true, AT(interval), 0.1, 60, NULL},
+    {"sort", NULL, NULL, OPTION_CHOICE, "BY", "name", "name, tokens/s, running, requests or size",
+     V(TOP), true, AT(sort), 0, 0, "name|tokens/s|running|requests|size"},
+    {"once", NULL, NULL, OPTION_FLAG, NULL, NULL, "one frame, without a terminal",
+     V(TOP), true, AT(once), 0, 0, NULL},
+    {"all", NULL, NULL, OPTION_FLAG, NULL, NULL, "adapters that nobody asked for, too",
+     V(PS) | V(TOP), true, AT(all), 0, 0, NULL},
     {"seed", "s", NULL, OPTION_COUNT, "N", "1", "seed of arrivals and prompts",
      V(LOAD_TEST), false, AT(seed), 0, 9007199254740992.0, NULL},
     {"json", NULL, NULL, OPTION_FLAG, NULL, NULL, "print JSON",
@@ -326,6 +374,8 @@ const struct option_info option_infos[] = {
      V(SERVE), false, AT(operator_routes_public), 0, 0, NULL},
     {"keys", NULL, NULL, OPTION_FILE, "FILE", NULL, "API keys: their hashes, roles and limits",
      V(SERVE) | V(KEY), true, AT(keys), 0, 0, NULL},
+    {"jwt", NULL, NULL, OPTION_FILE, "FILE", NULL, "rules for tokens of an identity provider",
+     V(SERVE), false, AT(jwt), 0, 0, NULL},
     {"tls-cert", NULL, NULL, OPTION_FILE, "FILE.pem", NULL, "certificate, with its chain",
      V(SERVE), false, AT(tls_cert), 0, 0, NULL},
     {"tls-key", NULL, NULL, OPTION_FILE, "FILE.pem", NULL, "the certificate's private key",
@@ -336,6 +386,8 @@ const struct option_info option_infos[] = {
      V(SERVE), false, AT(allow_hosts), 0, 0, NULL},
     {"max-connections", NULL, NULL, OPTION_COUNT, "N", "1200", "connections at a time",
      V(SERVE), false, AT(max_connections), 1, 4096, NULL},
+    {"reader-timeout", NULL, NULL, OPTION_COUNT, "SECONDS", "30", "a client that reads nothing is cut",
+     V(SERVE), false, AT(reader_seconds), 1, 3600, NULL},
     {"drain", NULL, NULL, OPTION_COUNT, "SECONDS", "30", "requests may go on for so long after SIGTERM",
      V(SERVE), false, AT(drain_seconds), 1, 3600, NULL},
     {"access-log", NULL, NULL, OPTION_FILE, "FILE", "stderr", "a line per request: FILE, stderr, syslog or none",
@@ -370,6 +422,10 @@ const struct option_info option_infos[] = {
      V(TOKENIZE), true, AT(no_bos), 0, 0, NULL},
     {"all", NULL, NULL, OPTION_FLAG, NULL, NULL, "every tensor, and longer arrays",
      V(INSPECT), true, AT(all), 0, 0, NULL},
+    {"deep", NULL, NULL, OPTION_FLAG, NULL, NULL, "read all values: are they finite?",
+     V(INSPECT), true, AT(deep), 0, 0, NULL},
+    {"check-values", NULL, NULL, OPTION_FLAG, NULL, NULL, "refuse a model with values that are not finite",
+     OPENS, false, AT(check_values), 0, 0, NULL},
     {"all", NULL, NULL, OPTION_FLAG, NULL, NULL, "every module",
      V(ADAPTER), true, AT(all), 0, 0, NULL},
     {"stats", NULL, NULL, OPTION_FLAG, NULL, NULL, "rates, first-token time and memory afterwards",

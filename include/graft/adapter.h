@@ -63,6 +63,7 @@ struct graft_adapter_info {
     uint32_t references; // handles and sequences that hold it
     uint64_t loads;      // times its bytes were put into this pool
     uint64_t hits;       // times it was chosen, or asked for while it was there; both as long as the pool remembers it
+    bool gone;           // after graft_model_rebuild: its file was not what it was; it can only be released
     uint64_t idle_ns;    // since it was last chosen or given back
     uint32_t n_invocation; // aLoRA: it is active from the first of these tokens on; 0: from the start
     int32_t invocation[GRAFT_MAX_INVOCATION];

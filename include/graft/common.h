@@ -36,19 +36,19 @@ extern "C" {
 #endif
 
 // Every status the library returns: name, number, short text. 0 is success, all others are negative.
-#define GRAFT_STATUS_MAP(X)                                                                         \
-    X(GRAFT_OK, 0, "ok")                                                                            \
-    X(GRAFT_E_ARGUMENT, -1, "argument outside what the function accepts")                           \
-    X(GRAFT_E_IO, -2, "file could not be read or written")                                          \
-    X(GRAFT_E_FORMAT, -3, "file is damaged or not of the expected format")                          \
-    X(GRAFT_E_UNSUPPORTED, -4, "well-formed, but not supported by this version")                    \
-    X(GRAFT_E_MEMORY, -5, "the system is out of memory")                                            \
-    X(GRAFT_E_BUDGET, -6, "does not fit into the memory budget")                                    \
-    X(GRAFT_E_DEVICE, -7, "no usable device, or the device refused")                                \
-    X(GRAFT_E_DEVICE_LOST, -8, "the device was lost; close the model and open it again")            \
-    X(GRAFT_E_CONTEXT_FULL, -9, "no room left in the context (KV cache)")                           \
-    X(GRAFT_E_CANCELLED, -10, "cancelled")                                                          \
-    X(GRAFT_E_LIMIT, -11, "a built-in bound was reached")                                           \
+#define GRAFT_STATUS_MAP(X)                                                                                                    \
+    X(GRAFT_OK, 0, "ok")                                                                                                       \
+    X(GRAFT_E_ARGUMENT, -1, "argument outside what the function accepts")                                                      \
+    X(GRAFT_E_IO, -2, "file could not be read or written")                                                                     \
+    X(GRAFT_E_FORMAT, -3, "file is damaged or not of the expected format")                                                     \
+    X(GRAFT_E_UNSUPPORTED, -4, "well-formed, but not supported by this version")                                               \
+    X(GRAFT_E_MEMORY, -5, "the system is out of memory")                                                                       \
+    X(GRAFT_E_BUDGET, -6, "does not fit into the memory budget")                                                               \
+    X(GRAFT_E_DEVICE, -7, "no usable device, or the device refused")                                                           \
+    X(GRAFT_E_DEVICE_LOST, -8, "the device was lost; rebuild the model, or close it and open it again")                        \
+    X(GRAFT_E_CONTEXT_FULL, -9, "no room left in the context (KV cache)")                                                      \
+    X(GRAFT_E_CANCELLED, -10, "cancelled")                                                                                     \
+    X(GRAFT_E_LIMIT, -11, "a built-in bound was reached")                                                                      \
     X(GRAFT_E_INTERNAL, -12, "internal error")
 
 #define GRAFT_STATUS_ENUM(name, value, text) name = value,
@@ -116,6 +116,14 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_ctx_create(struct graft_ctx *
 GRAFT_API void graft_ctx_destroy(struct graft_ctx **ctx);
 // The ledger as it stands. Thread-safety: safe.
 GRAFT_API void graft_ctx_memory(struct graft_ctx *ctx, struct graft_memory_use *out);
+
+// A model file is mapped. If another program cuts it short, or its disk fails, the system sends SIGBUS to the thread that reads
+// it, which ends the process. After this call a handler puts zeros there instead, and the function that works on the model says
+// GRAFT_E_IO: graft_decode before anything computed from such bytes is given out, opening, merging. Signals that have nothing
+// to do with a mapped file go to the handler that was there before. Handlers belong to the process: the library installs this
+// one only when a program asks for it, at its start; it stays. Calling it again does nothing.
+// Errors: GRAFT_E_INTERNAL (the system refused). Thread-safety: safe.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_guard_mapped_files(void);
 
 #ifdef __cplusplus
 }

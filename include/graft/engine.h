@@ -7,6 +7,8 @@
 //
 // Requests join and leave between two tokens. Each step has one row per running answer and a chunk of one or more prompts;
 // rows with different adapters, blends and none share it. An answer's tokens do not depend on what else is running.
+// When the device is lost, the answers that were under way end with GRAFT_E_DEVICE_LOST, the model is rebuilt
+// (graft_model_rebuild), and the requests that wait go on.
 // Continuous batching after Orca (Yu 2022); pages shared by prefix after vLLM (Kwon 2023).
 #ifndef GRAFT_ENGINE_H
 #define GRAFT_ENGINE_H
@@ -21,6 +23,8 @@ extern "C" {
 struct graft_engine;
 struct graft_request;
 
+enum graft_device_state { GRAFT_DEVICE_WORKS, GRAFT_DEVICE_LOST, GRAFT_DEVICE_GIVEN_UP };
+
 struct graft_engine_params {
     size_t size;           // sizeof(struct graft_engine_params)
     uint32_t max_waiting;  // requests that may wait; 0 = 64
@@ -31,7 +35,14 @@ struct graft_engine_params {
     // where measuring says that it pays; answers are bit for bit those without.
     bool no_speculation;   // never guess
     uint32_t draft_tokens; // most guesses of a request in a step; 0 = 10, at most 16
+    bool no_rebuild;       // a lost device ends all requests and is not opened again
+    // Called on the engine's thread when the device is lost (its answers have ended, others wait), when the model has been
+    // rebuilt, and when that is given up; detail says why. May call what fn of graft_engine_run may. NULL = none.
+    void (*on_device)(void *user, enum graft_device_state state, const char *detail);
+    void *user;
 };
+
+enum { GRAFT_MAX_REBUILDS = 3, GRAFT_REBUILD_MINUTES = 10 }; // so many within so long; then a lost device is given up
 
 // Start the engine's thread, which from here on is the only one that may use the model and its adapters, until
 // graft_engine_destroy has returned: others go through graft_engine_run. Takes memory for all requests now: requests, steps and
@@ -60,6 +71,7 @@ enum {
     GRAFT_MAX_LOGPROBS = 20,
     GRAFT_MAX_STOPS = 4,
     GRAFT_MAX_STOP_BYTES = 64,
+    GRAFT_MAX_SHOWN = 16,
     GRAFT_MAX_REQUEST_BIASES = 1024,
     GRAFT_MAX_REQUEST_BREAKERS = 1024
 };
@@ -77,6 +89,7 @@ struct graft_event {
     float logprob;                         // of the token; with n_logprobs
     const struct graft_token_logprob *top; // [n_top] the most likely tokens
     uint32_t n_top;
+    bool prompt; // a token of the prompt, with prompt_logprobs; it has no text. The first one has logprob 0 and n_top 0
     enum graft_finish finish; // not NONE: the last event of the request
     enum graft_status status; // with GRAFT_FINISH_ERROR
     const char *detail;
@@ -102,6 +115,12 @@ struct graft_request_params {
     uint32_t draft_tokens; // most guesses in a step; 0 or more than the engine's: as many as the engine's
     // The answer is a text of this grammar, as with graft_chat_set_grammar; it must live until the last event. NULL: any text.
     const struct graft_grammar *grammar;
+    const int32_t *shown; // [n_shown] control tokens that are part of the text, by name; copied. Others are not seen in it
+    uint32_t n_shown;     // at most GRAFT_MAX_SHOWN
+    // An event for every token of the prompt, in order, before those of the answer: its log-probability behind the tokens in
+    // front of it. The prompt is computed whole then, whatever was kept of it, at most GRAFT_MAX_WANTED rows a step.
+    bool prompt_logprobs;
+    bool no_answer; // ends with GRAFT_FINISH_LENGTH when the prompt is computed
     // Called on the engine's thread, in order; must not block, and of the engine's functions it may only call those of its own
     // request: graft_request_cancel, graft_request_describe, graft_request_release. The last call has finish set.
     void (*on_event)(void *user, const struct graft_event *event);
@@ -117,8 +136,8 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_prompt(const struct graft_mod
                                                           int32_t *ids, uint32_t capacity, uint32_t *count);
 
 // Put a request into the queue. Errors, nothing is queued then: GRAFT_E_ARGUMENT (no tokens, one outside the vocabulary, bad
-// sampling, too many stops), GRAFT_E_CONTEXT_FULL (the prompt does not fit the context), GRAFT_E_LIMIT (the queue is full; too
-// many biases or breakers), GRAFT_E_DEVICE_LOST. Allocates nothing. Thread-safety: safe.
+// sampling, too many stops or shown tokens), GRAFT_E_CONTEXT_FULL (the prompt does not fit the context), GRAFT_E_LIMIT (the
+// queue is full; too many biases or breakers), GRAFT_E_DEVICE_LOST. Allocates nothing. Thread-safety: safe.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_engine_submit(struct graft_engine *engine, struct graft_request **out,
                                                                  const struct graft_request_params *params);
 // End it within one token; the last event comes all the same. Thread-safety: safe.
@@ -140,7 +159,8 @@ struct graft_engine_stats {
     uint64_t prompt_tokens, reused_tokens, answer_tokens, preemptions;
     uint64_t draft_tokens, accepted_tokens, draft_steps; // guesses computed, come true; steps that had some
     uint32_t pages, free_pages, cached_pages; // of the KV cache; cached: of no running request
-    bool lost;                                // the device was lost: destroy the engine, close the model, open both again
+    bool lost;                                // the device was lost and is not there again; submitting is refused
+    uint32_t rebuilds;                        // times it came back
 };
 GRAFT_API void graft_engine_describe(struct graft_engine *engine, struct graft_engine_stats *out);
 

@@ -32,18 +32,33 @@ struct graft_file_tensor {
     const char *type; // "Q4_K"
     uint32_t n_dims;
     uint64_t dims[4];
-    uint64_t offset, bytes;
+    uint64_t offset, bytes; // offset: from the start of its file
     bool supported;
+    uint32_t part; // which file it lies in, from 0
 };
 GRAFT_API uint64_t graft_file_tensor_count(const struct graft_file *file);
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_tensor(struct graft_file *file, uint64_t index,
                                                                struct graft_file_tensor *out);
+// The values of a tensor, all read once (about 0.4 thousand million a second).
+struct graft_tensor_values {
+    uint64_t looked_at; // 0: a type that cannot be run
+    uint64_t bad;       // NaN or infinite, as weights or through their scales
+    uint64_t first;     // index of the first bad one
+};
+// Errors: GRAFT_E_ARGUMENT (no such tensor), GRAFT_E_IO (the file was cut short), GRAFT_E_MEMORY, GRAFT_E_BUDGET.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_tensor_values(struct graft_file *file, uint64_t index,
+                                                                      struct graft_tensor_values *out);
 GRAFT_API uint64_t graft_file_key_count(const struct graft_file *file);
 // Key i as JSON text: name and value; arrays longer than max_items are cut, *cut says so. Both texts are valid until the next
 // call.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_key(struct graft_file *file, uint64_t index, uint32_t max_items,
                                                             const char **name, const char **type, const char **json, bool *cut);
 GRAFT_API uint64_t graft_file_bytes(const struct graft_file *file);
+// Files of the model: 1, or more if it is split (NAME-00001-of-0000N.gguf), when it is opened by the first of them. Path and
+// bytes of one of them; GRAFT_E_ARGUMENT for a number that is not there. *path is valid until graft_file_close.
+GRAFT_API uint32_t graft_file_part_count(const struct graft_file *file);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_file_part(const struct graft_file *file, uint32_t index, const char **path,
+                                                             uint64_t *bytes);
 // Container version, 2 or 3.
 GRAFT_API uint32_t graft_file_version(const struct graft_file *file);
 
@@ -54,6 +69,11 @@ enum graft_weights_mode {
     GRAFT_WEIGHTS_MAP,  // import or fail
     GRAFT_WEIGHTS_COPY  // copy to device memory
 };
+
+// How keys and values are kept. Q8_0 and Q4_0 are blocks of 32 values with a scale, as the weight formats of these names: 8.5
+// and 4.5 bits a value (9 and 5 where a head has an odd number of blocks), for heads of a multiple of 32 values. What they cost
+// in quality: docs/memory.md.
+enum graft_kv_type { GRAFT_KV_DEFAULT, GRAFT_KV_F16, GRAFT_KV_F32, GRAFT_KV_Q8_0, GRAFT_KV_Q4_0 }; // f16; exact: f32
 
 struct graft_model_params {
     size_t size;       // sizeof(struct graft_model_params)
@@ -68,6 +88,12 @@ struct graft_model_params {
     // Called now and then while loading, done of total bytes; return false to cancel (GRAFT_E_CANCELLED). NULL = none.
     bool (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;
+    // Read every value of the file first and refuse it if one is not finite (GRAFT_E_FORMAT, with tensor and index). Without,
+    // such a value shows as logits that are not finite.
+    bool check_values;
+    // Of keys and of values. Errors of opening: GRAFT_E_ARGUMENT (no such type, another than f32 with `exact`),
+    // GRAFT_E_UNSUPPORTED (heads that are no multiple of 32).
+    enum graft_kv_type kv_keys, kv_values;
 };
 
 // What a model needs, by ledger class, before anything is allocated.
@@ -101,11 +127,21 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_open_synthetic(struct g
 // Close; all sequences and chats of it must be destroyed before. *model becomes NULL.
 GRAFT_API void graft_model_close(struct graft_model **model);
 
+// After GRAFT_E_DEVICE_LOST: open the device again, as it was chosen, and put everything back: the weights from the mapped
+// file, the adapters that are held from their files. Handles stay; sequences keep their adapters and have no tokens any more:
+// decode them again. An adapter whose file is not what it was is marked (graft_adapter_info.gone) and refused until it is
+// loaded anew; those that nothing held are dropped. The model must be the only one on its device. Allowed at any time; without
+// a loss it is a slow way to forget all sequences. Errors: GRAFT_E_ARGUMENT (other models on the device), those of
+// graft_device_open and graft_model_open; the model is lost then still, and it may be tried again. Thread-safety: one thread at
+// a time per device.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_rebuild(struct graft_model *model);
+
 struct graft_model_info {
     char architecture[32];
     char name[128];       // general.name or the file's name
     char quantization[32]; // the most common type of the matrices
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ctx_train;
+    uint32_t n_expert, n_expert_used, n_ff_expert; // a mixture of experts: of each layer, of a token, values of one; 0: dense
     uint32_t n_ctx, n_batch, n_seq; // as opened
     uint64_t n_parameters;
     uint64_t weight_bytes;         // of all tensors
@@ -114,6 +150,9 @@ struct graft_model_info {
     bool has_chat_template;
 };
 GRAFT_API void graft_model_describe(const struct graft_model *model, struct graft_model_info *out);
+// True once the file of the model was cut short, or its disk failed, while it was in use (graft_guard_mapped_files): batches fail
+// with GRAFT_E_IO from then on, and the model can only be closed. Thread-safety: safe.
+GRAFT_API bool graft_model_damaged(const struct graft_model *model);
 
 // ---- text ----
 
@@ -164,6 +203,17 @@ GRAFT_API uint32_t graft_seq_length(const struct graft_seq *seq);
 // Forget everything from position `length` on; pages no longer needed are free again.
 GRAFT_API void graft_seq_truncate(struct graft_seq *seq, uint32_t length);
 
+// When a sequence has grown to its end: forget n_drop tokens behind the first n_keep and move the rest down, their keys rotated
+// to their new positions (as StreamingLLM does, Xiao 2023; rotary positions add up, Su 2021). Works in whole pages of 32
+// tokens: n_keep is rounded up, n_drop down but at least to one page; *dropped gets how many tokens went, from position n_keep
+// rounded up on. Quantized keys are quantized again, f16 ones rounded again. What the rest had learned from the forgotten
+// tokens stays in it, so that computing the remaining tokens anew gives other numbers. Pages that other sequences share are
+// copied first. Takes a page of memory while it lasts. Errors: GRAFT_E_ARGUMENT (fewer tokens than that), GRAFT_E_CONTEXT_FULL
+// (no page is free for a copy), GRAFT_E_MEMORY, GRAFT_E_BUDGET: nothing has changed; GRAFT_E_DEVICE_LOST. Thread-safety: as
+// graft_decode.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_seq_shift(struct graft_seq *seq, uint32_t n_keep, uint32_t n_drop,
+                                                             uint32_t *dropped);
+
 struct graft_row {
     struct graft_seq *seq;
     int32_t token; // appended to seq
@@ -177,9 +227,9 @@ enum graft_want { GRAFT_WANT_CANDIDATES, GRAFT_WANT_LOGITS };
 // Append the rows' tokens to their sequences and compute. Rows of one sequence must be in order; n_rows <= n_batch. Blocks
 // until done.
 // Errors: GRAFT_E_ARGUMENT (token outside the vocabulary, too many rows, too many wanted), GRAFT_E_CONTEXT_FULL (no KV page
-// left: nothing was appended), GRAFT_E_DEVICE_LOST (sequences are as before the call, but the model can only be closed).
-// Allocates nothing.
-// Thread-safety: one thread at a time per device.
+// left: nothing was appended), GRAFT_E_DEVICE_LOST (sequences are as before the call, but the model can only be rebuilt or
+// closed), GRAFT_E_IO (the mapped file was cut short or its disk failed, see graft_guard_mapped_files: the model can only be
+// closed). Allocates nothing. Thread-safety: one thread at a time per device.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_decode(struct graft_model *model, const struct graft_row *rows,
                                                           uint32_t n_rows, enum graft_want want);
 

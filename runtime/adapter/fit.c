@@ -27,6 +27,12 @@ static enum graft_status check_layer(enum graft_target target, uint32_t layer, c
     if ((unsigned)target >= GRAFT_TARGETS) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter changes %s, which is not supported", graft_target_name(target));
     }
+    if (source->config.n_expert && target >= GRAFT_TARGET_GATE && target <= GRAFT_TARGET_DOWN) {
+        return graft_fail(GRAFT_E_UNSUPPORTED,
+                          "the adapter changes %s, and the base is a mixture of experts: supported there are q_proj, k_proj, "
+                          "v_proj, o_proj, embed_tokens, lm_head and norms",
+                          graft_target_name(target));
+    }
     if (layer >= source->config.n_layer) {
         return graft_fail(GRAFT_E_FORMAT,
                           "the adapter changes layer %u, the base has layers 0 to %u; was it made for another base?", layer,

@@ -8,6 +8,7 @@
 
 struct graft_pool_slot {
     bool used;
+    bool gone; // its bytes were lost; the slot is free when the references are
     uint8_t digest[32];
     uint64_t offset, bytes; // multiples of 16
     uint32_t references;    // handles and sequences; only at 0 may the slot be taken

@@ -46,15 +46,16 @@ enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct 
                        : (i == 4 && !lora) || i == 9 ? GRAFT_VK_WRITE
                                                      : GRAFT_VK_READ_WRITE;
     }
-    p->n_constants = lora ? 8 : 7;
+    p->n_constants = 9;
     p->constants[0] = workgroup;
     p->constants[1] = (per_kv + groups - 1) / groups;
     p->constants[2] = workgroup < 32 ? 32 / workgroup : 1;
     p->constants[3] = shape->head_dim / 8;
     p->constants[4] = (shape->head_dim / 2 + workgroup - 1) / workgroup;
     p->constants[5] = splits;
-    p->constants[6] = shape->kv_f32;
+    p->constants[6] = shape->kv_k;
     p->constants[7] = variant.fold;
+    p->constants[8] = shape->kv_v;
     p->required_subgroup_size = variant.subgroup;
     p->full_subgroups = variant.subgroup != 0;
     out->push.attention = (struct graft_attention_push){.n_head = shape->n_head, .n_head_kv = shape->n_head_kv,

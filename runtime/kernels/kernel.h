@@ -4,6 +4,7 @@
 #ifndef GRAFT_RUNTIME_KERNELS_KERNEL_H
 #define GRAFT_RUNTIME_KERNELS_KERNEL_H
 
+#include "runtime/quant/kv.h"
 #include "runtime/vk/vk.h"
 #include "shaders/params.h"
 
@@ -36,6 +37,7 @@ struct graft_kernel {
         struct graft_embed_push embed;
         struct graft_attention_push attention;
         struct graft_shrink_push shrink;
+        struct graft_experts_push experts;
         struct graft_top_push top;
         uint32_t n_quads;
     } push;
@@ -51,11 +53,12 @@ static inline uint32_t graft_variant_rows(const struct graft_variant *variant)
     return variant->owners * variant->rows;
 }
 
-// Specialization constants. qkv: keys and values are stored as f32 (0: f16). gate_up: which matrices (shaders/gate_up.comp).
-enum { GRAFT_QKV_CONSTANT_F32 = 3, GRAFT_GATE_UP_CONSTANT_PART = 3 };
+// Specialization constants. qkv: the formats of keys and values (graft_kernel_kv). gate_up: which matrices
+// (shaders/gate_up.comp).
+enum { GRAFT_QKV_CONSTANT_K = 3, GRAFT_QKV_CONSTANT_V = 7, GRAFT_GATE_UP_CONSTANT_PART = 3 };
 
 // Matrix kernels. type: enum graft_type of the weights. Bindings, in order:
-//   qkv       weights, xn, ss, state, q, kv         residual  weights, in, X, gain, xn, ss
+//   qkv       weights, xn, ss, state, q, kv, new, count   residual  weights, in, X, gain, xn, ss
 //   gate_up   weights, xn, ss, h, weights           head      weights, xn, ss, state, logits
 //   gate, up  as gate_up, for two matrices of different types: one after the other, each bound in both places
 // and with variant->lora behind them: pool, table, t, state (residual and gate_up: and the next step's t, counters).
@@ -73,6 +76,8 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_matmul(struct graft_kernel *out,
                                                        const struct graft_vk_caps *caps, const struct graft_variant *variant,
                                                        uint32_t type, uint32_t n_segments, const uint32_t *segment_rows,
                                                        uint32_t batch_rows);
+// What a qkv kernel writes keys and values as. Without it: f16.
+void graft_kernel_kv(struct graft_kernel *qkv, enum graft_kv_format keys, enum graft_kv_format values);
 // embed: weights, state, gain, X, xn, ss; lora: and pool, table, the next step's t, counters, state.  parts of SS it writes:
 // out->groups[0].
 GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t type,
@@ -81,7 +86,7 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, 
 // attention: q, kv, kv, state, ao, part, counter; lora: and pool, table, the next step's t, counters, state.
 struct graft_attention_shape {
     uint32_t n_head, n_head_kv, head_dim, n_ctx; // n_ctx: longest sequence
-    bool kv_f32;                                 // keys and values are f32
+    enum graft_kv_format kv_k, kv_v;             // of keys and values
 };
 GRAFT_MUST_CHECK enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct graft_vk_caps *caps,
                                                           const struct graft_attention_shape *shape, uint32_t batch_rows,
@@ -99,6 +104,46 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_top(struct graft_kernel *out, co
 // read: data, sums.  quads: 16-byte groups to read.
 GRAFT_MUST_CHECK enum graft_status graft_kernel_read(struct graft_kernel *out, const struct graft_vk_caps *caps,
                                                      uint32_t quads);
+
+// A mixture of experts, as its kernels see it.
+struct graft_experts_shape {
+    uint32_t n_expert, n_used;
+    uint32_t n_embd, n_ff; // n_ff: of one expert
+};
+// How a batch of rows goes to its experts: in tiles of `cols` (row, expert) pairs of one expert, or (grouped false, cols 1) each
+// pair alone, where rows hardly share experts. n_tiles: of experts_up and experts_down; grouped: the most there can be.
+struct graft_experts_tiling {
+    bool grouped;
+    uint32_t cols, n_tiles;
+};
+struct graft_experts_tiling graft_experts_tiles(const struct graft_vk_caps *caps, const struct graft_experts_shape *shape,
+                                                uint32_t batch_rows);
+// Kernels, in the order they run; bindings:
+//   router            weights, xn, ss, scores, counter, route
+//   experts_group     route, tiles                        only where the tiling is grouped
+//   experts_up        weights, xn, ss, work, h, weights   work: tiles (grouped) or route
+//   experts_gate, _up as experts_up, for two matrices of different types: one after the other, each bound in both places
+//   experts_down      weights, h, work, y
+//   experts_residual  weights, h, X, gain, xn, ss, route, y; lora: and pool, table, the next step's t, counters, state
+// type: of the weights. Without experts_down, experts_residual computes its products itself: only if all experts are in one
+// binding and the tiling is not grouped. The caller fills what depends on places and the model (base, window, n_used's
+// neighbours); sizes, grids and part counts are filled here. scores [n][n_expert + n_used], y [n][n_used][n_embd]; rows of the
+// last tile of router reach beyond the batch.
+// Errors: GRAFT_E_UNSUPPORTED (no such format), GRAFT_E_LIMIT (more experts than kernels take, grid too large).
+enum graft_experts_kind {
+    GRAFT_EXPERTS_ROUTER,
+    GRAFT_EXPERTS_GROUP,
+    GRAFT_EXPERTS_GATE_UP,
+    GRAFT_EXPERTS_GATE,
+    GRAFT_EXPERTS_UP,
+    GRAFT_EXPERTS_DOWN,
+    GRAFT_EXPERTS_RESIDUAL, // with its products
+    GRAFT_EXPERTS_SUM       // of experts_down's products
+};
+GRAFT_MUST_CHECK enum graft_status graft_kernel_experts(struct graft_kernel *out, enum graft_experts_kind kind,
+                                                        const struct graft_vk_caps *caps,
+                                                        const struct graft_experts_shape *shape, uint32_t type,
+                                                        uint32_t batch_rows, enum graft_lora_kind lora);
 
 // A weight format in shaders: the module knows a whole family (shaders/quant/format.glsl), the specialization constant
 // GRAFT_FORMAT_CONSTANT with the type's number chooses the format.

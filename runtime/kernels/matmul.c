@@ -11,13 +11,24 @@ static const struct {
     const char *name;
     const char *bindings, *lora;
 } kinds[] = {
-    [GRAFT_MATMUL_QKV] = {"qkv", "wvrroo", "wvrrooppvp"},
+    [GRAFT_MATMUL_QKV] = {"qkv", "wvrroorr", "wvrroorrppvp"},
     [GRAFT_MATMUL_RESIDUAL] = {"residual", "wvxroo", "wvxrxoppvpox"},
     [GRAFT_MATMUL_GATE_UP] = {"gate_up", "wvrow", "wvrxwppvpox"},
     [GRAFT_MATMUL_GATE] = {"gate_up", "wvrow", "wvrxwppvpox"},
     [GRAFT_MATMUL_UP] = {"gate_up", "wvrxw", "wvrxwppvpox"},
     [GRAFT_MATMUL_HEAD] = {"head", "wvrro", "wvrroppvp"},
 };
+
+void graft_kernel_kv(struct graft_kernel *qkv, enum graft_kv_format keys, enum graft_kv_format values)
+{
+    enum { NEW = 6, COUNT = 7 };
+    struct graft_vk_pipeline_params *p = &qkv->pipeline;
+    p->constants[GRAFT_QKV_CONSTANT_K] = keys;
+    p->constants[GRAFT_QKV_CONSTANT_V] = values;
+    if (graft_kv_is_quantized(keys) || graft_kv_is_quantized(values)) { // otherwise neither is touched
+        p->access[NEW] = p->access[COUNT] = GRAFT_VK_READ_WRITE;
+    }
+}
 
 enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmul_kind kind, const struct graft_vk_caps *caps,
                                       const struct graft_variant *variant, uint32_t type, uint32_t n_segments,
@@ -42,7 +53,7 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
                                            : GRAFT_VK_STORAGE;
         p->access[i] = *b == 'o' ? GRAFT_VK_WRITE : *b == 'x' ? GRAFT_VK_READ_WRITE : GRAFT_VK_READ;
     }
-    p->n_constants = GRAFT_FORMAT_CONSTANT + 1;
+    p->n_constants = kind == GRAFT_MATMUL_QKV ? GRAFT_QKV_CONSTANT_V + 1 : GRAFT_FORMAT_CONSTANT + 1;
     p->constants[0] = variant->workgroup;
     p->constants[1] = variant->rows;
     p->constants[2] = variant->cols;

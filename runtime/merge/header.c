@@ -98,14 +98,24 @@ static bool begins_with(struct graft_text name, const char *text, size_t length)
     return name.length >= length && memcmp(name.data, text, length) == 0;
 }
 
-// The base's keys. Its own graft.merge.* get a longer name; one that would be too long is left out.
-static void put_base_keys(struct sink *s, const struct graft_gguf *g, uint64_t *n_keys)
+// Keys that say how a base in several files was split: the merged model is one file.
+static bool of_split(const struct graft_merge *m, struct graft_text name)
 {
+    return m->gguf->n_parts > 1 && begins_with(name, "split.", 6);
+}
+
+// The base's keys. Its own graft.merge.* get a longer name; one that would be too long is left out.
+static void put_base_keys(struct sink *s, const struct graft_merge *m, uint64_t *n_keys)
+{
+    const struct graft_gguf *g = m->gguf;
     size_t grown = sizeof renamed - sizeof prefix;
     for (uint64_t i = 0; i < g->n_keys; i++) {
         const struct graft_gguf_key *key = &g->keys[i];
         const uint8_t *value = (const uint8_t *)key->name.data + key->name.length; // type and value
         uint64_t value_bytes = (uint64_t)(key->data + key->bytes - value);
+        if (of_split(m, key->name)) {
+            continue;
+        }
         if (!begins_with(key->name, prefix, sizeof prefix - 1)) {
             put_text(s, key->name.data, key->name.length);
         } else if (key->name.length + grown <= GRAFT_GGUF_MAX_KEY_BYTES) {
@@ -197,7 +207,7 @@ enum graft_status graft_merge_header(struct graft_merge *m, bool write)
 {
     struct sink s = {.output = write ? m->output : NULL, .at = FIXED_BYTES};
     uint64_t n_keys = 0;
-    put_base_keys(&s, m->gguf, &n_keys);
+    put_base_keys(&s, m, &n_keys);
     put_recipe(&s, m, &n_keys);
     put_tensors(&s, m);
     flush(&s);

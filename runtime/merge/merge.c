@@ -70,8 +70,9 @@ static enum graft_status write_all(struct graft_merge *m)
         move_on(m, i);
         graft_output_behind(m->output, m->out_data_offset + m->items[i].offset + m->items[i].bytes);
     }
-    graft_sha256_add(&m->hash, m->gguf->map.data + m->hashed, m->gguf->map.size - m->hashed);
+    graft_merge_hash(m, m->gguf->map.size);
     graft_sha256_end(&m->hash, m->digest);
+    GRAFT_TRY(graft_gguf_check_intact(m->gguf));
     return graft_merge_header(m, true);
 }
 
@@ -79,8 +80,13 @@ static enum graft_status merge(struct graft_merge *m, const char *base, const ch
 {
     uint64_t begin = graft_clock_ns(), chosen, written;
     GRAFT_TRY(graft_merge_read(m, base));
+    for (uint32_t i = 1; i < m->gguf->n_parts; i++) {
+        if (graft_same_file(m->gguf->parts[i].path, out)) {
+            return graft_fail(GRAFT_E_ARGUMENT, "%s: belongs to the base; name another file for the merged model", out);
+        }
+    }
     GRAFT_TRY(graft_merge_threads(m));
-    m->progress_total = m->gguf->map.size;
+    m->progress_total = graft_gguf_bytes(m->gguf);
     GRAFT_TRY(graft_merge_choose(m));
     GRAFT_TRY(graft_merge_layout(m));
     GRAFT_TRY(graft_output_begin(m->ctx, &m->output, out, tag));
@@ -109,6 +115,9 @@ enum graft_status graft_merge(struct graft_ctx *ctx, const char *base, const cha
     GRAFT_TRY(check_params(base, out, params, &m.params));
     GRAFT_TRY(check_adapters(out, &m.params));
     enum graft_status status = merge(&m, base, out, report);
+    if (status != GRAFT_OK && m.gguf && graft_map_damaged(&m.gguf->map)) { // whatever was made of the zeros
+        status = graft_gguf_check_intact(m.gguf);
+    }
     graft_merge_release(&m);
     if (status != GRAFT_OK && report) {
         graft_merge_report_free(report);

@@ -118,6 +118,8 @@ GRAFT_MUST_CHECK enum graft_status graft_merge_measure(struct graft_merge *merge
                                                        uint32_t type, struct graft_merge_sums *sums);
 // Write a tensor at its place, changed or copied; hash the base up to its end on the way.
 GRAFT_MUST_CHECK enum graft_status graft_merge_write(struct graft_merge *merge, struct graft_merge_item *item);
+// Hash the base's files, one behind the other, from where hashing stopped to `end` of the mapping.
+void graft_merge_hash(struct graft_merge *merge, uint64_t end);
 // Bytes of work for the progress callback; GRAFT_E_CANCELLED if it says so.
 GRAFT_MUST_CHECK enum graft_status graft_merge_progress(struct graft_merge *merge, uint64_t bytes);
 

@@ -150,14 +150,17 @@ static enum graft_status begin_rows(struct graft_merge *m, const struct graft_me
 
 // ---- units ----
 
-// The base from where hashing stopped to the end of this tensor.
-static void hash_base(struct graft_merge *m, const struct graft_merge_item *item)
+void graft_merge_hash(struct graft_merge *m, uint64_t end)
 {
-    uint64_t end = item->from->offset + item->from->bytes;
-    if (end > m->hashed) {
-        graft_sha256_add(&m->hash, m->gguf->map.data + m->hashed, end - m->hashed);
-        m->hashed = end;
+    for (uint32_t i = 0; i < m->gguf->n_parts; i++) { // what is between two files belongs to none
+        const struct graft_gguf_part *part = &m->gguf->parts[i];
+        uint64_t from = m->hashed > part->start ? m->hashed : part->start;
+        uint64_t to = end < part->start + part->bytes ? end : part->start + part->bytes;
+        if (to > from) {
+            graft_sha256_add(&m->hash, m->gguf->map.data + from, to - from);
+        }
     }
+    m->hashed = end > m->hashed ? end : m->hashed;
 }
 
 static enum graft_status copy_unit(struct pass *p, uint64_t unit)
@@ -197,7 +200,7 @@ static void work(void *user, uint32_t thread, uint32_t first, uint32_t last)
             return;
         }
         if (p->write && unit == 0) {
-            hash_base(p->merge, p->item);
+            graft_merge_hash(p->merge, p->item->from->offset + p->item->from->bytes);
         } else if (p->rows) {
             status = rows_unit(p, thread, unit - p->write);
         } else {

@@ -137,7 +137,7 @@ enum graft_status graft_merge_report_make(const struct graft_merge *m, struct gr
     }
     struct graft_merge_summary *sum = &r->summary;
     sum->n_tensors = m->n_items;
-    sum->base_bytes = m->gguf->map.size;
+    sum->base_bytes = graft_gguf_bytes(m->gguf);
     sum->out_bytes = m->out_bytes;
     sum->n_threads = m->n_threads;
     graft_sha256_hex(m->digest, sum->base_digest);

@@ -197,6 +197,12 @@ enum graft_status graft_arch_check_keys(const struct graft_arch_reader *reader, 
 enum graft_status graft_arch_weight(struct graft_arch_reader *reader, struct graft_weight *weight, const char *name,
                                     bool required, uint32_t n_in, uint32_t n_out)
 {
+    return graft_arch_matrices(reader, weight, name, required, n_in, n_out, 0);
+}
+
+enum graft_status graft_arch_matrices(struct graft_arch_reader *reader, struct graft_weight *weight, const char *name,
+                                      bool required, uint32_t n_in, uint32_t n_out, uint32_t n_expert)
+{
     const struct graft_gguf *gguf = reader->gguf;
     *weight = (struct graft_weight){0};
     const struct graft_gguf_tensor *tensor = graft_gguf_tensor(gguf, name);
@@ -207,11 +213,16 @@ enum graft_status graft_arch_weight(struct graft_arch_reader *reader, struct gra
         return GRAFT_OK;
     }
     reader->taken[tensor - gguf->tensors] = true;
-    if (tensor->dims[0] != n_in || tensor->dims[1] != n_out || tensor->dims[2] != 1 || tensor->dims[3] != 1) {
+    uint64_t n_matrices = n_expert ? n_expert : 1;
+    if (tensor->dims[0] != n_in || tensor->dims[1] != n_out || tensor->dims[2] != n_matrices || tensor->dims[3] != 1) {
+        char experts[24] = "";
+        if (n_expert) {
+            snprintf(experts, sizeof experts, ", %u", n_expert);
+        }
         return graft_fail(GRAFT_E_FORMAT,
                           "%s: tensor %s has shape [%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64
-                          "], the hyperparameters ask for [%u, %u]",
-                          gguf->path, name, tensor->dims[0], tensor->dims[1], tensor->dims[2], tensor->dims[3], n_in, n_out);
+                          "], the hyperparameters ask for [%u, %u%s]",
+                          gguf->path, name, tensor->dims[0], tensor->dims[1], tensor->dims[2], tensor->dims[3], n_in, n_out, experts);
     }
     uint64_t row_bytes;
     if (!graft_quant_find(tensor->type) || !graft_type_row_bytes(tensor->type, n_in, &row_bytes)) {
@@ -227,6 +238,7 @@ enum graft_status graft_arch_weight(struct graft_arch_reader *reader, struct gra
                                     .n_in = n_in,
                                     .n_out = n_out,
                                     .row_bytes = row_bytes,
+                                    .n_expert = n_expert,
                                     .offset = tensor->offset};
     return GRAFT_OK;
 }
@@ -249,8 +261,7 @@ enum graft_status graft_arch_check_tensors(const struct graft_arch_reader *reade
         if (!reader->taken[i]) {
             return graft_fail(
                 GRAFT_E_UNSUPPORTED,
-                "%s: tensor %.*s is not part of the architecture %s as this version knows it (biases and experts are not "
-                "supported)",
+                "%s: tensor %.*s is not part of the architecture %s as this version knows it (biases are not supported)",
                 reader->gguf->path, (int)tensor->name.length, tensor->name.data, reader->prefix);
         }
     }

@@ -55,11 +55,29 @@ GRAFT_MUST_CHECK enum graft_status graft_arch_check_keys(const struct graft_arch
 // stays NULL.
 GRAFT_MUST_CHECK enum graft_status graft_arch_weight(struct graft_arch_reader *reader, struct graft_weight *weight,
                                                      const char *name, bool required, uint32_t n_in, uint32_t n_out);
+// The same for n_expert such matrices in one tensor of three dimensions; 0: one matrix, two dimensions.
+GRAFT_MUST_CHECK enum graft_status graft_arch_matrices(struct graft_arch_reader *reader, struct graft_weight *weight,
+                                                       const char *name, bool required, uint32_t n_in, uint32_t n_out,
+                                                       uint32_t n_expert);
 // Vectors are read as f32 by every kernel: any other type is refused.
 GRAFT_MUST_CHECK enum graft_status graft_arch_vector(struct graft_arch_reader *reader, struct graft_weight *weight,
                                                      const char *name, bool required, uint32_t n);
 // Tensors that were not taken: GRAFT_E_UNSUPPORTED, by name.
 GRAFT_MUST_CHECK enum graft_status graft_arch_check_tensors(const struct graft_arch_reader *reader);
+
+// ---- mixtures of experts (arch_experts.c) ----
+
+// Keys of a mixture of experts, and those that may stand with the value that asks for nothing.
+#define GRAFT_ARCH_EXPERT_KEYS                                                                                                 \
+    "expert_count", "expert_used_count", "expert_feed_forward_length", "expert_gating_func", "expert_weights_norm"
+#define GRAFT_ARCH_EXPERT_NEUTRAL_KEYS                                                                                         \
+    {"expert_shared_count", 0, "experts that all rows share"}, {"expert_weights_scale", 1, "scaled weights of experts"},       \
+        {"expert_shared_feed_forward_length", 0, "experts that all rows share"},                                               \
+        {"expert_group_count", 0, "groups of experts"}, {"leading_dense_block_count", 0, "dense layers before a mixture"},     \
+        {"interleave_moe_layer_step", 1, "dense layers in a mixture"}, {"moe_every_n_layers", 1, "dense layers in a mixture"}
+
+// expert_count and what belongs to it into the configuration, whose n_ff is known; none: n_expert is 0.
+GRAFT_MUST_CHECK enum graft_status graft_arch_expert_keys(struct graft_arch_reader *reader);
 
 // config->rope_inv_freq[i] = base^(-2i/rope_dim) / linear_factor / factors[i] (factors NULL: 1). Source: RoFormer, Su et al.
 // 2021, eq. 15.

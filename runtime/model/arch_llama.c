@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Architecture "llama": Llama 1 to 3, Mistral, SmolLM and everything converted with that name: RMS norm, rotary positions on
-// adjacent pairs, grouped queries, SwiGLU, no biases. Source: Touvron et al. 2023; key and tensor names: the GGUF
+// adjacent pairs, grouped queries, SwiGLU, no biases; Mixtral's experts. Source: Touvron et al. 2023; Jiang et al. 2024; key and tensor names: the GGUF
 // specification.
 #include <math.h>
 #include <stdio.h>
@@ -15,14 +15,14 @@ enum {
     MAX_HEAD_DIM = 512,
     MAX_VOCAB = 1 << 21,
     MAX_CONTEXT = 1 << 27,
-    WEIGHTS_PER_LAYER = 9,
+    MAX_SLOTS = 10,
     OTHER_WEIGHTS = 4
 };
 
 static const char *const known_keys[] = {
     "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count",
     "attention.head_count_kv", "attention.layer_norm_rms_epsilon", "attention.key_length", "attention.value_length",
-    "rope.dimension_count", "rope.freq_base", "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "vocab_size",
+    "rope.dimension_count", "rope.freq_base", "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "vocab_size", GRAFT_ARCH_EXPERT_KEYS,
     // these describe the past of the file and change nothing:
     "rope.scaling.original_context_length", "rope.scaling.finetuned", "tensor_data_layout", NULL};
 
@@ -30,9 +30,7 @@ static const struct graft_arch_neutral neutral_keys[] = {{"attention.sliding_win
                                                          {"attention.causal", 1, "attention that is not causal"},
                                                          {"attention.clamp_kqv", 0, "clamped attention inputs"},
                                                          {"attention.max_alibi_bias", 0, "ALiBi positions"},
-                                                         {"expert_count", 0, "a mixture of experts"},
-                                                         {"expert_used_count", 0, "a mixture of experts"},
-                                                         {"expert_shared_count", 0, "a mixture of experts"},
+                                                         GRAFT_ARCH_EXPERT_NEUTRAL_KEYS,
                                                          {"logit_scale", 1, "scaled logits"},
                                                          {"embedding_scale", 1, "scaled embeddings"},
                                                          {"residual_scale", 1, "scaled residuals"},
@@ -83,6 +81,7 @@ static enum graft_status read_config(struct graft_arch_reader *r)
             "multiples of 32",
             path, c->n_embd, c->n_ff, c->n_head * c->head_dim);
     }
+    GRAFT_TRY(graft_arch_expert_keys(r));
     GRAFT_TRY(graft_arch_u32_or(r, "rope.dimension_count", c->head_dim, 2, c->head_dim, &c->rope_dim));
     if (c->rope_dim % 2 != 0) {
         return graft_fail(GRAFT_E_FORMAT, "%s: llama.rope.dimension_count is %u, allowed are even numbers", path, c->rope_dim);
@@ -167,20 +166,30 @@ static enum graft_status read_vocab_size(struct graft_arch_reader *r)
 struct slot {
     const char *suffix;
     struct graft_weight *weight;
-    uint32_t n_in, n_out;
+    uint32_t n_in, n_out, n_expert;
 };
 
-static void layer_slots(const struct graft_config *c, struct graft_layer *layer, struct slot slots[WEIGHTS_PER_LAYER])
+static int layer_slots(const struct graft_config *c, struct graft_layer *layer, struct slot slots[MAX_SLOTS])
 {
     uint32_t heads = c->n_head * c->head_dim, heads_kv = c->n_head_kv * c->head_dim;
-    const struct slot all[WEIGHTS_PER_LAYER] = {
-        {"attn_norm", &layer->attn_norm, c->n_embd, 1}, {"attn_q", &layer->q, c->n_embd, heads},
-        {"attn_k", &layer->k, c->n_embd, heads_kv},     {"attn_v", &layer->v, c->n_embd, heads_kv},
-        {"attn_output", &layer->o, heads, c->n_embd},   {"ffn_norm", &layer->ffn_norm, c->n_embd, 1},
-        {"ffn_gate", &layer->gate, c->n_embd, c->n_ff}, {"ffn_up", &layer->up, c->n_embd, c->n_ff},
-        {"ffn_down", &layer->down, c->n_ff, c->n_embd},
+    const struct slot all[] = {
+        {"attn_norm", &layer->attn_norm, c->n_embd, 1, 0}, {"attn_q", &layer->q, c->n_embd, heads, 0},
+        {"attn_k", &layer->k, c->n_embd, heads_kv, 0},     {"attn_v", &layer->v, c->n_embd, heads_kv, 0},
+        {"attn_output", &layer->o, heads, c->n_embd, 0},   {"ffn_norm", &layer->ffn_norm, c->n_embd, 1, 0},
+        {"ffn_gate", &layer->gate, c->n_embd, c->n_ff, 0}, {"ffn_up", &layer->up, c->n_embd, c->n_ff, 0},
+        {"ffn_down", &layer->down, c->n_ff, c->n_embd, 0},
+    };
+    const struct slot experts[] = {
+        {"ffn_gate_inp", &layer->router, c->n_embd, c->n_expert, 0},
+        {"ffn_gate_exps", &layer->gate, c->n_embd, c->n_ff_expert, c->n_expert},
+        {"ffn_up_exps", &layer->up, c->n_embd, c->n_ff_expert, c->n_expert},
+        {"ffn_down_exps", &layer->down, c->n_ff_expert, c->n_embd, c->n_expert},
     };
     memcpy(slots, all, sizeof all);
+    if (c->n_expert) {
+        memcpy(slots + 6, experts, sizeof experts);
+    }
+    return c->n_expert ? 10 : 9;
 }
 
 static void layer_tensor_name(char name[64], uint32_t layer, const char *suffix)
@@ -198,10 +207,10 @@ static void note_missing_tensors(struct graft_arch_reader *r)
         }
     }
     struct graft_layer unused;
-    struct slot slots[WEIGHTS_PER_LAYER];
-    layer_slots(&r->source->config, &unused, slots);
+    struct slot slots[MAX_SLOTS];
+    int n = layer_slots(&r->source->config, &unused, slots);
     for (uint32_t i = 0; i < r->source->config.n_layer; i++) {
-        for (int k = 0; k < WEIGHTS_PER_LAYER; k++) {
+        for (int k = 0; k < n; k++) {
             char name[64];
             layer_tensor_name(name, i, slots[k].suffix);
             if (!graft_gguf_tensor(r->gguf, name)) {
@@ -213,15 +222,15 @@ static void note_missing_tensors(struct graft_arch_reader *r)
 
 static enum graft_status read_layer(struct graft_arch_reader *r, uint32_t i)
 {
-    struct slot slots[WEIGHTS_PER_LAYER];
-    layer_slots(&r->source->config, &r->source->layers[i], slots);
-    for (int k = 0; k < WEIGHTS_PER_LAYER; k++) {
+    struct slot slots[MAX_SLOTS];
+    int n = layer_slots(&r->source->config, &r->source->layers[i], slots);
+    for (int k = 0; k < n; k++) {
         char name[64];
         layer_tensor_name(name, i, slots[k].suffix);
-        if (slots[k].n_out == 1) {
+        if (slots[k].n_out == 1 && slots[k].weight != &r->source->layers[i].router) {
             GRAFT_TRY(graft_arch_vector(r, slots[k].weight, name, true, slots[k].n_in));
         } else {
-            GRAFT_TRY(graft_arch_weight(r, slots[k].weight, name, true, slots[k].n_in, slots[k].n_out));
+            GRAFT_TRY(graft_arch_matrices(r, slots[k].weight, name, true, slots[k].n_in, slots[k].n_out, slots[k].n_expert));
         }
     }
     return GRAFT_OK;
@@ -236,7 +245,7 @@ static enum graft_status read_all(struct graft_arch_reader *r)
     GRAFT_TRY(graft_arch_check_missing(r));
     GRAFT_TRY(read_vocab_size(r));
     GRAFT_TRY(GRAFT_NEW(s->ctx, GRAFT_MEM_HOST, &s->layers, c->n_layer, "the model's layers"));
-    GRAFT_TRY(graft_arch_labels(r, c->n_layer * WEIGHTS_PER_LAYER + OTHER_WEIGHTS));
+    GRAFT_TRY(graft_arch_labels(r, c->n_layer * MAX_SLOTS + OTHER_WEIGHTS));
     GRAFT_TRY(read_rope(r));
     GRAFT_TRY(graft_arch_weight(r, &s->embd, "token_embd.weight", true, c->n_embd, c->n_vocab));
     GRAFT_TRY(graft_arch_vector(r, &s->output_norm, "output_norm.weight", true, c->n_embd));

@@ -16,6 +16,10 @@ struct graft_config {
     char architecture[32];
     char name[128];
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ctx_train;
+    // A mixture of experts: n_expert 0 in a dense model. Each row goes to n_expert_used experts of n_ff_expert values each, whose
+    // weights add up to 1 (expert_norm) or to their share of all experts'.
+    uint32_t n_expert, n_expert_used, n_ff_expert;
+    bool expert_norm;
     float rms_eps;
     enum graft_rope_pairs rope_pairs;
     uint32_t rope_dim;                               // rotated values of a head, <= head_dim, even
@@ -32,12 +36,26 @@ struct graft_weight {
     uint32_t type;       // enum graft_type
     uint32_t n_in, n_out;
     uint64_t row_bytes;
+    uint32_t n_expert;   // such matrices, one after the other; 0: one
     uint64_t offset;     // from the start of the file
 };
 
+// Bytes of a matrix, or of all experts' matrices.
+static inline uint64_t graft_weight_bytes(const struct graft_weight *weight)
+{
+    return weight->row_bytes * weight->n_out * (weight->n_expert ? weight->n_expert : 1);
+}
+
 struct graft_layer {
-    struct graft_weight attn_norm, q, k, v, o, ffn_norm, gate, up, down;
+    struct graft_weight attn_norm, q, k, v, o, ffn_norm, gate, up, down; // gate, up, down: the experts' in a mixture
+    struct graft_weight router;                                          // [n_expert][n_embd]; data NULL: dense
 };
+
+// Values of a row between the two halves of the feed-forward: of all its experts.
+static inline uint64_t graft_config_hidden(const struct graft_config *config)
+{
+    return config->n_expert ? (uint64_t)config->n_expert_used * config->n_ff_expert : config->n_ff;
+}
 
 // A model in memory on the host: shape and weights, device-independent.
 struct graft_source {

@@ -51,6 +51,11 @@ struct graft_exec_functions {
     enum graft_status (*adapter_write)(struct graft_exec *exec, uint64_t offset, const void *data, uint64_t bytes);
     enum graft_status (*adapter_move)(struct graft_exec *exec, uint64_t from, uint64_t to, uint64_t bytes);
     enum graft_status (*adapter_table)(struct graft_exec *exec, uint32_t slot, const uint32_t *entries);
+    // The keys, or the values, of a page in one layer: n_head_kv units (runtime/quant/kv.h), graft_kv_page_bytes of them.
+    // Between two batches. What is written may be on its way until pages_written has returned.
+    enum graft_status (*page_read)(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, void *out);
+    enum graft_status (*page_write)(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, const void *data);
+    enum graft_status (*pages_written)(struct graft_exec *exec);
     // Fill a KV page of every layer with zeros. Between two batches.
     enum graft_status (*clear_page)(struct graft_exec *exec, uint32_t page);
     void (*destroy)(struct graft_exec **exec);
@@ -59,7 +64,8 @@ struct graft_exec_functions {
 // First member of every executor.
 struct graft_exec {
     const struct graft_exec_functions *functions;
-    bool imported; // the weights are used where they are
+    bool imported;    // the weights are used where they are
+    bool rope_halves; // rotary pairs of keys lie (i, i + rope_dim / 2) in the pages, else side by side
 };
 
 // Most candidates of one row that `candidates` may return.

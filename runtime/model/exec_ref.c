@@ -14,9 +14,9 @@ enum {
     SERIAL_WORK = 1 << 17 // multiplications below which waking a thread costs more than it saves
 };
 
-// Counts of f32 values (KV: bytes) of every buffer.
+// Counts of f32 values of every buffer; kv: bytes, of which keys and values in each layer.
 struct sizes {
-    uint64_t x, q, h, ss, logits, scratch, state, kv, lora_t, pool, table;
+    uint64_t x, q, h, scores, route, ss, logits, scratch, state, kv, keys, values, lora_t, pool, table;
 };
 
 struct exec_ref {
@@ -27,7 +27,8 @@ struct exec_ref {
     struct graft_ref_heads heads;
     struct sizes sizes;
     struct graft_workers *workers;
-    float *x, *xn, *ss, *inv_rms, *q, *ao, *h, *logits, *values;
+    float *x, *xn, *ss, *inv_rms, *q, *ao, *h, *scores, *logits, *values;
+    struct graft_ref_route *route; // [n_batch][n_expert_used]
     float *scratch;  // [threads][sizes.scratch]
     int32_t *ids;    // [GRAFT_MAX_CANDIDATES]
     uint32_t *image; // state
@@ -46,24 +47,20 @@ static struct exec_ref *self_of(struct graft_exec *exec)
     return (struct exec_ref *)exec;
 }
 
-static bool mul3(uint64_t a, uint64_t b, uint64_t c, uint64_t *out)
-{
-    uint64_t ab;
-    return graft_mul_u64(a, b, &ab) && graft_mul_u64(ab, c, out);
-}
-
 // False on overflow.
 static bool measure(const struct graft_config *c, const struct graft_limits *limits, struct sizes *out)
 {
     uint64_t heads = (uint64_t)c->n_head * c->head_dim, n = limits->n_batch;
-    uint64_t widest = c->n_embd > c->n_ff ? c->n_embd : c->n_ff;
+    uint64_t n_ff = c->n_expert ? c->n_ff_expert : c->n_ff, widest = c->n_embd > n_ff ? c->n_embd : n_ff;
     widest = heads > widest ? heads : widest;
     uint64_t tokens = (uint64_t)limits->table_pages * GRAFT_PAGE_TOKENS + c->head_dim;
     uint64_t per_row = n * (c->head_dim > 2 ? c->head_dim : 2);
     struct graft_state_layout layout;
     out->x = n * c->n_embd;
     out->q = n * heads;
-    out->h = n * c->n_ff;
+    out->h = n * graft_config_hidden(c);
+    out->scores = n * c->n_expert;
+    out->route = n * c->n_expert_used;
     out->ss = n;
     out->logits = (uint64_t)limits->n_out * c->n_vocab;
     out->scratch = widest + (tokens > per_row ? tokens : per_row);
@@ -72,8 +69,9 @@ static bool measure(const struct graft_config *c, const struct graft_limits *lim
     out->table = (uint64_t)limits->n_slots * c->n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY;
     out->scratch = (out->scratch + 15) & ~UINT64_C(15); // threads do not share cache lines
     out->state = graft_state_words(c, limits, limits->n_batch, &layout);
-    uint64_t per_page = (uint64_t)c->n_head_kv * GRAFT_PAGE_TOKENS * c->head_dim;
-    return mul3(per_page * (limits->kv_f32 ? 4 : 2), limits->n_pages, 2 * (uint64_t)c->n_layer, &out->kv);
+    uint64_t layer;
+    return graft_kv_layer_bytes(c, limits, &out->keys, &out->values) && graft_add_u64(out->keys, out->values, &layer) &&
+           graft_mul_u64(layer, c->n_layer, &out->kv);
 }
 
 static uint32_t thread_count(void)
@@ -85,13 +83,13 @@ static uint32_t thread_count(void)
 void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_limits *limits,
                              uint64_t bytes[GRAFT_MEM_CLASSES])
 {
-    enum { BLOCKS = 12, PER_BLOCK = 128, WORKERS_BYTES = 4096 }; // allocations and what the ledger counts beside their contents
+    enum { BLOCKS = 14, PER_BLOCK = 128, WORKERS_BYTES = 4096 }; // allocations and what the ledger counts beside their contents
     struct sizes s;
     if (!measure(&plan->source->config, limits, &s) || s.kv > UINT64_MAX / 4) {
         bytes[GRAFT_MEM_KV] = UINT64_MAX / 2; // more than any budget
         return;
     }
-    uint64_t floats = 2 * s.x + 2 * s.q + s.h + 2 * s.ss + s.logits + thread_count() * s.scratch + s.state + s.lora_t;
+    uint64_t floats = 2 * s.x + 2 * s.q + s.h + s.scores + 2 * s.route + 2 * s.ss + s.logits + thread_count() * s.scratch + s.state + s.lora_t;
     bytes[GRAFT_MEM_SCRATCH] += 4 * (floats + 2 * GRAFT_MAX_CANDIDATES) + BLOCKS * PER_BLOCK;
     bytes[GRAFT_MEM_KV] += s.kv + PER_BLOCK;
     bytes[GRAFT_MEM_ADAPTERS] += s.pool ? s.pool + 4 * s.table + 2 * PER_BLOCK : 0;
@@ -112,7 +110,7 @@ static const float *vector(const struct graft_weight *w)
 
 static uint8_t *kv_pages(const struct exec_ref *e, uint32_t layer, uint32_t which)
 {
-    return e->kv + (2 * (uint64_t)layer + which) * (e->sizes.kv / (2 * (uint64_t)e->plan->source->config.n_layer));
+    return e->kv + layer * (e->sizes.keys + e->sizes.values) + (which ? e->sizes.keys : 0);
 }
 
 // One step's share of one thread.
@@ -120,6 +118,13 @@ struct work {
     struct exec_ref *e;
     const struct graft_step *step;
 };
+
+// Do adapters have targets among the step's matrices? Not among a mixture's experts and their router.
+static bool has_targets(const struct graft_step *s)
+{
+    return s->kind == GRAFT_STEP_QKV || s->kind == GRAFT_STEP_RESIDUAL || s->kind == GRAFT_STEP_GATE_UP ||
+           s->kind == GRAFT_STEP_HEAD;
+}
 
 // First of the adapter targets that a step's matrices are.
 static uint32_t first_target(const struct graft_step *s)
@@ -141,7 +146,7 @@ static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last
     struct graft_ref_matrix m[3] = {{0}};
     for (int i = 0; i < 3 && s->weight[i]; i++) {
         m[i] = matrix(s->weight[i]);
-        if (e->adapted && s->kind != GRAFT_STEP_EMBED) {
+        if (e->adapted && has_targets(s)) {
             m[i].lora = &e->lora;
             m[i].target = first_target(s) + (uint32_t)i;
             m[i].stage = (uint32_t)i;
@@ -161,6 +166,16 @@ static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last
         break;
     case GRAFT_STEP_GATE_UP:
         graft_ref_gate_up(&m[0], &m[1], e->xn, e->inv_rms, n_rows, e->h, first, last, scratch);
+        break;
+    case GRAFT_STEP_ROUTER:
+        graft_ref_router(&m[0], e->xn, e->inv_rms, n_rows, e->scores, first, last, scratch);
+        break;
+    case GRAFT_STEP_EXPERTS_UP:
+        graft_ref_experts_up(&m[0], &m[1], e->route, e->plan->source->config.n_expert_used, e->xn, e->inv_rms, n_rows, e->h, first,
+                             last, scratch);
+        break;
+    case GRAFT_STEP_EXPERTS_DOWN:
+        graft_ref_experts_down(&m[0], e->route, e->plan->source->config.n_expert_used, e->h, n_rows, e->x, first, last, scratch);
         break;
     case GRAFT_STEP_HEAD:
         graft_ref_head(&m[0], &e->state, e->xn, e->inv_rms, e->logits, first, last, scratch);
@@ -213,12 +228,15 @@ static void run_step(struct exec_ref *e, const struct graft_step *s)
         break;
     case GRAFT_STEP_RESIDUAL:
     case GRAFT_STEP_GATE_UP:
+    case GRAFT_STEP_ROUTER:
+    case GRAFT_STEP_EXPERTS_UP:
+    case GRAFT_STEP_EXPERTS_DOWN:
     case GRAFT_STEP_HEAD:
         n = s->weight[0]->n_out;
-        cost = (uint64_t)n * s->weight[0]->n_in;
+        cost = (uint64_t)n * s->weight[0]->n_in * (s->weight[0]->n_expert ? c->n_expert_used : 1);
         break;
     }
-    if (e->adapted && s->kind != GRAFT_STEP_ATTENTION) {
+    if (e->adapted && has_targets(s)) {
         const float *x = s->kind != GRAFT_STEP_RESIDUAL ? e->xn : s->from_ff ? e->h : e->ao;
         e->lora.layer = s->layer;
         e->lora.inv_rms = s->kind == GRAFT_STEP_RESIDUAL ? NULL : e->inv_rms;
@@ -228,7 +246,11 @@ static void run_step(struct exec_ref *e, const struct graft_step *s)
                                                          : 1);
     }
     graft_workers_run(e->workers, n, cost * e->state.n_rows < SERIAL_WORK, work_part, &work);
-    if (s->kind == GRAFT_STEP_RESIDUAL) {
+    for (uint32_t r = 0; r < e->state.n_rows && s->kind == GRAFT_STEP_ROUTER; r++) {
+        graft_ref_choose_experts(e->scores + (uint64_t)r * c->n_expert, c->n_expert, c->n_expert_used, c->expert_norm,
+                                 e->route + (uint64_t)r * c->n_expert_used);
+    }
+    if (s->kind == GRAFT_STEP_RESIDUAL || s->kind == GRAFT_STEP_EXPERTS_DOWN) {
         norm(e, s);
     }
 }
@@ -305,7 +327,7 @@ static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_b
         uint64_t width;
     } buffers[] = {
         [GRAFT_BUFFER_X] = {e->x, c->n_embd}, [GRAFT_BUFFER_XN] = {e->xn, c->n_embd}, [GRAFT_BUFFER_SS] = {e->ss, 1},
-        [GRAFT_BUFFER_Q] = {e->q, heads},     [GRAFT_BUFFER_AO] = {e->ao, heads},     [GRAFT_BUFFER_H] = {e->h, c->n_ff}};
+        [GRAFT_BUFFER_Q] = {e->q, heads},     [GRAFT_BUFFER_AO] = {e->ao, heads},     [GRAFT_BUFFER_H] = {e->h, graft_config_hidden(c)}};
     uint64_t count = buffers[buffer].width * batch->n_rows;
     if (count > capacity) {
         return graft_fail(GRAFT_E_ARGUMENT, "the buffer has %" PRIu64 " values, there is room for %" PRIu64, count, capacity);
@@ -335,12 +357,40 @@ static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, c
     return GRAFT_OK;
 }
 
+static uint8_t *page_of(const struct exec_ref *e, uint32_t layer, uint32_t page, bool values, uint64_t *bytes)
+{
+    *bytes = graft_kv_page_bytes(&e->plan->source->config, &e->limits, values);
+    return kv_pages(e, layer, values) + page * *bytes;
+}
+
+static enum graft_status page_read(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, void *out)
+{
+    uint64_t bytes;
+    const uint8_t *from = page_of(self_of(exec), layer, page, values, &bytes);
+    memcpy(out, from, (size_t)bytes);
+    return GRAFT_OK;
+}
+
+static enum graft_status page_write(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, const void *data)
+{
+    uint64_t bytes;
+    uint8_t *to = page_of(self_of(exec), layer, page, values, &bytes);
+    memcpy(to, data, (size_t)bytes);
+    return GRAFT_OK;
+}
+
+static enum graft_status pages_written(struct graft_exec *exec)
+{
+    (void)exec;
+    return GRAFT_OK;
+}
+
 static enum graft_status clear_page(struct graft_exec *exec, uint32_t page)
 {
     struct exec_ref *e = self_of(exec);
     uint32_t n_layer = e->plan->source->config.n_layer;
-    uint64_t bytes = e->sizes.kv / (2 * (uint64_t)n_layer) / e->limits.n_pages;
     for (uint32_t i = 0; i < 2 * n_layer; i++) {
+        uint64_t bytes = (i % 2 ? e->sizes.values : e->sizes.keys) / e->limits.n_pages;
         memset(kv_pages(e, i / 2, i % 2) + page * bytes, 0, (size_t)bytes);
     }
     return GRAFT_OK;
@@ -354,10 +404,11 @@ static void destroy(struct graft_exec **exec)
     struct exec_ref *e = self_of(*exec);
     struct graft_ctx *ctx = e->ctx;
     graft_workers_destroy(&e->workers);
-    float **floats[] = {&e->x, &e->xn, &e->ss, &e->inv_rms, &e->q, &e->ao, &e->h, &e->logits, &e->values, &e->scratch};
+    float **floats[] = {&e->x, &e->xn, &e->ss, &e->inv_rms, &e->q, &e->ao, &e->h, &e->scores, &e->logits, &e->values, &e->scratch};
     for (size_t i = 0; i < sizeof floats / sizeof *floats; i++) {
         GRAFT_FREE(ctx, floats[i]);
     }
+    GRAFT_FREE(ctx, &e->route);
     GRAFT_FREE(ctx, &e->ids);
     GRAFT_FREE(ctx, &e->image);
     GRAFT_FREE(ctx, &e->kv);
@@ -375,6 +426,9 @@ static const struct graft_exec_functions functions = {.run = run,
                                                       .adapter_write = adapter_write,
                                                       .adapter_move = adapter_move,
                                                       .adapter_table = adapter_table,
+                                                      .page_read = page_read,
+                                                      .page_write = page_write,
+                                                      .pages_written = pages_written,
                                                       .clear_page = clear_page,
                                                       .destroy = destroy};
 
@@ -393,6 +447,7 @@ static enum graft_status take_memory(struct exec_ref *e)
                   {&e->q, s->q, "queries"},
                   {&e->ao, s->q, "attention outputs"},
                   {&e->h, s->h, "feed-forward values"},
+                  {&e->scores, s->scores, "router logits"},
                   {&e->logits, s->logits, "logits"},
                   {&e->values, GRAFT_MAX_CANDIDATES, "candidates"},
                   {&e->lora.t, s->lora_t, "adapter activations"},
@@ -400,6 +455,7 @@ static enum graft_status take_memory(struct exec_ref *e)
     for (size_t i = 0; i < sizeof floats / sizeof *floats; i++) {
         GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_SCRATCH, floats[i].out, floats[i].count, floats[i].what));
     }
+    GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_SCRATCH, &e->route, s->route, "experts of the rows"));
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_SCRATCH, &e->ids, GRAFT_MAX_CANDIDATES, "candidates"));
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_SCRATCH, &e->image, s->state, "the state buffer"));
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_KV, &e->kv, s->kv, "the KV cache"));
@@ -424,13 +480,15 @@ enum graft_status graft_exec_ref_create(struct graft_exec **out, const struct gr
     GRAFT_TRY(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &e, 1, "the reference executor"));
     e->exec.functions = &functions;
     e->exec.imported = true;
+    e->exec.rope_halves = c->rope_pairs == GRAFT_ROPE_HALVES;
     e->ctx = params->ctx;
     e->plan = params->plan;
     e->limits = params->limits;
     e->sizes = sizes;
     e->heads = (struct graft_ref_heads){.n_head = c->n_head,
                                         .n_head_kv = c->n_head_kv,
-                                        .kv_f32 = params->limits.kv_f32,
+                                        .kv_k = params->limits.kv_k,
+                                        .kv_v = params->limits.kv_v,
                                         .head_dim = c->head_dim,
                                         .rope_dim = c->rope_dim,
                                         .rope_halves = c->rope_pairs == GRAFT_ROPE_HALVES,

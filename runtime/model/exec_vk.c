@@ -75,7 +75,8 @@ static uint32_t segments(const struct exec_vk *e, uint32_t rows)
     double operations = 0, rate, limit_s = 0.25;
     for (uint32_t i = 0; i < e->plan->n_body; i++) {
         for (uint32_t k = 0; k < 3 && e->plan->body[i].weight[k] && e->plan->body[i].kind != GRAFT_STEP_EMBED; k++) {
-            operations += 2.0 * e->plan->body[i].weight[k]->n_in * e->plan->body[i].weight[k]->n_out * rows;
+            const struct graft_weight *w = e->plan->body[i].weight[k];
+            operations += 2.0 * w->n_in * w->n_out * rows * (w->n_expert ? e->plan->source->config.n_expert_used : 1);
         }
     }
     switch (graft_vk_caps(e->vk)->kind) {
@@ -306,7 +307,7 @@ static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_b
     } views[] = {
         [GRAFT_BUFFER_X] = {b->x, c->n_embd}, [GRAFT_BUFFER_XN] = {b->xn, c->n_embd},
         [GRAFT_BUFFER_SS] = {b->ss, 0},       [GRAFT_BUFFER_Q] = {b->q, (uint64_t)c->n_head * c->head_dim},
-        [GRAFT_BUFFER_AO] = {b->ao, (uint64_t)c->n_head * c->head_dim}, [GRAFT_BUFFER_H] = {b->h, c->n_ff},
+        [GRAFT_BUFFER_AO] = {b->ao, (uint64_t)c->n_head * c->head_dim}, [GRAFT_BUFFER_H] = {b->h, graft_config_hidden(c)},
     };
     struct graft_vk_commands *commands = NULL;
     float *parts = NULL;
@@ -383,12 +384,39 @@ static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, c
     return graft_vk_write(e->vk, e->window, e->buffers.table, slot * bytes, entries, bytes);
 }
 
+static uint64_t page_at(const struct exec_vk *e, uint32_t page, bool values, uint64_t *bytes)
+{
+    *bytes = graft_kv_page_bytes(&e->plan->source->config, &e->limits, values);
+    return (values ? e->buffers.keys_bytes : 0) + page * *bytes;
+}
+
+static enum graft_status page_read(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, void *out)
+{
+    struct exec_vk *e = self_of(exec);
+    uint64_t bytes, at = page_at(e, page, values, &bytes);
+    return graft_vk_download(e->vk, e->buffers.kv[layer], at, out, bytes);
+}
+
+static enum graft_status page_write(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, const void *data)
+{
+    struct exec_vk *e = self_of(exec);
+    uint64_t bytes, at = page_at(e, page, values, &bytes);
+    return graft_vk_upload(e->vk, e->buffers.kv[layer], at, data, bytes);
+}
+
+static enum graft_status pages_written(struct graft_exec *exec)
+{
+    return graft_vk_upload_end(self_of(exec)->vk);
+}
+
 static enum graft_status clear_page(struct graft_exec *exec, uint32_t page)
 {
     struct exec_vk *e = self_of(exec);
-    uint64_t half = e->buffers.kv[0]->bytes / 2, bytes = half / e->limits.n_pages; // keys, then values
+    uint64_t keys = e->buffers.keys_bytes, key_bytes = keys / e->limits.n_pages;
+    uint64_t value_bytes = (e->buffers.kv[0]->bytes - keys) / e->limits.n_pages;
     return graft_vk_clear(e->vk, e->buffers.kv, e->plan->source->config.n_layer,
-                          (const uint64_t[2]){page * bytes, half + page * bytes}, 2, bytes);
+                          (const uint64_t[2]){page * key_bytes, keys + page * value_bytes},
+                          (const uint64_t[2]){key_bytes, value_bytes}, 2);
 }
 
 static void destroy(struct graft_exec **exec)
@@ -427,6 +455,9 @@ enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk 
         .adapter_write = adapter_write,
         .adapter_move = adapter_move,
         .adapter_table = adapter_table,
+        .page_read = page_read,
+        .page_write = page_write,
+        .pages_written = pages_written,
         .clear_page = clear_page,
         .destroy = destroy,
     };

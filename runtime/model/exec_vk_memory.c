@@ -18,7 +18,8 @@ uint32_t graft_exec_vk_buckets(uint32_t most, uint32_t rows[MAX_BUCKETS])
 
 // Bytes of every buffer that depends on shape and limits.
 struct buffer_bytes {
-    uint64_t x, ss, q, h, part, counter, logits, top, kv, state, table, lora_t, lora_count;
+    uint64_t x, ss, q, h, scores, route, tiles, y, part, counter, logits, top, keys, kv, kv_new, kv_count, state, table, lora_t,
+        lora_count;
     bool overflow;
 };
 
@@ -26,20 +27,25 @@ static struct buffer_bytes measure(const struct graft_plan *plan, const struct g
                                    const struct graft_vk_caps *caps)
 {
     const struct graft_config *c = &plan->source->config;
-    struct graft_attention_shape shape = {c->n_head, c->n_head_kv, c->head_dim, limits->table_pages * GRAFT_PAGE_TOKENS,
-                                          limits->kv_f32};
+    struct graft_attention_shape shape = {c->n_head,    c->n_head_kv, c->head_dim, limits->table_pages * GRAFT_PAGE_TOKENS,
+                                          limits->kv_k, limits->kv_v};
     uint64_t n = whole_tiles(limits->n_batch), out = whole_tiles(limits->n_out);
     struct graft_state_layout layout;
     struct buffer_bytes b = {0};
     b.x = n * c->n_embd * 4;
     b.ss = n * graft_lower_max_parts(plan, caps) * 4;
     b.q = n * c->n_head * c->head_dim * 4;
-    b.h = n * c->n_ff * 4;
+    b.h = n * graft_config_hidden(c) * 4;
     uint32_t rows[MAX_BUCKETS], n_buckets = graft_exec_vk_buckets(limits->n_batch, rows);
     for (uint32_t i = 0; i < n_buckets; i++) {
         uint64_t splits = graft_attention_splits(caps, &shape, rows[i]);
         uint64_t part = splits > 1 ? (uint64_t)rows[i] * c->n_head * splits * (c->head_dim + 2) * 4 : 16;
         b.part = part > b.part ? part : b.part;
+    }
+    if (c->n_expert) {
+        b.scores = n * (c->n_expert + c->n_expert_used) * 4;
+        b.route = n * c->n_expert_used * 8;
+        graft_lower_experts_bytes(plan, limits, caps, &b.tiles, &b.y);
     }
     b.counter = n * c->n_head_kv * graft_attention_head_groups(&shape) * 4;
     b.logits = out * c->n_vocab * 4;
@@ -48,8 +54,12 @@ static struct buffer_bytes measure(const struct graft_plan *plan, const struct g
     b.table = (uint64_t)limits->n_slots * c->n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY * 4;
     b.lora_t = limits->n_slots ? n * GRAFT_LORA_PAIRS * GRAFT_LORA_STAGE * GRAFT_LORA_RANK * 4 : 0;
     b.lora_count = limits->n_slots ? n * 4 : 0;
-    uint64_t per_page = 2ull * c->n_head_kv * GRAFT_PAGE_TOKENS * c->head_dim * (limits->kv_f32 ? 4 : 2);
-    b.overflow = !graft_mul_u64(per_page, limits->n_pages, &b.kv) || b.kv > UINT32_MAX;
+    uint64_t values = 0;
+    bool fits = graft_kv_layer_bytes(c, limits, &b.keys, &values) && graft_add_u64(b.keys, values, &b.kv);
+    b.overflow = !fits || b.kv > UINT32_MAX;
+    bool quantized = graft_kv_is_quantized(limits->kv_k) || graft_kv_is_quantized(limits->kv_v);
+    b.kv_new = quantized ? n * 2 * c->n_head_kv * c->head_dim * 4 : 16;
+    b.kv_count = quantized ? n * 2 * c->n_head_kv * 4 : 16;
     return b;
 }
 
@@ -84,8 +94,9 @@ void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_li
     *mapped_bytes = mapped ? source->base_bytes : 0;
     bytes[GRAFT_MEM_WEIGHTS] += matrices + gains;
     bytes[GRAFT_MEM_KV] += b.kv * source->config.n_layer;
-    bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + 2 * b.q + b.h + b.part + b.counter + b.logits * (logits_mapped(caps) ? 1 : 2) +
-                                b.top + STATES * b.state + 2 * b.lora_t + b.lora_count;
+    bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + 2 * b.q + b.h + b.scores + b.route + b.tiles + b.y + b.part + b.counter +
+                                b.logits * (logits_mapped(caps) ? 1 : 2) + b.top + STATES * b.state + 2 * b.lora_t + b.lora_count +
+                                b.kv_new + b.kv_count;
     bytes[GRAFT_MEM_ADAPTERS] += limits->n_slots ? limits->pool_bytes + b.table : 0;
     bytes[GRAFT_MEM_STAGING] += limits->n_slots && !caps->unified ? WINDOW_BYTES : 0;
     uint32_t rows[MAX_BUCKETS];
@@ -117,15 +128,24 @@ enum graft_status graft_exec_vk_take_buffers(struct exec_vk *e)
         {&b->q, bytes.q, GRAFT_VK_DEVICE, "queries"},
         {&b->ao, bytes.q, GRAFT_VK_DEVICE, "attention output"},
         {&b->h, bytes.h, GRAFT_VK_DEVICE, "feed-forward"},
+        {&b->scores, bytes.scores, GRAFT_VK_DEVICE, "router logits"},
+        {&b->route, bytes.route, GRAFT_VK_DEVICE, "experts of the rows"},
+        {&b->tiles, bytes.tiles, GRAFT_VK_DEVICE, "rows by expert"},
+        {&b->y, bytes.y, GRAFT_VK_DEVICE, "outputs of the experts"},
         {&b->part, bytes.part, GRAFT_VK_DEVICE, "attention splits"},
         {&b->counter, bytes.counter, GRAFT_VK_DEVICE, "attention counters"},
         {&b->logits, bytes.logits, logits_mapped(caps) ? GRAFT_VK_READBACK : GRAFT_VK_DEVICE, "logits"},
         {&b->top, bytes.top, GRAFT_VK_READBACK, "candidates"},
+        {&b->kv_new, bytes.kv_new, GRAFT_VK_DEVICE, "new keys and values"},
+        {&b->kv_count, bytes.kv_count, GRAFT_VK_DEVICE, "counters of new keys and values"},
         {&b->state[0], bytes.state, GRAFT_VK_HOST_SEEN, "state"},
         {&b->state[1], bytes.state, GRAFT_VK_HOST_SEEN, "state"},
     };
     for (uint32_t i = 0; i < sizeof list / sizeof *list; i++) {
-        GRAFT_TRY(graft_vk_buffer_create(e->vk, list[i].buffer, list[i].bytes, list[i].where, GRAFT_MEM_SCRATCH, list[i].what));
+        if (list[i].bytes) { // a dense model has none of a mixture's
+            GRAFT_TRY(
+                graft_vk_buffer_create(e->vk, list[i].buffer, list[i].bytes, list[i].where, GRAFT_MEM_SCRATCH, list[i].what));
+        }
     }
     if (!logits_mapped(caps)) {
         GRAFT_TRY(graft_vk_buffer_create(e->vk, &e->readback, bytes.logits, GRAFT_VK_READBACK, GRAFT_MEM_SCRATCH,
@@ -146,6 +166,7 @@ enum graft_status graft_exec_vk_take_buffers(struct exec_vk *e)
                                          "adapter counters"));
     }
     uint32_t n_layer = e->plan->source->config.n_layer;
+    b->keys_bytes = bytes.keys;
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &b->kv, n_layer, "KV buffers"));
     for (uint32_t l = 0; l < n_layer; l++) {
         GRAFT_TRY(
@@ -157,10 +178,11 @@ enum graft_status graft_exec_vk_take_buffers(struct exec_vk *e)
 void graft_exec_vk_free_buffers(struct exec_vk *e)
 {
     struct graft_buffers_vk *b = &e->buffers;
-    struct graft_vk_buffer **list[] = {&b->x,         &b->xn,        &b->ss,         &b->q,      &b->ao,
-                                       &b->h,         &b->part,      &b->counter,    &b->logits, &b->top,
-                                       &b->state[0],  &b->state[1],  &e->readback,   &b->pool,   &b->table,
-                                       &b->lora_t[0], &b->lora_t[1], &b->lora_count, &e->window};
+    struct graft_vk_buffer **list[] = {&b->x,        &b->xn,      &b->ss,      &b->q,         &b->ao,        &b->h,
+                                       &b->scores,   &b->route,   &b->tiles,   &b->y,         &b->part,      &b->counter,
+                                       &b->logits,   &b->top,     &b->state[0], &b->state[1], &e->readback,  &b->pool,
+                                       &b->table,    &b->lora_t[0], &b->lora_t[1], &b->lora_count, &e->window, &b->kv_new,
+                                       &b->kv_count};
     for (uint32_t i = 0; i < sizeof list / sizeof *list; i++) {
         graft_vk_buffer_destroy(list[i]);
     }

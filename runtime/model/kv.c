@@ -2,7 +2,10 @@
 // Page allocation by a stack of free pages: constant time, no fragmentation, since any page serves any sequence.
 #include "runtime/model/kv.h"
 
+#include <string.h>
+
 #include "graft/model.h"
+#include "platform/bytes.h"
 
 struct graft_limits graft_kv_limits(uint32_t n_ctx, uint32_t n_batch, uint32_t n_seq)
 {
@@ -17,6 +20,15 @@ struct graft_limits graft_kv_limits(uint32_t n_ctx, uint32_t n_batch, uint32_t n
                                  .n_pages = n_pages,
                                  .table_pages = table_pages,
                                  .n_out = n_out < n_batch ? n_out : n_batch};
+}
+
+bool graft_kv_layer_bytes(const struct graft_config *config, const struct graft_limits *limits, uint64_t *keys,
+                          uint64_t *values)
+{
+    uint64_t units;
+    return graft_mul_u64(limits->n_pages, config->n_head_kv, &units) &&
+           graft_mul_u64(units, graft_kv_unit_bytes(limits->kv_k, config->head_dim), keys) &&
+           graft_mul_u64(units, graft_kv_unit_bytes(limits->kv_v, config->head_dim), values);
 }
 
 enum graft_status graft_kv_create(struct graft_ctx *ctx, struct graft_kv **out, const struct graft_limits *limits)
@@ -114,4 +126,24 @@ void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length)
         table[i - 1] = 0;
     }
     kv->lengths[seq] = length;
+}
+
+void graft_kv_remove(struct graft_kv *kv, uint32_t seq, uint32_t first, uint32_t count)
+{
+    uint32_t *table = kv->tables + (size_t)seq * kv->limits.table_pages, pages = graft_kv_pages(kv->lengths[seq]);
+    for (uint32_t i = first; i < first + count; i++) {
+        graft_kv_drop(kv, table[i]);
+    }
+    memmove(table + first, table + first + count, (pages - first - count) * sizeof *table);
+    memset(table + pages - count, 0, count * sizeof *table);
+    kv->lengths[seq] -= count * GRAFT_PAGE_TOKENS;
+}
+
+uint32_t graft_kv_renew(struct graft_kv *kv, uint32_t seq, uint32_t at)
+{
+    uint32_t *page = kv->tables + (size_t)seq * kv->limits.table_pages + at, old = *page;
+    *page = kv->free[--kv->n_free];
+    kv->refs[*page] = 1;
+    graft_kv_drop(kv, old);
+    return *page;
 }

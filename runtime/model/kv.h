@@ -40,6 +40,11 @@ void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length);
 // Append a whole page of GRAFT_PAGE_TOKENS tokens that is computed already to a sequence whose length is a multiple of that.
 // False if its table is full. Shared pages may not be written: a sequence may not be truncated into one and then grow.
 bool graft_kv_share(struct graft_kv *kv, uint32_t seq, uint32_t page);
+// Take the pages [first, first + count) out of a sequence that has tokens behind them; what follows moves up, page by page.
+void graft_kv_remove(struct graft_kv *kv, uint32_t seq, uint32_t first, uint32_t count);
+// Another page for page `at` of a sequence, with a content that is not known; the old one has a reference less. There must be a
+// free page. Returns its number.
+uint32_t graft_kv_renew(struct graft_kv *kv, uint32_t seq, uint32_t at);
 // One reference more, or less, for a page that is not free.
 void graft_kv_keep(struct graft_kv *kv, uint32_t page);
 void graft_kv_drop(struct graft_kv *kv, uint32_t page);

@@ -1,61 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/model/lower.h"
-
-#include <stdio.h>
-#include <string.h>
-
-#include "loaders/adapter.h"
-#include "platform/bytes.h"
-
-// Largest range of weights a binding can show, less what alignment may cost.
-static uint64_t window_bytes(const struct graft_vk_caps *caps, bool texel)
-{
-    uint64_t most = texel ? (uint64_t)caps->max_texel_elements * 4 : caps->max_storage_bytes;
-    if (most > UINT32_MAX) {
-        most = UINT32_MAX; // byte offsets in kernels are 32-bit
-    }
-    return most - 4096;
-}
-
-// Bind bytes [offset, offset + bytes) of a buffer: the binding starts at the alignment below; *delta is what it starts too
-// early.
-static struct graft_vk_bind window(const struct graft_lowering *lo, const struct graft_vk_buffer *buffer, uint64_t offset,
-                                   uint64_t bytes, uint32_t *delta)
-{
-    uint64_t alignment =
-        lo->caps->storage_alignment > lo->caps->texel_alignment ? lo->caps->storage_alignment : lo->caps->texel_alignment;
-    uint64_t begin = offset & ~(alignment - 1), end = (offset + bytes + 15) & ~(uint64_t)15;
-    if (end > buffer->bytes) {
-        end = buffer->bytes;
-    }
-    *delta = (uint32_t)(offset - begin);
-    return (struct graft_vk_bind){buffer, begin, end - begin};
-}
-
-static struct graft_vk_bind whole(const struct graft_vk_buffer *buffer)
-{
-    return (struct graft_vk_bind){buffer, 0, buffer->bytes};
-}
-
-static enum graft_status record(struct graft_lowering *lo, struct graft_kernel *kernel, const struct graft_vk_bind *binds,
-                                const char *step, uint64_t weight_bytes)
-{
-    if (lo->n_pipelines == lo->pipelines_capacity || (lo->stages && lo->n_stages == lo->stages_capacity)) {
-        return graft_fail(GRAFT_E_INTERNAL, "more dispatches than planned at %s", step);
-    }
-    kernel->pipeline.name = kernel->name;
-    GRAFT_TRY(graft_vk_pipeline_get(lo->vk, &lo->pipelines[lo->n_pipelines], &kernel->pipeline));
-    struct graft_vk_pipeline *pipeline = lo->pipelines[lo->n_pipelines++];
-    GRAFT_TRY(graft_vk_dispatch(lo->commands, pipeline, binds, &kernel->push, kernel->groups));
-    if (lo->stages) {
-        struct graft_stage_vk *stage = &lo->stages[lo->n_stages++];
-        stage->step = step;
-        memcpy(stage->kernel, kernel->name, sizeof stage->kernel);
-        stage->workgroups = kernel->groups[0] * kernel->groups[1];
-        stage->weight_bytes = weight_bytes;
-    }
-    return GRAFT_OK;
-}
+#include "runtime/model/lower_private.h"
 
 static void fill_common(const struct graft_lowering *lo, struct graft_matmul_push *push, const struct graft_weight *weight)
 {
@@ -72,50 +16,6 @@ static void fill_common(const struct graft_lowering *lo, struct graft_matmul_pus
     push->state_rows = lo->layout.rows;
     push->state_out = lo->layout.outs;
     push->state_rope = lo->layout.rope;
-}
-
-// Adapters. T goes to and fro between two buffers: lora_t[0] is for what reads XN, lora_t[1] for what reads AO or H, so that a
-// step may write the next one's while it reads its own.
-enum { T_OF_XN, T_OF_OTHERS };
-
-static uint32_t entry_of(uint32_t layer, uint32_t target)
-{
-    return layer * GRAFT_LORA_TARGETS + target;
-}
-
-static struct graft_lora_push lora_push(const struct graft_lowering *lo, uint32_t entry)
-{
-    return (struct graft_lora_push){.stride = lo->plan->source->config.n_layer * GRAFT_LORA_TARGETS, .entry = entry};
-}
-
-// The kernel's last workgroup shrinks for n targets from `entry` on.
-static void fold(struct graft_lora_push *push, uint32_t entry, uint32_t n)
-{
-    push->next = entry | n << GRAFT_LORA_NEXT_SHIFT;
-}
-
-// Bindings behind a kernel's own: pool and table; in: T to read (which, -1: none) and the state; out: T to write, the counters,
-// and the state if it is not there yet.
-static void bind_lora(const struct graft_lowering *lo, struct graft_vk_bind *binds, int in, int out)
-{
-    const struct graft_buffers_vk *b = lo->buffers;
-    uint32_t n = 0;
-    if (!lo->lora) {
-        return;
-    }
-    binds[n++] = whole(b->pool);
-    binds[n++] = whole(b->table);
-    if (in >= 0) {
-        binds[n++] = whole(b->lora_t[in]);
-        binds[n++] = whole(b->state[lo->state]);
-    }
-    if (out >= 0) {
-        binds[n++] = whole(b->lora_t[out]);
-        binds[n++] = whole(b->lora_count);
-    }
-    if (in < 0) {
-        binds[n++] = whole(b->state[lo->state]);
-    }
 }
 
 // The shrink of a target as a dispatch of its own, in front of the step that reads `input`.
@@ -140,12 +40,6 @@ static uint32_t window_rows(const struct graft_lowering *lo, const struct graft_
     uint64_t rows = window_bytes(lo->caps, variant->kind == GRAFT_VARIANT_LANE) / weight->row_bytes;
     rows -= rows % graft_variant_rows(variant);
     return rows == 0 ? 0 : rows < weight->n_out ? (uint32_t)rows : weight->n_out;
-}
-
-static enum graft_status too_wide(const struct graft_weight *weight)
-{
-    return graft_fail(GRAFT_E_UNSUPPORTED, "tensor %s: rows of %" PRIu64 " bytes exceed what the device can bind",
-                      weight->label, weight->row_bytes);
 }
 
 static enum graft_status lower_embed(struct graft_lowering *lo, const struct graft_step *step)
@@ -228,15 +122,17 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
         struct graft_matmul_push *push = &kernel.push.matmul;
         fill_common(lo, push, step->weight[from]);
         uint32_t delta;
-        struct graft_vk_bind binds[10] = {
+        struct graft_vk_bind binds[12] = {
             window(lo, places[from].buffer, begin, end - begin, &delta),
             whole(b->xn),
             whole(b->ss),
             whole(b->state[lo->state]),
             whole(b->q),
             whole(b->kv[step->layer]),
+            whole(b->kv_new),
+            whole(b->kv_count),
         };
-        bind_lora(lo, binds + 6, T_OF_XN, -1);
+        bind_lora(lo, binds + 8, T_OF_XN, -1);
         push->lora = lora_push(lo, entry_of(step->layer, GRAFT_TARGET_Q));
         uint64_t bytes = 0;
         for (uint32_t i = from; i < to; i++) {
@@ -246,8 +142,8 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
             bytes += segment_rows[i - from] * step->weight[i]->row_bytes;
         }
         push->out_stride = config->n_head * config->head_dim;
-        push->v_words = (uint32_t)(b->kv[step->layer]->bytes / 8);
-        kernel.pipeline.constants[GRAFT_QKV_CONSTANT_F32] = lo->limits->kv_f32;
+        push->v_words = (uint32_t)(b->keys_bytes / 4);
+        graft_kernel_kv(&kernel, lo->limits->kv_k, lo->limits->kv_v);
         GRAFT_TRY(record(lo, &kernel, binds, step->name, bytes));
         if (to - from > 1) {
             break;
@@ -274,11 +170,12 @@ static enum graft_status lower_attention(struct graft_lowering *lo, const struct
 {
     const struct graft_config *config = &lo->plan->source->config;
     const struct graft_buffers_vk *b = lo->buffers;
-    struct graft_attention_shape shape = {config->n_head, config->n_head_kv, config->head_dim,
-                                          lo->limits->table_pages * GRAFT_PAGE_TOKENS, lo->limits->kv_f32};
+    struct graft_attention_shape shape = {config->n_head,   config->n_head_kv,
+                                          config->head_dim, lo->limits->table_pages * GRAFT_PAGE_TOKENS,
+                                          lo->limits->kv_k, lo->limits->kv_v};
     struct graft_kernel kernel;
     GRAFT_TRY(graft_kernel_attention(&kernel, lo->caps, &shape, lo->rows, lo->lora));
-    kernel.push.attention.v_quads = (uint32_t)(b->kv[step->layer]->bytes / 32);
+    kernel.push.attention.v_quads = (uint32_t)(b->keys_bytes / 16);
     kernel.push.attention.state_rows = lo->layout.rows;
     kernel.push.attention.state_tables = lo->layout.tables;
     struct graft_vk_bind binds[12] = {
@@ -302,7 +199,6 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
     struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
     variant.lora = lo->lora;
     uint32_t entry = entry_of(step->layer, head ? GRAFT_LORA_HEAD : step->from_ff ? GRAFT_TARGET_DOWN : GRAFT_TARGET_O);
-    bool last = step->layer + 1 == lo->plan->source->config.n_layer;
     if (lo->lora && head) {
         GRAFT_TRY(lower_shrink(lo, step, b->xn, w->n_in, entry, T_OF_XN));
     } else if (lo->lora && !variant.fold) {
@@ -340,12 +236,9 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
         bind_lora(lo, residual_binds + 6, T_OF_OTHERS, T_OF_XN);
         if (!step->from_ff) {
             push->lora.norm = entry_of(step->layer, GRAFT_LORA_FFN_NORM);
-            fold(&push->lora, entry_of(step->layer, GRAFT_TARGET_GATE), 2);
-        } else if (!last) {
-            push->lora.norm = entry_of(step->layer + 1, GRAFT_LORA_ATTN_NORM);
-            fold(&push->lora, entry_of(step->layer + 1, GRAFT_TARGET_Q), 3);
+            fold(&push->lora, entry_of(step->layer, GRAFT_TARGET_GATE), lo->plan->source->config.n_expert ? 0 : 2);
         } else {
-            push->lora.norm = entry_of(0, GRAFT_LORA_OUTPUT_NORM);
+            next_layer(lo, &push->lora, step->layer);
         }
         GRAFT_TRY(record(lo, &kernel, head ? head_binds : residual_binds, step->name, count * w->row_bytes));
     }
@@ -425,6 +318,9 @@ enum graft_status graft_lower_step(struct graft_lowering *lo, const struct graft
     case GRAFT_STEP_RESIDUAL:
     case GRAFT_STEP_HEAD: return lower_one_matrix(lo, step);
     case GRAFT_STEP_GATE_UP: return lower_gate_up(lo, step);
+    case GRAFT_STEP_ROUTER:
+    case GRAFT_STEP_EXPERTS_UP:
+    case GRAFT_STEP_EXPERTS_DOWN: return graft_lower_experts(lo, step);
     case GRAFT_STEP_TOP: return lower_top(lo, step);
     }
     return graft_fail(GRAFT_E_INTERNAL, "unknown step %s", step->name);
@@ -460,7 +356,9 @@ uint32_t graft_lower_max_dispatches(const struct graft_plan *plan, const struct 
         const struct graft_step *step = i < plan->n_body ? &plan->body[i] : &plan->head[i - plan->n_body];
         n += 4;
         for (uint32_t k = 0; k < 3 && step->weight[k]; k++) {
-            n += step->weight[k]->row_bytes * step->weight[k]->n_out / window_size + 1;
+            const struct graft_weight *w = step->weight[k];
+            uint64_t each = w->row_bytes * w->n_out, fit = window_size / (each ? each : 1);
+            n += w->n_expert && fit ? w->n_expert / fit + 1 : each / window_size + 1;
         }
     }
     return (uint32_t)(n > UINT32_MAX ? UINT32_MAX : n);

@@ -8,8 +8,10 @@
 
 // All buffers of the executor; their shapes are those of plan.h.
 struct graft_buffers_vk {
-    struct graft_vk_buffer *x, *xn, *ss, *q, *ao, *h, *part, *counter, *logits, *top;
-    struct graft_vk_buffer **kv;       // per layer
+    struct graft_vk_buffer *x, *xn, *ss, *q, *ao, *h, *scores, *route, *tiles, *y, *part, *counter, *logits, *top;
+    struct graft_vk_buffer **kv;               // per layer: keys, then values
+    uint64_t keys_bytes;                       // of a layer
+    struct graft_vk_buffer *kv_new, *kv_count; // keys and values on their way into quantized pages; a word per head written
     struct graft_vk_buffer *pool, *table;          // adapters; NULL without
     struct graft_vk_buffer *lora_t[2],
         *lora_count; // T of what reads XN, T of what reads AO or H; the last workgroup's counters
@@ -45,6 +47,10 @@ struct graft_lowering {
 // Record the dispatches of one step. Errors: GRAFT_E_UNSUPPORTED (a mixture of types no kernel takes), GRAFT_E_LIMIT, those of
 // the device.
 GRAFT_MUST_CHECK enum graft_status graft_lower_step(struct graft_lowering *lowering, const struct graft_step *step);
+// Bytes of TILES and of Y for batches of up to limits->n_batch rows; 0 where a device never takes the way that needs them. Only
+// for a mixture of experts.
+void graft_lower_experts_bytes(const struct graft_plan *plan, const struct graft_limits *limits,
+                               const struct graft_vk_caps *caps, uint64_t *tiles, uint64_t *y);
 // Most dispatches any step may become on the device.
 uint32_t graft_lower_max_dispatches(const struct graft_plan *plan, const struct graft_vk_caps *caps);
 // Parts of SS that RESIDUAL steps leave.

@@ -4,7 +4,12 @@
 
 #include <stdio.h>
 
-enum { STEPS_PER_LAYER = 5, NAME_BYTES = 32 };
+enum { NAME_BYTES = 32 };
+
+static uint32_t steps_per_layer(const struct graft_source *source)
+{
+    return source->config.n_expert ? 6 : 5;
+}
 
 static const char *name_step(struct graft_plan *plan, uint32_t index, uint32_t layer, const char *what)
 {
@@ -18,20 +23,26 @@ static void fill_layer(struct graft_plan *plan, uint32_t layer)
     const struct graft_source *s = plan->source;
     const struct graft_layer *l = &s->layers[layer];
     bool last = layer + 1 == s->config.n_layer;
-    uint32_t i = 1 + layer * STEPS_PER_LAYER;
+    uint32_t per_layer = steps_per_layer(s), i = 1 + layer * per_layer;
     struct graft_step *step = plan->body + i;
     step[0] = (struct graft_step){.kind = GRAFT_STEP_QKV, .layer = layer, .weight = {&l->q, &l->k, &l->v}};
     step[1] = (struct graft_step){.kind = GRAFT_STEP_ATTENTION, .layer = layer};
     step[2] = (struct graft_step){.kind = GRAFT_STEP_RESIDUAL, .layer = layer, .weight = {&l->o}, .gain = &l->ffn_norm};
-    step[3] = (struct graft_step){.kind = GRAFT_STEP_GATE_UP, .layer = layer, .weight = {&l->gate, &l->up}};
-    step[4] = (struct graft_step){.kind = GRAFT_STEP_RESIDUAL,
+    bool experts = s->config.n_expert > 0;
+    if (experts) {
+        step[3] = (struct graft_step){.kind = GRAFT_STEP_ROUTER, .layer = layer, .weight = {&l->router}};
+    }
+    step[per_layer - 2] = (struct graft_step){
+        .kind = experts ? GRAFT_STEP_EXPERTS_UP : GRAFT_STEP_GATE_UP, .layer = layer, .weight = {&l->gate, &l->up}};
+    step[per_layer - 1] = (struct graft_step){.kind = experts ? GRAFT_STEP_EXPERTS_DOWN : GRAFT_STEP_RESIDUAL,
                                   .layer = layer,
                                   .weight = {&l->down},
                                   .gain = last ? &s->output_norm : &s->layers[layer + 1].attn_norm,
                                   .from_ff = true};
-    static const char *const names[STEPS_PER_LAYER] = {"qkv", "attention", "attn_output", "gate_up", "ffn_down"};
-    for (uint32_t k = 0; k < STEPS_PER_LAYER; k++) {
-        step[k].name = name_step(plan, i + k, layer, names[k]);
+    static const char *const dense[] = {"qkv", "attention", "attn_output", "gate_up", "ffn_down"};
+    static const char *const mixture[] = {"qkv", "attention", "attn_output", "router", "experts_up", "experts_down"};
+    for (uint32_t k = 0; k < per_layer; k++) {
+        step[k].name = name_step(plan, i + k, layer, experts ? mixture[k] : dense[k]);
     }
 }
 
@@ -42,7 +53,7 @@ enum graft_status graft_plan_create(struct graft_ctx *ctx, struct graft_plan **o
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &plan, 1, "a plan"));
     plan->ctx = ctx;
     plan->source = source;
-    plan->n_body = 1 + source->config.n_layer * STEPS_PER_LAYER;
+    plan->n_body = 1 + source->config.n_layer * steps_per_layer(source);
     enum graft_status status = GRAFT_NEW(ctx, GRAFT_MEM_HOST, &plan->body, plan->n_body, "the plan's steps");
     if (status == GRAFT_OK) {
         status =

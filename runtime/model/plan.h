@@ -7,8 +7,10 @@
 //   XN     [n][n_embd]            X * gain of the next norm, not yet divided by the root mean square
 //   SS     [n][parts]             sums of squares of X, in parts; their sum / n_embd + eps = the mean square
 //   Q      [n][n_head][head_dim]  rotated queries, already times attention_scale
-//   KV     per layer: K then V, f16 (f32 where limits.kv_f32), [page][n_head_kv][GRAFT_PAGE_TOKENS][head_dim]
+//   KV     per layer: K pages, then V pages, each [page][n_head_kv] units (runtime/quant/kv.h)
 //   AO     [n][n_head][head_dim]  attention output
+//   SCORES [n][n_expert + n_expert_used] router logits (a mixture of experts); ROUTE, TILES: shaders/params.h
+//   Y      [n][n_expert_used][n_embd] experts' outputs, where rows are grouped by expert
 //   H      [n][n_ff]              silu(gate) * up
 //   LOGITS [n_out][n_vocab]
 //   TOP    [n_out][chunks][GRAFT_TOP_K] candidates (id, logit bits)
@@ -16,6 +18,7 @@
 #define GRAFT_RUNTIME_MODEL_PLAN_H
 
 #include "runtime/model/config.h"
+#include "runtime/quant/kv.h"
 #include "shaders/params.h"
 
 enum graft_step_kind {
@@ -24,6 +27,9 @@ enum graft_step_kind {
     GRAFT_STEP_ATTENTION,// AO = softmax(Q K^T) V, causal, over the row's pages
     GRAFT_STEP_RESIDUAL, // X += W in (in = AO or H); XN = X * gain; SS
     GRAFT_STEP_GATE_UP,  // H = silu(Wg XN / rms) * (Wu XN / rms)
+    GRAFT_STEP_ROUTER,   // SCORES = W XN / rms; ROUTE: the largest of them, with weights
+    GRAFT_STEP_EXPERTS_UP,   // H[k] = silu(Wg[e_k] XN / rms) * (Wu[e_k] XN / rms) for each expert of the row
+    GRAFT_STEP_EXPERTS_DOWN, // X += sum over k of weight_k W[e_k] H[k]; XN = X * gain; SS
     GRAFT_STEP_HEAD,     // LOGITS[o] = W XN[row out[o]] / rms
     GRAFT_STEP_TOP       // TOP
 };
@@ -32,8 +38,8 @@ struct graft_step {
     enum graft_step_kind kind;
     const char *name;                    // "blk.3.qkv"
     uint32_t layer;                      // of KV
-    const struct graft_weight *weight[3];// QKV: q k v; GATE_UP: gate up; others: one; ATTENTION, TOP: none
-    const struct graft_weight *gain;     // EMBED, RESIDUAL: of the norm that reads X next
+    const struct graft_weight *weight[3];// QKV: q k v; GATE_UP, EXPERTS_UP: gate up; others: one; ATTENTION, TOP: none
+    const struct graft_weight *gain;     // EMBED, RESIDUAL, EXPERTS_DOWN: of the norm that reads X next
     bool from_ff;                        // RESIDUAL: reads H instead of AO
 };
 
@@ -41,7 +47,8 @@ struct graft_plan {
     struct graft_ctx *ctx;
     const struct graft_source *source;
     uint32_t n_body;           // steps up to the last layer
-    struct graft_step *body;   // EMBED, then per layer QKV ATTENTION RESIDUAL GATE_UP RESIDUAL
+    struct graft_step *body;   // EMBED, then per layer QKV ATTENTION RESIDUAL GATE_UP RESIDUAL,
+                               // or QKV ATTENTION RESIDUAL ROUTER EXPERTS_UP EXPERTS_DOWN
     struct graft_step head[2]; // HEAD, TOP
     char *names;               // private
 };
@@ -59,8 +66,18 @@ struct graft_limits {
     uint32_t table_pages; // most pages of one sequence
     uint32_t n_slots;     // adapters resident at a time; 0 = none, nothing is taken for them
     uint64_t pool_bytes;  // of their packed matrices
-    bool kv_f32;          // keys and values are kept as f32 instead of f16 (--exact)
+    enum graft_kv_format kv_k, kv_v; // of keys and values in their pages
 };
+
+// Bytes of a layer's key pages, which come first, and of its value pages; false on overflow.
+bool graft_kv_layer_bytes(const struct graft_config *config, const struct graft_limits *limits, uint64_t *keys,
+                          uint64_t *values);
+
+// Bytes of a page of a layer: its keys, or its values.
+static inline uint64_t graft_kv_page_bytes(const struct graft_config *config, const struct graft_limits *limits, bool values)
+{
+    return config->n_head_kv * graft_kv_unit_bytes(values ? limits->kv_v : limits->kv_k, config->head_dim);
+}
 
 // Words of a state buffer for `rows` rows and where its parts start.
 uint32_t graft_state_words(const struct graft_config *config, const struct graft_limits *limits, uint32_t rows,

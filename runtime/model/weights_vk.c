@@ -7,19 +7,14 @@
 #include "runtime/kernels/kernel.h"
 #include "runtime/quant/quant.h"
 
-enum { MATRICES = 7, COPY_ALIGNMENT = 256, COPY_TAIL = 16 };
+enum { MATRICES = 8, COPY_ALIGNMENT = 256, COPY_TAIL = 16 };
 
-// The matrices of a layer in the order they are copied: those that share a dispatch stand together.
+// The matrices of a layer in the order they are copied: those that share a dispatch stand together. data NULL: not there.
 static const struct graft_weight *layer_matrix(const struct graft_layer *layer, uint32_t i)
 {
     const struct graft_weight *order[MATRICES] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
-                                                  &layer->gate, &layer->up, &layer->down};
+                                                  &layer->gate, &layer->up, &layer->down, &layer->router};
     return order[i];
-}
-
-static uint64_t weight_bytes(const struct graft_weight *weight)
-{
-    return weight->row_bytes * weight->n_out;
 }
 
 static uint64_t padded(uint64_t bytes)
@@ -31,7 +26,8 @@ static uint64_t layer_bytes(const struct graft_layer *layer)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < MATRICES; i++) {
-        bytes += padded(weight_bytes(layer_matrix(layer, i)));
+        const struct graft_weight *w = layer_matrix(layer, i);
+        bytes += w->data ? padded(graft_weight_bytes(w)) : 0;
     }
     return bytes;
 }
@@ -51,7 +47,7 @@ void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint
     for (uint32_t l = 0; l < source->config.n_layer; l++) {
         *matrices += layer_bytes(&source->layers[l]);
     }
-    *matrices += padded(weight_bytes(&source->embd)) + (source->tied ? 0 : padded(weight_bytes(&source->output)));
+    *matrices += padded(graft_weight_bytes(&source->embd)) + (source->tied ? 0 : padded(graft_weight_bytes(&source->output)));
 }
 
 bool graft_weights_vk_would_map(const struct graft_vk_caps *caps, enum graft_weights_mode mode, uint64_t base_bytes)
@@ -142,8 +138,9 @@ static enum graft_status map_weights(struct graft_weights_vk *weights)
     for (uint32_t l = 0; l < source->config.n_layer; l++) {
         for (uint32_t i = 0; i < MATRICES; i++) {
             const struct graft_weight *w = layer_matrix(&source->layers[l], i);
-            weights->places[n++] =
-                (struct graft_place){weights->mapping, weights->mapping_skip + (uint64_t)(w->data - source->base)};
+            weights->places[n++] = w->data ? (struct graft_place){weights->mapping,
+                                                                  weights->mapping_skip + (uint64_t)(w->data - source->base)}
+                                           : (struct graft_place){0};
         }
     }
     weights->places[n++] =
@@ -163,7 +160,7 @@ static enum graft_status copy_one(struct copier *copier, struct graft_vk_buffer 
                                   const struct graft_weight *weight, struct graft_place *place)
 {
     enum { PIECE = 16 << 20 };
-    uint64_t bytes = weight_bytes(weight);
+    uint64_t bytes = graft_weight_bytes(weight);
     for (uint64_t at = 0; at < bytes; at += PIECE) {
         uint64_t piece = bytes - at < PIECE ? bytes - at : PIECE;
         GRAFT_TRY(graft_vk_upload(copier->weights->vk, to, *offset + at, weight->data + at, piece));
@@ -189,17 +186,20 @@ static enum graft_status copy_weights(struct graft_weights_vk *weights, const st
         GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[l], layer_bytes(&source->layers[l]), GRAFT_VK_DEVICE,
                                          GRAFT_MEM_WEIGHTS, "a layer's weights"));
         for (uint32_t i = 0; i < MATRICES; i++, n++) {
-            GRAFT_TRY(copy_one(&copier, weights->layers[l], &offset, layer_matrix(&source->layers[l], i), &weights->places[n]));
+            const struct graft_weight *w = layer_matrix(&source->layers[l], i);
+            if (w->data) {
+                GRAFT_TRY(copy_one(&copier, weights->layers[l], &offset, w, &weights->places[n]));
+            }
         }
     }
     uint64_t offset = 0;
-    GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer], padded(weight_bytes(&source->embd)),
+    GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer], padded(graft_weight_bytes(&source->embd)),
                                      GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "token embeddings"));
     GRAFT_TRY(copy_one(&copier, weights->layers[n_layer], &offset, &source->embd, &weights->places[n]));
     weights->places[n + 1] = weights->places[n];
     if (!source->tied) {
         offset = 0;
-        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer + 1], padded(weight_bytes(&source->output)),
+        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer + 1], padded(graft_weight_bytes(&source->output)),
                                          GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "output head"));
         GRAFT_TRY(copy_one(&copier, weights->layers[n_layer + 1], &offset, &source->output, &weights->places[n + 1]));
     }

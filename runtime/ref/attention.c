@@ -3,18 +3,15 @@
 // Ainslie 2023.
 #include <math.h>
 
-#include "runtime/quant/quant.h"
 #include "runtime/ref/ref.h"
 
 // K or V of token t for one KV head, as f32.
-static void load(const struct graft_ref_heads *heads, const uint32_t *table, const void *pages, uint32_t head_kv,
-                 uint32_t t, float *out)
+static void load(const struct graft_ref_heads *heads, enum graft_kv_format format, const uint32_t *table, const uint8_t *pages,
+                 uint32_t head_kv, uint32_t t, float *out)
 {
     uint32_t page = table[t / GRAFT_PAGE_TOKENS], offset = t % GRAFT_PAGE_TOKENS;
-    uint64_t at = (((uint64_t)page * heads->n_head_kv + head_kv) * GRAFT_PAGE_TOKENS + offset) * heads->head_dim;
-    for (uint32_t d = 0; d < heads->head_dim; d++) {
-        out[d] = heads->kv_f32 ? ((const float *)pages)[at + d] : graft_f16_to_f32(((const uint16_t *)pages)[at + d]);
-    }
+    uint64_t unit = ((uint64_t)page * heads->n_head_kv + head_kv) * graft_kv_unit_bytes(format, heads->head_dim);
+    graft_kv_load(format, heads->head_dim, pages + unit, offset, out);
 }
 
 void graft_ref_attention(const struct graft_ref_heads *heads, const struct graft_ref_state *state, const float *q,
@@ -33,7 +30,7 @@ void graft_ref_attention(const struct graft_ref_heads *heads, const struct graft
             float *out = ao + ((uint64_t)r * heads->n_head + h) * dim;
             float most = -INFINITY, sum = 0.0f;
             for (uint32_t t = 0; t < tokens; t++) {
-                load(heads, table, k, head_kv, t, vector);
+                load(heads, heads->kv_k, table, k, head_kv, t, vector);
                 scores[t] = graft_ref_dot(query, vector, dim);
                 most = scores[t] > most ? scores[t] : most;
             }
@@ -43,7 +40,7 @@ void graft_ref_attention(const struct graft_ref_heads *heads, const struct graft
             for (uint32_t t = 0; t < tokens; t++) {
                 float weight = expf(scores[t] - most);
                 sum += weight;
-                load(heads, table, v, head_kv, t, vector);
+                load(heads, heads->kv_v, table, v, head_kv, t, vector);
                 for (uint32_t d = 0; d < dim; d++) {
                     out[d] += weight * vector[d];
                 }

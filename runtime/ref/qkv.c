@@ -2,7 +2,6 @@
 // Queries, keys and values: projection of the normed residual, rotary positions, and the write into the KV pages.
 #include <string.h>
 
-#include "runtime/quant/quant.h"
 #include "runtime/ref/ref.h"
 
 static float as_float(uint32_t bits)
@@ -25,19 +24,13 @@ void graft_ref_rope(const struct graft_ref_heads *heads, const uint32_t *rope, f
     }
 }
 
-// Write one head of one token into its page: [page][n_head_kv][GRAFT_PAGE_TOKENS][head_dim].
-static void store_page(const struct graft_ref_heads *heads, uint32_t slot, uint32_t head_kv, const float *values,
-                       void *pages)
+// Write one head of one token into its page: [page][n_head_kv] units.
+static void store_page(const struct graft_ref_heads *heads, enum graft_kv_format format, uint32_t slot, uint32_t head_kv,
+                       const float *values, uint8_t *pages)
 {
     uint32_t page = slot / GRAFT_PAGE_TOKENS, offset = slot % GRAFT_PAGE_TOKENS;
-    uint64_t at = (((uint64_t)page * heads->n_head_kv + head_kv) * GRAFT_PAGE_TOKENS + offset) * heads->head_dim;
-    for (uint32_t d = 0; d < heads->head_dim; d++) {
-        if (heads->kv_f32) {
-            ((float *)pages)[at + d] = values[d];
-        } else {
-            ((uint16_t *)pages)[at + d] = graft_f32_to_f16(values[d]);
-        }
-    }
+    uint64_t unit = ((uint64_t)page * heads->n_head_kv + head_kv) * graft_kv_unit_bytes(format, heads->head_dim);
+    graft_kv_store(format, heads->head_dim, pages + unit, offset, values);
 }
 
 void graft_ref_qkv(const struct graft_ref_heads *heads, const struct graft_ref_matrix *wq, const struct graft_ref_matrix *wk,
@@ -67,7 +60,7 @@ void graft_ref_qkv(const struct graft_ref_heads *heads, const struct graft_ref_m
                     q[((uint64_t)r * heads->n_head + own) * dim + d] = head[d] * heads->attention_scale;
                 }
             } else {
-                store_page(heads, slot, own, head, is_k ? k : v);
+                store_page(heads, is_k ? heads->kv_k : heads->kv_v, slot, own, head, is_k ? k : v);
             }
         }
     }

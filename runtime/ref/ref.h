@@ -9,6 +9,7 @@
 #define GRAFT_RUNTIME_REF_H
 
 #include "graft/common.h"
+#include "runtime/quant/kv.h"
 #include "shaders/params.h"
 
 struct graft_ref_lora;
@@ -37,7 +38,7 @@ static inline const uint32_t *graft_ref_row(const struct graft_ref_state *state,
 
 struct graft_ref_heads {
     uint32_t n_head, n_head_kv, head_dim, rope_dim;
-    bool kv_f32; // keys and values are stored as f32 instead of f16
+    enum graft_kv_format kv_k, kv_v; // of keys and values in their pages
     bool rope_halves;      // pairs (i, i + rope_dim / 2) instead of (2i, 2i + 1)
     float attention_scale; // on Q
 };
@@ -79,7 +80,7 @@ void graft_ref_norm(const float *x, const float *gain, const struct graft_ref_lo
 // X[r] = E[token[r]].
 void graft_ref_embed(const struct graft_ref_matrix *embd, const struct graft_ref_state *state, float *x);
 // Heads [first, last) of n_head + 2 n_head_kv (queries, then keys, then values). xn [n_rows][n_in], inv_rms [n_rows].
-// Q [n_rows][n_head][head_dim]; k, v: f16 (or f32: heads->kv_f32) pages [page][n_head_kv][GRAFT_PAGE_TOKENS][head_dim].
+// Q [n_rows][n_head][head_dim]; k, v: pages [page][n_head_kv] of units (runtime/quant/kv.h).
 // scratch: n_in + n_rows * head_dim floats.
 void graft_ref_qkv(const struct graft_ref_heads *heads, const struct graft_ref_matrix *wq, const struct graft_ref_matrix *wk,
                    const struct graft_ref_matrix *wv, const struct graft_ref_state *state, const float *xn,
@@ -96,6 +97,30 @@ void graft_ref_residual(const struct graft_ref_matrix *w, const float *in, uint3
 // n_rows.
 void graft_ref_gate_up(const struct graft_ref_matrix *gate, const struct graft_ref_matrix *up, const float *xn,
                        const float *inv_rms, uint32_t n_rows, float *h, uint32_t first, uint32_t last, float *scratch);
+
+// An expert of a row and the weight of its output.
+struct graft_ref_route {
+    uint32_t expert;
+    float weight;
+};
+// Router logits scores[r][e] = W[e] . xn[r] * inv_rms[r] for experts e in [first, last). scores [n_rows][n_out]. scratch: n_in +
+// n_rows floats.
+void graft_ref_router(const struct graft_ref_matrix *w, const float *xn, const float *inv_rms, uint32_t n_rows, float *scores,
+                      uint32_t first, uint32_t last, float *scratch);
+// One row's n_used largest of n_expert scores, the largest first, of equal ones the smaller number first, NaN before all; weight
+// = exp(score - max) / sum, over the chosen (normalize) or over all. Shazeer 2017; Fedus 2021. route [n_used], n_used <=
+// n_expert.
+void graft_ref_choose_experts(const float *scores, uint32_t n_expert, uint32_t n_used, bool normalize,
+                              struct graft_ref_route *route);
+// H[r][k][o] = silu(g) u with the matrices of expert route[r][k], for outputs o in [first, last): gate and up hold one matrix
+// [n_out][n_in] per expert, one after the other. H [n_rows][n_used][n_out]. scratch: n_in floats.
+void graft_ref_experts_up(const struct graft_ref_matrix *gate, const struct graft_ref_matrix *up,
+                          const struct graft_ref_route *route, uint32_t n_used, const float *xn, const float *inv_rms,
+                          uint32_t n_rows, float *h, uint32_t first, uint32_t last, float *scratch);
+// X[r][o] += sum over k, in order, of weight[r][k] * (W[expert[r][k]][o] . H[r][k]), for outputs o in [first, last). scratch:
+// n_in floats.
+void graft_ref_experts_down(const struct graft_ref_matrix *down, const struct graft_ref_route *route, uint32_t n_used,
+                            const float *h, uint32_t n_rows, float *x, uint32_t first, uint32_t last, float *scratch);
 // LOGITS[i][o] = W[o] . xn[out[i]] * inv_rms[out[i]] for the state's n_out rows. scratch: n_in floats.
 void graft_ref_head(const struct graft_ref_matrix *w, const struct graft_ref_state *state, const float *xn,
                     const float *inv_rms, float *logits, uint32_t first, uint32_t last, float *scratch);

@@ -24,6 +24,7 @@ static void describe(const struct graft_model *model, uint32_t slot, struct graf
     *out = model->infos[slot];
     out->bytes = s->bytes;
     out->references = s->references;
+    out->gone = s->gone;
     out->hits = s->hits;
     out->loads = s->loads;
     out->idle_ns = graft_clock_ns() - s->last_use_ns;
@@ -57,6 +58,7 @@ void graft_seq_drop_adapters(struct graft_seq *seq)
     for (uint32_t i = 0; i < seq->n_uses; i++) {
         graft_pool_release(seq->model->pool, seq->uses[i].slot);
     }
+    seq->gone = false;
     seq->n_uses = 0;
 }
 
@@ -87,6 +89,12 @@ static enum graft_status check_uses(const struct graft_seq *seq, const struct gr
         if (!uses[i].adapter || uses[i].adapter->model != seq->model || !isfinite(uses[i].weight)) {
             return graft_fail(GRAFT_E_ARGUMENT, "adapter %u of %u is not one of this model, or its weight is not finite", i + 1,
                               n);
+        }
+        if (seq->model->pool->slots[uses[i].adapter->slot].gone) {
+            return graft_fail(GRAFT_E_IO,
+                              "adapter %u of %u was lost with the device, and its file is not what it was: release it and load "
+                              "it anew",
+                              i + 1, n);
         }
         n_invoked += seq->model->infos[uses[i].adapter->slot].n_invocation > 0;
     }

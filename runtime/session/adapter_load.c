@@ -142,6 +142,15 @@ static enum graft_status move_one(struct graft_adapter_load *load)
     return write_table(model, move->slot, load->scratch);
 }
 
+// Where the slot's bytes can be read again.
+static void keep_path(struct graft_adapter_load *load)
+{
+    char **path = &load->model->paths[load->adapter->slot];
+    GRAFT_FREE(load->model->ctx, path);
+    *path = load->path;
+    load->path = NULL;
+}
+
 // One piece of placing. Afterwards load->stage says what is next.
 static enum graft_status place(struct graft_adapter_load *load)
 {
@@ -154,6 +163,7 @@ static enum graft_status place(struct graft_adapter_load *load)
         if (*slot < pool->n_slots) {
             graft_pool_acquire(pool, *slot);
             pool->slots[*slot].hits++;
+            keep_path(load);
             load->stage = FINISHED;
             return GRAFT_OK;
         }
@@ -179,6 +189,7 @@ static enum graft_status place(struct graft_adapter_load *load)
         }
         GRAFT_TRY(write_table(model, *slot, load->scratch));
         model->infos[*slot] = load->info;
+        keep_path(load);
         load->stage = FINISHED;
         return GRAFT_OK;
     case FINISHED:
@@ -201,7 +212,9 @@ static void unplace(struct graft_adapter_load *load)
 
 static enum graft_status check_alive(const struct graft_model *model)
 {
-    return !model->lost ? GRAFT_OK : graft_fail(GRAFT_E_DEVICE_LOST, "the device was lost: close the model and open it again");
+    return !model->lost
+               ? GRAFT_OK
+               : graft_fail(GRAFT_E_DEVICE_LOST, "the device was lost: rebuild the model (graft_model_rebuild), or close it");
 }
 
 // One piece of the work of a prepared load. A failure between moves leaves adapters half moved: nothing may run with them.
@@ -251,6 +264,59 @@ bool graft_adapter_loading(const struct graft_model *model, uint32_t slot)
 {
     return model->placing && model->placing->adapter->slot == slot;
 }
+
+// ---- after the device was lost ----
+
+// The bytes of a slot, from its file, which must be what it was. *gone: it is not.
+static enum graft_status restore(struct graft_model *model, uint32_t slot, bool *gone)
+{
+    const struct graft_pool_slot *s = &model->pool->slots[slot];
+    struct graft_adapter_load load = {.model = model, .path = model->paths[slot]};
+    enum graft_status status = read_file(&load);
+    status = status == GRAFT_OK && memcmp(load.digest, s->digest, sizeof s->digest) != 0
+                 ? graft_fail(GRAFT_E_IO, "%s: the file has changed since it was loaded", load.path)
+                 : status;
+    status = status == GRAFT_OK ? pack(&load) : status;
+    *gone = status != GRAFT_OK;
+    if (!*gone) {
+        status = model->exec->functions->adapter_write(model->exec, s->offset, load.packed, load.bytes);
+        status = status == GRAFT_OK ? write_table(model, slot, load.scratch) : status;
+    }
+    drop_memory(&load);
+    GRAFT_FREE(model->ctx, &load.adapter);
+    return status;
+}
+
+enum graft_status graft_adapters_restore(struct graft_model *model)
+{
+    if (model->placing) {
+        struct graft_adapter_load *load = model->placing;
+        unplace(load);
+        load->n_moved = 0;
+        load->written = 0;
+        load->stage = PREPARED;
+    }
+    for (uint32_t i = 0; model->pool && i < model->pool->n_slots; i++) {
+        struct graft_pool_slot *s = &model->pool->slots[i];
+        bool gone = false;
+        if (s->used && s->references == 0) {
+            graft_pool_drop(model->pool, i);
+        } else if (s->used && !s->gone) {
+            enum graft_status status = restore(model, i, &gone);
+            if (status != GRAFT_OK && !gone) {
+                return status;
+            }
+        }
+        if (gone) {
+            graft_log(model->ctx, GRAFT_LOG_WARN, "an adapter did not come back with the device: %s", graft_last_error());
+            s->gone = true;
+            memset(s->digest, 0, sizeof s->digest); // the same bytes are another adapter, should they come again
+        }
+    }
+    return GRAFT_OK;
+}
+
+// ---- loads ----
 
 static enum graft_status create(struct graft_model *model, struct graft_adapter_load **out, const char *path)
 {

@@ -194,7 +194,7 @@ static enum graft_status choose(struct graft_chat *chat, int32_t *out, bool *end
 // Bytes of token i of ids as the answer shows them.
 static enum graft_status token_bytes(const struct graft_chat *chat, uint32_t i, const char **text, uint64_t *length)
 {
-    return graft_token_text(chat->model, chat->ids[i], chat->stream->drops_space && i == chat->answer, text, length);
+    return graft_token_text(chat->model, NULL, chat->ids[i], chat->stream->drops_space && i == chat->answer, text, length);
 }
 
 static void finish(struct graft_chat *chat)

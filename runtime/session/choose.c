@@ -9,10 +9,10 @@ bool graft_choice_wants_logits(const struct graft_sampler *sampler, const struct
     return place || graft_sampler_wants_logits(sampler);
 }
 
-enum graft_status graft_token_text(const struct graft_model *model, int32_t id, bool no_space, const char **text,
-                                   uint64_t *length)
+enum graft_status graft_token_text(const struct graft_model *model, const struct graft_stream *stream, int32_t id, bool no_space,
+                                   const char **text, uint64_t *length)
 {
-    GRAFT_TRY(graft_vocab_piece(model->vocabulary->vocab, id, false, text, length));
+    GRAFT_TRY(graft_vocab_piece(model->vocabulary->vocab, id, stream && graft_stream_shows(stream, id), text, length));
     if (no_space && *length && **text == ' ') {
         (*text)++;
         (*length)--;
@@ -29,7 +29,7 @@ static enum graft_status is_allowed(const struct graft_choice *c, int32_t id, bo
         *out = graft_grammar_complete(c->place);
         return GRAFT_OK;
     }
-    GRAFT_TRY(graft_token_text(c->model, id, c->no_space, &text, &length));
+    GRAFT_TRY(graft_token_text(c->model, c->stream, id, c->no_space, &text, &length));
     *out = false;
     return length ? graft_grammar_allows(c->place, text, (size_t)length, out) : GRAFT_OK;
 }

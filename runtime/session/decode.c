@@ -50,8 +50,9 @@ static void take_back(struct graft_model *model)
 static enum graft_status check_rows(const struct graft_model *model, const struct graft_row *rows, uint32_t n_rows)
 {
     if (model->lost) {
-        return graft_fail(GRAFT_E_DEVICE_LOST, "the device was lost: close the model and open it again");
+        return graft_fail(GRAFT_E_DEVICE_LOST, "the device was lost: rebuild the model (graft_model_rebuild), or close it");
     }
+    GRAFT_TRY(model->gguf ? graft_gguf_check_intact(model->gguf) : GRAFT_OK);
     if (n_rows == 0 || n_rows > model->limits.n_batch) {
         return graft_fail(GRAFT_E_ARGUMENT, "a batch of %u rows was given, allowed are 1 to %u", n_rows, model->limits.n_batch);
     }
@@ -63,6 +64,12 @@ static enum graft_status check_rows(const struct graft_model *model, const struc
         }
         if (!rows[i].seq || rows[i].seq->model != model || !rows[i].seq->alive) {
             return graft_fail(GRAFT_E_ARGUMENT, "row %u has no sequence of this model", i);
+        }
+        if (rows[i].seq->gone) {
+            return graft_fail(GRAFT_E_IO,
+                              "row %u: an adapter of the sequence was lost with the device, and its file is not what "
+                              "it was: choose another",
+                              i);
         }
         if (rows[i].token < 0 || (uint32_t)rows[i].token >= model->source->config.n_vocab) {
             return graft_fail(GRAFT_E_ARGUMENT, "row %u has token %d, the vocabulary has 0 to %u", i, rows[i].token,
@@ -148,6 +155,9 @@ enum graft_status graft_decode(struct graft_model *model, const struct graft_row
     uint64_t begin = graft_clock_ns();
     enum graft_status status = model->exec->functions->run(model->exec, &batch);
     model->run_ns = graft_clock_ns() - begin;
+    if (status == GRAFT_OK && model->gguf) {
+        status = graft_gguf_check_intact(model->gguf);
+    }
     if (status != GRAFT_OK) {
         take_back(model);
         model->lost = model->lost || status == GRAFT_E_DEVICE_LOST;

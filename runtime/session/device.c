@@ -99,6 +99,34 @@ static enum graft_status selects_reference(struct graft_ctx *ctx, const char *se
     return GRAFT_OK;
 }
 
+// What the device is opened with; select NULL: the first usable one.
+static void set_options(struct graft_device *device, const struct graft_device_params *p)
+{
+    snprintf(device->build, sizeof device->build, "%s %016" PRIx64, GRAFT_VERSION_STRING, graft_shader_build());
+    snprintf(device->select, sizeof device->select, "%s", p->select ? p->select : "auto");
+    device->options = (struct graft_vk_options){.select = device->select,
+                                                .cache_key = device->build,
+                                                .no_subgroups = p->no_subgroups,
+                                                .no_f16 = p->no_f16,
+                                                .no_storage_16bit = p->no_storage_16bit,
+                                                .no_import = p->no_import,
+                                                .no_texel = p->no_texel,
+                                                .validation = p->validation,
+                                                .timeout_ns = p->timeout_ns};
+}
+
+enum graft_status graft_device_reopen(struct graft_device *device)
+{
+    struct graft_vk *vk;
+    if (!device->vk) {
+        return GRAFT_OK;
+    }
+    GRAFT_TRY(graft_vk_open(device->ctx, &vk, &device->options));
+    graft_vk_close(&device->vk);
+    device->vk = vk;
+    return GRAFT_OK;
+}
+
 enum graft_status graft_device_open(struct graft_ctx *ctx, struct graft_device **out, const struct graft_device_params *params)
 {
     *out = NULL;
@@ -115,19 +143,9 @@ enum graft_status graft_device_open(struct graft_ctx *ctx, struct graft_device *
     struct graft_device *device;
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &device, 1, "a device"));
     device->ctx = ctx;
+    set_options(device, &given);
     if (!reference) {
-        char build[48];
-        snprintf(build, sizeof build, "%s %016" PRIx64, GRAFT_VERSION_STRING, graft_shader_build());
-        struct graft_vk_options options = {.select = given.select,
-                                           .cache_key = build,
-                                           .no_subgroups = given.no_subgroups,
-                                           .no_f16 = given.no_f16,
-                                           .no_storage_16bit = given.no_storage_16bit,
-                                           .no_import = given.no_import,
-                                           .no_texel = given.no_texel,
-                                           .validation = given.validation,
-                                           .timeout_ns = given.timeout_ns};
-        enum graft_status status = graft_vk_open(ctx, &device->vk, &options);
+        enum graft_status status = graft_vk_open(ctx, &device->vk, &device->options);
         if (status != GRAFT_OK) {
             GRAFT_FREE(ctx, &device);
             return status;

@@ -14,7 +14,7 @@ enum { DEFAULT_WAITING = 64, MAX_WAITING = 4096, DEFAULT_PREFILL = 32, DEFAULT_G
 
 static void clear_page(void *user, uint32_t page)
 {
-    struct graft_model *model = user;
+    struct graft_model *model = user; // a lost one gets new pages, which are empty
     model->lost = model->lost || model->exec->functions->clear_page(model->exec, page) != GRAFT_OK;
 }
 
@@ -58,6 +58,10 @@ static void thread_main(void *user)
     graft_mutex_lock(engine->mutex);
     while (!engine->quit) {
         run_commands(engine);
+        if (engine->model->lost && !engine->given_up) {
+            graft_engine_try_again(engine);
+            continue;
+        }
         if (!engine->n_running && !engine->n_waiting) {
             graft_cond_wait(engine->wake, engine->mutex);
             continue;
@@ -315,6 +319,9 @@ static enum graft_status check_request(const struct graft_engine *engine, const 
     if (p->grammar && !model->vocabulary) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "a grammar needs a vocabulary, which a synthetic model does not have");
     }
+    if (p->n_shown > GRAFT_MAX_SHOWN) {
+        return graft_fail(GRAFT_E_ARGUMENT, "%u control tokens are to be shown, at most %d may", p->n_shown, GRAFT_MAX_SHOWN);
+    }
     return graft_stream_check(p->stops, p->n_stops);
 }
 
@@ -364,6 +371,10 @@ static void fill(struct graft_engine *engine, struct graft_request *r, const str
     r->n_uses = p->n_uses;
     memcpy(r->uses, p->uses ? p->uses : r->uses, p->n_uses * sizeof *r->uses);
     graft_stream_begin(r->stream, p->stops, p->n_stops);
+    graft_stream_show(r->stream, p->shown, p->n_shown);
+    r->prompt_logprobs = p->prompt_logprobs;
+    r->no_answer = p->no_answer;
+    r->n_scored = 0;
     r->on_event = p->on_event;
     r->user = p->user;
     r->n_prompt = r->n_ids = p->n_tokens;

@@ -31,7 +31,7 @@ struct graft_request {
     struct graft_request_stats stats;
     // Set at submission, afterwards the engine thread's.
     atomic_bool cancelled;
-    bool preempted, low_priority, logprobs, speculates;
+    bool preempted, low_priority, logprobs, prompt_logprobs, no_answer, speculates;
     uint32_t n_logprobs, max_tokens, draft_tokens, tenant;
     uint64_t submitted_ns, deadline_ns;
     struct graft_adapter_use uses[GRAFT_MAX_BLEND];
@@ -41,6 +41,7 @@ struct graft_request {
     struct graft_stream *stream; // the request's for good, as is ids
     int32_t *ids;                // [n_ctx + 1] prompt, then answer
     uint32_t n_prompt, n_ids;
+    uint32_t n_scored;            // tokens of the prompt that were told, with prompt_logprobs
     struct graft_sampler sampler; // its room is the request's for good; its ring of tokens is ids
     const struct graft_grammar *grammar;
     struct graft_grammar_state *place; // in the grammar, from the first row on; NULL: none
@@ -78,7 +79,9 @@ struct graft_engine {
     struct graft_tenant *tenants; // [n_requests]
     bool quit;
     // The engine thread's.
-    struct graft_request **running; // [n_seq] in the order of admission
+    bool given_up;                           // the device does not come back
+    uint64_t rebuilt_ns[GRAFT_MAX_REBUILDS]; // when the model was rebuilt last; 0 = free
+    struct graft_request **running;          // [n_seq] in the order of admission
     uint32_t n_running;
     struct graft_prefix *prefix;                  // NULL: no reuse
     struct graft_row *rows;                       // [n_batch]
@@ -98,6 +101,11 @@ struct graft_engine {
 
 // engine_step.c: let in, compute one step, sample, tell. Without the lock.
 void graft_engine_step(struct graft_engine *engine);
+// engine_lost.c. What was computed is gone: whoever was being answered is told so; other failures of a batch end them, too.
+void graft_engine_lose(struct graft_engine *engine, enum graft_status status);
+// Under the lock, which is given up: rebuild a model whose device was lost. If that was tried too often, everything ends and
+// engine->given_up is set.
+void graft_engine_try_again(struct graft_engine *engine);
 // End a request: its last event, its sequence and its place in a grammar given back. status counts with GRAFT_FINISH_ERROR.
 void graft_engine_finish(struct graft_request *request, enum graft_finish finish, enum graft_status status);
 
@@ -111,6 +119,8 @@ enum graft_finish graft_request_why_ended(const struct graft_request *request, u
 // engine_rows.c: the rows of a step for which there are pages: drafts are dropped first, then pages that nobody has, then the
 // youngest requests; the last one ends when it alone fills the context. 0: none is running.
 uint32_t graft_engine_gather(struct graft_engine *engine);
+// Has it to tell log-probabilities of its prompt still?
+bool graft_request_scores(const struct graft_request *request);
 // Tokens that are not computed yet.
 uint32_t graft_request_left(const struct graft_request *request);
 

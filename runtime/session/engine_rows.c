@@ -9,24 +9,37 @@ uint32_t graft_request_left(const struct graft_request *r)
     return r->n_ids - graft_seq_length(r->seq);
 }
 
+bool graft_request_scores(const struct graft_request *r)
+{
+    return r->prompt_logprobs && r->n_scored < r->n_prompt;
+}
+
 static uint32_t draft_of(const struct graft_request *r)
 {
     return r->speculation ? r->speculation->n_tokens : 0;
 }
 
-static void add_rows(struct graft_request *r, uint32_t count, uint32_t *n)
+// Rows of a request, and its draft; all of them want logits where a prompt is scored: *spare is how many more may, beside one
+// of every running request. Returns how many there are, without the draft.
+static uint32_t add_rows(struct graft_request *r, uint32_t count, uint32_t *spare, uint32_t *n)
 {
+    bool scores = graft_request_scores(r);
+    if (scores) {
+        count = count - 1 < *spare ? count : *spare + 1;
+        *spare -= count - 1;
+    }
     struct graft_engine *engine = r->engine;
     uint32_t length = graft_seq_length(r->seq);
     for (uint32_t i = 0; i < count; i++) {
-        bool last = length + i + 1 == r->n_ids;
-        engine->rows[(*n)++] = (struct graft_row){.seq = r->seq, .token = r->ids[length + i], .want = last};
+        bool want = scores || length + i + 1 == r->n_ids;
+        engine->rows[(*n)++] = (struct graft_row){.seq = r->seq, .token = r->ids[length + i], .want = want};
     }
     r->n_rows = count;
     r->row = *n - 1;
     for (uint32_t i = 0; i < draft_of(r); i++) {
         engine->rows[(*n)++] = (struct graft_row){.seq = r->seq, .token = r->speculation->tokens[i], .want = true};
     }
+    return count;
 }
 
 // Pages that the rows of the step need.
@@ -74,7 +87,7 @@ static void draft(struct graft_engine *engine, uint32_t n)
     uint32_t n_drafts = 0, room = limits->n_out < limits->n_batch ? limits->n_out : limits->n_batch;
     for (uint32_t i = 0; i < engine->n_running; i++) {
         struct graft_request *r = engine->running[i];
-        if (r->speculation) {
+        if (r->speculation && !r->no_answer && !graft_request_scores(r)) {
             find_draft(r);
             engine->drafts[n_drafts++] = r->speculation;
         }
@@ -122,7 +135,7 @@ static uint32_t room_of(struct graft_engine *engine, uint32_t n)
 
 // As much of the prompts as the step may have: a quarter of it is the oldest one's, the rest goes to the shortest ones, so that
 // a short prompt does not wait for a long one.
-static void add_prompts(struct graft_engine *engine, uint32_t *n)
+static void add_prompts(struct graft_engine *engine, uint32_t *spare, uint32_t *n)
 {
     uint32_t room = room_of(engine, *n);
     struct graft_request *oldest = NULL;
@@ -132,11 +145,10 @@ static void add_prompts(struct graft_engine *engine, uint32_t *n)
     uint32_t left = oldest ? graft_request_left(oldest) : 0, kept = left < room / 4 ? left : room / 4; // its own, in any case
     for (struct graft_request *r = shortest_prompt(engine, oldest); r && room > kept; r = shortest_prompt(engine, oldest)) {
         uint32_t count = graft_request_left(r) < room - kept ? graft_request_left(r) : room - kept;
-        add_rows(r, count, n);
-        room -= count;
+        room -= add_rows(r, count, spare, n);
     }
     if (oldest && room) {
-        add_rows(oldest, left < room ? left : room, n);
+        add_rows(oldest, left < room ? left : room, spare, n);
     }
 }
 
@@ -148,7 +160,7 @@ static uint32_t kind_of(const struct graft_engine *engine)
     for (uint32_t i = 0; i < engine->n_running; i++) {
         const struct graft_request *r = engine->running[i];
         kind |= r->n_uses ? GRAFT_STEP_ADAPTERS : 0;
-        kind |= graft_request_wants_logits(r) ? GRAFT_STEP_LOGITS : 0;
+        kind |= graft_request_wants_logits(r) || graft_request_scores(r) ? GRAFT_STEP_LOGITS : 0;
         kind |= graft_request_left(r) > 1 ? GRAFT_STEP_PROMPTS : 0;
     }
     return kind;
@@ -157,7 +169,7 @@ static uint32_t kind_of(const struct graft_engine *engine)
 // A row for every answer, then drafts if there are no prompts. Whether drafts are allowed: may_draft.
 static uint32_t gather(struct graft_engine *engine, bool may_draft)
 {
-    uint32_t n = 0, answers = 0;
+    uint32_t n = 0, answers = 0, spare = engine->model->limits.n_out - engine->n_running; // n_out: n_seq at least
     for (uint32_t i = 0; i < engine->n_running; i++) {
         engine->running[i]->n_rows = 0;
         answers += graft_request_left(engine->running[i]) == 1;
@@ -170,11 +182,11 @@ static uint32_t gather(struct graft_engine *engine, bool may_draft)
     }
     for (uint32_t i = 0; i < engine->n_running; i++) {
         if (graft_request_left(engine->running[i]) == 1) {
-            add_rows(engine->running[i], 1, &n);
+            add_rows(engine->running[i], 1, &spare, &n);
         }
     }
     if (!engine->only_answers) {
-        add_prompts(engine, &n);
+        add_prompts(engine, &spare, &n);
     }
     return n;
 }

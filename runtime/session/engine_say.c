@@ -23,15 +23,15 @@ static double log_sum_exp(const float *logits, uint32_t n)
     return most + log(sum);
 }
 
-// The model's own most likely tokens and the logarithm of the sum that norms them.
-static enum graft_status read_logprobs(const struct graft_request *r, const float *logits, struct graft_token_logprob *top,
-                                       uint32_t *n_top, double *norm)
+// The model's own most likely tokens behind a row and the logarithm of the sum that norms them.
+static enum graft_status read_logprobs(const struct graft_request *r, uint32_t row, const float *logits,
+                                       struct graft_token_logprob *top, uint32_t *n_top, double *norm)
 {
     struct graft_model *model = r->engine->model;
     struct graft_candidate best[GRAFT_MAX_LOGPROBS];
     *n_top = r->n_logprobs;
     *norm = log_sum_exp(logits, model->source->config.n_vocab);
-    GRAFT_TRY(graft_model_candidates(model, r->row, best, n_top));
+    GRAFT_TRY(graft_model_candidates(model, row, best, n_top));
     for (uint32_t i = 0; i < *n_top; i++) {
         top[i] = (struct graft_token_logprob){best[i].id, (float)((double)best[i].logit - *norm)};
     }
@@ -46,6 +46,7 @@ static enum graft_status choose(struct graft_request *r, int32_t *out, bool *end
                                   .row = r->row,
                                   .sampler = &r->sampler,
                                   .place = r->place,
+                                  .stream = r->stream,
                                   .no_space = r->stream->drops_space && r->n_ids == r->n_prompt,
                                   .candidates = engine->candidates,
                                   .n_candidates = GRAFT_CHOICE_CANDIDATES < n_vocab ? GRAFT_CHOICE_CANDIDATES : n_vocab,
@@ -59,7 +60,8 @@ static enum graft_status accept_in_grammar(struct graft_request *r, int32_t toke
     const char *text;
     uint64_t length;
     bool accepted;
-    GRAFT_TRY(graft_token_text(r->engine->model, token, r->stream->drops_space && r->n_ids == r->n_prompt, &text, &length));
+    bool no_space = r->stream->drops_space && r->n_ids == r->n_prompt;
+    GRAFT_TRY(graft_token_text(r->engine->model, r->stream, token, no_space, &text, &length));
     return graft_grammar_accept(r->place, text, (size_t)length, &accepted);
 }
 
@@ -75,7 +77,7 @@ static enum graft_status say(struct graft_request *r, enum graft_finish *finish)
     bool end;
     if (r->logprobs) {
         GRAFT_TRY(graft_model_logits(model, r->row, &logits));
-        GRAFT_TRY(read_logprobs(r, logits, top, &event.n_top, &norm));
+        GRAFT_TRY(read_logprobs(r, r->row, logits, top, &event.n_top, &norm));
     }
     GRAFT_TRY(choose(r, &event.token, &end));
     if (end || (model->vocabulary && graft_vocab_is_end(model->vocabulary->vocab, event.token))) {
@@ -107,6 +109,31 @@ static void accept_prompt(struct graft_request *r)
     for (uint32_t i = 0; i < r->n_prompt && r->n_ids == r->n_prompt; i++) {
         graft_sampler_accept(&r->sampler, r->ids[i]);
     }
+}
+
+// Tell the log-probabilities of the prompt's tokens that this step's rows stand in front of.
+static enum graft_status score_prompt(struct graft_request *r)
+{
+    struct graft_model *model = r->engine->model;
+    struct graft_token_logprob top[GRAFT_MAX_LOGPROBS];
+    uint32_t first = graft_seq_length(r->seq) - r->n_rows;
+    for (uint32_t i = 0; i <= r->n_rows && graft_request_scores(r); i++) {
+        struct graft_event event = {.token = r->ids[r->n_scored], .text = "", .top = top, .detail = "", .prompt = true};
+        if (r->n_scored) {
+            uint32_t row = r->row + 1 - r->n_rows + (r->n_scored - 1 - first);
+            const float *logits;
+            double norm;
+            if (r->n_scored - 1 < first || r->n_scored - 1 >= first + r->n_rows) {
+                break;
+            }
+            GRAFT_TRY(graft_model_logits(model, row, &logits));
+            GRAFT_TRY(read_logprobs(r, row, logits, top, &event.n_top, &norm));
+            event.logprob = (float)((double)logits[event.token] - norm);
+        }
+        r->n_scored++;
+        r->on_event(r->user, &event);
+    }
+    return GRAFT_OK;
 }
 
 // Tokens from the row that was due, and from those of the draft as long as it holds. *held: how much of it did.
@@ -145,7 +172,12 @@ bool graft_request_take(struct graft_request *r)
     uint32_t n_draft = r->n_rows && r->speculation ? r->speculation->n_tokens : 0, held = 0;
     uint32_t certain = graft_seq_length(r->seq) - n_draft;
     bool prompt = certain <= r->n_prompt;
-    if (r->n_rows && certain == r->n_ids) {
+    if (r->n_rows && graft_request_scores(r) && !graft_request_why_ended(r, graft_clock_ns())) { // then there is no draft
+        status = score_prompt(r);
+    }
+    if (status == GRAFT_OK && r->n_rows && certain == r->n_ids && r->no_answer) {
+        finish = graft_request_why_ended(r, graft_clock_ns()) ? GRAFT_FINISH_NONE : GRAFT_FINISH_LENGTH;
+    } else if (status == GRAFT_OK && r->n_rows && certain == r->n_ids) {
         accept_prompt(r);
         r->n_before = r->n_ids;
         status = say_all(r, &finish, &held);

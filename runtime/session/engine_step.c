@@ -144,7 +144,7 @@ static void find_prefix(struct graft_request *r)
     struct graft_engine *engine = r->engine;
     memcpy(r->key, engine->tenants[r->tenant].key, sizeof r->key);
     r->n_kept = 0;
-    while (engine->prefix && (r->n_kept + 1) * GRAFT_PAGE_TOKENS < r->n_ids) {
+    while (engine->prefix && !graft_request_scores(r) && (r->n_kept + 1) * GRAFT_PAGE_TOKENS < r->n_ids) {
         uint8_t key[GRAFT_PREFIX_KEY_BYTES];
         memcpy(key, r->key, sizeof key);
         next_key(r, key);
@@ -254,19 +254,6 @@ void graft_engine_preempt(struct graft_request *r)
 
 // ---- a step ----
 
-static void lose(struct graft_engine *engine, enum graft_status status)
-{
-    char detail[512];
-    snprintf(detail, sizeof detail, "%s", graft_last_error());
-    graft_mutex_lock(engine->mutex);
-    engine->stats.lost = engine->stats.lost || status == GRAFT_E_DEVICE_LOST;
-    graft_mutex_unlock(engine->mutex);
-    while (engine->n_running) {
-        status = graft_fail(status, "%s", detail);
-        graft_engine_finish(engine->running[0], GRAFT_FINISH_ERROR, status);
-    }
-}
-
 // answers: requests that had rows.
 static void update_stats(struct graft_engine *engine, uint32_t rows, uint32_t answers)
 {
@@ -293,11 +280,11 @@ void graft_engine_step(struct graft_engine *engine)
         for (uint32_t i = 0; i < engine->n_running; i++) {
             const struct graft_request *r = engine->running[i];
             bool says = r->n_rows && graft_request_left(r) == r->n_rows;
-            want = says && graft_request_wants_logits(r) ? GRAFT_WANT_LOGITS : want;
+            want = (says && graft_request_wants_logits(r)) || (r->n_rows && graft_request_scores(r)) ? GRAFT_WANT_LOGITS : want;
         }
         enum graft_status status = graft_decode(engine->model, engine->rows, n, want);
         if (status != GRAFT_OK) {
-            lose(engine, status);
+            graft_engine_lose(engine, status);
         } else {
             graft_step_costs_add(&engine->meter.costs, engine->kind, n, engine->model->run_ns);
         }

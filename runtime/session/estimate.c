@@ -32,7 +32,8 @@ static uint64_t sum(const uint64_t bytes[GRAFT_MEM_CLASSES])
 static uint64_t bytes_at(const struct graft_model *model, const struct graft_device *device, uint32_t n_ctx)
 {
     struct graft_limits limits = graft_kv_limits(n_ctx, model->limits.n_batch, model->limits.n_seq);
-    limits.kv_f32 = model->limits.kv_f32;
+    limits.kv_k = model->limits.kv_k;
+    limits.kv_v = model->limits.kv_v;
     limits.pool_bytes = model->limits.pool_bytes;
     limits.n_slots = model->limits.n_slots;
     uint64_t bytes[GRAFT_MEM_CLASSES] = {0}, mapped;

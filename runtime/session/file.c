@@ -52,7 +52,22 @@ uint64_t graft_file_key_count(const struct graft_file *file)
 
 uint64_t graft_file_bytes(const struct graft_file *file)
 {
-    return file->gguf->map.size;
+    return graft_gguf_bytes(file->gguf);
+}
+
+uint32_t graft_file_part_count(const struct graft_file *file)
+{
+    return file->gguf->n_parts;
+}
+
+enum graft_status graft_file_part(const struct graft_file *file, uint32_t index, const char **path, uint64_t *bytes)
+{
+    if (index >= file->gguf->n_parts) {
+        return graft_fail(GRAFT_E_ARGUMENT, "part %u was asked for, the model has %u", index, file->gguf->n_parts);
+    }
+    *path = file->gguf->parts[index].path;
+    *bytes = file->gguf->parts[index].bytes;
+    return GRAFT_OK;
 }
 
 uint32_t graft_file_version(const struct graft_file *file)
@@ -76,14 +91,25 @@ enum graft_status graft_file_tensor(struct graft_file *file, uint64_t index, str
     const struct graft_gguf_tensor *tensor = &file->gguf->tensors[index];
     copy_name(file, tensor->name);
     const char *type = graft_type_gguf_name(tensor->type);
+    uint32_t part = graft_gguf_part_of(file->gguf, tensor);
     *out = (struct graft_file_tensor){.name = file->name,
                                       .type = type ? type : "?",
                                       .n_dims = tensor->n_dims,
-                                      .offset = tensor->offset,
+                                      .offset = tensor->offset - file->gguf->parts[part].start,
+                                      .part = part,
                                       .bytes = tensor->bytes,
                                       .supported = graft_type_info(tensor->type) != NULL};
     memcpy(out->dims, tensor->dims, sizeof out->dims);
     return GRAFT_OK;
+}
+
+enum graft_status graft_file_tensor_values(struct graft_file *file, uint64_t index, struct graft_tensor_values *out)
+{
+    if (index >= file->gguf->n_tensors) {
+        return graft_fail(GRAFT_E_ARGUMENT, "tensor %" PRIu64 " was asked for, the file has %" PRIu64, index,
+                          file->gguf->n_tensors);
+    }
+    return graft_gguf_tensor_values(file->gguf, &file->gguf->tensors[index], out);
 }
 
 // A number or bool at data as JSON; what JSON cannot hold becomes null.

@@ -37,6 +37,27 @@ static enum graft_status copy_params(const struct graft_model_params *given, str
     return GRAFT_OK;
 }
 
+static enum graft_status kv_format(const struct graft_model *model, const struct graft_model_params *params,
+                                   enum graft_kv_type type, const char *what, enum graft_kv_format *out)
+{
+    uint32_t head_dim = model->source->config.head_dim;
+    if ((unsigned)type > GRAFT_KV_Q4_0) {
+        return graft_fail(GRAFT_E_ARGUMENT, "the type of %s is %d, allowed are 0 to %d", what, (int)type, GRAFT_KV_Q4_0);
+    }
+    *out = type == GRAFT_KV_DEFAULT ? params->exact ? GRAFT_KV_FORMAT_F32 : GRAFT_KV_FORMAT_F16
+                                    : (enum graft_kv_format)(type - GRAFT_KV_F16);
+    if (params->exact && *out != GRAFT_KV_FORMAT_F32) {
+        return graft_fail(GRAFT_E_ARGUMENT, "%s of type %s are not exact: with `exact` they are f32", what,
+                          graft_kv_format_name(*out));
+    }
+    if (graft_kv_is_quantized(*out) && head_dim % 32) {
+        return graft_fail(GRAFT_E_UNSUPPORTED,
+                          "%s: heads of %u values cannot have %s of type %s, which needs a multiple of 32; f16 can",
+                          model->source->config.name, head_dim, what, graft_kv_format_name(*out));
+    }
+    return GRAFT_OK;
+}
+
 // Limits from the parameters; a context is a whole number of pages.
 static void set_limits(struct graft_model *model, const struct graft_model_params *params)
 {
@@ -46,7 +67,6 @@ static void set_limits(struct graft_model *model, const struct graft_model_param
     uint32_t n_batch = params->n_batch ? params->n_batch : is_software(model->device) ? DEFAULT_BATCH_SOFTWARE : DEFAULT_BATCH;
     uint32_t n_seq = params->n_seq ? params->n_seq : 1;
     model->limits = graft_kv_limits(model->n_ctx, n_batch < model->n_ctx ? n_batch : model->n_ctx, n_seq);
-    model->limits.kv_f32 = params->exact;
     model->limits.pool_bytes = params->adapter_pool_bytes & ~UINT64_C(15);
     model->limits.n_slots = !model->limits.pool_bytes ? 0 : params->adapter_slots ? params->adapter_slots : DEFAULT_SLOTS;
     if (n_ctx > trained) {
@@ -73,6 +93,8 @@ static enum graft_status prepare(struct graft_model *m, const char *path, const 
     }
     GRAFT_TRY(graft_plan_create(ctx, &m->plan, m->source));
     set_limits(m, params);
+    GRAFT_TRY(kv_format(m, params, params->kv_keys, "keys", &m->limits.kv_k));
+    GRAFT_TRY(kv_format(m, params, params->kv_values, "values", &m->limits.kv_v));
     m->exact = params->exact;
     m->timed = params->timed;
     m->weights = params->weights;
@@ -82,6 +104,7 @@ static enum graft_status prepare(struct graft_model *m, const char *path, const 
         GRAFT_TRY(graft_pool_create(ctx, &m->pool, m->limits.pool_bytes, m->limits.n_slots));
         GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_ADAPTERS, &m->infos, m->limits.n_slots, "the adapters' descriptions"));
         GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_ADAPTERS, &m->entries, m->limits.n_slots * words, "the adapters' tables"));
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_ADAPTERS, &m->paths, m->limits.n_slots, "the adapters' paths"));
     }
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->seqs, m->limits.n_seq, "sequences"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &m->lengths, m->limits.n_seq, "the sequences' lengths"));
@@ -127,6 +150,7 @@ static enum graft_status start(struct graft_model *model, const struct graft_mod
         GRAFT_TRY(copy_params(params, &given));
         exec.progress = given.progress;
         exec.progress_user = given.progress_user;
+        GRAFT_TRY(given.check_values && model->gguf ? graft_gguf_check_values(model->gguf) : GRAFT_OK);
     }
     if (model->device->vk) {
         return graft_exec_vk_create(&model->exec, model->device->vk, &exec);
@@ -139,17 +163,30 @@ static enum graft_status start(struct graft_model *model, const struct graft_mod
     return GRAFT_OK;
 }
 
+enum graft_status graft_model_start(struct graft_model *model, const struct graft_model_params *params)
+{
+    enum graft_status status = start(model, params);
+    return graft_model_damaged(model) ? graft_gguf_check_intact(model->gguf) : status;
+}
+
+bool graft_model_damaged(const struct graft_model *model)
+{
+    return model->gguf && graft_map_damaged(&model->gguf->map);
+}
+
 static enum graft_status open_either(struct graft_device *device, struct graft_model **out, const char *path, const char *shape,
                                      const struct graft_model_params *params)
 {
     *out = NULL;
     struct graft_model *model;
     GRAFT_TRY(graft_model_prepare(device->ctx, device, &model, path, shape, params));
-    enum graft_status status = start(model, params);
+    enum graft_status status = graft_model_start(model, params);
     if (status != GRAFT_OK) {
         graft_model_close(&model);
         return status;
     }
+    model->opened = true;
+    device->n_models++;
     *out = model;
     return GRAFT_OK;
 }
@@ -176,6 +213,13 @@ void graft_model_close(struct graft_model **model)
     if (m->exec) {
         m->exec->functions->destroy(&m->exec);
     }
+    if (m->opened) {
+        m->device->n_models--;
+    }
+    for (uint32_t i = 0; m->paths && i < m->limits.n_slots; i++) {
+        GRAFT_FREE(ctx, &m->paths[i]);
+    }
+    GRAFT_FREE(ctx, &m->paths);
     GRAFT_FREE(ctx, &m->candidates);
     GRAFT_FREE(ctx, &m->out_of);
     GRAFT_FREE(ctx, &m->out);
@@ -199,13 +243,15 @@ void graft_model_close(struct graft_model **model)
 // Sums over all weights, and the type most matrices have.
 struct totals {
     uint64_t parameters, bytes;
+    uint64_t unused_bytes; // of experts that a token does not read
     uint32_t matrices[64]; // by type number
 };
 
-static void add_weight(struct totals *totals, const struct graft_weight *w)
+static void add_weight(struct totals *totals, const struct graft_weight *w, uint32_t n_used)
 {
-    totals->parameters += (uint64_t)w->n_in * w->n_out;
-    totals->bytes += w->row_bytes * w->n_out;
+    totals->parameters += (uint64_t)w->n_in * w->n_out * (w->n_expert ? w->n_expert : 1);
+    totals->bytes += graft_weight_bytes(w);
+    totals->unused_bytes += w->n_expert ? graft_weight_bytes(w) / w->n_expert * (w->n_expert - n_used) : 0;
     if (w->n_out > 1 && w->type < sizeof totals->matrices / sizeof *totals->matrices) {
         totals->matrices[w->type]++;
     }
@@ -218,6 +264,9 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
     *out = (struct graft_model_info){.n_layer = c->n_layer,
                                      .n_embd = c->n_embd,
                                      .n_ff = c->n_ff,
+                                     .n_expert = c->n_expert,
+                                     .n_expert_used = c->n_expert_used,
+                                     .n_ff_expert = c->n_ff_expert,
                                      .n_head = c->n_head,
                                      .n_head_kv = c->n_head_kv,
                                      .head_dim = c->head_dim,
@@ -231,23 +280,23 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
     snprintf(out->architecture, sizeof out->architecture, "%s", c->architecture);
     snprintf(out->name, sizeof out->name, "%s", c->name);
     struct totals totals = {0};
-    add_weight(&totals, &s->embd);
-    add_weight(&totals, &s->output_norm);
+    add_weight(&totals, &s->embd, 0);
+    add_weight(&totals, &s->output_norm, 0);
     for (uint32_t i = 0; i < c->n_layer; i++) {
         const struct graft_layer *l = &s->layers[i];
         const struct graft_weight *all[] = {&l->attn_norm, &l->q,    &l->k,  &l->v,   &l->o,
-                                            &l->ffn_norm,  &l->gate, &l->up, &l->down};
+                                            &l->ffn_norm,  &l->gate, &l->up, &l->down, &l->router};
         for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
-            add_weight(&totals, all[k]);
+            add_weight(&totals, all[k], c->n_expert_used);
         }
     }
     if (!s->tied) {
-        add_weight(&totals, &s->output);
+        add_weight(&totals, &s->output, 0);
     }
     out->n_parameters = totals.parameters;
     out->weight_bytes = totals.bytes;
-    // A token reads one row of the embeddings, but all of them when they are the output too.
-    out->token_weight_bytes = totals.bytes + s->embd.row_bytes - (s->tied ? 0 : s->embd.row_bytes * s->embd.n_out);
+    // A token reads one row of the embeddings, but all of them when they are the output too; and the matrices of its own experts.
+    out->token_weight_bytes = totals.bytes - totals.unused_bytes + s->embd.row_bytes - (s->tied ? 0 : s->embd.row_bytes * s->embd.n_out);
     uint32_t most = 0;
     for (uint32_t type = 0; type < sizeof totals.matrices / sizeof *totals.matrices; type++) {
         if (totals.matrices[type] > most) {
@@ -259,7 +308,7 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
 
 enum graft_status graft_model_stages(struct graft_model *model, uint32_t n_rows, struct graft_stage *out, uint32_t *count)
 {
-    if (!model->exec->functions->stages) {
+    if (!model->exec || !model->exec->functions->stages) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "the device does not time its steps");
     }
     return model->exec->functions->stages(model->exec, n_rows, out, count);

@@ -117,8 +117,25 @@ static json_t *mark_string(const struct controls *controls, struct buffer *b, co
     return *status == GRAFT_OK ? json_stringn(b->data ? b->data : "", (size_t)b->used) : NULL;
 }
 
-// A copy of a value in which every string is marked; NULL on failure.
-static json_t *mark_value(const struct controls *controls, struct buffer *b, json_t *value, enum graft_status *status)
+static json_t *mark_value(const struct controls *controls, struct buffer *b, json_t *value, bool free_keys,
+                          enum graft_status *status);
+
+// A member of an object: the names of arguments are text like any other, the others are the form's.
+static bool mark_member(const struct controls *controls, struct buffer *b, json_t *object, const char *key, json_t *value,
+                        bool free_keys, enum graft_status *status)
+{
+    bool below = free_keys || strcmp(key, "arguments") == 0 || strcmp(key, "properties") == 0;
+    json_t *name = json_string(key), *marked = name && free_keys ? mark_string(controls, b, name, status) : json_incref(name);
+    const char *text = json_string_value(marked);
+    bool ok = text && json_object_set_new(object, text, mark_value(controls, b, value, below, status)) == 0;
+    json_decref(name);
+    json_decref(marked);
+    return ok;
+}
+
+// A copy of a value in which every string is marked, names of members too if free_keys; NULL on failure.
+static json_t *mark_value(const struct controls *controls, struct buffer *b, json_t *value, bool free_keys,
+                          enum graft_status *status)
 {
     const char *key;
     json_t *item;
@@ -133,11 +150,11 @@ static json_t *mark_value(const struct controls *controls, struct buffer *b, jso
     bool ok = copy != NULL;
     json_array_foreach(value, i, item)
     {
-        ok = ok && json_array_append_new(copy, mark_value(controls, b, item, status)) == 0;
+        ok = ok && json_array_append_new(copy, mark_value(controls, b, item, free_keys, status)) == 0;
     }
     json_object_foreach(value, key, item)
     {
-        ok = ok && json_object_set_new(copy, key, mark_value(controls, b, item, status)) == 0;
+        ok = ok && mark_member(controls, b, copy, key, item, free_keys, status);
     }
     if (!ok) {
         json_decref(copy);
@@ -172,7 +189,7 @@ static enum graft_status make_variables(const struct graft_model *model, const s
     *out = NULL;
     for (int i = 0; i < 2 && ok; i++) {
         json_t *value = json_object_get(given, spoken[i]);
-        ok = !value || json_object_set_new(variables, spoken[i], mark_value(controls, &b, value, &status)) == 0;
+        ok = !value || json_object_set_new(variables, spoken[i], mark_value(controls, &b, value, false, &status)) == 0;
     }
     restore_roles(json_object_get(given, "messages"), json_object_get(variables, "messages"));
     if (ok && !json_object_get(variables, "add_generation_prompt")) {

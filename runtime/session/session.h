@@ -16,6 +16,9 @@
 struct graft_device {
     struct graft_ctx *ctx;
     struct graft_vk *vk; // NULL: the reference
+    struct graft_vk_options options; // as it was opened, to open it again; its texts are those below
+    char select[256], build[48];
+    uint32_t n_models; // open on it
 };
 
 struct graft_vocabulary {
@@ -29,6 +32,7 @@ struct graft_seq {
     struct graft_model *model;
     uint32_t index;
     bool alive;
+    bool gone;       // an adapter of it did not come back with the device
     uint32_t n_uses; // adapters of every row of it
     struct graft_seq_use {
         uint32_t slot;
@@ -54,11 +58,12 @@ struct graft_model {
     struct graft_pool *pool;          // NULL without adapters
     struct graft_adapter_info *infos; // [n_slots] of the adapters in the pool
     uint32_t *entries; // [n_slots][n_layer][GRAFT_LORA_TARGETS][GRAFT_LORA_ENTRY] as packed: offsets from the adapter's begin
+    char **paths;      // [n_slots] where the adapter of a slot was read from
     struct graft_adapter_load *loads, *placing; // in the background, oldest first; the one that has a slot but is not whole yet
     uint64_t run_ns;                            // of the last batch
     struct graft_limits limits;
     uint32_t n_ctx;
-    bool exact, timed, lost;
+    bool exact, timed, lost, opened;
     enum graft_weights_mode weights;
     struct graft_seq *seqs; // [n_seq]
     // The batch: what graft_decode hands to the executor, and what it needs to take everything back.
@@ -77,6 +82,12 @@ struct graft_model {
 GRAFT_MUST_CHECK enum graft_status graft_model_prepare(struct graft_ctx *ctx, struct graft_device *device,
                                                        struct graft_model **out, const char *path, const char *shape,
                                                        const struct graft_model_params *params);
+// values.c: as graft_file_tensor_values; GRAFT_E_FORMAT naming the first tensor with a value that is not finite.
+GRAFT_MUST_CHECK enum graft_status graft_gguf_tensor_values(const struct graft_gguf *gguf,
+                                                            const struct graft_gguf_tensor *tensor,
+                                                            struct graft_tensor_values *out);
+GRAFT_MUST_CHECK enum graft_status graft_gguf_check_values(const struct graft_gguf *gguf);
+
 // estimate.c: what the executor will take, added to bytes.
 void graft_model_exec_bytes(const struct graft_model *model, const struct graft_device *device,
                             const struct graft_limits *limits, uint64_t bytes[GRAFT_MEM_CLASSES], uint64_t *mapped_bytes);
@@ -91,10 +102,20 @@ GRAFT_MUST_CHECK enum graft_status graft_vocabulary_add_tokens(const struct graf
 // The model's vocabulary; GRAFT_E_UNSUPPORTED for a synthetic model.
 GRAFT_MUST_CHECK enum graft_status graft_model_vocabulary(const struct graft_model *model, const struct graft_vocabulary **out);
 
+// model.c: make the executor of a prepared model, on its device as it is.
+GRAFT_MUST_CHECK enum graft_status graft_model_start(struct graft_model *model, const struct graft_model_params *params);
+// device.c: open the Vulkan device again, as it was chosen before; the lost one is closed. On failure that one stays. Nothing
+// of it may be alive.
+GRAFT_MUST_CHECK enum graft_status graft_device_reopen(struct graft_device *device);
+
 // adapter_load.c: between two batches: go on with the loads in the background, for a small share of the time that the last
 // batch took. Whether a slot belongs to a load that is not finished.
 void graft_adapter_loads_go_on(struct graft_model *model);
 bool graft_adapter_loading(const struct graft_model *model, uint32_t slot);
+// adapter_load.c: after the executor was made anew: the adapters that are held are read from their files again and written to
+// where they were; the others are dropped, as are loads that were being placed, which begin again. One whose file is not what
+// it was is marked as gone. Errors: those of writing; nothing may run then.
+GRAFT_MUST_CHECK enum graft_status graft_adapters_restore(struct graft_model *model);
 // adapter.c: the sequence runs with the base model again.
 void graft_seq_drop_adapters(struct graft_seq *seq);
 // adapter.c: uses of a sequence that are aLoRA begin where ids invoke them last; what that changes is truncated: how many

@@ -3,9 +3,10 @@
 
 #include <string.h>
 
-enum { PAIR = 2, MOST_PLACES = 16, MOST_MATCH = 16, PATIENCE = 64 };
+enum { PAIR = 2, MOST_PLACES = 16, MOST_MATCH = 16, PATIENCE = 64, LONG_MATCH = 6, LONG_COUNTS = 8 };
 static const float memory = 64;      // draft tokens that rates remember
 static const float first_weight = 4; // what the meter's rates count for in a new sequence
+static const double margin = 1.15;   // of tokens per second, below which a draft is not worth the risk
 
 // ---- the index ----
 
@@ -30,6 +31,7 @@ void graft_speculation_begin(struct graft_speculation *s, const struct graft_dra
     memset(s->last, 0, s->n_slots * sizeof *s->last);
     s->n_indexed = PAIR;
     s->n_tokens = 0;
+    s->held = s->expected = 0;
     for (uint32_t c = 0; c < GRAFT_DRAFT_CLASSES; c++) {
         s->rates.tried[c] = first_weight;
         s->rates.held[c] = first_weight * meter->rates.held[c] / meter->rates.tried[c];
@@ -97,7 +99,8 @@ void graft_draft_meter_begin(struct graft_draft_meter *meter)
 static double chance(const struct graft_speculation *s, uint32_t i, double before)
 {
     uint32_t c = class_of(s->match + i);
-    return before * (double)s->rates.held[c] / (double)s->rates.tried[c];
+    double share = (1 + (double)s->held) / (1 + (double)s->expected);
+    return before * (share < 1 ? share : 1) * (double)s->rates.held[c] / (double)s->rates.tried[c];
 }
 
 void graft_draft_choose(struct graft_draft_meter *meter, uint32_t kind, uint32_t n_rows, uint32_t room,
@@ -111,7 +114,8 @@ void graft_draft_choose(struct graft_draft_meter *meter, uint32_t kind, uint32_t
     for (uint32_t i = 0; i < n && i < MOST_ROWS; i++) {
         reached[i] = 1;
     }
-    double tokens = n_rows, best_rate = tokens / graft_step_cost(&meter->costs, kind, n_rows);
+    double tokens = n_rows, best_rate = margin * tokens / graft_step_cost(&meter->costs, kind, n_rows);
+    bool likely = false;
     while (count < room) { // the likeliest token first, whosever it is
         uint32_t who = n;
         double most = 0;
@@ -125,6 +129,7 @@ void graft_draft_choose(struct graft_draft_meter *meter, uint32_t kind, uint32_t
         }
         taken[who]++;
         reached[who] = most;
+        likely = likely || sequences[who]->match >= LONG_MATCH;
         order[count++] = (uint8_t)who;
         tokens += most;
         double rate = tokens / graft_step_cost(&meter->costs, kind, n_rows + count);
@@ -133,8 +138,8 @@ void graft_draft_choose(struct graft_draft_meter *meter, uint32_t kind, uint32_t
             best = count;
         }
     }
-    meter->declined[kind] = best || !count ? 0 : meter->declined[kind] + 1;
-    if (meter->declined[kind] == PATIENCE) {
+    meter->declined[kind] = best ? 0 : meter->declined[kind] + (likely ? LONG_COUNTS : count > 0);
+    if (meter->declined[kind] >= PATIENCE) {
         meter->declined[kind] = 0;
         best = 1;
     }
@@ -160,7 +165,14 @@ static void count(struct graft_draft_rates *rates, uint32_t c, bool held)
 void graft_draft_learn(struct graft_draft_meter *meter, struct graft_speculation *s, uint32_t held, uint32_t tried)
 {
     for (uint32_t i = 0; i < tried; i++) {
-        count(&meter->rates, class_of(s->match + i), i < held);
-        count(&s->rates, class_of(s->match + i), i < held);
+        uint32_t c = class_of(s->match + i);
+        s->expected += s->rates.held[c] / s->rates.tried[c];
+        s->held += i < held ? 1.0f : 0.0f;
+        count(&meter->rates, c, i < held);
+        count(&s->rates, c, i < held);
+    }
+    if (s->expected > memory / 4) {
+        s->expected /= 2;
+        s->held /= 2;
     }
 }

@@ -11,7 +11,8 @@
 //
 // How many tokens are guessed follows from measuring: from how often drafts behind a match of that length held, and from what a
 // step of that many rows costs on this device. A step of R rows yields E(R) = sum over sequences of 1 + p1 + p1 p2 + ...
-// tokens; the R with the highest E(R) / T(R) is computed, R = no draft included.
+// tokens; the R with the highest E(R) / T(R) is computed, R = no draft included. p is held / tried behind a match of that
+// length, times what share of the expected tokens held in this sequence (at most 1).
 #ifndef GRAFT_RUNTIME_SESSION_SPECULATE_H
 #define GRAFT_RUNTIME_SESSION_SPECULATE_H
 
@@ -34,6 +35,7 @@ struct graft_speculation {
     uint32_t *before; // [n_ctx + 1] the place behind the occurrence before that; 0 = none
     uint32_t n_slots, n_indexed;
     struct graft_draft_rates rates;
+    float held, expected;             // draft tokens that held, and how many should have by these rates: what this text is like
     int32_t tokens[GRAFT_DRAFT_MOST]; // the draft
     uint32_t n_tokens, match;         // how many; how many tokens before them agree with the place they are from
 };
@@ -60,8 +62,9 @@ void graft_speculation_find(struct graft_speculation *speculation, const struct 
                             uint32_t n_ids, uint32_t most);
 
 void graft_draft_meter_begin(struct graft_draft_meter *meter);
-// Shorten the drafts of n sequences to what pays in a step that has n_rows without them, and at most `room` more. When none has
-// paid for 64 steps one is tried, since costs and texts change.
+// Shorten the drafts of n sequences to what pays in a step that has n_rows without them, and at most `room` more; less
+// than 1.15 times the tokens per second is not worth the risk. When none has paid for 64 steps (8 behind matches of 6 tokens
+// and more) one is tried, since costs and texts change.
 void graft_draft_choose(struct graft_draft_meter *meter, uint32_t kind, uint32_t n_rows, uint32_t room,
                         struct graft_speculation *const *sequences, uint32_t n);
 // The first `held` of the draft were what came, and (if held < n_tokens and the answer went on) the next one was not: tried.

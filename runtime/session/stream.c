@@ -7,13 +7,23 @@
 
 enum { CHARACTER = 3, CLEANED = 3 }; // bytes of an unfinished character at most; bytes of U+FFFD
 
+bool graft_stream_shows(const struct graft_stream *stream, int32_t token)
+{
+    for (uint32_t i = 0; i < stream->n_shown_tokens; i++) {
+        if (stream->shown[i] == token) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum graft_status longest_piece(const struct graft_vocab *vocab, uint64_t *out)
 {
     *out = 0;
     for (uint32_t id = 0; id < graft_vocab_size(vocab); id++) {
         const char *text;
         uint64_t length;
-        GRAFT_TRY(graft_vocab_piece(vocab, (int32_t)id, false, &text, &length));
+        GRAFT_TRY(graft_vocab_piece(vocab, (int32_t)id, true, &text, &length));
         *out = length > *out ? length : *out;
     }
     return GRAFT_OK;
@@ -98,9 +108,18 @@ void graft_stream_begin(struct graft_stream *stream, const char *const *stops, u
         memcpy(stream->stops[i], stops[i], stream->stop_lengths[i]);
     }
     stream->n_stops = n_stops;
+    stream->n_shown_tokens = 0;
     stream->n_partial = 0;
     stream->n_shown = stream->n_text = 0;
     stream->first = true;
+}
+
+void graft_stream_show(struct graft_stream *stream, const int32_t *tokens, uint32_t count)
+{
+    stream->n_shown_tokens = count;
+    if (count) {
+        memcpy(stream->shown, tokens, count * sizeof *tokens);
+    }
 }
 
 // Where the first stop text begins that is in the text; n_text if there is none.
@@ -140,7 +159,7 @@ enum graft_status graft_stream_push(struct graft_stream *stream, int32_t token, 
     *length = 0;
     *stopped = false;
     if (stream->vocab) {
-        GRAFT_TRY(graft_vocab_piece(stream->vocab, token, false, &piece, &bytes));
+        GRAFT_TRY(graft_vocab_piece(stream->vocab, token, graft_stream_shows(stream, token), &piece, &bytes));
     }
     if (stream->first && stream->drops_space && bytes && *piece == ' ') {
         piece++;

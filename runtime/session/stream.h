@@ -17,6 +17,8 @@ struct graft_stream {
     uint64_t n_shown, n_text;
     char stops[GRAFT_MAX_STOPS][GRAFT_MAX_STOP_BYTES];
     uint32_t stop_lengths[GRAFT_MAX_STOPS], n_stops;
+    int32_t shown[GRAFT_MAX_SHOWN]; // control tokens that are text
+    uint32_t n_shown_tokens;
 };
 
 // What graft_stream_create needs to know of a vocabulary: bytes of the longest token; whether the first token's leading space
@@ -31,6 +33,9 @@ void graft_stream_destroy(struct graft_stream **stream);
 GRAFT_MUST_CHECK enum graft_status graft_stream_check(const char *const *stops, uint32_t n_stops);
 // Begin another answer, with stop texts that were checked.
 void graft_stream_begin(struct graft_stream *stream, const char *const *stops, uint32_t n_stops);
+// Control tokens that are part of this answer's text, at most GRAFT_MAX_SHOWN; copied. graft_stream_begin forgets them.
+void graft_stream_show(struct graft_stream *stream, const int32_t *tokens, uint32_t count);
+bool graft_stream_shows(const struct graft_stream *stream, int32_t token);
 // One token: *text gets what can be shown now, valid until the next call. *stopped: a stop text came; it and what is behind it
 // are not shown. What may be its beginning is held back. Errors: those of graft_vocab_piece.
 GRAFT_MUST_CHECK enum graft_status graft_stream_push(struct graft_stream *stream, int32_t token, const char **text,

@@ -30,6 +30,10 @@ enum graft_status graft_vocabulary_open(struct graft_ctx *ctx, struct graft_voca
     struct graft_gguf *gguf;
     GRAFT_TRY(graft_gguf_open(ctx, &gguf, path, true));
     enum graft_status status = graft_vocabulary_create(ctx, out, gguf);
+    if (graft_map_damaged(&gguf->map)) {
+        graft_vocabulary_close(out);
+        status = graft_gguf_check_intact(gguf);
+    }
     graft_gguf_close(&gguf);
     return status;
 }

@@ -333,7 +333,8 @@ static enum graft_status read_alternatives(struct parser *parser, uint32_t rule)
                 GRAFT_TRY(read_repetition(parser, first));
             }
         }
-        GRAFT_TRY(graft_grammar_add_alternative(parser->grammar, rule, parser->symbols + base, parser->n_symbols - base));
+        const uint32_t *symbols = parser->symbols ? parser->symbols + base : NULL; // of an empty one
+        GRAFT_TRY(graft_grammar_add_alternative(parser->grammar, rule, symbols, parser->n_symbols - base));
         parser->n_symbols = base;
         uint64_t end = parser->at;
         skip_space(parser, true); // the next line may go on with |

@@ -137,8 +137,10 @@ enum graft_status graft_jinja_append(struct jinja_run *run, const struct jinja_s
 
 enum graft_status graft_jinja_list(struct jinja_run *run, enum jinja_type type, uint64_t capacity, struct jinja_value *out)
 {
+    static struct jinja_value nothing; // arithmetic on NULL, be it + 0, is undefined in C
     struct jinja_list *list;
     GRAFT_TRY(JINJA_NEW(&run->arena, &list, 1));
+    list->items = &nothing;
     if (capacity) {
         GRAFT_TRY(JINJA_NEW(&run->arena, &list->items, capacity));
     }

@@ -14,12 +14,12 @@
 enum { MAX_PROPERTIES = 1024, MAX_NAME_CHARACTERS = 256 };
 
 // White space where JSON allows it, but not without end; characters of strings as RFC 8259 has them, no lone surrogates.
-static const char base_rules[] = "root ::= ws r0 ws\n"
-                                 "ws ::= (\" \" | \"\\n\" [ \\t]{0,20})?\n"
+static const char base_rules[] = "ws ::= (\" \" | \"\\n\" [ \\t]{0,20})?\n"
                                  "hex ::= [0-9a-fA-F]\n"
                                  "char ::= [^\"\\\\\\x00-\\x1f\\x7f] | \"\\\\\" ([\\x22\\\\/bfnrt] | \"u\" (\"000\" "
                                  "[1-9a-fA-F] | \"00\" [1-9a-fA-F] hex | \"0\" "
-                                 "[1-9a-fA-F] hex hex | [1-9a-cA-Ce-fE-F] hex hex hex | [dD] [0-7] hex hex))\n"
+                                 "[1-9a-fA-F] hex hex | [1-9a-cA-Ce-fE-F] hex hex hex | [dD] ([0-7] hex hex | "
+                                 "[89abAB] hex hex \"\\\\u\" [dD] [c-fC-F] hex hex)))\n"
                                  "plain ::= [^\"\\\\\\x00-\\x1f\\x7f]\n"
                                  "string ::= \"\\\"\" char* \"\\\"\"\n"
                                  "integer ::= \"-\"? (\"0\" | [1-9] [0-9]{0,15})\n"
@@ -95,9 +95,7 @@ static enum graft_status finish_line(struct graft_schema *schema, uint32_t rule,
 {
     if (line->status == GRAFT_OK) {
         graft_line_add(&schema->out, "r%" PRIu32 " ::= ", rule);
-        for (uint64_t at = 0; at < line->length; at += 256) { // a call takes less than 512 bytes
-            graft_line_add(&schema->out, "%.256s", line->text + at);
-        }
+        graft_line_add_bytes(&schema->out, line->text, line->length);
         graft_line_add(&schema->out, "\n");
     }
     return line->status != GRAFT_OK ? line->status : schema->out.status;
@@ -564,6 +562,29 @@ static enum graft_status rule_of(struct graft_schema *schema, const json_t *node
     return status;
 }
 
+enum graft_status graft_schema_begin(struct graft_schema *schema, struct graft_ctx *ctx)
+{
+    *schema = (struct graft_schema){.ctx = ctx, .out = {.ctx = ctx}};
+    graft_line_add_bytes(&schema->out, base_rules, sizeof base_rules - 1);
+    GRAFT_TRY(schema->out.status);
+    return GRAFT_NEW(ctx, GRAFT_MEM_HOST, &schema->refs, GRAFT_SCHEMA_REFS, "parts of a schema");
+}
+
+enum graft_status graft_schema_rule(struct graft_schema *schema, const json_t *root, uint32_t *rule)
+{
+    schema->root = root;
+    schema->n_refs = schema->depth = 0;
+    schema->path[0] = 0;
+    GRAFT_TRY(rule_of(schema, root, rule));
+    return schema->out.status;
+}
+
+void graft_schema_end(struct graft_schema *schema)
+{
+    GRAFT_FREE(schema->ctx, &schema->refs);
+    GRAFT_FREE(schema->ctx, &schema->out.text);
+}
+
 enum graft_status graft_grammar_from_schema(struct graft_ctx *ctx, struct graft_grammar **out, const char *json, size_t length)
 {
     *out = NULL;
@@ -575,17 +596,14 @@ enum graft_status graft_grammar_from_schema(struct graft_ctx *ctx, struct graft_
     if (!root) {
         return graft_fail(GRAFT_E_ARGUMENT, "schema, line %d column %d: %s", error.line, error.column, error.text);
     }
-    struct graft_schema schema = {.ctx = ctx, .root = root, .out = {.ctx = ctx}};
-    enum graft_status status = GRAFT_NEW(ctx, GRAFT_MEM_HOST, &schema.refs, GRAFT_SCHEMA_REFS, "parts of a schema");
+    struct graft_schema schema;
     uint32_t rule;
-    for (size_t at = 0; at < sizeof base_rules - 1; at += 256) {
-        graft_line_add(&schema.out, "%.256s", base_rules + at);
-    }
-    status = status == GRAFT_OK ? rule_of(&schema, root, &rule) : status; // r0
+    enum graft_status status = graft_schema_begin(&schema, ctx);
+    status = status == GRAFT_OK ? graft_schema_rule(&schema, root, &rule) : status; // r0
+    graft_line_add(&schema.out, "root ::= ws r0 ws\n");
     status = status == GRAFT_OK ? schema.out.status : status;
     status = status == GRAFT_OK ? graft_grammar_create(ctx, out, schema.out.text, schema.out.length) : status;
     json_decref(root);
-    GRAFT_FREE(ctx, &schema.refs);
-    GRAFT_FREE(ctx, &schema.out.text);
+    graft_schema_end(&schema);
     return status;
 }

@@ -20,21 +20,27 @@ void graft_line_add(struct graft_line *line, const char *format, ...)
     va_start(args, format);
     int n = vsnprintf(part, sizeof part, format, args);
     va_end(args);
-    if (line->status != GRAFT_OK || n < 0) {
+    if (n >= 0) {
+        graft_line_add_bytes(line, part, (uint64_t)n < sizeof part ? (uint64_t)n : sizeof part - 1);
+    }
+}
+
+void graft_line_add_bytes(struct graft_line *line, const char *text, uint64_t bytes)
+{
+    if (line->status != GRAFT_OK) {
         return;
     }
-    uint64_t bytes = (uint64_t)n < sizeof part ? (uint64_t)n : sizeof part - 1;
     if (line->length + bytes + 1 > line->room) {
         uint64_t room = 2 * (line->length + bytes) + 256;
         line->status = room > 4 * (uint64_t)GRAFT_GRAMMAR_MAX_TEXT
-                           ? graft_fail(GRAFT_E_LIMIT, "the schema's grammar has more than %d bytes", GRAFT_GRAMMAR_MAX_TEXT)
-                           : GRAFT_GROW(line->ctx, GRAFT_MEM_HOST, &line->text, room, "a schema's grammar");
+                           ? graft_fail(GRAFT_E_LIMIT, "the text has more than %d bytes", GRAFT_GRAMMAR_MAX_TEXT)
+                           : GRAFT_GROW(line->ctx, GRAFT_MEM_HOST, &line->text, room, "text that grows");
         if (line->status != GRAFT_OK) {
             return;
         }
         line->room = room;
     }
-    memcpy(line->text + line->length, part, (size_t)bytes);
+    memcpy(line->text + line->length, text, (size_t)bytes);
     line->length += bytes;
     line->text[line->length] = 0;
 }

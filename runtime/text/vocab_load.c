@@ -24,8 +24,8 @@ static const char *const end_names[] = {
     "_<EOT>",
     "<|eos|>",
     "<end_of_utterance>",
-    "<\xef\xbd\x9c"
-    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+    ("<\xef\xbd\x9c"
+     "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"),
 };
 
 static bool text_is(const char *text, uint64_t length, const char *name)

@@ -97,14 +97,27 @@ void graft_vk_counters(const struct graft_vk *vk, struct graft_vk_counters *out)
 }
 
 // caps as the rest of the program sees them: what the options switch off is absent.
-static void apply_options(struct graft_vk *vk, const struct graft_vk_options *options)
+static enum graft_status apply_options(struct graft_vk *vk, const struct graft_vk_options *options)
 {
     struct graft_vk_caps *caps = &vk->caps;
+    uint32_t size = options->subgroup_size;
+    if (size && size != caps->subgroup_size) {
+        if (!caps->subgroup_size_control || size < caps->subgroup_min || size > caps->subgroup_max) {
+            return graft_fail(GRAFT_E_UNSUPPORTED, "subgroups of %u were asked for, device %s has %u to %u", size, caps->name,
+                              caps->subgroup_min, caps->subgroup_max);
+        }
+        caps->subgroup_size = size;
+    }
+    if (options->no_size_control) {
+        caps->subgroup_size_control = false;
+        caps->subgroup_min = caps->subgroup_max = caps->subgroup_size;
+    }
     if (options->no_subgroups) {
         caps->subgroup_arithmetic = caps->subgroup_shuffle = caps->subgroup_size_control = false;
         caps->subgroup_min = caps->subgroup_max = caps->subgroup_size;
     }
     caps->shader_f16 = caps->shader_f16 && !options->no_f16;
+    caps->storage_8bit = caps->storage_8bit && !options->no_storage_8bit;
     caps->storage_16bit = caps->storage_16bit && !options->no_storage_16bit;
     caps->host_import = caps->host_import && !options->no_import;
     caps->dot8_accelerated = caps->dot8_accelerated && !options->no_dot8;
@@ -122,6 +135,7 @@ static void apply_options(struct graft_vk *vk, const struct graft_vk_options *op
     caps->unified = caps->unified && !options->no_mapped_device; // the layers above must act as on a discrete device, too
     vk->mapped_device = caps->unified;
     vk->timeout_ns = options->timeout_ns ? options->timeout_ns : UINT64_C(60000000000);
+    return GRAFT_OK;
 }
 
 static enum graft_status pick(struct graft_vk *vk, const char *select)
@@ -229,7 +243,7 @@ enum graft_status graft_vk_open(struct graft_ctx *ctx, struct graft_vk **out, co
     enum graft_status status;
     GRAFT_TRY_OUT(graft_vk_instance_open(&vk->instance, ctx, given->validation, vk), status, fail);
     GRAFT_TRY_OUT(pick(vk, given->select), status, fail);
-    apply_options(vk, given);
+    GRAFT_TRY_OUT(apply_options(vk, given), status, fail);
     GRAFT_TRY_OUT(create_device(vk), status, fail);
     GRAFT_TRY_OUT(create_commands(vk), status, fail);
     GRAFT_TRY_OUT(graft_vk_cache_open(vk, given->cache_key ? given->cache_key : ""), status, fail);

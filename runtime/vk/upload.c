@@ -341,13 +341,13 @@ enum graft_status graft_vk_move_down(struct graft_vk *vk, struct graft_vk_buffer
 }
 
 enum graft_status graft_vk_clear(struct graft_vk *vk, struct graft_vk_buffer *const *buffers, uint32_t n_buffers,
-                                 const uint64_t *offsets, uint32_t n_offsets, uint64_t bytes)
+                                 const uint64_t *offsets, const uint64_t *sizes, uint32_t n_offsets)
 {
     bool recording = false;
     GRAFT_TRY(graft_vk_alive(vk));
     for (uint32_t i = 0; i < n_buffers * n_offsets; i++) {
         struct graft_vk_buffer *buffer = buffers[i / n_offsets];
-        uint64_t offset = offsets[i % n_offsets];
+        uint64_t offset = offsets[i % n_offsets], bytes = sizes[i % n_offsets];
         GRAFT_TRY(check_range(buffer, offset, bytes, "zeros"));
         if (buffer->mapped) {
             memset((uint8_t *)buffer->mapped + offset, 0, (size_t)bytes);

@@ -77,7 +77,11 @@ struct graft_vk_options {
         *select; // NULL or "auto": first usable; a number: index in graft_vk_list; otherwise part of the name, without case
     const char *cache_key; // build id mixed into the pipeline cache's key
     // Capabilities to switch off, for tests and fallbacks: fields set true here are treated as absent.
-    bool no_subgroups, no_f16, no_storage_16bit, no_import, no_dot8, no_coopmat, no_texel;
+    bool no_subgroups, no_f16, no_storage_16bit, no_storage_8bit, no_import, no_dot8, no_coopmat, no_texel;
+    bool no_size_control; // subgroups have the size that the driver chooses
+    // Compile for subgroups of this size (0: the device's default). GRAFT_E_UNSUPPORTED where the device does not let it be
+    // asked for.
+    uint32_t subgroup_size;
     bool no_mapped_device; // GRAFT_VK_DEVICE buffers are never mapped: everything is staged, as on a discrete device
     uint32_t max_shared_bytes, max_invocations; // 0 = as the device says; otherwise a lower limit
     bool validation;     // enable VK_LAYER_KHRONOS_validation with synchronization validation; messages are counted and logged
@@ -149,12 +153,12 @@ GRAFT_MUST_CHECK enum graft_status graft_vk_write(struct graft_vk *vk, struct gr
 GRAFT_MUST_CHECK enum graft_status graft_vk_move_down(struct graft_vk *vk, struct graft_vk_buffer *window,
                                                       struct graft_vk_buffer *buffer, uint64_t from, uint64_t to,
                                                       uint64_t bytes);
-// Fill `bytes` bytes at each of the offsets of each buffer with zeros (offsets and bytes multiples of 4): on the host where the
-// buffers are mapped, else in one submission. Synchronous, allocates nothing; no submission in flight may use the ranges.
-// Errors: GRAFT_E_ARGUMENT (outside a buffer), GRAFT_E_DEVICE_LOST.
+// Fill sizes[i] bytes at offsets[i] of each buffer with zeros (multiples of 4): on the host where the buffers are mapped, else
+// in one submission. Synchronous, allocates nothing; no submission in flight may use the ranges. Errors: GRAFT_E_ARGUMENT
+// (outside a buffer), GRAFT_E_DEVICE_LOST.
 GRAFT_MUST_CHECK enum graft_status graft_vk_clear(struct graft_vk *vk, struct graft_vk_buffer *const *buffers,
-                                                  uint32_t n_buffers, const uint64_t *offsets, uint32_t n_offsets,
-                                                  uint64_t bytes);
+                                                  uint32_t n_buffers, const uint64_t *offsets, const uint64_t *sizes,
+                                                  uint32_t n_offsets);
 // Synchronous copy back for tests and rare reads.
 GRAFT_MUST_CHECK enum graft_status graft_vk_download(struct graft_vk *vk, const struct graft_vk_buffer *from, uint64_t offset,
                                                      void *data, uint64_t bytes);

@@ -173,7 +173,7 @@ void find_inverse(uint n0)
 }
 #endif
 
-#ifdef LORA
+#if defined(LORA) && !defined(NO_EXPAND)
 #include "lib/lora.glsl"
 #include "lib/expand.glsl"
 #endif

@@ -83,34 +83,8 @@ void shrink(uint n, uint pair, uint slot, float weight, uint first, uint n_targe
 }
 
 #ifdef SHRINK_BY_THE_LAST
-// True for the last of `total` workgroups that count at `at`; what the others wrote to coherent buffers before is visible to
-// it.
-#ifndef ONE_SUBGROUP
-shared uint shrink_arrived;
-#endif
-bool last_to_arrive(uint at, uint total)
-{
-    memoryBarrierBuffer();
-    WORKGROUP_BARRIER();
-    uint arrived = 0u;
-    if (gl_LocalInvocationIndex == 0u) {
-        arrived = atomicAdd(lora_counter[at], 1u);
-        if (arrived == total - 1u) {
-            lora_counter[at] = 0u;
-        }
-    }
-#ifdef ONE_SUBGROUP
-    arrived = subgroupBroadcastFirst(arrived);
-#else
-    if (gl_LocalInvocationIndex == 0u) {
-        shrink_arrived = arrived;
-    }
-    barrier();
-    arrived = shrink_arrived;
-#endif
-    memoryBarrierBuffer();
-    return arrived == total - 1u;
-}
+#define ARRIVE_COUNTER lora_counter
+#include "lib/arrive.glsl"
 
 // The last of `total` workgroups that write batch rows [n0, n0 + count) does the shrink of the targets that read them next, so
 // that no dispatch and no barrier is spent on it. fours: vec4 of a row.

@@ -26,17 +26,14 @@ static void a_moment(void)
     nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
 }
 
-void served_begin(const char *format, ...)
+static void begin(const char *under, const char *format, va_list args)
 {
     char line[4096], said[4096] = "";
     int used = snprintf(line, sizeof line,
-                        "exec '%s' serve -m '%s/golden/peft/base.gguf' --device ref --listen 127.0.0.1:0 --operator-listen "
+                        "exec %s '%s' serve -m '%s/golden/peft/base.gguf' --device ref --listen 127.0.0.1:0 --operator-listen "
                         "unix:\"$PWD\"/op.sock --access-log access.log ",
-                        GRAFT_TEST_COMMAND, GRAFT_TEST_SOURCE_DIR);
-    va_list args;
-    va_start(args, format);
+                        under, GRAFT_TEST_COMMAND, GRAFT_TEST_SOURCE_DIR);
     vsnprintf(line + used, sizeof line - (size_t)used, format, args);
-    va_end(args);
     unlink("op.sock");
     unlink("served.err");
     server = fork();
@@ -64,6 +61,22 @@ void served_begin(const char *format, ...)
     ck_assert_msg(port, "the server does not listen:\n%s", said);
 }
 
+void served_begin(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    begin("", format, args);
+    va_end(args);
+}
+
+void served_begin_under(const char *under, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    begin(under, format, args);
+    va_end(args);
+}
+
 void served_end(void)
 {
     int status = -1;
@@ -77,9 +90,29 @@ void served_end(void)
     }
 }
 
+int served_wait(void)
+{
+    int status = -1;
+    for (int i = 0; i < 2000 && waitpid(server, &status, WNOHANG) == 0; i++) {
+        a_moment();
+    }
+    ck_assert_msg(WIFEXITED(status), "the server did not end: %d", status);
+    return WEXITSTATUS(status);
+}
+
+pid_t served_pid(void)
+{
+    return server;
+}
+
 uint16_t served_port(void)
 {
     return port;
+}
+
+pid_t served_pid(void)
+{
+    return server;
 }
 
 static int connect_to(bool operators)
@@ -168,11 +201,16 @@ const struct reply *ask_operator(const char *method, const char *path, const cha
     return read_reply(fd);
 }
 
-int open_request(const char *path, const char *body)
+int open_request_with(const char *path, const char *headers, const char *body)
 {
     int fd = connect_to(false);
-    send_request(fd, "POST", path, "", body);
+    send_request(fd, "POST", path, headers, body);
     return fd;
+}
+
+int open_request(const char *path, const char *body)
+{
+    return open_request_with(path, "", body);
 }
 
 json_t *post_json(const char *path, const char *body, int status)

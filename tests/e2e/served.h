@@ -13,9 +13,14 @@
 // Start it in the working directory of command_begin with these arguments behind -m, on a free port, with a Unix socket for
 // operators. Waits until it is ready; fails the test if it does not get there.
 __attribute__((format(printf, 1, 2))) void served_begin(const char *format, ...);
+// The same by a command that executes its arguments at its end.
+__attribute__((format(printf, 2, 3))) void served_begin_under(const char *under, const char *format, ...);
 // SIGTERM, and the exit code must be 0.
 void served_end(void);
+// Wait for it to end by itself; its exit code.
+int served_wait(void);
 uint16_t served_port(void);
+pid_t served_pid(void);
 
 enum { SERVED_BODY = 1 << 20 };
 struct reply {
@@ -34,6 +39,7 @@ json_t *post_json(const char *path, const char *body, int status);
 const char *reply_header(const struct reply *reply, const char *name);
 // A connection that has sent this request and not read yet.
 int open_request(const char *path, const char *body);
+int open_request_with(const char *path, const char *headers, const char *body);
 // The number behind a metric's name and labels; -1 if it is not there.
 double metric(const char *series);
 // Wait until it has this value, at most 5 seconds.

@@ -7,9 +7,9 @@
 #include "e2e/command.h"
 #include "support/support.h"
 
-static const char *const verbs[] = {"run",      "serve",   "key",     "load-test",  "bench",    "eval",
-                                    "estimate", "inspect", "adapter", "merge",      "tokenize", "detokenize",
-                                    "template", "devices", "doctor",  "completion", "man",      "version"};
+static const char *const verbs[] = {"run",      "serve",      "key",      "ps",         "top",   "load-test", "bench",
+                                    "eval",     "estimate",   "inspect",  "adapter",    "merge", "devices",   "doctor",
+                                    "tokenize", "detokenize", "template", "completion", "man",   "version"};
 enum { VERB_COUNT = sizeof verbs / sizeof verbs[0] };
 
 static void screen(const char *text, size_t *lines, size_t *widest)

@@ -1,21 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Any bytes as text: tokenizing never crashes, ids are in range, plain text makes no control token, and valid UTF-8 comes back
-// from its tokens. The first byte picks vocabulary, family and options. Under libFuzzer (one line):
-//     clang -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -DGRAFT_LIBFUZZER -DGRAFT_TEST_SOURCE_DIR='"tests"'
-//         -DGRAFT_TEST_SHARED_DIR='"../shared"' -Iinclude -I. -Itests tests/fuzz/fuzz_tokenize.c tests/support/*.c
-//         runtime/text/{bpe,normalize,pretokenize,spm,vocab,vocab_load}.c loaders/*.c platform/*.c
-//         -lcheck -lsubunit -lrt -lm -lsodium -lnettle -ljansson -lpcre2-8 -lutf8proc -lpthread -o fuzz_tokenize
-//     ./fuzz_tokenize -max_len=2048 CORPUS
-// Without GRAFT_LIBFUZZER it is a program that replays the files named on its command line.
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
+// from its tokens. The first byte picks vocabulary, family and options.
+#include "fuzz/fuzz.h"
 #include "platform/bytes.h"
 #include "platform/plat.h"
 #include "support/vocab_fixture.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const families[] = {"gpt-2",  "smollm",       "llama-bpe", "qwen2", "deepseek-r1-qwen",
                                        "falcon", "deepseek-llm", NULL};
@@ -89,45 +78,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     free(text);
     return 0;
 }
-
-#ifndef GRAFT_LIBFUZZER
-// Each file is tried whole with every first byte that matters, then in slices.
-static int replay(const char *path)
-{
-    struct graft_ctx *ctx;
-    if (graft_ctx_create(&ctx, NULL) != GRAFT_OK) {
-        stop_with("no context");
-    }
-    char *content;
-    uint64_t size;
-    if (graft_file_read(ctx, path, 1 << 24, &content, &size) != GRAFT_OK) {
-        fprintf(stderr, "%s\n", graft_last_error());
-        return 1;
-    }
-    uint8_t *input = malloc(size + 1);
-    if (!input) {
-        abort();
-    }
-    for (unsigned first = 0; first < 2 * FAMILIES; first++) {
-        input[0] = (uint8_t)(first / FAMILIES * 0x80 + first % FAMILIES);
-        for (uint64_t part = size; part > 0; part /= 3) {
-            uint64_t skip = (size - part) / 2;
-            memcpy(input + 1, content + skip, part);
-            (void)LLVMFuzzerTestOneInput(input, (size_t)part + 1);
-        }
-    }
-    free(input);
-    GRAFT_FREE(ctx, &content);
-    graft_ctx_destroy(&ctx);
-    return 0;
-}
-
-int main(int argc, char **argv)
-{
-    int failed = 0;
-    for (int i = 1; i < argc; i++) {
-        failed |= replay(argv[i]);
-    }
-    return failed;
-}
-#endif

@@ -7,7 +7,7 @@
 #include "runtime/quant/quant.h"
 #include "support/matrices.h"
 
-enum { MAX_LENGTH = 1000, TABLE_PAGES = 32, STATE_ROWS = 4 };
+enum { MAX_LENGTH = 1000, TABLE_PAGES = 32, STATE_ROWS = 4, MAX_HEAD_DIM = 128 };
 
 enum data {
     ORDINARY,
@@ -19,7 +19,7 @@ enum data {
 
 struct shape {
     uint32_t n_head, n_head_kv, head_dim;
-    bool kv_f32;
+    enum graft_kv_format kv_k, kv_v;
 };
 
 struct world {
@@ -30,32 +30,24 @@ struct world {
     struct graft_test_buffer q, kv, state, ao, part, counter;
 };
 
-// Number of value d of position t of a row's KV head among the keys; the values follow in the same order.
-static uint64_t index_of(const struct world *world, uint32_t row, uint32_t head, uint32_t t, uint32_t d)
+static uint64_t half_bytes(const struct world *world, bool values) // of all keys, of all values
+{
+    return (uint64_t)world->n_pages * world->shape.n_head_kv *
+           graft_kv_unit_bytes(values ? world->shape.kv_v : world->shape.kv_k, world->shape.head_dim);
+}
+
+// The unit of a row's KV head that holds position t.
+static uint8_t *unit_of(const struct world *world, bool values, uint32_t row, uint32_t head, uint32_t t)
 {
     uint32_t page = world->state.u[world->tables + row * TABLE_PAGES + t / GRAFT_PAGE_TOKENS];
-    return (((uint64_t)page * world->shape.n_head_kv + head) * GRAFT_PAGE_TOKENS + t % GRAFT_PAGE_TOKENS) *
-               world->shape.head_dim +
-           d;
+    uint64_t unit = graft_kv_unit_bytes(values ? world->shape.kv_v : world->shape.kv_k, world->shape.head_dim);
+    return world->kv.b + (values ? half_bytes(world, false) : 0) + ((uint64_t)page * world->shape.n_head_kv + head) * unit;
 }
 
-static uint64_t keys(const struct world *world) // how many there are
+static void load(const struct world *world, bool values, uint32_t row, uint32_t head, uint32_t t, float *out)
 {
-    return (uint64_t)world->n_pages * world->shape.n_head_kv * GRAFT_PAGE_TOKENS * world->shape.head_dim;
-}
-
-static void store(struct world *world, uint64_t at, float value)
-{
-    if (world->shape.kv_f32) {
-        world->kv.f[at] = value;
-    } else {
-        world->kv.h[at] = graft_f32_to_f16(value);
-    }
-}
-
-static double load(const struct world *world, uint64_t at)
-{
-    return (double)(world->shape.kv_f32 ? world->kv.f[at] : graft_f16_to_f32(world->kv.h[at]));
+    graft_kv_load(values ? world->shape.kv_v : world->shape.kv_k, world->shape.head_dim, unit_of(world, values, row, head, t),
+                  t % GRAFT_PAGE_TOKENS, out);
 }
 
 static void fill_pages(struct world *world, uint32_t row, enum data data, uint64_t seed)
@@ -63,12 +55,16 @@ static void fill_pages(struct world *world, uint32_t row, enum data data, uint64
     struct graft_test_random random = {.state = seed * 2 + 1};
     for (uint32_t t = 0; t < world->lengths[row]; t++) { // behind it: the poison, which is NaN as f16, too
         for (uint32_t head = 0; head < world->shape.n_head_kv; head++) {
+            float keys[MAX_HEAD_DIM], values[MAX_HEAD_DIM];
             for (uint32_t d = 0; d < world->shape.head_dim; d++) {
                 float k = graft_test_random_f32(&random, -1, 1), v = graft_test_random_f32(&random, -1, 1);
-                uint64_t at = index_of(world, row, head, t, d);
-                store(world, at, data == EQUAL ? 0 : k);
-                store(world, at + keys(world), data == LARGE ? v * 65504 : v);
+                keys[d] = data == EQUAL ? 0 : k;
+                values[d] = data == LARGE ? v * 65504 : v;
             }
+            graft_kv_store(world->shape.kv_k, world->shape.head_dim, unit_of(world, false, row, head, t), t % GRAFT_PAGE_TOKENS,
+                           keys);
+            graft_kv_store(world->shape.kv_v, world->shape.head_dim, unit_of(world, true, row, head, t), t % GRAFT_PAGE_TOKENS,
+                           values);
         }
     }
 }
@@ -77,7 +73,7 @@ static void make_world(struct world *world, struct graft_test_gpu *gpu, struct s
                        const uint32_t *lengths, enum data data)
 {
     *world = (struct world){.gpu = gpu,
-                            .shape = {shape.n_head, shape.n_head_kv, shape.head_dim, n_ctx, shape.kv_f32},
+                            .shape = {shape.n_head, shape.n_head_kv, shape.head_dim, n_ctx, shape.kv_k, shape.kv_v},
                             .rows = rows,
                             .lengths = lengths};
     uint64_t width = (uint64_t)shape.n_head * shape.head_dim;
@@ -86,7 +82,7 @@ static void make_world(struct world *world, struct graft_test_gpu *gpu, struct s
     world->tables = STATE_ROWS + rows * GRAFT_ROW_WORDS;
     world->q = graft_test_buffer(gpu, rows * width);
     world->ao = graft_test_buffer(gpu, rows * width);
-    world->kv = graft_test_buffer(gpu, keys(world) * (shape.kv_f32 ? 2 : 1));
+    world->kv = graft_test_buffer(gpu, (half_bytes(world, false) + half_bytes(world, true)) / 4);
     world->state = graft_test_buffer(gpu, world->tables + rows * TABLE_PAGES);
     world->part = graft_test_buffer(gpu, (uint64_t)rows * shape.n_head * splits * (shape.head_dim + 2));
     world->counter = graft_test_buffer(gpu, (uint64_t)rows * shape.n_head_kv * graft_attention_head_groups(&world->shape));
@@ -116,7 +112,7 @@ static void run(struct world *world)
     struct graft_kernel kernel;
     graft_test_buffer_poison(&world->ao);
     ck_assert_ok(graft_kernel_attention(&kernel, world->gpu->caps, &world->shape, world->rows, false));
-    kernel.push.attention.v_quads = (uint32_t)(world->kv.words / 8);
+    kernel.push.attention.v_quads = (uint32_t)(half_bytes(world, false) / 16);
     kernel.push.attention.state_rows = STATE_ROWS;
     kernel.push.attention.state_tables = world->tables;
     const struct graft_test_buffer *buffers[] = {&world->q,  &world->kv,   &world->kv,     &world->state,
@@ -130,14 +126,18 @@ static void run(struct world *world)
 static void check_head(struct world *world, uint32_t row, uint32_t head)
 {
     static double weights[MAX_LENGTH];
+    static float values[MAX_LENGTH][MAX_HEAD_DIM];
     const struct graft_attention_shape *s = &world->shape;
     uint32_t length = world->lengths[row], head_kv = head / (s->n_head / s->n_head_kv);
     uint64_t first = ((uint64_t)row * s->n_head + head) * s->head_dim;
     double most = -INFINITY, sum = 0, error = 0;
     for (uint32_t t = 0; t < length; t++) {
         double score = 0, span = 0;
+        float key[MAX_HEAD_DIM];
+        load(world, false, row, head_kv, t, key);
+        load(world, true, row, head_kv, t, values[t]);
         for (uint32_t d = 0; d < s->head_dim; d++) {
-            double term = (double)world->q.f[first + d] * load(world, index_of(world, row, head_kv, t, d));
+            double term = (double)world->q.f[first + d] * (double)key[d];
             score += term;
             span += fabs(term);
         }
@@ -156,7 +156,7 @@ static void check_head(struct world *world, uint32_t row, uint32_t head)
     for (uint32_t d = 0; d < s->head_dim; d++) {
         double want = 0, span = 0;
         for (uint32_t t = 0; t < length; t++) {
-            double term = weights[t] * load(world, index_of(world, row, head_kv, t, d) + keys(world)) / sum;
+            double term = weights[t] * (double)values[t][d] / sum;
             want += term;
             span += fabs(term);
         }
@@ -180,7 +180,7 @@ static void check_single_rows(struct world *batch, enum data data)
     uint64_t width = (uint64_t)s->n_head * s->head_dim;
     for (uint32_t r = 0; r < batch->rows; r++) {
         struct world one;
-        make_world(&one, batch->gpu, (struct shape){s->n_head, s->n_head_kv, s->head_dim, s->kv_f32}, s->n_ctx, 1,
+        make_world(&one, batch->gpu, (struct shape){s->n_head, s->n_head_kv, s->head_dim, s->kv_k, s->kv_v}, s->n_ctx, 1,
                    batch->lengths + r, data);
         memcpy(one.q.f, batch->q.f + r * width, width * 4);
         fill_pages(&one, 0, data, 100 + r);
@@ -214,8 +214,14 @@ static const uint32_t lengths[] = {32, 200, 1, 33, 31, 64, 7, 100, 2, 5};
 static const uint32_t long_lengths[] = {1000, 999, 33, 1, 256, 257, 500, 640};
 
 // Query heads per KV head: 1, 2, 3, 4, 7, 8; the widths of SmolLM2 (3 of 3, 64) and Llama (4, 128) among them.
-static const struct shape shapes[] = {{2, 2, 16, false},  {4, 2, 64, true},  {9, 3, 64, false}, {3, 1, 96, false},
-                                      {8, 2, 128, false}, {7, 1, 64, false}, {16, 2, 16, true}, {8, 1, 96, false}};
+#define F16 GRAFT_KV_FORMAT_F16
+#define F32 GRAFT_KV_FORMAT_F32
+#define Q8  GRAFT_KV_FORMAT_Q8_0
+#define Q4  GRAFT_KV_FORMAT_Q4_0
+static const struct shape shapes[] = {{2, 2, 16, F16, F16},  {4, 2, 64, F32, F32}, {9, 3, 64, F16, F16},  {3, 1, 96, F16, F16},
+                                      {8, 2, 128, F16, F16}, {7, 1, 64, F16, F16}, {16, 2, 16, F32, F32}, {8, 1, 96, F16, F16},
+                                      {4, 2, 32, Q8, Q4},    {9, 3, 64, Q8, Q8},   {9, 3, 64, Q4, Q4},    {3, 1, 96, Q4, Q8},
+                                      {8, 2, 128, Q8, Q8},   {8, 2, 128, Q4, Q4},  {7, 1, 64, F16, Q4},   {8, 1, 96, Q8, F16}};
 
 START_TEST(outputs_are_the_weighted_means_in_every_shape)
 {
@@ -223,8 +229,7 @@ START_TEST(outputs_are_the_weighted_means_in_every_shape)
     if (!graft_test_gpu_open(&gpu, (enum graft_test_mask)_i)) {
         return;
     }
-    bool few = graft_test_validating() || _i >= GRAFT_TEST_SMALL;
-    for (uint32_t s = 0; s < sizeof shapes / sizeof *shapes; s += few ? 3 : 1) {
+    for (uint32_t s = 0; s < sizeof shapes / sizeof *shapes; s += gpu.few ? 3 : 1) {
         for (uint32_t i = 0; i < 5; i++) {
             one_case(&gpu, shapes[s], 224, 1, lengths + i, ORDINARY);
         }
@@ -247,7 +252,7 @@ START_TEST(splits_of_long_sequences_add_up_and_rows_keep_their_bits)
     }
     uint32_t most = 1;
     for (uint32_t s = 0; s < sizeof shapes / sizeof *shapes; s += 2) {
-        struct graft_attention_shape shape = {shapes[s].n_head, shapes[s].n_head_kv, shapes[s].head_dim, 1024, false};
+        struct graft_attention_shape shape = {shapes[s].n_head, shapes[s].n_head_kv, shapes[s].head_dim, 1024, F16, F16};
         uint32_t splits = graft_attention_splits(gpu.caps, &shape, 1);
         most = splits > most ? splits : most;
         one_case(&gpu, shapes[s], 1024, 1, long_lengths, s % 4 ? SHARP : ORDINARY);

@@ -120,6 +120,41 @@ START_TEST(grids_of_matrix_kernels_cover_every_row_once)
 }
 END_TEST
 
+START_TEST(grids_of_a_mixture_of_experts_cover_their_rows)
+{
+    static const struct graft_experts_shape shapes[] = {{128, 8, 2048, 768}, {8, 2, 4096, 14336}, {512, 10, 2048, 512}, {1, 1, 32, 32}};
+    const struct made_up *device = &devices[_i];
+    for (uint32_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+        for (uint32_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+            const struct graft_experts_shape *shape = &shapes[s];
+            struct graft_experts_tiling tiling = graft_experts_tiles(&device->caps, shape, batches[i]);
+            uint32_t pairs = batches[i] * shape->n_used;
+            ck_assert(tiling.cols >= 1 && tiling.cols <= GRAFT_MAX_COLS && (tiling.grouped || tiling.cols == 1));
+            // However the pairs fall on the experts: as many in tiles of their own as can be, the others in full ones.
+            uint32_t lone = pairs < shape->n_expert ? pairs : shape->n_expert;
+            ck_assert_uint_ge(tiling.n_tiles, lone + (pairs - lone) / tiling.cols);
+            for (uint32_t k = GRAFT_EXPERTS_ROUTER; k <= GRAFT_EXPERTS_SUM; k++) {
+                struct graft_kernel kernel;
+                ck_assert_ok(graft_kernel_experts(&kernel, (enum graft_experts_kind)k, &device->caps, shape, GRAFT_TYPE_Q4_K,
+                                                  batches[i], GRAFT_LORA_NONE));
+                check_pipeline(device, &kernel);
+                if (k != GRAFT_EXPERTS_GROUP) {
+                    uint32_t wide = k == GRAFT_EXPERTS_ROUTER ? shape->n_expert : k >= GRAFT_EXPERTS_DOWN ? shape->n_embd : shape->n_ff;
+                    struct graft_variant v = graft_variant_choose(&device->caps, 1);
+                    uint32_t covered = graft_variant_rows(&v) / (k == GRAFT_EXPERTS_GATE_UP ? 2 : 1);
+                    ck_assert(kernel.groups[0] * covered >= wide && (kernel.groups[0] - 1) * covered < wide);
+                    ck_assert_uint_eq(kernel.push.experts.parts_out, kernel.groups[0]);
+                }
+            }
+        }
+    }
+    struct graft_experts_shape many = {GRAFT_MAX_EXPERTS + 1, 8, 32, 32};
+    struct graft_kernel kernel;
+    ck_assert_int_eq(graft_kernel_experts(&kernel, GRAFT_EXPERTS_ROUTER, &device->caps, &many, GRAFT_TYPE_F32, 1, GRAFT_LORA_NONE),
+                     GRAFT_E_LIMIT);
+}
+END_TEST
+
 START_TEST(the_other_grids_cover_their_outputs)
 {
     const struct made_up *device = &devices[_i];
@@ -157,7 +192,7 @@ START_TEST(attention_fits_every_head_shape)
         for (uint32_t d = 0; d < sizeof dims / sizeof *dims; d++) {
             for (uint32_t i = 0; i < sizeof batches / sizeof *batches; i++) {
                 for (uint32_t n_ctx = 32; n_ctx <= 131072; n_ctx *= 16) {
-                    struct graft_attention_shape shape = {heads[h][0], heads[h][1], dims[d], n_ctx, false};
+                    struct graft_attention_shape shape = {heads[h][0], heads[h][1], dims[d], n_ctx, GRAFT_KV_FORMAT_F16, GRAFT_KV_FORMAT_F16};
                     struct graft_kernel kernel;
                     ck_assert_ok(graft_kernel_attention(&kernel, &device->caps, &shape, batches[i], false));
                     check_pipeline(device, &kernel);
@@ -214,6 +249,7 @@ int main(void)
     TCase *tc = tcase_create("made-up devices");
     tcase_add_loop_test(tc, variants_keep_the_device_limits, 0, DEVICES);
     tcase_add_loop_test(tc, grids_of_matrix_kernels_cover_every_row_once, 0, DEVICES);
+    tcase_add_loop_test(tc, grids_of_a_mixture_of_experts_cover_their_rows, 0, DEVICES);
     tcase_add_loop_test(tc, the_other_grids_cover_their_outputs, 0, DEVICES);
     tcase_add_loop_test(tc, attention_fits_every_head_shape, 0, DEVICES);
     tcase_add_loop_test(tc, room_is_planned_for_windows_of_a_large_head, 0, DEVICES);

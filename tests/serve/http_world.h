@@ -12,6 +12,7 @@
 #include "tools/serve/http.h"
 
 // Routes (world_routes): GET /livez (open); POST /echo; POST /later?ms=N, answered by another thread; POST
+// /busy?ms=N, whose handler takes so long; POST
 // /stream?n=N&bytes=B&ms=M, N events of B bytes, M ms apart, from another thread; GET /v1/adapters/{name}; POST
 // /v1/adapters/{name}/pin (operator).
 extern const struct http_route world_routes[];
@@ -22,6 +23,7 @@ struct world {
     struct http_server *server;
     uint16_t port;
     char folder[64];                     // of its own, removed at the end
+    bool tls;                            // set before world_open: a certificate of its own, and client() speaks TLS
     atomic_uint gone, finished, running; // of deferred exchanges
     atomic_ullong gone_ns;
 };
@@ -43,6 +45,7 @@ struct reply {
     bool closed;   // by the server, after this reply (waits up to 300 ms for it)
 };
 
+// A connection; with world.tls what is written to it goes over TLS, by a thread of its own.
 int client(const struct world *world);
 int client_to(uint16_t port);
 int client_unix(const char *path);
@@ -59,8 +62,12 @@ struct reply ask(const struct world *world, const char *bytes, size_t length);
 // True if the server closes within this time; what comes before is dropped.
 bool closes(int fd, unsigned timeout_ms);
 
-// The reply has this status and, from 400 on, an error object and x-request-id (unless libmicrohttpd made it itself: "own"
-// false).
-void ck_reply(const struct reply *reply, int status, bool own);
+// The reply has this status and x-request-id, from 400 on an error object.
+void ck_reply(const struct reply *reply, int status);
+
+// tls_client.c: a certificate with this name and its key, written into the folder.
+void make_certificate(struct world *world, const char *name, const char *cert_name, const char *key_name);
+// The end of a socket pair behind which a thread speaks TLS with this port. Closing it ends both.
+int tls_client(uint16_t port);
 
 #endif

@@ -40,7 +40,8 @@ static struct selection from_json(const char *text, json_t **body)
 {
     *body = json_loads(text, 0, NULL);
     ck_assert_msg(*body != NULL, "%s", text);
-    return (struct selection){.route = json_string_value(json_object_get(*body, "route")),
+    return (struct selection){.claim = json_string_value(json_object_get(*body, "claim")),
+                              .route = json_string_value(json_object_get(*body, "route")),
                               .header = json_string_value(json_object_get(*body, "header")),
                               .model = json_string_value(json_object_get(*body, "model")),
                               .adapter = json_object_get(*body, "adapter"),
@@ -69,6 +70,13 @@ static const struct {
     {"{\"lora\": [{\"id\": 2, \"scale\": 0}, {\"name\": \"department-4\"}]}", "department-4", 0, ""},
     {"{\"route\": \"department-4\", \"header\": \"department-6\"}", NULL, 400, "X-Adapter-ID"},
     {"{\"header\": \"department-4\", \"model\": \"department-6\"}", NULL, 400, "model"},
+    {"{\"claim\": \"department-4\"}", "department-4", 0, ""},
+    {"{\"claim\": \"department-4@1\", \"model\": \"base\"}", "department-4", 0, ""},
+    {"{\"claim\": \"department-4\", \"route\": \"department-4\", \"model\": \"department-4\"}", "department-4", 0, ""},
+    {"{\"claim\": \"department-4\", \"model\": \"department-6\"}", NULL, 400, "model"},
+    {"{\"claim\": \"department-4\", \"route\": \"department-6\"}", NULL, 400, "route"},
+    {"{\"claim\": \"department-4\", \"lora\": []}", NULL, 400, "lora"},
+    {"{\"claim\": \"department-3\"}", NULL, 404, "token"},
     {"{\"header\": \"department-4\", \"lora\": []}", NULL, 400, "lora"},
     {"{\"adapter\": \"department-4\", \"lora\": [{\"id\": 4}]}", NULL, 400, "adapter"},
     {"{\"adapter\": {\"name\": \"department-4\", \"scale\": 0.5}, \"model\": \"department-4\"}", NULL, 400, "model"},
@@ -129,19 +137,32 @@ static int by_value(const void *a, const void *b)
 static double seconds(void)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now); // others share the machine
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
+// By header and path below 0.1 ms, and below 1 ms for a refusal, which looks for a name that is near: 99 of 100 by processor
+// time.
 START_TEST(it_takes_well_below_a_millisecond)
 {
-    static const char *const ways[] = {"{\"header\": \"department-498\"}",       "{\"route\": \"department-498\"}",
-                                       "{\"model\": \"base:department-498@1\"}", "{\"lora\": [{\"id\": 4}, {\"id\": 498}]}",
-                                       "{\"model\": \"department-499\"}",        "{\"model\": \"department-49x\"}"};
+    static const struct {
+        const char *request;
+        double most;
+    } ways[] = {
+        {"{\"claim\": \"department-498\"}", 1e-4},
+        {"{\"header\": \"department-498\"}", 1e-4},
+        {"{\"route\": \"department-498\"}", 1e-4},
+        {"{\"model\": \"base:department-498@1\"}", 1e-4},
+        {"{\"lora\": [{\"id\": 4}, {\"id\": 498}]}", 1e-4},
+        {"{\"model\": \"department-499\"}", 1e-3},
+        {"{\"model\": \"department-49x\"}", 1e-3},
+        {"{\"model\": \"tnemtraped-49x\"}", 1e-3},
+        {"{\"model\": \"x\"}", 1e-3},
+    };
     static double times[ROUNDS];
     for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
         json_t *body;
-        struct selection selection = from_json(ways[w], &body);
+        struct selection selection = from_json(ways[w].request, &body);
         for (int i = 0; i < ROUNDS; i++) {
             struct selected selected;
             struct api_error error;
@@ -153,8 +174,8 @@ START_TEST(it_takes_well_below_a_millisecond)
             }
         }
         qsort(times, ROUNDS, sizeof *times, by_value);
-        printf("%-50s p50 %6.1f us, p99 %6.1f us\n", ways[w], times[ROUNDS / 2] * 1e6, times[ROUNDS * 99 / 100] * 1e6);
-        ck_assert_double_lt(times[ROUNDS / 2], 1e-3); // the median: the machine is shared
+        printf("%-50s p50 %6.1f us, p99 %6.1f us\n", ways[w].request, times[ROUNDS / 2] * 1e6, times[ROUNDS * 99 / 100] * 1e6);
+        ck_assert_double_lt(times[ROUNDS * 99 / 100], ways[w].most);
         json_decref(body);
     }
 }

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/spirv.h"
+
 enum { GUARD_WORDS = 1024 }; // a multiple of every alignment an offset can need
 
 static struct graft_test_log messages;
@@ -59,6 +61,36 @@ struct graft_vk_options graft_test_mask_options(enum graft_test_mask mask)
     return options;
 }
 
+static const struct vendor_mask {
+    const char *name;
+    uint32_t subgroup_size; // 0: no subgroup operations
+    struct graft_vk_options options;
+} vendors[] = {
+#define PHONE .no_texel = true, .no_f16 = true, .no_storage_16bit = true, .no_storage_8bit = true, .no_size_control = true,    \
+              .no_dot8 = true, .no_coopmat = true, .no_import = true, .max_shared_bytes = 16384, .max_invocations = 128
+    {"mobile", 0, {PHONE, .no_subgroups = true}},
+    {"mali_4", 4, {PHONE}},
+    {"mali_16", 16, {PHONE}},
+    {"intel_8", 8, {.no_texel = true}},
+    {"intel_16", 16, {.no_texel = true}},
+    {"intel_32", 32, {.no_texel = true}},
+    {"amd_32", 32, {.no_texel = true, .no_mapped_device = true, .no_import = true}},
+    {"amd_64", 64, {.no_texel = true, .no_mapped_device = true, .no_import = true}},
+};
+
+// The vendor's mask that the environment names, or NULL. An unknown name fails the test.
+static const struct vendor_mask *vendor_mask(void)
+{
+    const char *value = getenv("GRAFT_TEST_MASK");
+    for (size_t i = 0; value && *value && i < sizeof vendors / sizeof *vendors; i++) {
+        if (strcmp(vendors[i].name, value) == 0) {
+            return &vendors[i];
+        }
+    }
+    ck_assert_msg(!value || !*value, "GRAFT_TEST_MASK is %s, which is no mask", value);
+    return NULL;
+}
+
 bool graft_test_validating(void)
 {
     const char *value = getenv("GRAFT_TEST_VALIDATION");
@@ -67,13 +99,22 @@ bool graft_test_validating(void)
 
 bool graft_test_gpu_open(struct graft_test_gpu *gpu, enum graft_test_mask mask)
 {
-    struct graft_vk_options options = graft_test_mask_options(mask);
+    const struct vendor_mask *vendor = vendor_mask();
+    struct graft_vk_options options = vendor ? vendor->options : graft_test_mask_options(mask);
+    if (vendor && mask != GRAFT_TEST_PLAIN) {
+        return false; // a vendor's mask stands for all others
+    }
     options.validation = graft_test_validating();
     memset(&messages, 0, sizeof messages);
-    *gpu = (struct graft_test_gpu){
-        .ctx = graft_test_vk_ctx(NULL, 0, NULL, &messages), .which = mask, .mask = graft_test_mask_name(mask)};
+    *gpu = (struct graft_test_gpu){.ctx = graft_test_vk_ctx(NULL, 0, NULL, &messages),
+                                   .which = mask,
+                                   .mask = vendor ? vendor->name : graft_test_mask_name(mask),
+                                   .few = vendor || options.validation || mask >= GRAFT_TEST_SMALL};
+    if (vendor) {
+        options.subgroup_size = vendor->subgroup_size;
+    }
     enum graft_status status = graft_vk_open(gpu->ctx, &gpu->vk, &options);
-    if (status == GRAFT_E_DEVICE) {
+    if (status == GRAFT_E_DEVICE || (vendor && status == GRAFT_E_UNSUPPORTED)) {
         printf("skipped: %s\n", graft_last_error());
         graft_ctx_destroy(&gpu->ctx);
         return false;
@@ -132,6 +173,46 @@ static bool guards_whole(const struct graft_test_buffer *buffer)
     return true;
 }
 
+// The kernel's pipeline, held once until the device is closed.
+static struct graft_vk_pipeline *keep_pipeline(struct graft_test_gpu *gpu, const struct graft_kernel *kernel)
+{
+    struct graft_vk_pipeline *pipeline;
+    ck_assert_ok(graft_vk_pipeline_get(gpu->vk, &pipeline, &kernel->pipeline));
+    for (uint32_t i = 0; i < gpu->n_pipelines; i++) {
+        if (gpu->pipelines[i] == pipeline) {
+            graft_vk_pipeline_put(gpu->vk, &pipeline);
+            return gpu->pipelines[i];
+        }
+    }
+    ck_assert_uint_lt(gpu->n_pipelines, sizeof gpu->pipelines / sizeof *gpu->pipelines);
+    gpu->pipelines[gpu->n_pipelines++] = pipeline;
+    return pipeline;
+}
+
+// The kernel takes no more than the device under its mask has, whatever the driver at hand allows.
+static void check_limits(const struct graft_test_gpu *gpu, const struct graft_kernel *kernel)
+{
+    const struct graft_vk_pipeline_params *p = &kernel->pipeline;
+    const struct graft_vk_caps *caps = gpu->caps;
+    ck_assert_msg(p->constants[0] <= caps->max_invocations, "%s (%s): %u invocations, the device allows %u", kernel->name,
+                  gpu->mask, p->constants[0], caps->max_invocations);
+    uint64_t shared = graft_test_shared_bytes(p);
+    ck_assert_msg(shared <= caps->max_shared_bytes, "%s (%s): %llu bytes of shared memory, the device has %u", kernel->name,
+                  gpu->mask, (unsigned long long)shared, caps->max_shared_bytes);
+    const struct {
+        uint32_t capability;
+        bool has;
+    } needs[] = {{GRAFT_SPIRV_FLOAT16, caps->shader_f16},
+                 {GRAFT_SPIRV_INT8, caps->shader_i8},
+                 {GRAFT_SPIRV_STORAGE_16BIT, caps->storage_16bit},
+                 {GRAFT_SPIRV_STORAGE_8BIT, caps->storage_8bit},
+                 {GRAFT_SPIRV_GROUP_NON_UNIFORM, caps->subgroup_arithmetic}};
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
+        ck_assert_msg(needs[i].has || !graft_test_needs(p, needs[i].capability), "%s (%s): needs SPIR-V capability %u",
+                      kernel->name, gpu->mask, needs[i].capability);
+    }
+}
+
 void graft_test_dispatch(struct graft_test_gpu *gpu, struct graft_kernel *kernel,
                          const struct graft_test_buffer *const *buffers, uint32_t count)
 {
@@ -139,16 +220,14 @@ void graft_test_dispatch(struct graft_test_gpu *gpu, struct graft_kernel *kernel
     struct graft_vk_bind binds[GRAFT_TEST_MAX_BUFFERS];
     ck_assert_uint_le(count, GRAFT_TEST_MAX_BUFFERS);
     ck_assert_uint_eq(count, kernel->pipeline.n_bindings);
+    check_limits(gpu, kernel);
     for (uint32_t i = 0; i < count; i++) {
         binds[i] = (struct graft_vk_bind){buffers[i]->buffer, GUARD_WORDS * 4, buffers[i]->words * 4};
     }
     kernel->pipeline.name = kernel->name;
-    ck_assert_uint_lt(gpu->n_pipelines, sizeof gpu->pipelines / sizeof *gpu->pipelines);
-    struct graft_vk_pipeline **pipeline = &gpu->pipelines[gpu->n_pipelines];
-    ck_assert_ok(graft_vk_pipeline_get(gpu->vk, pipeline, &kernel->pipeline));
-    gpu->n_pipelines++;
+    struct graft_vk_pipeline *pipeline = keep_pipeline(gpu, kernel);
     ck_assert_ok(graft_vk_commands_create(gpu->vk, &commands, 1, false));
-    ck_assert_ok(graft_vk_dispatch(commands, *pipeline, binds, &kernel->push, kernel->groups));
+    ck_assert_ok(graft_vk_dispatch(commands, pipeline, binds, &kernel->push, kernel->groups));
     ck_assert_ok(graft_vk_commands_end(commands));
     ck_assert_ok(graft_vk_submit(gpu->vk, &commands, 1));
     ck_assert_ok(graft_vk_wait(gpu->vk));

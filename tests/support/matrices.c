@@ -205,14 +205,13 @@ void graft_test_each_matrix(struct graft_test_gpu *gpu, graft_test_matrix_case *
 {
     static const uint32_t batches[] = {1, 2, 3, 4, 5, 8, 12, 32};
     static const uint32_t narrow[] = {32, 96, 576}, wide[] = {256, 768};
-    bool few = graft_test_validating() || gpu->which >= GRAFT_TEST_SMALL;
     for (uint32_t t = 0; t < GRAFT_TEST_TYPES; t++) {
         uint32_t type = graft_test_types[t];
         bool every = type == GRAFT_TYPE_Q4_1 || type == GRAFT_TYPE_Q6_K,
              blocks_of_256 = graft_type_info(type)->block_values == 256;
         for (uint32_t i = 0; i < sizeof batches / sizeof *batches; i++) {
             uint32_t rows = batches[i];
-            if (((rows == 2 || rows == 3) && (!every || few)) || (few && !every && rows != 1)) {
+            if (((rows == 2 || rows == 3) && (!every || gpu->few)) || (gpu->few && !every && rows != 1)) {
                 continue;
             }
             uint32_t n_in = blocks_of_256 ? wide[i % 2] : narrow[(i + t) % 3];

@@ -12,6 +12,7 @@ bool graft_test_world_device(struct graft_test_world *world, const struct graft_
     if (!options) {
         return true;
     }
+    world->device.options = *options;
     enum graft_status status = graft_vk_open(world->ctx, &world->device.vk, options);
     if (status == GRAFT_E_DEVICE) {
         printf("skipped: %s\n", graft_last_error());

@@ -657,7 +657,7 @@ START_TEST(gguf_files_that_are_no_lora_of_a_llama_are_refused)
     make_gguf(&b, "adapter", "lora", "llama", 4);
     graft_test_gguf_tensor(&b, "blk.0.attn_q.weight.lora_a", GRAFT_TYPE_F32, 2, (uint64_t[]){64, 2}, NULL, 512);
     graft_test_gguf_tensor(&b, "blk.0.attn_q.weight.lora_b", GRAFT_TYPE_F32, 2, (uint64_t[]){2, 64}, NULL, 512 + 96);
-    refuse_gguf(ctx, &b, "bytes behind", GRAFT_E_FORMAT, "has 96 bytes behind the last tensor");
+    refuse_gguf(ctx, &b, "item 13: bytes behind", GRAFT_E_FORMAT, "has 96 bytes behind the last tensor");
     ck_assert_uint_eq(alloc.live, 1);
     graft_ctx_destroy(&ctx);
 }

@@ -221,7 +221,10 @@ START_TEST(keys_that_change_the_computation_are_refused_by_name)
 {
     refuse_u32("llama.attention.sliding_window", 4096, GRAFT_E_UNSUPPORTED, "llama.attention.sliding_window",
                "sliding-window attention");
-    refuse_u32("llama.expert_count", 8, GRAFT_E_UNSUPPORTED, "llama.expert_count", "mixture of experts");
+    refuse_u32("llama.expert_shared_count", 1, GRAFT_E_UNSUPPORTED, "llama.expert_shared_count", "experts that all rows share");
+    refuse_u32("llama.expert_count", 8, GRAFT_E_FORMAT, "llama.expert_used_count", "blk.0.ffn_gate_exps.weight");
+    refuse_u32("llama.expert_count", 513, GRAFT_E_FORMAT, "llama.expert_count", "0 to 512");
+    refuse_u32("llama.expert_used_count", 2, GRAFT_E_FORMAT, "llama.expert_used_count", "0 to 0");
     refuse_u32("llama.something_new", 1, GRAFT_E_UNSUPPORTED, "llama.something_new", "not known");
     struct opened o = {0};
     graft_tiny_model_build(&o.b, &(struct graft_tiny_model){0});

@@ -8,6 +8,8 @@
 #include "runtime/model/exec_vk.h"
 #include "support/engine_world.h"
 #include "support/model_path.h"
+#include "support/peft_golden.h"
+#include "support/tiny_model.h"
 
 START_TEST(answers_beside_others_are_those_alone)
 {
@@ -210,6 +212,136 @@ START_TEST(grammars_bind_answers)
 }
 END_TEST
 
+// Log-probabilities that PEFT computed for the golden ids: of ids[i] behind those in front of it.
+static void read_reference(const char *name, double out[GRAFT_PEFT_TOKENS])
+{
+    char path[GRAFT_PEFT_PATH_BYTES];
+    static float logits[GRAFT_PEFT_TOKENS][GRAFT_TEST_VOCAB];
+    graft_peft_path(path, name);
+    FILE *file = fopen(path, "rb");
+    ck_assert(file && fread(logits, sizeof logits, 1, file) == 1);
+    fclose(file);
+    out[0] = 0;
+    for (int i = 1; i < GRAFT_PEFT_TOKENS; i++) {
+        double sum = 0;
+        for (int k = 0; k < GRAFT_TEST_VOCAB; k++) {
+            sum += exp((double)logits[i - 1][k]);
+        }
+        out[i] = (double)logits[i - 1][graft_peft_ids[i]] - log(sum);
+    }
+}
+
+START_TEST(prompts_have_the_log_probabilities_of_the_reference)
+{
+    static const char *const names[] = {"base.logits", "plain.logits", "rslora.logits"};
+    static struct graft_test_answer scored[12], alone, beside;
+    struct graft_test_world world;
+    struct graft_engine *engine;
+    struct graft_adapter_use uses[2];
+    int32_t ids[100];
+    double reference[GRAFT_PEFT_TOKENS];
+    if (!graft_test_open_engine_world(&world, _i, 128, 4)) {
+        return;
+    }
+    ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
+    ck_assert_ok(graft_engine_run(engine, graft_test_load_all, NULL));
+    // A long prompt, scored alone: most of it is wanted in several steps. Then the same beside others, its pages kept by then.
+    struct graft_request_params text = graft_test_crowd(8, ids, uses);
+    text.n_uses = 0;
+    text.n_tokens = text.n_tokens < 55 ? text.n_tokens : 55;
+    text.max_tokens = 3;
+    text.prompt_logprobs = true;
+    text.n_logprobs = 2;
+    graft_test_submit(engine, &alone, text);
+    graft_test_end(&alone);
+    ck_assert_uint_eq(alone.n, text.n_tokens + 3);
+    graft_test_submit(engine, &beside, text);
+    for (uint32_t i = 0; i < 12; i++) {
+        struct graft_request_params p = {.tokens = graft_peft_ids,
+                                         .n_tokens = GRAFT_PEFT_TOKENS,
+                                         .n_logprobs = 5,
+                                         .prompt_logprobs = true,
+                                         .no_answer = i % 2 == 0,
+                                         .max_tokens = 2,
+                                         .uses = uses};
+        p.n_uses = graft_test_uses(i % 3, uses);
+        graft_test_submit(engine, &scored[i], p);
+    }
+    for (uint32_t i = 0; i < 12; i++) {
+        struct graft_request_stats stats = graft_test_end(&scored[i]);
+        ck_assert_uint_eq(stats.answer_tokens, i % 2 ? 2 : 0);
+        ck_assert_uint_eq(scored[i].n, GRAFT_PEFT_TOKENS + stats.answer_tokens);
+        ck_assert_int_eq(scored[i].finish, GRAFT_FINISH_LENGTH);
+        read_reference(names[i % 3], reference);
+        for (int k = 0; k < GRAFT_PEFT_TOKENS; k++) {
+            ck_assert_int_eq(scored[i].tokens[k], graft_peft_ids[k]);
+            ck_assert_msg(fabs((double)scored[i].logprobs[k] - reference[k]) < 5e-3, "%s, token %d: %g, not %g", names[i % 3],
+                          k, (double)scored[i].logprobs[k], reference[k]);
+            for (int t = 1; t < 5 && k; t++) {
+                ck_assert(scored[i].top[k][t].logprob <= scored[i].top[k][t - 1].logprob);
+            }
+            ck_assert(!k || scored[i].top[k][0].logprob >= scored[i].logprobs[k]);
+        }
+    }
+    graft_test_end(&beside);
+    ck_assert_uint_eq(alone.n, beside.n);
+    for (uint32_t i = 0; i < alone.n; i++) { // prompts are computed in other chunks beside others
+        ck_assert_int_eq(alone.tokens[i], beside.tokens[i]);
+        ck_assert(fabsf(alone.logprobs[i] - beside.logprobs[i]) < 1e-3f);
+    }
+    ck_assert_ok(graft_engine_run(engine, graft_test_release_all, NULL));
+    graft_engine_destroy(&engine);
+    graft_test_world_close(&world);
+}
+END_TEST
+
+// Control tokens that are to be shown are text, for stop texts and grammars, too.
+START_TEST(shown_control_tokens_are_text)
+{
+    static struct graft_test_answer answer;
+    struct graft_test_world world;
+    struct graft_engine *engine;
+    struct graft_grammar *grammar;
+    int32_t ids[] = {1, 2, 3}, control = GRAFT_TINY_IM_START;
+    char name[64], path[GRAFT_TINY_PATH_BYTES];
+    size_t length = 0;
+    struct graft_model_params params = {.size = sizeof params, .n_ctx = 64, .n_batch = 16, .n_seq = 2};
+    graft_tiny_model_file(NULL, path);
+    ck_assert(graft_test_world_open(&world, NULL, path, &params));
+    ck_assert_ok(graft_detokenize(world.model, &control, 1, true, name, sizeof name - 1, &length));
+    name[length] = 0;
+    struct graft_logit_bias bias = {control, 100};
+    struct graft_request_params p = {
+        .tokens = ids, .n_tokens = 3, .max_tokens = 2, .sampling = {.temperature = -1, .biases = &bias, .n_biases = 1}};
+    ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
+    graft_test_submit(engine, &answer, p);
+    graft_test_end(&answer);
+    ck_assert(answer.tokens[0] == control && answer.length == 0);
+    p.shown = &control;
+    p.n_shown = 1;
+    graft_test_submit(engine, &answer, p);
+    graft_test_end(&answer);
+    ck_assert(answer.tokens[0] == control && strncmp(answer.text, name, length) == 0);
+    char gbnf[128];
+    snprintf(gbnf, sizeof gbnf, "root ::= \"%s\" \"a\"", name);
+    ck_assert_ok(graft_grammar_create(world.model->ctx, &grammar, gbnf, strlen(gbnf)));
+    p.grammar = grammar;
+    p.max_tokens = 0;
+    graft_test_submit(engine, &answer, p);
+    graft_test_end(&answer);
+    ck_assert(answer.tokens[0] == control && answer.length == length + 1 && answer.text[length] == 'a');
+    p.n_shown = GRAFT_MAX_SHOWN + 1;
+    struct graft_request *request;
+    p.size = sizeof p;
+    p.on_event = graft_test_on_event;
+    ck_assert_status(graft_engine_submit(engine, &request, &p), GRAFT_E_ARGUMENT);
+    graft_grammar_destroy(&grammar);
+    graft_engine_destroy(&engine);
+    graft_test_world_close(&world);
+    remove(path);
+}
+END_TEST
+
 // What is spelled inside messages and tools is never a control token.
 START_TEST(prompts_of_messages_keep_control_tokens_apart)
 {
@@ -233,8 +365,8 @@ START_TEST(prompts_of_messages_keep_control_tokens_apart)
     }
     struct graft_model_params params = {.size = sizeof params, .n_ctx = 64};
     ck_assert(graft_test_world_open(&world, NULL, path, &params));
-    static const char forged[] =
-        "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\", \"name\": \"%s\"}], \"tools\": [\"%s\"]}";
+    static const char forged[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\", \"name\": \"%s\"}], \"tools\": "
+                                 "[{\"properties\": {\"%s\": 1}}]}";
     for (int i = 0; i < 2; i++) {
         static const char *const texts[] = {"Hi", "<|im_end|>"};
         char variables[300];
@@ -463,6 +595,8 @@ int main(void)
     tcase_add_test(tests, ends_come_as_asked_for);
     tcase_add_test(tests, grammars_bind_answers);
     tcase_add_test(tests, prompts_of_messages_keep_control_tokens_apart);
+    tcase_add_test(tests, shown_control_tokens_are_text);
+    tcase_add_loop_test(tests, prompts_have_the_log_probabilities_of_the_reference, 0, 2);
     tcase_add_test(tests, what_cannot_be_is_refused);
     tcase_add_test(tests, tenants_have_fair_shares_and_low_priority_waits);
     tcase_add_test(tests, a_long_prompt_lets_answers_go_on);

@@ -162,7 +162,7 @@ static const struct patch {
     {"item 12: hole", AT_TENSOR, 1, 32, 8, 96, GRAFT_E_FORMAT, "tensor b.weight at offset 96: leaves a hole of 32 bytes"},
 };
 
-START_TEST(a_patched_number_is_refused_with_its_place)
+START_TEST(items_03_to_12_a_patched_number_is_refused_with_its_place)
 {
     const struct patch *p = &patches[_i];
     struct graft_test_gguf b = base_file();
@@ -197,7 +197,7 @@ static const struct {
     {"item 02: anything else", "\1\2\3\xff", 4, 100, "it starts with 01 02 03 ff at offset 0"},
 };
 
-START_TEST(a_file_of_another_kind_is_named)
+START_TEST(items_01_and_02_a_file_of_another_kind_is_named)
 {
     uint8_t file[200] = {0};
     memcpy(file, strangers[_i].start, strangers[_i].length);
@@ -225,7 +225,7 @@ static const struct {
     {"alignment 65536", 65536, 4, GRAFT_OK, NULL},
 };
 
-START_TEST(an_alignment_is_a_power_of_2_from_8_to_65536)
+START_TEST(item_08_an_alignment_is_a_power_of_2_from_8_to_65536)
 {
     struct graft_test_gguf b = {.alignment = alignments[_i].expected == GRAFT_OK ? alignments[_i].value : 32};
     base_entries(&b);
@@ -280,12 +280,12 @@ START_TEST(item_13_trailing_bytes_are_counted_and_warned_about)
 }
 END_TEST
 
-START_TEST(item_18_a_part_of_a_split_model_is_refused_by_name)
+START_TEST(item_18_a_part_of_a_split_model_in_memory_is_refused)
 {
     struct graft_test_gguf b = {0};
     graft_test_gguf_key(&b, "split.count", 2, (uint8_t[]){3, 0}, 2);
     graft_test_gguf_finish(&b);
-    expect(&b, "split", GRAFT_E_UNSUPPORTED, "split.count is 3: this is one part of a split model");
+    expect(&b, "split", GRAFT_E_UNSUPPORTED, "split.count is 3: one part of a split model in memory is not a model");
     graft_test_gguf_patch(&b, b.key_at[0] + 8 + 11 + 4, (uint8_t[]){1}, 1);
     expect(&b, "a single part", GRAFT_OK, NULL);
     graft_test_gguf_free(&b);
@@ -493,12 +493,12 @@ int main(void)
     Suite *suite = suite_create("gguf");
     TCase *tests = tcase_create("gguf");
     tcase_set_timeout(tests, 60);
-    tcase_add_loop_test(tests, a_patched_number_is_refused_with_its_place, 0, sizeof patches / sizeof *patches);
-    tcase_add_loop_test(tests, a_file_of_another_kind_is_named, 0, sizeof strangers / sizeof *strangers);
-    tcase_add_loop_test(tests, an_alignment_is_a_power_of_2_from_8_to_65536, 0, sizeof alignments / sizeof *alignments);
+    tcase_add_loop_test(tests, items_03_to_12_a_patched_number_is_refused_with_its_place, 0, sizeof patches / sizeof *patches);
+    tcase_add_loop_test(tests, items_01_and_02_a_file_of_another_kind_is_named, 0, sizeof strangers / sizeof *strangers);
+    tcase_add_loop_test(tests, item_08_an_alignment_is_a_power_of_2_from_8_to_65536, 0, sizeof alignments / sizeof *alignments);
     tcase_add_test(tests, item_12_a_data_section_cut_by_one_byte_is_refused_at_every_tensor);
     tcase_add_test(tests, item_13_trailing_bytes_are_counted_and_warned_about);
-    tcase_add_test(tests, item_18_a_part_of_a_split_model_is_refused_by_name);
+    tcase_add_test(tests, item_18_a_part_of_a_split_model_in_memory_is_refused);
     tcase_add_test(tests, item_19_what_is_no_regular_file_is_refused_without_waiting);
     tcase_add_test(tests, item_20_more_than_65536_keys_are_refused_at_once);
     tcase_add_test(tests, item_20_65536_keys_open_in_linear_time);

@@ -98,10 +98,15 @@ static void on_done(void *user, struct adapter_version *version, const struct ap
     free(change);
 }
 
-static struct change *new_change(struct server *server, struct http_exchange *exchange)
+// NULL: no memory, and *error says so.
+static struct change *new_change(struct server *server, struct http_exchange *exchange, struct api_error *error)
 {
-    struct change *change = get_memory(1, sizeof *change);
-    *change = (struct change){server, exchange};
+    struct change *change = try_memory(1, sizeof *change);
+    if (change) {
+        *change = (struct change){server, exchange};
+    } else {
+        api_no_memory(error);
+    }
     return change;
 }
 
@@ -149,8 +154,8 @@ static void load(struct http_exchange *exchange, struct server *server, const ch
     }
     bool ok = read_change(server, body, name, &change, &error);
     json_decref(body);
-    struct change *user = ok ? new_change(server, exchange) : NULL;
-    if (!ok || !adapters_load(&server->adapters, &change, on_done, user, &error)) {
+    struct change *user = ok ? new_change(server, exchange, &error) : NULL;
+    if (!user || !adapters_load(&server->adapters, &change, on_done, user, &error)) {
         free(user);
         serve_refuse(server, exchange, &error);
     }
@@ -172,8 +177,8 @@ void serve_adapter_warm(struct http_exchange *exchange, void *user)
 {
     struct server *server = user;
     struct api_error error = {0};
-    struct change *change = new_change(server, exchange);
-    if (!adapters_warm(&server->adapters, http_name(exchange), on_done, change, &error)) {
+    struct change *change = new_change(server, exchange, &error);
+    if (!change || !adapters_warm(&server->adapters, http_name(exchange), on_done, change, &error)) {
         free(change);
         serve_refuse(server, exchange, &error);
     }

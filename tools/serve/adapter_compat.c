@@ -70,7 +70,10 @@ void serve_load_lora(struct http_exchange *exchange, void *user)
          adapter_path_check(&server->adapters, path, change.path, &error);
     struct load *load = NULL;
     if (ok) {
-        load = get_memory(1, sizeof *load);
+        load = try_memory(1, sizeof *load);
+        ok = load || api_no_memory(&error);
+    }
+    if (ok) {
         *load = (struct load){.server = server, .exchange = exchange};
         snprintf(load->name, sizeof load->name, "%s", name);
         snprintf(change.name, sizeof change.name, "%s", name);

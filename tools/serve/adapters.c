@@ -47,6 +47,19 @@ static void free_version(struct adapter_version *version)
     free(version);
 }
 
+struct adapter_version *adapter_version_new(const char *path)
+{
+    struct adapter_version *version = try_memory(1, sizeof *version);
+    if (version) {
+        version->path = strdup(path);
+    }
+    if (version && !version->path) {
+        free(version);
+        version = NULL;
+    }
+    return version;
+}
+
 static enum graft_status release_all(struct graft_model *model, void *user)
 {
     struct adapters *table = user;
@@ -180,9 +193,11 @@ struct adapter_entry *adapters_entry(struct adapters *table, const char *name)
     if (entry) {
         *entry = (struct adapter_entry){.id = entry->id};
     } else if (table->n_entries < ADAPTERS_MOST) {
-        entry = get_memory(1, sizeof *entry);
-        entry->id = table->n_entries;
-        table->entries[table->n_entries++] = entry;
+        entry = try_memory(1, sizeof *entry);
+        if (entry) {
+            entry->id = table->n_entries;
+            table->entries[table->n_entries++] = entry;
+        }
     }
     if (entry) {
         snprintf(entry->name, sizeof entry->name, "%s", name);
@@ -196,9 +211,10 @@ bool adapters_add(struct adapters *table, const char *name, const char *path, st
     if (!realpath(path, real)) {
         return api_fail(error, 404, "adapter_file_not_found", "lora_path", "%.200s: %s", path, strerror(errno));
     }
-    struct adapter_version *version = get_memory(1, sizeof *version);
-    version->path = get_memory(strlen(real) + 1, 1);
-    memcpy(version->path, real, strlen(real));
+    struct adapter_version *version = adapter_version_new(real);
+    if (!version) {
+        return api_no_memory(error);
+    }
     pthread_mutex_lock(&table->mutex);
     struct adapter_entry *entry = adapters_find(table, name) ? NULL : adapters_entry(table, name);
     if (entry) {
@@ -222,9 +238,9 @@ static int by_name(const void *a, const void *b)
 uint32_t adapters_scan(struct adapters *table)
 {
     DIR *dir = *table->dir ? opendir(table->dir) : NULL;
-    char **names = NULL;
+    char **names = dir ? try_memory(ADAPTERS_MOST, sizeof *names) : NULL;
     size_t n = 0, added = 0;
-    for (struct dirent *item = dir ? readdir(dir) : NULL; item && n < ADAPTERS_MOST; item = readdir(dir)) {
+    for (struct dirent *item = names ? readdir(dir) : NULL; item && n < ADAPTERS_MOST; item = readdir(dir)) {
         char path[PATH_BYTES], inner[PATH_BYTES + 32];
         struct api_error error;
         size_t length = strlen(item->d_name);
@@ -235,9 +251,8 @@ uint32_t adapters_scan(struct adapters *table)
         snprintf(inner, sizeof inner, "%s/adapter_config.json", path);
         struct stat info;
         if (file || stat(inner, &info) == 0) {
-            names = grow_memory(names, n + 1, sizeof *names);
-            names[n] = get_memory(length + 1, 1);
-            memcpy(names[n++], item->d_name, length);
+            names[n] = strdup(item->d_name);
+            n += names[n] != NULL; // without memory it is not found this time
         }
     }
     if (dir) {
@@ -348,11 +363,28 @@ struct adapter_version *adapters_oldest(const struct adapters *table, bool held)
 static bool is_there(const struct adapter_lease *lease)
 {
     for (uint32_t i = 0; i < lease->n; i++) {
-        if (!lease->versions[i]->handle || lease->versions[i]->draining) {
+        const struct adapter_version *v = lease->versions[i];
+        if (!v->handle || v->gone || v->draining) {
             return false;
         }
     }
     return true;
+}
+
+void adapters_revise(struct adapters *table)
+{
+    pthread_mutex_lock(&table->mutex);
+    for (uint32_t i = 0; i < table->n_entries; i++) {
+        for (struct adapter_version *v = table->entries[i]->versions; v; v = v->next) {
+            struct graft_adapter_info info = {.gone = false};
+            if (v->handle) {
+                graft_adapter_describe(v->handle, &info);
+            }
+            v->gone = info.gone;
+        }
+    }
+    pthread_cond_broadcast(&table->wake);
+    pthread_mutex_unlock(&table->mutex);
 }
 
 void adapters_lease_begin(struct adapters *table, struct adapter_lease *lease)

@@ -15,20 +15,13 @@
 
 #include "graft/engine.h"
 #include "tools/serve/body.h"
-#include "tools/serve/histogram.h"
+#include "tools/serve/usage.h"
 #include "tools/tool.h"
 
 enum {
     ADAPTERS_MOST = 512,      // names, those that were unloaded and are still counted included
     ADAPTER_NAME_BYTES = 64,  // with its NUL
     ADAPTER_WAIT_SECONDS = 60 // a request waits no longer for its adapters to be loaded
-};
-
-// What was done for one adapter, or for the base: for the metrics. Changed under the table's lock.
-struct adapter_usage {
-    uint64_t requests, errors, prompt_tokens, reused_tokens, answer_tokens;
-    uint32_t running; // from submission to the engine to the end
-    struct histogram first_token, between_tokens, queue;
 };
 
 struct adapter_version {
@@ -39,6 +32,7 @@ struct adapter_version {
     struct graft_adapter_info info; // digest "" until it was loaded once; kept while cold
     uint32_t refs;                  // requests that are to run with it, and the table as long as it is current
     uint32_t holds;                 // requests that run with it: it stays resident
+    bool gone;                      // did not come back with the device: the handle is given back as soon as nobody holds it
     bool draining;                  // has to make room: requests wait in line
     bool loading;
     uint64_t used;                // of the table's clock
@@ -149,6 +143,10 @@ void adapters_lease_end(struct adapters *table, struct adapter_lease *lease);
 // What the engine wants; under no lock, between ready and adapters_lease_end.
 uint32_t adapters_lease_uses(const struct adapter_lease *lease, struct graft_adapter_use uses[GRAFT_MAX_BLEND]);
 
+// On the engine's thread, after the device was lost and set up again: adapters whose files are not what they were are no longer
+// resident. Requests that want them wait until they are loaded anew.
+void adapters_revise(struct adapters *table);
+
 // ---- changes (adapters_load.c) ----
 
 struct adapter_change {
@@ -168,6 +166,8 @@ bool adapters_warm(struct adapters *table, const char *name, adapter_done *done,
 bool adapters_unload(struct adapters *table, const char *name, const char *expected, struct api_error *error);
 bool adapters_pin(struct adapters *table, const char *name, bool pinned, struct api_error *error);
 // A change in line.
+// A version with this path and nothing else; NULL: no memory.
+struct adapter_version *adapter_version_new(const char *path);
 struct adapter_task {
     struct adapter_change change;
     struct adapter_entry *entry;

@@ -17,9 +17,12 @@ void adapters_add_task(struct adapters *table, struct adapter_task *task)
 }
 
 static bool begin_task(struct adapters *table, struct adapter_entry *entry, const struct adapter_change *change, bool warm,
-                       adapter_done *done, void *user)
+                       adapter_done *done, void *user, struct api_error *error)
 {
-    struct adapter_task *task = get_memory(1, sizeof *task);
+    struct adapter_task *task = try_memory(1, sizeof *task);
+    if (!task) {
+        return api_no_memory(error);
+    }
     *task = (struct adapter_task){
         .change = *change, .entry = entry, .warm = warm, .done = done, .user = user, .begun_ns = graft_clock_ns()};
     entry->busy = true;
@@ -69,7 +72,7 @@ bool adapters_load(struct adapters *table, const struct adapter_change *change, 
         ok = api_fail(error, 429, "lora_load_busy", NULL, "adapter '%s' is being changed", change->name);
         error->retry_after = 1;
     }
-    ok = ok && begin_task(table, entry, change, false, done, user);
+    ok = ok && begin_task(table, entry, change, false, done, user, error);
     pthread_mutex_unlock(&table->mutex);
     return ok;
 }
@@ -82,7 +85,7 @@ bool adapters_warm(struct adapters *table, const char *name, adapter_done *done,
     struct adapter_entry *known = adapters_find(table, name);
     bool ok = known ? check_expected(known, name, "", error)
                     : api_fail(error, 404, "lora_adapter_not_found", "name", "there is no adapter '%.64s'", name);
-    ok = ok && begin_task(table, known, &nothing, true, done, user);
+    ok = ok && begin_task(table, known, &nothing, true, done, user, error);
     pthread_mutex_unlock(&table->mutex);
     return ok;
 }

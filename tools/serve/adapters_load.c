@@ -213,9 +213,13 @@ static bool take(struct adapters *table, struct adapter_version **version, struc
         return api_fail(error, 409, "lora_generation_gone", "model",
                         "this version of '%s' was dropped from memory and its file has been changed since", v->entry->name);
     }
-    struct adapter_version *next = get_memory(1, sizeof *next);
-    next->path = get_memory(strlen(v->path) + 1, 1);
-    memcpy(next->path, v->path, strlen(v->path));
+    struct adapter_version *next = adapter_version_new(v->path);
+    if (!next) {
+        pthread_mutex_unlock(&table->mutex);
+        release(table, &call->handle);
+        pthread_mutex_lock(&table->mutex);
+        return api_no_memory(error);
+    }
     next->info = call->info;
     next->handle = call->handle;
     note("warning: the file of adapter %s has changed: %.12s is now %.12s", v->entry->name, v->info.digest, call->info.digest);
@@ -278,7 +282,7 @@ static void pass(struct adapters *table)
         }
         for (uint32_t i = 0; i < lease->n; i++) {
             const struct adapter_version *v = lease->versions[i];
-            there = there && v->handle && (!v->draining || lease == table->leases);
+            there = there && v->handle && !v->gone && (!v->draining || lease == table->leases);
         }
         if (!there && !error.status) {
             lease = lease->next;
@@ -304,6 +308,9 @@ static bool serve_first(struct adapters *table)
         struct adapter_version **v = &lease->versions[lease->n_held];
         struct api_error error = {0};
         struct load_call call;
+        if ((*v)->gone) {
+            return false; // others hold it still
+        }
         if (!(*v)->handle) {
             enum outcome outcome = load_version(table, *v, &call, &error);
             if (outcome == NO_ROOM && graft_clock_ns() - lease->begun_ns > PATIENCE_NS) {
@@ -366,13 +373,15 @@ static bool run_task(struct adapters *table, struct adapter_task *task)
     struct adapter_version *version = entry->current, *made = NULL;
     struct load_call call = {0};
     if (!task->warm) {
-        made = get_memory(1, sizeof *made);
-        made->path = get_memory(strlen(task->change.path) + 1, 1);
-        memcpy(made->path, task->change.path, strlen(task->change.path));
-        made->entry = entry;
+        made = adapter_version_new(task->change.path);
         version = made;
+        if (made) {
+            made->entry = entry;
+        } else {
+            api_no_memory(&error);
+        }
     }
-    if (!version->handle) {
+    if (!error.status && !version->handle) {
         version->refs++;
         enum outcome outcome = load_version(table, version, &call, &error);
         version->refs--;
@@ -421,6 +430,29 @@ static bool run_task(struct adapters *table, struct adapter_task *task)
 
 // ---- the thread ----
 
+// Under the lock, which is given up: adapters that were lost with the device and that nobody holds any more are cold.
+static void forget_gone(struct adapters *table)
+{
+    struct adapter_version *gone;
+    do {
+        gone = NULL;
+        for (uint32_t i = 0; i < table->n_entries && !gone; i++) {
+            gone = table->entries[i]->versions;
+            while (gone && !(gone->gone && !gone->holds)) {
+                gone = gone->next;
+            }
+        }
+        if (gone) {
+            struct graft_adapter *handle = gone->handle;
+            gone->handle = NULL;
+            gone->gone = false;
+            pthread_mutex_unlock(&table->mutex);
+            release(table, &handle);
+            pthread_mutex_lock(&table->mutex);
+        }
+    } while (gone);
+}
+
 // Under the lock, which is given up: versions that nobody wants any more.
 static void bury(struct adapters *table)
 {
@@ -459,6 +491,7 @@ void *adapters_thread(void *user)
     pthread_mutex_lock(&table->mutex);
     while (!table->quit) {
         bury(table);
+        forget_gone(table);
         pass(table);
         bool any = table->tasks || table->leases, moved = false;
         if (table->tasks) {

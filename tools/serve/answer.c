@@ -37,11 +37,12 @@ void echo_prompt(struct job *job)
     size_t length = 0;
     enum graft_status status =
         graft_detokenize(job->server->session.model, job->ask.tokens, job->ask.n_tokens, true, NULL, 0, &length);
-    char *text = get_memory(length + 1, 1);
-    if (length && status == GRAFT_E_LIMIT) {
+    char *text = try_memory(length + 1, 1);
+    if (text && length && status == GRAFT_E_LIMIT) {
         status = graft_detokenize(job->server->session.model, job->ask.tokens, job->ask.n_tokens, true, text, length, &length);
     }
-    json_t *clean = status == GRAFT_OK ? json_text(text, length) : NULL;
+    json_t *clean = text && status == GRAFT_OK ? json_text(text, length) : NULL;
+    job->text.failed |= !clean && length > 0;
     out_bytes(&job->text, clean ? json_string_value(clean) : "", json_string_length(clean));
     json_decref(clean);
     free(text);

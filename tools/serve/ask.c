@@ -56,7 +56,10 @@ static bool read_biases(struct ask *ask, const struct ask_limits *limits, struct
         return api_bad(error, "logit_bias", "logit_bias must be an object of at most %d token ids with their biases",
                        ASK_BIASES);
     }
-    ask->biases = get_memory(json_object_size(biases), sizeof *ask->biases);
+    ask->biases = try_memory(json_object_size(biases), sizeof *ask->biases);
+    if (!ask->biases) {
+        return api_no_memory(error);
+    }
     json_object_foreach((json_t *)(uintptr_t)biases, key, value)
     {
         char *end;

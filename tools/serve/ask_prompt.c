@@ -44,7 +44,7 @@ static bool read_content(const json_t *content, size_t i, bool may_be_null, json
     *out = json_stringn(text.data ? text.data : "", text.length);
     bool failed = text.failed || !*out;
     out_free(&text);
-    return failed ? api_fail(error, 500, "no_memory", param, "no memory for a message") : true;
+    return failed ? api_no_memory(error) : true;
 }
 
 static bool read_message(const json_t *message, size_t i, json_t *out, struct api_error *error)
@@ -71,15 +71,13 @@ static bool read_message(const json_t *message, size_t i, json_t *out, struct ap
     if (!read_content(json_object_get(message, "content"), i, strcmp(role, "assistant") == 0 && calls, &content, error)) {
         return false;
     }
-    json_object_set_new(out, "role", json_string(strcmp(role, "developer") == 0 ? "system" : role));
-    json_object_set_new(out, "content", content ? content : json_string(""));
+    bool whole = json_object_set_new(out, "role", json_string(strcmp(role, "developer") == 0 ? "system" : role)) == 0;
+    whole &= json_object_set_new(out, "content", content ? content : json_string("")) == 0;
     for (int k = 0; k < 3; k++) {
         json_t *value = body_member(message, others[k]);
-        if (value) {
-            json_object_set(out, others[k], value);
-        }
+        whole &= !value || json_object_set(out, others[k], value) == 0;
     }
-    return true;
+    return whole || api_no_memory(error);
 }
 
 bool ask_messages(const json_t *body, json_t **variables, struct api_error *error)
@@ -101,14 +99,14 @@ bool ask_messages(const json_t *body, json_t **variables, struct api_error *erro
     {
         json_t *copy = json_object();
         ok = ok && read_message(message, i, copy, error);
-        json_array_append_new(copies, copy);
+        ok = json_array_append_new(copies, copy) == 0 ? ok : ok && api_no_memory(error);
     }
     if (!ok) {
         json_decref(copies);
         return false;
     }
     *variables = json_pack("{s:o, s:b}", "messages", copies, "add_generation_prompt", (int)begin_answer);
-    return *variables || api_fail(error, 500, "no_memory", NULL, "no memory for the messages");
+    return *variables || api_no_memory(error);
 }
 
 static bool too_long(const char *param, struct api_error *error)
@@ -192,7 +190,10 @@ static bool prompt_tokens(struct ask *ask, const struct ask_limits *limits, stru
 
 bool ask_prompt(struct ask *ask, const struct ask_limits *limits, struct api_error *error)
 {
-    ask->tokens = get_memory(limits->n_ctx + 1, sizeof *ask->tokens);
+    ask->tokens = try_memory(limits->n_ctx + 1, sizeof *ask->tokens);
+    if (!ask->tokens) {
+        return api_no_memory(error);
+    }
     bool ok = ask->chat ? chat_tokens(ask, limits, error) : prompt_tokens(ask, limits, error);
     const char *param = json_object_get(ask->body, "max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
     if (ok && (uint64_t)ask->n_tokens + ask->max_tokens > (uint64_t)limits->n_ctx + 1) {

@@ -23,6 +23,13 @@ bool api_fail(struct api_error *error, int status, const char *code, const char 
     return false;
 }
 
+bool api_no_memory(struct api_error *error)
+{
+    api_fail(error, 503, "out_of_memory", NULL, "there is no memory for this request now");
+    error->retry_after = 1;
+    return false;
+}
+
 const char *api_error_type(const struct api_error *error)
 {
     switch (error->status) {
@@ -96,6 +103,10 @@ json_t *body_parse(const char *data, size_t length, struct api_error *error)
         return NULL;
     }
     json_t *value = json_loadb(data, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+    if (!value && (!why.text[0] || json_error_code(&why) == json_error_out_of_memory)) {
+        api_no_memory(error);
+        return NULL;
+    }
     if (!value) {
         api_fail(error, 400, "malformed_json", NULL, "the body is not JSON: %s (byte %d)", why.text, why.position);
         return NULL;

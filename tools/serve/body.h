@@ -21,6 +21,8 @@ struct api_error {
 GRAFT_PRINTF(5, 6)
 bool api_fail(struct api_error *error, int status, const char *code, const char *param, const char *format, ...);
 #define api_bad(error, param, ...) api_fail(error, 400, "invalid_value", param, __VA_ARGS__)
+// 503 out_of_memory: this request ends, the server goes on. Always false.
+bool api_no_memory(struct api_error *error);
 const char *api_error_type(const struct api_error *error);
 // Finish the exchange with it.
 void api_reply(struct http_exchange *exchange, const struct api_error *error);

@@ -4,14 +4,15 @@
 //
 //     static const struct http_route routes[] = {
 //         {HTTP_GET, "/v1/models", HTTP_USER, 0, models}, {HTTP_POST, "/v1/chat/completions", HTTP_USER, 0, chat}};
-//     http_server_create(ctx, &server, &config);            // sockets are bound, nothing is accepted
+//     http_server_create(ctx, &server, &config);            // sockets are bound, clients cannot connect yet
 //     http_server_start(server, routes, n_routes, user);    // from here on handlers run
 //     http_server_run(server);                              // until SIGTERM: signals, drain, end
 //     http_server_destroy(&server);
 //
-// A handler runs on an HTTP thread and must not block. It gets an exchange and finishes it exactly once, before it returns or
-// later, from any thread: with http_reply, http_reply_json, http_error, or http_stream_begin ... http_stream_end. The exchange
-// and everything it returned are gone then. All memory is bounded by the maxima below; nothing here ends the program.
+// A handler runs on an HTTP thread (two of them, one for long bodies, so handlers run beside each other) and must not block. It
+// gets an exchange and finishes it exactly once, before it returns or later, from any thread: with http_reply, http_reply_json,
+// http_error, or http_stream_begin ... http_stream_end. The exchange and everything it returned are gone then. All memory is
+// bounded by the maxima below; nothing here ends the program.
 #ifndef GRAFT_TOOLS_SERVE_HTTP_H
 #define GRAFT_TOOLS_SERVE_HTTP_H
 
@@ -21,11 +22,11 @@
 
 enum {
     HTTP_MAX_HEADERS = 100,         // fields of a request; more: 431
-    HTTP_MAX_HEAD_BYTES = 16 << 10, // request line and fields, with what the parser needs; more: 431
+    HTTP_MAX_HEAD_BYTES = 16 << 10, // request line and fields; more: 431
     HTTP_MAX_PATH = 512,            // bytes of a decoded path; more: 414
     HTTP_MAX_BODY = 1 << 20,        // bytes of a body unless the route says otherwise; more: 413
     HTTP_MAX_BODIES = 64 << 20,     // bytes of all bodies at a time; more: 503
-    HTTP_MAX_STREAM = 64 << 10,     // bytes of a stream its client has not read yet
+    HTTP_MAX_STREAM = 2 << 20,      // bytes of a stream its client has not read yet
     HTTP_MAX_STREAMS = 256,         // streams at a time; more: 503
     HTTP_MAX_CONNECTIONS = 4096,    // upper bound of max_connections
     HTTP_MAX_ROUTES = 128,
@@ -68,11 +69,12 @@ struct http_caller {
     enum http_role role;          // HTTP_OPEN: nobody in particular
     char key[20];                 // public id of the key, for logs and metrics; "" = none was needed
     char tenant[HTTP_MAX_TENANT]; // "" without keys
+    char adapter[HTTP_MAX_NAME];  // that the caller's token names: NAME or NAME@VERSION; "" = none
     bool operator_listener;       // came in by the operator's listener
     uint32_t max_concurrent;      // requests of this key at a time; 0 = no limit of its own (enforced by the server)
 };
-// True if the caller's key may use the adapter of this name (its own list; no list = all). Unknown and forbidden names should
-// look the same to the client.
+// True if the caller's key or token may use the adapter of this name (its own list; no list = all). Unknown and forbidden names
+// should look the same to the client.
 bool http_caller_allows(const struct http_exchange *exchange, const char *adapter);
 // Charge tokens, prompt and answer, to the caller's bucket. A bucket that is empty refuses the next request, not this one.
 void http_charge_tokens(struct http_exchange *exchange, uint64_t tokens);
@@ -126,8 +128,8 @@ json_t *http_error_json(int status, const char *type, const char *code, const ch
 
 // Send status 200 and the headers of an event stream. False: too many streams; the exchange is not finished then, reply 503.
 bool http_stream_begin(struct http_exchange *exchange);
-// Raw bytes. Any thread, one at a time. False: the client is gone, or its buffer (HTTP_MAX_STREAM) was full, which cuts it; the
-// caller goes on to http_stream_end. Never blocks.
+// Raw bytes. Any thread, one at a time. False: the client is gone, or HTTP_MAX_STREAM bytes or all the memory of slow readers
+// wait to be read, which cuts it; the caller goes on to http_stream_end. Never blocks.
 bool http_stream_write(struct http_exchange *exchange, const void *data, size_t length);
 // "data: TEXT\n\n"; text is one line. As http_stream_write.
 bool http_stream_data(struct http_exchange *exchange, const char *text, size_t length);
@@ -161,6 +163,7 @@ struct http_config {
     const char *operator_listen;    // the same form; NULL = none. A Unix socket (0600) needs no key, anything else does
     bool operator_routes_public;    // operator routes also on the public listeners, with an operator's key
     const char *keys_path;          // keys file (tools/serve/keys.h); NULL = none, which only loopback and Unix sockets allow
+    const char *jwt_path;           // rules for tokens of an identity provider (tools/serve/http_jwt.h); NULL = none are taken
     const char *tls_cert, *tls_key; // PEM files; both or none; for all TCP listeners
     bool insecure_plain_http;       // keys, but no TLS, on other addresses than loopback
     const char *const *hosts;       // more names that Host and Origin may have, besides the addresses listened on
@@ -183,15 +186,15 @@ struct http_config {
 void http_block_signals(void);
 // Bind the listeners and read keys and certificate. On failure *out is NULL and graft_last_error says what was found and what
 // is allowed. Errors: GRAFT_E_ARGUMENT (an address that needs keys or TLS, an unsound option), GRAFT_E_IO, GRAFT_E_FORMAT (keys
-// file, certificate), GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (libmicrohttpd does not pass the guard's own test).
+// file, certificate), GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL.
 GRAFT_MUST_CHECK enum graft_status http_server_create(struct graft_ctx *ctx, struct http_server **out,
                                                       const struct http_config *config);
-// Begin to accept. The routes must outlive the server; user is given to every handler.
+// Let clients connect. The routes must outlive the server; user is given to every handler.
 GRAFT_MUST_CHECK enum graft_status http_server_start(struct http_server *server, const struct http_route *routes,
                                                      uint32_t n_routes, void *user);
 // Block until the server has ended because of SIGTERM, SIGINT (drain, a second one at once) or http_server_drain. SIGHUP
-// reopens the log and reads keys and certificate again. on_hangup, if not NULL, is called then too. Call from the main thread
-// only; the signals are blocked in all threads that the server starts.
+// reopens the log and reads keys, rules for tokens and certificate again. on_hangup, if not NULL, is called then too. Call from
+// the main thread only; the signals are blocked in all threads that the server starts.
 void http_server_run(struct http_server *server, void (*on_hangup)(void *user), void *user);
 // Stop taking requests: readiness off, other routes than HTTP_OPEN ones get 503; after drain_ms every exchange is told that its
 // client is gone. Any thread.

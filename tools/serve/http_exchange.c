@@ -17,7 +17,7 @@ struct http_exchange *http_exchange_take(struct http_server *server)
     graft_mutex_unlock(server->mutex);
     if (exchange) {
         struct graft_mutex *mutex = exchange->mutex;
-        *exchange = (struct http_exchange){.server = server, .mutex = mutex, .ring_index = HTTP_NONE};
+        *exchange = (struct http_exchange){.server = server, .mutex = mutex, .first_block = HTTP_NONE, .last_block = HTTP_NONE};
     }
     return exchange;
 }
@@ -59,7 +59,7 @@ static void write_log(struct http_exchange *exchange)
 static void recycle(struct http_exchange *exchange)
 {
     struct http_server *server = exchange->server;
-    if (exchange->started_ns && !atomic_load(&server->testing)) {
+    if (exchange->started_ns) {
         write_log(exchange);
         http_metrics_count(exchange);
     }
@@ -132,7 +132,7 @@ bool http_gone(struct http_exchange *exchange)
 
 bool http_caller_allows(const struct http_exchange *exchange, const char *adapter)
 {
-    return key_allows(&exchange->key, adapter);
+    return exchange->by_token ? jwt_claims_allow(&exchange->claims, adapter) : key_allows(&exchange->key, adapter);
 }
 
 void http_charge_tokens(struct http_exchange *exchange, uint64_t tokens)

@@ -118,10 +118,10 @@ static enum graft_status bind_one(struct http_server *server, const char *text, 
     listener->kind = address.any.sa_family == AF_UNIX ? LISTENER_UNIX : LISTENER_TCP;
     listener->tls = server->config.tls_cert && listener->kind == LISTENER_TCP;
     bool keys = server->config.keys_path != NULL;
-    if (!listener->loopback && !keys) {
+    if (!listener->loopback && !keys && !server->config.jwt_path) {
         return graft_fail(GRAFT_E_ARGUMENT,
                           "%s can be reached from other machines, and there are no API keys: give --keys FILE "
-                          "(graft key makes them), or listen on 127.0.0.1",
+                          "(graft key makes them), --jwt FILE for tokens, or listen on 127.0.0.1",
                           text);
     }
     if (!listener->loopback && !listener->tls && !server->config.insecure_plain_http) {
@@ -154,8 +154,7 @@ static enum graft_status bind_one(struct http_server *server, const char *text, 
     bool bound = bind(fd, &address.any, length) == 0;
     int why = errno;
     umask(mask);
-    if (!bound || listen(fd, BACKLOG) != 0) {
-        why = bound ? errno : why;
+    if (!bound) {
         close(fd);
         return graft_fail(GRAFT_E_IO, "%s cannot be listened on: %s", text, strerror(why));
     }
@@ -185,6 +184,16 @@ enum graft_status http_listen_all(struct http_server *server)
     server->n_public = server->n_listeners;
     if (config->operator_listen) {
         GRAFT_TRY(bind_one(server, config->operator_listen, true));
+    }
+    return GRAFT_OK;
+}
+
+enum graft_status http_listen_begin(struct http_server *server)
+{
+    for (uint32_t i = 0; i < server->n_listeners; i++) {
+        if (listen(server->listeners[i].fd, BACKLOG) != 0) {
+            return graft_fail(GRAFT_E_IO, "%s cannot be listened on: %s", server->listeners[i].text, strerror(errno));
+        }
     }
     return GRAFT_OK;
 }

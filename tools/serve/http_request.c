@@ -18,32 +18,30 @@ void *http_on_target(void *user, const char *target, struct MHD_Connection *mhd)
         return NULL; // 503 when the head is complete
     }
     exchange->mhd = mhd;
-    exchange->raw_target = target;
     exchange->target_length = strlen(target);
     exchange->target_long = exchange->target_length >= sizeof exchange->target;
     memcpy(exchange->target, target, exchange->target_long ? sizeof exchange->target - 1 : exchange->target_length);
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    const struct http_connection *connection = info ? info->socket_context : NULL;
-    exchange->pipelined = connection && connection->received && http_received(connection->fd) == connection->received;
     exchange->owner_done = true; // until a handler owns it
     return exchange;
 }
 
+// The fields of a head that was judged before it came here.
 struct fields {
-    struct http_field list[HTTP_MAX_HEADERS + 1];
+    struct {
+        const char *name, *value;
+    } list[HTTP_MAX_HEADERS];
     uint32_t count;
 };
 
-static enum MHD_Result collect(void *user, enum MHD_ValueKind kind, const char *name, size_t name_length, const char *value,
-                               size_t value_length)
+static enum MHD_Result collect(void *user, enum MHD_ValueKind kind, const char *name, const char *value)
 {
     (void)kind;
     struct fields *fields = user;
-    if (fields->count == HTTP_MAX_HEADERS + 1) {
+    if (fields->count == HTTP_MAX_HEADERS) {
         return MHD_NO;
     }
-    fields->list[fields->count++] = (struct http_field){
-        .name = name, .value = value ? value : "", .name_length = name_length, .value_length = value ? value_length : 0};
+    fields->list[fields->count].name = name;
+    fields->list[fields->count++].value = value ? value : "";
     return MHD_YES;
 }
 
@@ -90,6 +88,55 @@ static void retry_after(struct http_exchange *exchange, uint64_t ns)
     http_reply_header(exchange, "retry-after", text);
 }
 
+static void unauthorized(struct http_exchange *exchange, const char *message)
+{
+    count(exchange->server, &exchange->server->stats.refused_auth);
+    http_reply_header(exchange, "www-authenticate", "Bearer");
+    refuse(exchange, 401, "invalid_api_key", message);
+}
+
+// A token of the identity provider. Why one is not good stands in the access log alone. False: refused.
+static bool by_token(struct http_exchange *exchange, const char *token)
+{
+    struct http_caller *caller = &exchange->caller;
+    const char *why = jwt_rules_check(exchange->server->jwt, token, strlen(token), time(NULL), &exchange->claims);
+    if (why) {
+        snprintf(exchange->log.outcome, sizeof exchange->log.outcome, "%s", why);
+        unauthorized(exchange, "the token is not valid here");
+        return false;
+    }
+    exchange->by_token = true;
+    caller->role = HTTP_USER;
+    snprintf(caller->key, sizeof caller->key, "jwt:%.15s", exchange->claims.kid);
+    memcpy(caller->tenant, exchange->claims.tenant, sizeof caller->tenant);
+    memcpy(caller->adapter, exchange->claims.adapter, sizeof caller->adapter);
+    return true;
+}
+
+// A key of the keys file. False: refused.
+static bool by_key(struct http_exchange *exchange, const struct http_listener *listener, bool given, const char *text)
+{
+    struct http_server *server = exchange->server;
+    uint64_t retry_ns = 0;
+    enum key_verdict verdict = server->keys ? keys_take(server->keys, text, strlen(text), exchange->started_ns, &exchange->key,
+                                                        &exchange->caller, &retry_ns)
+                                            : KEY_UNKNOWN;
+    exchange->caller.operator_listener = listener->operator_side;
+    if (verdict == KEY_UNKNOWN) {
+        unauthorized(exchange, given ? "the API key is not valid here" : "an API key is needed: Authorization: Bearer KEY");
+        return false;
+    }
+    if (verdict != KEY_GOOD) {
+        count(server, &server->stats.refused_rate);
+        retry_after(exchange, retry_ns);
+        refuse(exchange, 429, verdict == KEY_RATE ? "rate_limit_exceeded" : "too_many_concurrent_requests",
+               verdict == KEY_RATE ? "the key has used up its requests or tokens for now"
+                                   : "the key has as many requests running as it may have");
+        return false;
+    }
+    return true;
+}
+
 // Who asks? False: refused.
 static bool identify(struct http_exchange *exchange, const struct http_listener *listener, const struct fields *fields)
 {
@@ -101,40 +148,25 @@ static bool identify(struct http_exchange *exchange, const struct http_listener 
         return true;
     }
     // Who may open the operator's Unix socket (0600) is the operator.
-    if (listener->kind == LISTENER_UNIX && listener->operator_side && http_peer_is_us(exchange->connection->fd)) {
+    if (listener->kind == LISTENER_UNIX && listener->operator_side && exchange->connection->peer_is_us) {
         caller->role = HTTP_OPERATOR;
         return true;
     }
-    if (!server->keys && !listener->operator_side) {
+    const char *authorization = field(fields, "authorization");
+    static const char scheme[] = "Bearer ";
+    bool bearer = authorization && strncasecmp(authorization, scheme, sizeof scheme - 1) == 0;
+    const char *text = bearer ? authorization + sizeof scheme - 1 : "";
+    while (*text == ' ') {
+        text++;
+    }
+    if (!server->keys && !server->jwt && !listener->operator_side) {
         caller->role = HTTP_USER;
-    } else {
-        const char *authorization = field(fields, "authorization");
-        static const char scheme[] = "Bearer ";
-        bool bearer = authorization && strncasecmp(authorization, scheme, sizeof scheme - 1) == 0;
-        const char *text = bearer ? authorization + sizeof scheme - 1 : "";
-        while (*text == ' ') {
-            text++;
-        }
-        uint64_t retry_ns = 0;
-        enum key_verdict verdict =
-            server->keys ? keys_take(server->keys, text, strlen(text), exchange->started_ns, &exchange->key, caller, &retry_ns)
-                         : KEY_UNKNOWN;
-        caller->operator_listener = listener->operator_side;
-        if (verdict == KEY_UNKNOWN) {
-            count(server, &server->stats.refused_auth);
-            http_reply_header(exchange, "www-authenticate", "Bearer");
-            refuse(exchange, 401, "invalid_api_key",
-                   authorization ? "the API key is not valid here" : "an API key is needed: Authorization: Bearer KEY");
+    } else if (server->jwt && !listener->operator_side && strchr(text, '.')) { // keys have no dot
+        if (!by_token(exchange, text)) {
             return false;
         }
-        if (verdict != KEY_GOOD) {
-            count(server, &server->stats.refused_rate);
-            retry_after(exchange, retry_ns);
-            refuse(exchange, 429, verdict == KEY_RATE ? "rate_limit_exceeded" : "too_many_concurrent_requests",
-                   verdict == KEY_RATE ? "the key has used up its requests or tokens for now"
-                                       : "the key has as many requests running as it may have");
-            return false;
-        }
+    } else if (!by_key(exchange, listener, authorization != NULL, text)) {
+        return false;
     }
     if (caller->role < exchange->route->role) {
         count(server, &server->stats.refused_auth);
@@ -217,30 +249,24 @@ static bool site_allowed(struct http_exchange *exchange, const struct http_liste
     return true;
 }
 
-static void judge_head(struct http_exchange *exchange, struct MHD_Connection *mhd, const char *method, const char *version)
+static void judge_head(struct http_exchange *exchange, struct MHD_Connection *mhd, const char *method)
 {
     struct http_server *server = exchange->server;
     const struct http_listener *listener = exchange->connection->listener;
     struct fields fields = {.count = 0};
-    MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, collect, &fields);
-    const union MHD_ConnectionInfo *size = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-    const struct http_layout layout = {.method = method,
-                                       .target = exchange->raw_target,
-                                       .version = version,
-                                       .target_length = exchange->target_length,
-                                       .head_bytes = size ? size->header_size : 0};
-    snprintf(exchange->method_text, sizeof exchange->method_text, "%s", method);
+    MHD_get_connection_values(mhd, MHD_HEADER_KIND, collect, &fields);
+    graft_mutex_lock(server->mutex);
+    struct http_verdict verdict = exchange->connection->verdict;
+    graft_mutex_unlock(server->mutex);
+    bool whole = verdict.status == 0; // else the head is ours, with the verdict on the client's
+    snprintf(exchange->method_text, sizeof exchange->method_text, "%s", whole ? method : "");
     choose_id(exchange, field(&fields, "x-request-id"));
     const char *trace = field(&fields, "traceparent");
     if (trace && http_guard_traceparent(trace)) {
         memcpy(exchange->traceparent, trace, 56);
     }
-    struct http_verdict verdict = http_guard(fields.list, fields.count, &layout, method, version);
-    if (verdict.status == 0 && exchange->pipelined) {
-        verdict = (struct http_verdict){400, "pipelined_request", "a request must wait for the reply to the one before it"};
-    }
     if (verdict.status == 0 && exchange->target_long) {
-        verdict = (struct http_verdict){414, "target_too_long", "the request target is too long"};
+        verdict = HTTP_REFUSED(414, "target_too_long", "the request target is too long");
     }
     if (verdict.status == 0) {
         verdict = http_guard_target(exchange->target, exchange->target_length, exchange->path, &exchange->query);
@@ -313,21 +339,32 @@ static bool body_append(struct http_exchange *exchange, const char *data, size_t
 }
 
 // Move the connection on unless it was cut; false if it was.
-static bool enter(struct http_exchange *exchange, enum connection_state state, uint32_t deadline_ms)
+static bool enter(struct http_exchange *exchange, enum connection_state state)
 {
     struct http_server *server = exchange->server;
     struct http_connection *connection = exchange->connection;
     graft_mutex_lock(server->mutex);
-    bool good = connection->state != CONNECTION_CUT;
+    bool good = connection->state == CONNECTION_BODY || connection->state == CONNECTION_ANSWER;
     if (good) {
-        uint64_t now = graft_clock_ns();
         connection->state = state;
-        connection->deadline_ns = now + (connection->left ? HTTP_LEFT_MS : deadline_ms) * 1000000ull;
-        connection->progress_ns = now;
+        connection->progress_ns = graft_clock_ns();
         connection->unsent = 0;
     }
     graft_mutex_unlock(server->mutex);
     return good;
+}
+
+// The watch thread ends the connection when libmicrohttpd has closed its side, which cannot reply while a body comes.
+static enum MHD_Result cut(struct http_exchange *exchange, int status)
+{
+    struct http_server *server = exchange->server;
+    graft_mutex_lock(server->mutex);
+    exchange->connection->cut_status = status;
+    graft_mutex_unlock(server->mutex);
+    graft_mutex_lock(exchange->mutex);
+    exchange->status = status;
+    graft_mutex_unlock(exchange->mutex);
+    return MHD_NO;
 }
 
 // Queue the reply if there is one, else suspend until there is.
@@ -346,22 +383,24 @@ static enum MHD_Result answer(struct http_exchange *exchange)
     }
     graft_mutex_unlock(exchange->mutex);
     if (response) { // not under the mutex: libmicrohttpd locks the response, and holds that lock when it calls stream_read
-        exchange->connection->received = http_received(exchange->connection->fd);
         result = MHD_queue_response(exchange->mhd, status, response);
         MHD_destroy_response(response); // libmicrohttpd holds its own reference
     }
     return result;
 }
 
-static void watch_on(struct http_exchange *exchange)
+// A client that closed its side behind its request gets a reply that is there at once, and waits for no other.
+static void look_whether_left(struct http_exchange *exchange)
 {
     struct http_server *server = exchange->server;
     graft_mutex_lock(server->mutex);
-    http_watch_connection(server, exchange->connection);
+    if (exchange->connection->left) {
+        http_exchange_gone(exchange, false);
+    }
     graft_mutex_unlock(server->mutex);
 }
 
-static enum MHD_Result busy(struct MHD_Connection *mhd)
+static enum MHD_Result busy(struct http_server *server, struct MHD_Connection *mhd)
 {
     static char text[] = "{\"error\":{\"message\":\"too many requests at a time\",\"type\":\"server_error\",\"param\":null,"
                          "\"code\":\"overloaded\"}}";
@@ -370,6 +409,9 @@ static enum MHD_Result busy(struct MHD_Connection *mhd)
         return MHD_NO;
     }
     MHD_add_response_header(response, "content-type", "application/json");
+    char id[HTTP_ID_BYTES];
+    http_make_id(server, id);
+    MHD_add_response_header(response, "x-request-id", id);
     MHD_add_response_header(response, "retry-after", "1");
     MHD_add_response_header(response, "connection", "close");
     enum MHD_Result result = MHD_queue_response(mhd, 503, response);
@@ -379,7 +421,7 @@ static enum MHD_Result busy(struct MHD_Connection *mhd)
 
 // The head is complete: judge it, and answer at once what is refused.
 static enum MHD_Result begin(struct http_server *server, struct http_exchange *exchange, struct MHD_Connection *mhd,
-                             const char *method, const char *version)
+                             const char *method)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -390,13 +432,13 @@ static enum MHD_Result begin(struct http_server *server, struct http_exchange *e
     if (!exchange->connection) {
         return MHD_NO;
     }
-    http_peer_text(&exchange->connection->address, exchange->connection->fd, exchange->peer, sizeof exchange->peer);
+    memcpy(exchange->peer, exchange->connection->peer, sizeof exchange->peer);
     graft_mutex_lock(server->mutex);
     server->stats.requests++;
     exchange->connection->exchange = exchange;
     graft_mutex_unlock(server->mutex);
-    judge_head(exchange, mhd, method, version);
-    if (!enter(exchange, exchange->admitted ? CONNECTION_BODY : CONNECTION_ANSWER, server->config.body_ms)) {
+    judge_head(exchange, mhd, method);
+    if (!enter(exchange, exchange->admitted ? CONNECTION_BODY : CONNECTION_ANSWER)) {
         return MHD_NO;
     }
     return exchange->admitted ? MHD_YES : answer(exchange);
@@ -406,16 +448,17 @@ enum MHD_Result http_on_request(void *user, struct MHD_Connection *mhd, const ch
                                 const char *version, const char *data, size_t *length, void **context)
 {
     (void)url;
+    (void)version;
     struct http_server *server = user;
     struct http_exchange *exchange = *context;
     if (!exchange) {
-        return busy(mhd);
+        return busy(server, mhd);
     }
     if (atomic_load(&server->stopping)) {
         return MHD_NO; // nothing may be suspended from here on
     }
     if (!exchange->started_ns) {
-        return begin(server, exchange, mhd, method, version);
+        return begin(server, exchange, mhd, method);
     }
     if (!exchange->admitted) {
         return MHD_NO;
@@ -423,22 +466,23 @@ enum MHD_Result http_on_request(void *user, struct MHD_Connection *mhd, const ch
     if (*length > 0) {
         bool small = *length <= exchange->body_limit - exchange->body_length;
         if (!small || !body_append(exchange, data, *length)) {
-            graft_mutex_lock(server->mutex); // libmicrohttpd takes no reply while a body comes
-            http_cut(server, exchange->connection, small ? 503 : 413);
-            graft_mutex_unlock(server->mutex);
-            return MHD_NO;
+            return cut(exchange, small ? 503 : 413);
         }
         *length = 0;
         return MHD_YES;
     }
     if (!exchange->dispatched) {
         exchange->dispatched = true;
-        if (!enter(exchange, CONNECTION_ANSWER, 0)) {
+        if (!enter(exchange, CONNECTION_ANSWER)) {
             return MHD_NO;
         }
         exchange->owner_done = false;
-        watch_on(exchange);
-        exchange->route->handler(exchange, server->user);
+        if (exchange->body_length > HTTP_LONG_BODY) {
+            http_worker_add(exchange);
+        } else {
+            exchange->route->handler(exchange, server->user);
+        }
+        look_whether_left(exchange);
     }
     return answer(exchange);
 }
@@ -456,11 +500,11 @@ void http_on_completed(void *user, struct MHD_Connection *mhd, void **context, e
     if (connection) {
         graft_mutex_lock(server->mutex);
         connection->exchange = NULL;
-        if (connection->state != CONNECTION_CUT) {
-            connection->state = CONNECTION_HEAD;
-            connection->again = true;
-            uint32_t ms = connection->left ? HTTP_LEFT_MS : server->config.idle_ms;
-            connection->deadline_ns = graft_clock_ns() + ms * 1000000ull;
+        bool open = connection->state == CONNECTION_BODY || connection->state == CONNECTION_ANSWER;
+        if (open && code == MHD_REQUEST_TERMINATED_COMPLETED_OK) { // else it closes its side next
+            connection->state = CONNECTION_SENT;
+            connection->progress_ns = graft_clock_ns();
+            http_watch_turn(server, connection);
         }
         graft_mutex_unlock(server->mutex);
     }
@@ -482,20 +526,19 @@ void http_on_connection(void *user, struct MHD_Connection *mhd, void **context, 
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
         for (uint32_t i = 0; info && i < server->n_connections; i++) {
             struct http_connection *connection = &server->connections[i];
-            if (connection->state == CONNECTION_ADDED && connection->fd == info->connect_fd) {
-                connection->state = CONNECTION_HEAD;
-                http_watch_connection(server, connection);
+            if (connection->mhd_side && !connection->mhd_started && connection->mhd_fd == info->connect_fd) {
+                connection->mhd_started = true;
                 *context = connection;
                 break;
             }
         }
-    } else if (*context) { // before the socket is closed, so that nobody touches a number that is another's by then
+    } else if (*context) {
         struct http_connection *connection = *context;
-        http_unwatch_connection(server, connection);
-        connection->state = CONNECTION_FREE;
-        connection->generation++;
-        connection->fd = -1;
-        server->busy_connections--;
+        connection->mhd_side = connection->mhd_started = false;
+        connection->mhd_fd = -1;
+        if (connection->fd < 0) {
+            http_connection_release(server, connection);
+        }
         *context = NULL;
     }
     graft_mutex_unlock(server->mutex);

@@ -17,6 +17,9 @@ static void hang_up(struct http_server *server, void (*on_hangup)(void *user), v
     if (server->keys && keys_reload(server->keys) != GRAFT_OK) {
         graft_log(server->ctx, GRAFT_LOG_ERROR, "%s; the keys stay as they were", graft_last_error());
     }
+    if (server->jwt && jwt_rules_reload(server->jwt) != GRAFT_OK) {
+        graft_log(server->ctx, GRAFT_LOG_ERROR, "%s; the rules for tokens stay as they were", graft_last_error());
+    }
     if (server->config.tls_cert && http_tls_read(server) != GRAFT_OK) {
         graft_log(server->ctx, GRAFT_LOG_ERROR, "%s; the certificate stays as it was", graft_last_error());
     }
@@ -78,6 +81,8 @@ void http_block_signals(void)
 {
     sigset_t set;
     http_signals(&set);
+    signal(SIGXFSZ, SIG_IGN); // a file that may not grow, a reader of our errors that has ended: write says so
+    signal(SIGPIPE, SIG_IGN);
     pthread_sigmask(SIG_BLOCK, &set, NULL); // fails only for a wrong first argument
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     for (int i = 0; i < 3; i++) {

@@ -14,9 +14,6 @@
 
 enum { OPERATOR_CONNECTIONS = 16, SPARE_FILES = 256 };
 
-// TLS 1.2 with forward secrecy, and 1.3.
-static const char priorities[] = "SECURE128:+SECURE192:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-RSA:%SERVER_PRECEDENCE";
-
 static void defaults(struct http_config *config)
 {
     config->max_connections = config->max_connections ? config->max_connections : 1200;
@@ -49,14 +46,16 @@ static enum graft_status check(const struct http_config *config)
     return GRAFT_OK;
 }
 
-// Connections, exchanges and rings: everything that serving needs, now.
+// Connections, exchanges and buffers of streams: everything that serving needs, now.
 static enum graft_status take_memory(struct http_server *server)
 {
     server->n_connections = server->config.max_connections + OPERATOR_CONNECTIONS;
     GRAFT_TRY(GRAFT_NEW(server->ctx, GRAFT_MEM_HOST, &server->connections, server->n_connections, "connections"));
     for (uint32_t i = 0; i < server->n_connections; i++) {
-        server->connections[i].fd = -1;
+        server->connections[i].fd = server->connections[i].inner = -1;
     }
+    server->turned = UINT32_MAX;
+    GRAFT_TRY(GRAFT_NEW(server->ctx, GRAFT_MEM_HOST, &server->scratch, HTTP_SCRATCH, "what comes and goes"));
     GRAFT_TRY(GRAFT_NEW(server->ctx, GRAFT_MEM_HOST, &server->exchanges, HTTP_EXCHANGES, "requests of the HTTP server"));
     server->free_exchange = HTTP_NONE;
     for (int32_t i = HTTP_EXCHANGES - 1; i >= 0; i--) {
@@ -64,44 +63,29 @@ static enum graft_status take_memory(struct http_server *server)
         server->exchanges[i].next_free = server->free_exchange;
         server->free_exchange = i;
     }
-    GRAFT_TRY(graft_alloc_unset(server->ctx, GRAFT_MEM_HOST, (void **)&server->rings, HTTP_MAX_STREAMS, HTTP_MAX_STREAM,
-                                "buffers of event streams"));
-    for (int32_t i = 0; i < HTTP_MAX_STREAMS; i++) {
-        server->free_rings[i] = HTTP_MAX_STREAMS - 1 - i;
-    }
-    server->n_free_rings = HTTP_MAX_STREAMS;
-    return GRAFT_OK;
+    return http_streams_create(server);
 }
 
-// One MHD daemon without a listening socket: connections are handed to it.
-static enum graft_status daemon_start(struct http_server *server, bool tls, struct MHD_Daemon **out)
+// An MHD daemon without a listening socket: connections are handed to it.
+static enum graft_status daemon_start(struct http_server *server)
 {
-    struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, http_tls_callback()},
-                                      {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)priorities},
-                                      {MHD_OPTION_END, 0, NULL}};
-    struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME;
-    *out = MHD_start_daemon(flags | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL, http_on_request, server, //
-                            MHD_OPTION_ARRAY, tls ? secure : none,                                   //
-                            MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, server,                  //
-                            MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, server,                //
-                            MHD_OPTION_URI_LOG_CALLBACK, http_on_target, server,                     //
-                            MHD_OPTION_CONNECTION_LIMIT, (unsigned)server->n_connections,            //
-                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_POOL_BYTES,             //
-                            MHD_OPTION_CONNECTION_TIMEOUT, 0u,                                       // the watch thread's work
-                            MHD_OPTION_END);
-    if (!*out) {
-        return graft_fail(GRAFT_E_INTERNAL, "libmicrohttpd could not be started%s: %s", tls ? " with TLS" : "",
-                          strerror(errno));
-    }
-    return GRAFT_OK;
+    server->daemon = MHD_start_daemon(flags, 0, NULL, NULL, http_on_request, server,                //
+                                      MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, server,       //
+                                      MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, server,     //
+                                      MHD_OPTION_URI_LOG_CALLBACK, http_on_target, server,          //
+                                      MHD_OPTION_CONNECTION_LIMIT, (unsigned)server->n_connections, //
+                                      MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_POOL_BYTES,  //
+                                      MHD_OPTION_CONNECTION_TIMEOUT, 0u,                            // the watch thread's work
+                                      MHD_OPTION_END);
+    return server->daemon ? GRAFT_OK : graft_fail(GRAFT_E_INTERNAL, "libmicrohttpd could not be started: %s", strerror(errno));
 }
 
 // Room for all connections, the model, its caches and the drivers' files, if the system allows it.
 static void raise_files(const struct http_server *server)
 {
     struct rlimit limit;
-    rlim_t want = server->n_connections + SPARE_FILES;
+    rlim_t want = 3 * (rlim_t)server->n_connections + SPARE_FILES; // the client's socket and a pair each
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < want) {
         limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : want;
         setrlimit(RLIMIT_NOFILE, &limit);
@@ -120,8 +104,12 @@ static enum graft_status build(struct http_server *server)
     if (config->keys_path) {
         GRAFT_TRY(keys_open(server->ctx, &server->keys, config->keys_path));
     }
+    if (config->jwt_path) {
+        GRAFT_TRY(jwt_rules_open(server->ctx, &server->jwt, config->jwt_path));
+    }
     if (config->tls_cert) {
         GRAFT_TRY(http_tls_read(server));
+        GRAFT_TRY(http_tls_start(server));
     }
     GRAFT_TRY(access_log_open(server->ctx, &server->log, config->log, config->log_path, config->log_bytes, config->log_files));
     GRAFT_TRY(http_metrics_create(server));
@@ -129,7 +117,7 @@ static enum graft_status build(struct http_server *server)
     raise_files(server);
     server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = 1ull << 60};
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = http_event_data(HTTP_EVENT_WAKE, 0, 0)};
     if (server->epoll_fd < 0 || server->wake_fd < 0 ||
         epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, server->wake_fd, &event) != 0) {
         return graft_fail(GRAFT_E_INTERNAL, "epoll: %s", strerror(errno));
@@ -161,11 +149,9 @@ enum graft_status http_server_start(struct http_server *server, const struct htt
     server->routes = routes;
     server->n_routes = n_routes;
     server->user = user;
-    GRAFT_TRY(daemon_start(server, false, &server->plain));
-    if (server->config.tls_cert) {
-        GRAFT_TRY(daemon_start(server, true, &server->tls));
-    }
-    GRAFT_TRY(http_guard_self_test(server));
+    GRAFT_TRY(http_worker_start(server));
+    GRAFT_TRY(daemon_start(server));
+    GRAFT_TRY(http_listen_begin(server));
     return graft_thread_start(server->ctx, &server->watch, http_watch_run, server);
 }
 
@@ -205,13 +191,12 @@ void http_server_destroy(struct http_server **out)
             nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
         }
     }
-    if (server->plain) {
-        MHD_stop_daemon(server->plain);
-    }
-    if (server->tls) {
-        MHD_stop_daemon(server->tls);
+    http_worker_end(server);
+    if (server->daemon) {
+        MHD_stop_daemon(server->daemon);
     }
     if (server->config.tls_cert) {
+        http_tls_stop(server);
         http_tls_free();
     }
     metrics_destroy(&server->metrics);
@@ -224,13 +209,15 @@ void http_server_destroy(struct http_server **out)
     }
     access_log_close(&server->log);
     keys_close(&server->keys);
+    jwt_rules_close(&server->jwt);
     for (int32_t i = 0; server->exchanges && i < HTTP_EXCHANGES; i++) {
         graft_mutex_destroy(&server->exchanges[i].mutex);
     }
     struct graft_ctx *ctx = server->ctx;
     graft_mutex_destroy(&server->mutex);
-    GRAFT_FREE(ctx, &server->rings);
+    http_streams_destroy(server);
     GRAFT_FREE(ctx, &server->exchanges);
+    GRAFT_FREE(ctx, &server->scratch);
     GRAFT_FREE(ctx, &server->connections);
     GRAFT_FREE(ctx, &server);
 }

@@ -1,38 +1,118 @@
 // SPDX-License-Identifier: Apache-2.0
-// Event streams: a ring per stream between the thread that writes and the MHD thread, which sends.
+// Event streams: a queue of blocks per stream between the thread that writes and the MHD thread, which sends.
 //
 // The MHD thread asks for bytes when the socket has room. When there are none the connection is suspended; the next write
-// resumes it. Bytes that the client does not take wait in the ring; a ring that is full cuts the stream.
+// resumes it. Whoever writes never waits: bytes that the client does not take wait in blocks. All blocks are taken at the
+// start. One of them is kept back for every stream there may be; the others are for the streams that are behind, up to
+// HTTP_MAX_STREAM each. So a slow reader has the whole stall_ms, in which its answer goes on, for as long as all slow readers
+// together are not further behind than HTTP_STREAM_MEMORY; then the one that wants more is cut.
 #include <string.h>
 
 #include "tools/serve/http_private.h"
 
-static bool ring_take(struct http_exchange *exchange)
+enum { BLOCKS = HTTP_STREAM_MEMORY / HTTP_BLOCK };
+
+enum graft_status http_streams_create(struct http_server *server)
+{
+    struct http_blocks *blocks = &server->blocks;
+    GRAFT_TRY(graft_mutex_create(server->ctx, &blocks->mutex));
+    GRAFT_TRY(GRAFT_NEW(server->ctx, GRAFT_MEM_HOST, &blocks->next, BLOCKS, "buffers of event streams"));
+    GRAFT_TRY(graft_alloc_unset(server->ctx, GRAFT_MEM_HOST, (void **)&blocks->bytes, BLOCKS, HTTP_BLOCK,
+                                "buffers of event streams"));
+    for (int32_t i = 0; i < BLOCKS; i++) {
+        blocks->next[i] = i + 1 < BLOCKS ? i + 1 : HTTP_NONE;
+    }
+    blocks->n_free = BLOCKS;
+    return GRAFT_OK;
+}
+
+void http_streams_destroy(struct http_server *server)
+{
+    graft_mutex_destroy(&server->blocks.mutex);
+    GRAFT_FREE(server->ctx, &server->blocks.next);
+    GRAFT_FREE(server->ctx, &server->blocks.bytes);
+}
+
+// n blocks behind the stream's last one; false: the others need them.
+static bool blocks_take(struct http_exchange *exchange, uint32_t n)
+{
+    struct http_blocks *blocks = &exchange->server->blocks;
+    graft_mutex_lock(blocks->mutex);
+    uint32_t kept = HTTP_MAX_STREAMS - blocks->n_streams; // for streams that are still to come, and are empty
+    bool good = n + kept + blocks->n_empty <= blocks->n_free + (exchange->last_block == HTTP_NONE);
+    for (uint32_t i = 0; i < n && good; i++) {
+        int32_t block = blocks->first_free;
+        blocks->first_free = blocks->next[block];
+        blocks->next[block] = HTTP_NONE;
+        blocks->n_free--;
+        if (exchange->last_block == HTTP_NONE) {
+            exchange->first_block = block;
+            blocks->n_empty--;
+        } else {
+            blocks->next[exchange->last_block] = block;
+        }
+        exchange->last_block = block;
+    }
+    graft_mutex_unlock(blocks->mutex);
+    return good;
+}
+
+// The stream's first block goes back.
+static void block_return(struct http_exchange *exchange)
+{
+    struct http_blocks *blocks = &exchange->server->blocks;
+    graft_mutex_lock(blocks->mutex);
+    int32_t block = exchange->first_block;
+    exchange->first_block = blocks->next[block];
+    if (exchange->first_block == HTTP_NONE) {
+        exchange->last_block = HTTP_NONE;
+        blocks->n_empty++;
+    }
+    blocks->next[block] = blocks->first_free;
+    blocks->first_free = block;
+    blocks->n_free++;
+    graft_mutex_unlock(blocks->mutex);
+}
+
+static bool stream_take(struct http_exchange *exchange)
 {
     struct http_server *server = exchange->server;
     graft_mutex_lock(server->mutex);
-    bool good = server->n_free_rings > 0;
-    if (good) {
-        exchange->ring_index = server->free_rings[--server->n_free_rings];
-        exchange->ring = server->rings + (size_t)exchange->ring_index * HTTP_MAX_STREAM;
-        server->busy_streams++;
-    }
+    bool good = server->busy_streams < HTTP_MAX_STREAMS;
+    server->busy_streams += good;
     graft_mutex_unlock(server->mutex);
+    if (good) {
+        graft_mutex_lock(server->blocks.mutex);
+        server->blocks.n_streams++;
+        server->blocks.n_empty++;
+        graft_mutex_unlock(server->blocks.mutex);
+        exchange->has_blocks = true;
+    }
     return good;
 }
 
 void http_stream_free(struct http_exchange *exchange)
 {
     struct http_server *server = exchange->server;
-    if (exchange->ring_index == HTTP_NONE) {
+    if (!exchange->has_blocks) {
         return;
     }
+    while (exchange->first_block != HTTP_NONE) {
+        block_return(exchange);
+    }
+    graft_mutex_lock(server->blocks.mutex);
+    server->blocks.n_streams--;
+    server->blocks.n_empty--;
+    graft_mutex_unlock(server->blocks.mutex);
+    exchange->has_blocks = false;
     graft_mutex_lock(server->mutex);
-    server->free_rings[server->n_free_rings++] = exchange->ring_index;
     server->busy_streams--;
     graft_mutex_unlock(server->mutex);
-    exchange->ring_index = HTTP_NONE;
-    exchange->ring = NULL;
+}
+
+static char *block_bytes(const struct http_exchange *exchange, int32_t block)
+{
+    return exchange->server->blocks.bytes + (size_t)block * HTTP_BLOCK;
 }
 
 // MHD_ContentReaderCallback, on the MHD thread.
@@ -44,13 +124,17 @@ static ssize_t stream_read(void *user, uint64_t position, char *out, size_t room
     ssize_t result = 0;
     if (exchange->gone) {
         result = MHD_CONTENT_READER_END_WITH_ERROR;
-    } else if (exchange->ring_length > 0) {
-        size_t n = HTTP_MAX_STREAM - exchange->ring_begin; // up to the ring's end; the rest comes with the next call
-        n = n < exchange->ring_length ? n : exchange->ring_length;
+    } else if (exchange->waiting > 0) {
+        size_t n = HTTP_BLOCK - exchange->begin; // up to the block's end; the rest comes with the next call
+        n = n < exchange->waiting ? n : exchange->waiting;
         n = n < room ? n : room;
-        memcpy(out, exchange->ring + exchange->ring_begin, n);
-        exchange->ring_begin = (exchange->ring_begin + n) % HTTP_MAX_STREAM;
-        exchange->ring_length -= n;
+        memcpy(out, block_bytes(exchange, exchange->first_block) + exchange->begin, n);
+        exchange->begin += n;
+        exchange->waiting -= n;
+        if (exchange->begin == HTTP_BLOCK || exchange->waiting == 0) {
+            exchange->begin = 0;
+            block_return(exchange);
+        }
         exchange->bytes_out += n;
         result = (ssize_t)n;
     } else if (exchange->ended) {
@@ -74,11 +158,11 @@ static void resume(struct http_exchange *exchange)
 
 bool http_stream_begin(struct http_exchange *exchange)
 {
-    if (!ring_take(exchange)) {
+    if (!stream_take(exchange)) {
         return false;
     }
     struct MHD_Response *response =
-        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, HTTP_MAX_STREAM / 4, stream_read, exchange, NULL);
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, HTTP_BLOCK, stream_read, exchange, NULL);
     if (!response) {
         http_stream_free(exchange);
         return false;
@@ -95,6 +179,24 @@ bool http_stream_begin(struct http_exchange *exchange)
     return true;
 }
 
+// With the mutex held, and blocks for it there.
+static void put(struct http_exchange *exchange, const char *bytes, size_t length)
+{
+    const int32_t *next = exchange->server->blocks.next; // of the stream's own blocks: only it changes them
+    while (length > 0) {
+        size_t end = exchange->begin + exchange->waiting; // from the beginning of the first block
+        int32_t block = exchange->first_block;
+        for (; end >= HTTP_BLOCK; end -= HTTP_BLOCK) {
+            block = next[block];
+        }
+        size_t n = HTTP_BLOCK - end < length ? HTTP_BLOCK - end : length;
+        memcpy(block_bytes(exchange, block) + end, bytes, n);
+        exchange->waiting += n;
+        bytes += n;
+        length -= n;
+    }
+}
+
 // Append pieces as one: all or nothing.
 static bool append(struct http_exchange *exchange, const char *const pieces[], const size_t lengths[], int n)
 {
@@ -108,25 +210,26 @@ static bool append(struct http_exchange *exchange, const char *const pieces[], c
     }
     graft_mutex_lock(exchange->mutex);
     bool good = exchange->streaming && !exchange->ended && !exchange->gone;
-    bool full = good && total > HTTP_MAX_STREAM - exchange->ring_length;
+    bool full = good && total > HTTP_MAX_STREAM - exchange->waiting;
+    if (good && !full) {
+        size_t have = exchange->waiting ? (exchange->begin + exchange->waiting - 1) / HTTP_BLOCK + 1 : 0;
+        size_t need = total ? (exchange->begin + exchange->waiting + total - 1) / HTTP_BLOCK + 1 : have;
+        full = need > have && !blocks_take(exchange, (uint32_t)(need - have));
+    }
     if (good && !full) {
         for (int i = 0; i < n; i++) {
-            size_t done = 0;
-            while (done < lengths[i]) {
-                size_t at = (exchange->ring_begin + exchange->ring_length) % HTTP_MAX_STREAM;
-                size_t part = HTTP_MAX_STREAM - at < lengths[i] - done ? HTTP_MAX_STREAM - at : lengths[i] - done;
-                memcpy(exchange->ring + at, pieces[i] + done, part);
-                exchange->ring_length += part;
-                done += part;
-            }
+            put(exchange, pieces[i], lengths[i]);
         }
         resume(exchange);
     } else if (full) {
-        exchange->gone = exchange->stalled = true; // the reader ends the reply when the socket has room, the watch before
+        exchange->gone = exchange->stalled = exchange->overrun = true; // the watch thread cuts it
         resume(exchange);
     }
     graft_mutex_unlock(exchange->mutex);
     if (full) {
+        graft_mutex_lock(exchange->server->mutex);
+        exchange->server->stats.cut_stall++;
+        graft_mutex_unlock(exchange->server->mutex);
         http_watch_wake(exchange->server);
     }
     return good && !full;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The certificate: given to every handshake anew, so that it can be replaced while connections go on.
 //
-// libmicrohttpd's callback knows the session and nothing else, so what is current is kept here for the process; a process has
-// one server. A certificate that was replaced lives until the end: a handshake may still be using it, and there are few.
+// GnuTLS's callback knows the session and nothing else, so what is current is kept here for the process; a process has one
+// server. A certificate that was replaced lives until the end: a handshake may still be using it, and there are few.
+#include <errno.h>
 #include <gnutls/abstract.h>
 #include <gnutls/gnutls.h>
 #include <stdio.h>
@@ -37,16 +38,6 @@ static int retrieve(gnutls_session_t session, const gnutls_datum_t *authorities,
     *n = current->n;
     *key = current->key;
     return 0;
-}
-
-void *http_tls_callback(void)
-{
-    union {
-        int (*function)(gnutls_session_t, const gnutls_datum_t *, int, const gnutls_pk_algorithm_t *, int, gnutls_pcert_st **,
-                        unsigned *, gnutls_privkey_t *);
-        void *pointer;
-    } callback = {.function = retrieve};
-    return callback.pointer;
 }
 
 // The key is the one the certificate speaks of.
@@ -135,4 +126,85 @@ void http_tls_free(void)
     for (unsigned i = 0; i < count; i++) {
         release(&held.list[i]);
     }
+}
+
+// TLS 1.2 with forward secrecy, and 1.3.
+static const char priorities[] = "SECURE128:+SECURE192:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-RSA:%SERVER_PRECEDENCE";
+
+enum graft_status http_tls_start(struct http_server *server)
+{
+    int code = gnutls_certificate_allocate_credentials(&server->credentials);
+    code = code == 0 ? gnutls_priority_init(&server->priorities, priorities, NULL) : code;
+    if (code != 0) {
+        return graft_fail(GRAFT_E_INTERNAL, "TLS could not be started: %s", gnutls_strerror(code));
+    }
+    gnutls_certificate_set_retrieve_function2(server->credentials, retrieve);
+    return GRAFT_OK;
+}
+
+void http_tls_stop(struct http_server *server)
+{
+    if (server->credentials) {
+        gnutls_certificate_free_credentials(server->credentials);
+        server->credentials = NULL;
+    }
+    if (server->priorities) {
+        gnutls_priority_deinit(server->priorities);
+        server->priorities = NULL;
+    }
+}
+
+gnutls_session_t http_tls_session(struct http_server *server, int fd)
+{
+    static const gnutls_datum_t protocol = {(unsigned char *)(uintptr_t) "http/1.1", 8};
+    gnutls_session_t session;
+    if (gnutls_init(&session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL) != 0) {
+        return NULL;
+    }
+    if (gnutls_priority_set(session, server->priorities) != 0 ||
+        gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, server->credentials) != 0 ||
+        gnutls_alpn_set_protocols(session, &protocol, 1, 0) != 0) {
+        gnutls_deinit(session);
+        return NULL;
+    }
+    gnutls_transport_set_int(session, fd);
+    return session;
+}
+
+// ---- a client's socket, with or without TLS ----
+
+ssize_t http_wire_recv(struct http_connection *c, char *out, size_t room)
+{
+    if (!c->tls) {
+        ssize_t n = recv(c->fd, out, room, MSG_DONTWAIT);
+        return n > 0 ? n : n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
+    }
+    for (;;) {
+        ssize_t n = gnutls_record_recv(c->tls, out, room);
+        if (n > 0) {
+            return n;
+        }
+        if (n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED) {
+            return 0;
+        }
+        if (n == 0 || (n != GNUTLS_E_WARNING_ALERT_RECEIVED && gnutls_error_is_fatal((int)n)) || n == GNUTLS_E_REHANDSHAKE) {
+            return -1;
+        }
+    }
+}
+
+ssize_t http_wire_send(struct http_connection *c, const char *bytes, size_t length)
+{
+    if (!c->tls) {
+        ssize_t n = send(c->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+        return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? 0 : -1;
+    }
+    ssize_t n = c->half_sent ? gnutls_record_send(c->tls, NULL, 0) : gnutls_record_send(c->tls, bytes, length);
+    bool later = n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED;
+    if (c->half_sent) {
+        c->half_sent = later;
+        return later ? 0 : n < 0 ? -1 : 0;
+    }
+    c->half_sent = later;
+    return later ? (ssize_t)length : n > 0 ? n : -1;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The watch thread: accepts within the limits, ends what is too slow, notices clients that leave.
+// The watch thread: accepts within the limits, gives events to http_front.c, ends what is too slow.
 //
 // Deadlines are absolute, so that a byte now and then keeps nothing open. A client that does not read shows in the kernel's
 // send queue: bytes wait there and their number does not change.
@@ -15,9 +15,9 @@
 
 #include "tools/serve/http_private.h"
 
-enum { EVENTS = 64, ACCEPTS = 64, WAKE = 1, LISTENER = 2, CLIENT = 3 };
+enum { EVENTS = 64, ACCEPTS = 64 };
 
-static uint64_t event_data(uint64_t kind, uint32_t generation, uint32_t index)
+uint64_t http_event_data(uint64_t kind, uint32_t generation, uint32_t index)
 {
     return kind << 60 | (uint64_t)(generation & 0xfffffffu) << 32 | index;
 }
@@ -29,70 +29,14 @@ void http_watch_wake(struct http_server *server)
     (void)written;
 }
 
-void http_watch_connection(struct http_server *server, struct http_connection *connection)
+void http_watch_turn(struct http_server *server, struct http_connection *connection)
 {
-    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLONESHOT,
-                                .data.u64 =
-                                    event_data(CLIENT, connection->generation, (uint32_t)(connection - server->connections))};
-    // On failure the client's leaving shows with the next byte that is sent, or at a deadline.
-    connection->watched =
-        epoll_ctl(server->epoll_fd, connection->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, connection->fd, &event) == 0;
-}
-
-void http_unwatch_connection(struct http_server *server, struct http_connection *connection)
-{
-    if (connection->watched) {
-        epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, connection->fd, NULL);
-        connection->watched = false;
+    if (!connection->turned) {
+        connection->turned = true;
+        connection->next_turned = server->turned;
+        server->turned = (uint32_t)(connection - server->connections);
+        http_watch_wake(server);
     }
-}
-
-// A reply past libmicrohttpd, for connections on which it cannot send one. Under TLS nothing can be said past the session: the
-// connection just ends.
-static void say(int fd, bool tls, int status, const char *id)
-{
-    static const struct {
-        int status;
-        const char *reason, *type, *code, *message;
-    } replies[] = {
-        {408, "Request Timeout", "invalid_request_error", "request_timeout", "the request came too slowly"},
-        {413, "Content Too Large", "invalid_request_error", "body_too_large", "the body is longer than this call takes"},
-        {503, "Service Unavailable", "server_error", "overloaded", "too many connections or requests at a time"},
-    };
-    for (size_t i = 0; !tls && i < sizeof replies / sizeof *replies; i++) {
-        if (replies[i].status != status) {
-            continue;
-        }
-        char body[256], text[768];
-        int length =
-            snprintf(body, sizeof body, "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}",
-                     replies[i].message, replies[i].type, replies[i].code);
-        int bytes =
-            snprintf(text, sizeof text,
-                     "HTTP/1.1 %d %s\r\nconnection: close\r\ncontent-type: application/json\r\ncache-control: no-store\r\n"
-                     "x-request-id: %s\r\n%scontent-length: %d\r\n\r\n%s",
-                     status, replies[i].reason, id, status == 503 ? "retry-after: 1\r\n" : "", length, body);
-        ssize_t sent = send(fd, text, (size_t)bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
-        (void)sent;
-    }
-}
-
-void http_cut(struct http_server *server, struct http_connection *connection, int status)
-{
-    if (connection->state == CONNECTION_CUT || connection->state == CONNECTION_FREE) {
-        return;
-    }
-    connection->state = CONNECTION_CUT;
-    char id[HTTP_ID_BYTES];
-    http_make_id(server, id);
-    if (connection->exchange && status) {
-        graft_mutex_lock(connection->exchange->mutex);
-        connection->exchange->status = status;
-        memcpy(id, connection->exchange->id, sizeof id);
-        graft_mutex_unlock(connection->exchange->mutex);
-    }
-    say(connection->fd, connection->listener->tls, status, id);
-    shutdown(connection->fd, SHUT_RDWR); // libmicrohttpd sees the end and closes
 }
 
 // IPv4 addresses whole, IPv6 by /64, which is what one customer has.
@@ -150,38 +94,36 @@ static bool accept_one(struct http_server *server, const struct http_listener *l
     struct http_connection *connection = place_for(server, listener, &address);
     if (connection) {
         uint32_t generation = connection->generation;
-        *connection = (struct http_connection){.state = CONNECTION_ADDED,
+        bool turned = connection->turned; // it is still in that list
+        uint32_t next = connection->next_turned;
+        *connection = (struct http_connection){.state = CONNECTION_HEAD,
                                                .fd = fd,
+                                               .inner = -1,
                                                .generation = generation,
+                                               .turned = turned,
+                                               .next_turned = next,
                                                .listener = listener,
                                                .address = address,
+                                               .peer_is_us = listener->kind == LISTENER_UNIX && http_peer_is_us(fd),
                                                .deadline_ns = graft_clock_ns() + server->config.head_ms * 1000000ull};
+        http_peer_text(&address, fd, connection->peer, sizeof connection->peer);
         server->busy_connections++;
     } else {
         server->stats.refused_connections++;
     }
     graft_mutex_unlock(server->mutex);
-    if (!connection) {
-        char id[HTTP_ID_BYTES];
-        http_make_id(server, id);
-        say(fd, listener->tls, 503, id);
-        shutdown(fd, SHUT_WR);
-        char sink[4096]; // what has come is taken, so that closing does not reset the connection before the reply is read
-        for (int i = 0; i < 4 && recv(fd, sink, sizeof sink, MSG_DONTWAIT) > 0; i++) {
-        }
-        close(fd);
+    if (connection) {
+        http_front_begin(server, connection);
         return true;
     }
-    struct MHD_Daemon *daemon = listener->tls ? server->tls : server->plain;
-    if (MHD_add_connection(daemon, fd, (const struct sockaddr *)&address, length) != MHD_YES) { // it has closed fd
-        graft_mutex_lock(server->mutex);
-        if (connection->state == CONNECTION_ADDED && connection->fd == fd) {
-            connection->state = CONNECTION_FREE;
-            connection->generation++;
-            server->busy_connections--;
-        }
-        graft_mutex_unlock(server->mutex);
+    if (!listener->tls) {
+        http_front_say(server, fd, 503);
+        shutdown(fd, SHUT_WR);
     }
+    char sink[4096]; // what has come is taken, so that closing does not reset the connection before the reply is read
+    for (int i = 0; i < 4 && recv(fd, sink, sizeof sink, MSG_DONTWAIT) > 0; i++) {
+    }
+    close(fd);
     return true;
 }
 
@@ -197,81 +139,100 @@ static bool client_reads(struct http_connection *connection)
     return moved;
 }
 
-// With the mutex held.
+static bool overrun(struct http_exchange *exchange)
+{
+    if (!exchange) {
+        return false;
+    }
+    graft_mutex_lock(exchange->mutex);
+    bool yes = exchange->overrun;
+    graft_mutex_unlock(exchange->mutex);
+    return yes;
+}
+
+// A deadline has passed, or the client reads nothing.
 static void look_at(struct http_server *server, struct http_connection *connection, uint64_t now)
 {
+    int status = 0;
+    bool late = false, stalled = false;
+    graft_mutex_lock(server->mutex);
     switch (connection->state) {
-    case CONNECTION_ADDED:
-        if (now > connection->deadline_ns) { // libmicrohttpd dropped it before it began: the socket is not ours to touch
-            connection->state = CONNECTION_FREE;
-            connection->generation++;
-            server->busy_connections--;
-        }
-        break;
     case CONNECTION_HEAD:
-        if (now > connection->deadline_ns) {
-            bool quiet = connection->again || connection->left;
-            server->stats.cut_head += !quiet;
-            http_cut(server, connection, quiet ? 0 : 408);
-        }
+        late = now > connection->deadline_ns;
+        status = connection->again || connection->left ? 0 : 408;
+        server->stats.cut_head += late && status;
         break;
     case CONNECTION_BODY:
-        if (now > connection->deadline_ns) {
-            server->stats.cut_body += !connection->left;
-            http_cut(server, connection, connection->left ? 0 : 408);
-        }
+        late = now > connection->deadline_ns;
+        status = connection->left ? 0 : 408;
+        server->stats.cut_body += late && status;
+        break;
+    case CONNECTION_LINGER:
+        late = now > connection->deadline_ns;
         break;
     case CONNECTION_ANSWER:
+    case CONNECTION_SENT:
         if (client_reads(connection)) {
             connection->progress_ns = now;
         }
-        bool stalled = now - connection->progress_ns > server->config.stall_ms * 1000000ull;
-        bool full = connection->exchange && connection->exchange->ring_index != HTTP_NONE && http_gone(connection->exchange);
-        if (stalled || full) {
-            server->stats.cut_stall += stalled;
-            if (connection->exchange) {
-                http_exchange_gone(connection->exchange, true);
-            }
-            http_cut(server, connection, 0);
-        }
+        stalled = now - connection->progress_ns > server->config.stall_ms * 1000000ull;
+        server->stats.cut_stall += stalled;
+        stalled |= overrun(connection->exchange);
         break;
     case CONNECTION_CUT:
     case CONNECTION_FREE:
         break;
     }
+    graft_mutex_unlock(server->mutex);
+    if (late || stalled) {
+        http_front_cut(server, connection, status, stalled);
+    }
 }
 
 // Tell every owner that nobody waits any more.
-static void end_all(struct http_server *server, bool cut)
+static void end_all(struct http_server *server, bool close)
 {
-    graft_mutex_lock(server->mutex);
     for (uint32_t i = 0; i < server->n_connections; i++) {
         struct http_connection *connection = &server->connections[i];
+        graft_mutex_lock(server->mutex);
         if (connection->state == CONNECTION_ANSWER && connection->exchange) {
             http_exchange_gone(connection->exchange, false);
         }
-        if (cut && connection->state != CONNECTION_ADDED) {
-            http_cut(server, connection, 0);
+        graft_mutex_unlock(server->mutex);
+        if (close && connection->fd >= 0) {
+            http_front_close(server, connection);
         }
     }
-    graft_mutex_unlock(server->mutex);
 }
 
-// The client has closed its side. Whoever waits for a reply is told; a request that is not complete has a moment left, since
-// its last bytes may not have been read. (libmicrohttpd does not notice a close that comes together with them.)
-static void client_event(struct http_server *server, uint64_t data)
+static void client_event(struct http_server *server, uint64_t data, uint32_t events)
 {
-    graft_mutex_lock(server->mutex);
     uint32_t index = (uint32_t)data;
     struct http_connection *connection = &server->connections[index];
-    if (data == event_data(CLIENT, connection->generation, index)) {
-        uint64_t soon = graft_clock_ns() + HTTP_LEFT_MS * 1000000ull;
-        connection->left = true;
-        if (connection->state == CONNECTION_ANSWER && connection->exchange) {
-            http_exchange_gone(connection->exchange, false);
-        } else if (connection->state == CONNECTION_HEAD || connection->state == CONNECTION_BODY) {
-            connection->deadline_ns = connection->deadline_ns < soon ? connection->deadline_ns : soon;
+    graft_mutex_lock(server->mutex);
+    bool same = data == http_event_data(data >> 60, connection->generation, index);
+    graft_mutex_unlock(server->mutex);
+    if (same) {
+        http_front_event(server, connection, data >> 60 == HTTP_EVENT_INNER, events);
+    }
+}
+
+// Those that another thread has something to say about.
+static void look_at_turned(struct http_server *server)
+{
+    graft_mutex_lock(server->mutex);
+    uint32_t i = server->turned;
+    server->turned = UINT32_MAX;
+    while (i != UINT32_MAX) {
+        struct http_connection *connection = &server->connections[i];
+        i = connection->next_turned;
+        connection->turned = false;
+        bool open = connection->state != CONNECTION_FREE && connection->fd >= 0;
+        graft_mutex_unlock(server->mutex);
+        if (open) {
+            http_front_event(server, connection, true, 0);
         }
+        graft_mutex_lock(server->mutex);
     }
     graft_mutex_unlock(server->mutex);
 }
@@ -279,7 +240,7 @@ static void client_event(struct http_server *server, uint64_t data)
 static void listen_on(struct http_server *server, bool on)
 {
     for (uint32_t i = 0; i < server->n_listeners; i++) {
-        struct epoll_event event = {.events = EPOLLIN, .data.u64 = event_data(LISTENER, 0, i)};
+        struct epoll_event event = {.events = EPOLLIN, .data.u64 = http_event_data(HTTP_EVENT_LISTENER, 0, i)};
         epoll_ctl(server->epoll_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, server->listeners[i].fd, &event);
     }
 }
@@ -300,16 +261,17 @@ void http_watch_run(void *user)
         bool exhausted = false;
         for (int i = 0; i < n; i++) {
             uint64_t data = events[i].data.u64, sink;
-            if (data >> 60 == WAKE) {
+            if (data >> 60 == HTTP_EVENT_WAKE) {
                 ssize_t taken = read(server->wake_fd, &sink, sizeof sink);
                 (void)taken;
-            } else if (data >> 60 == LISTENER) {
+            } else if (data >> 60 == HTTP_EVENT_LISTENER) {
                 for (int k = 0; k < ACCEPTS && accept_one(server, &server->listeners[(uint32_t)data], &exhausted); k++) {
                 }
             } else {
-                client_event(server, data);
+                client_event(server, data, events[i].events);
             }
         }
+        look_at_turned(server);
         uint64_t now = graft_clock_ns();
         if (exhausted && listening) { // no file descriptors: a pause, then again
             listen_on(server, false);
@@ -321,11 +283,9 @@ void http_watch_run(void *user)
                 listen_on(server, true);
                 listening = true;
             }
-            graft_mutex_lock(server->mutex);
             for (uint32_t i = 0; i < server->n_connections; i++) {
                 look_at(server, &server->connections[i], now);
             }
-            graft_mutex_unlock(server->mutex);
         }
         if (!told && atomic_load(&server->draining) && now > atomic_load(&server->drain_deadline_ns)) {
             told = true;

@@ -49,7 +49,8 @@ static struct adapter_usage *usage_of(struct job *job)
     return job->selected.lease.n ? &job->selected.lease.versions[0]->entry->usage : &job->server->adapters.base_usage;
 }
 
-static void count(struct job *job, enum graft_finish finish, const struct graft_request_stats *stats)
+// status: of the error that the client got, or 0.
+static void count(struct job *job, enum graft_finish finish, int status, const struct graft_request_stats *stats)
 {
     struct counts *counts = &job->server->counts;
     static const int places[] = {[GRAFT_FINISH_STOP] = 0,
@@ -60,7 +61,6 @@ static void count(struct job *job, enum graft_finish finish, const struct graft_
     pthread_mutex_lock(&job->server->adapters.mutex);
     struct adapter_usage *usage = usage_of(job);
     usage->running--;
-    usage->errors += finish == GRAFT_FINISH_ERROR || finish == GRAFT_FINISH_DEADLINE;
     usage->prompt_tokens += stats->prompt_tokens;
     usage->reused_tokens += stats->reused_tokens;
     usage->answer_tokens += stats->answer_tokens;
@@ -69,6 +69,15 @@ static void count(struct job *job, enum graft_finish finish, const struct graft_
         histogram_add(&usage->queue, stats->queue_ns);
     }
     histogram_merge(&usage->between_tokens, &job->between);
+    usage->judged_tokens += job->judged_tokens;
+    usage->judged_nats += job->judged_nats;
+    if (status) {
+        usage->errors[usage_status_place(status)]++;
+    } else {
+        usage->answers++;
+        usage->refusals += usage_is_refusal(job->opening, job->opening_length);
+        histogram_add_tokens(&usage->answer_length, stats->answer_tokens);
+    }
     counts->finishes[places[finish]]++;
     pthread_mutex_unlock(&job->server->adapters.mutex);
 }
@@ -119,6 +128,9 @@ static void fail_early(struct job *job, const struct api_error *error)
     pthread_mutex_lock(&job->mutex);
     job->done = true;
     bool streaming = job->streaming;
+    pthread_mutex_lock(&job->server->adapters.mutex);
+    usage_of(job)->errors[usage_status_place(error->status)]++;
+    pthread_mutex_unlock(&job->server->adapters.mutex);
     if (streaming) {
         http_stream_json(job->exchange, http_error_json(error->status, api_error_type(error), error->code,
                                                         *error->param ? error->param : NULL, error->message));
@@ -170,6 +182,21 @@ static void write_beginning(struct job *job)
 
 // ---- the engine's events ----
 
+// What the metrics want to know of an answer: how it begins, and how sure the model was.
+static void look_at_token(struct job *job, const struct graft_event *event)
+{
+    size_t room = sizeof job->opening - job->opening_length;
+    size_t taken = event->text_length < room ? event->text_length : room;
+    if (taken) {
+        memcpy(job->opening + job->opening_length, event->text, taken);
+        job->opening_length += (uint32_t)taken;
+    }
+    if (job->judged) {
+        job->judged_tokens++;
+        job->judged_nats -= (double)event->logprob;
+    }
+}
+
 static void on_token(struct job *job, const struct graft_event *event)
 {
     uint64_t now = graft_clock_ns();
@@ -179,6 +206,7 @@ static void on_token(struct job *job, const struct graft_event *event)
     job->first_ns = job->first_ns ? job->first_ns : now;
     job->last_ns = now;
     job->n_said++;
+    look_at_token(job, event);
     if (!job->ask.stream) {
         out_bytes(&job->text, event->text, event->text_length);
         if (job->ask.logprobs) {
@@ -214,7 +242,16 @@ static bool end_error(const struct job *job, const struct graft_event *event, st
         return !api_fail(error, 499, "cancelled", NULL, "the request was cancelled");
     case GRAFT_FINISH_ERROR:
         if (event->status == GRAFT_E_DEVICE_LOST) {
-            api_fail(error, 503, "device_lost", NULL, "%.600s", event->detail);
+            api_fail(error, 503, "device_lost", NULL, "the device was lost while this was computed; it is being set up again");
+            error->retry_after = 5;
+            return true;
+        }
+        if (event->status == GRAFT_E_IO && graft_model_damaged(job->server->session.model)) {
+            serve_file_lost(job->server, event->detail);
+            return !api_fail(error, 503, "model_file_damaged", NULL, "%.600s", event->detail);
+        }
+        if (event->status == GRAFT_E_IO) { // its adapter did not come back with the device
+            api_fail(error, 503, "lora_storage_unavailable", NULL, "%.600s", event->detail);
             error->retry_after = 5;
             return true;
         }
@@ -269,7 +306,7 @@ static void on_end(struct job *job, const struct graft_event *event)
     if (job->streaming) {
         http_stream_end(job->exchange);
     }
-    count(job, event->finish, &stats);
+    count(job, event->finish, failed ? error.status : 0, &stats);
 }
 
 static void on_event(void *user, const struct graft_event *event)
@@ -344,6 +381,7 @@ static void on_ready(void *user, const struct api_error *given)
     if (graft_clock_ns() - lease->begun_ns > 1000000) {
         histogram_add(&server->counts.load_wait, graft_clock_ns() - lease->begun_ns);
     }
+    job->judged = job->ask.logprobs || usage_is_judged(usage_of(job));
     usage_of(job)->running++;
     usage_of(job)->requests++;
     pthread_mutex_unlock(&server->adapters.mutex);
@@ -366,7 +404,7 @@ static void on_ready(void *user, const struct api_error *given)
         .stops = job->ask.stops,
         .n_stops = job->ask.n_stops,
         .n_logprobs = job->ask.n_logprobs,
-        .logprobs = job->ask.logprobs,
+        .logprobs = job->ask.logprobs || job->judged,
         .grammar = job->ask.grammar,
         .on_event = on_event,
         .user = job,
@@ -387,7 +425,6 @@ static void on_ready(void *user, const struct api_error *given)
     pthread_mutex_unlock(&job->mutex);
     pthread_mutex_lock(&server->adapters.mutex);
     usage_of(job)->running--;
-    usage_of(job)->errors++;
     pthread_mutex_unlock(&server->adapters.mutex);
     adapters_lease_end(&server->adapters, lease);
     fail_early(job, &error);
@@ -400,14 +437,22 @@ static void begin(struct http_exchange *exchange, struct server *server, bool ch
     if (!body) {
         return;
     }
-    struct job *job = get_memory(1, sizeof *job);
+    struct job *job = try_memory(1, sizeof *job);
+    if (!job) {
+        json_decref(body);
+        api_no_memory(&error);
+        serve_refuse(server, exchange, &error);
+        return;
+    }
     job->server = server;
     job->exchange = exchange;
     job->begun_ns = graft_clock_ns();
     pthread_mutex_init(&job->mutex, NULL);
     bool ok = ask_read(&job->ask, body, chat, &server->limits, &error);
     const char *route = http_name(exchange);
-    struct selection selection = {.route = *route ? route : NULL,
+    const char *claim = http_caller(exchange)->adapter;
+    struct selection selection = {.claim = *claim ? claim : NULL,
+                                  .route = *route ? route : NULL,
                                   .header = http_header(exchange, "X-Adapter-ID"),
                                   .model = job->ask.model,
                                   .adapter = job->ask.adapter,

@@ -28,6 +28,10 @@ struct job {
     uint32_t n_said;                // tokens
     uint64_t first_ns, last_ns, written_ns;
     struct histogram between;
+    char opening[USAGE_OPENING]; // of the answer
+    uint32_t opening_length, judged_tokens;
+    bool judged; // log-probabilities are taken for the metrics
+    double judged_nats;
     struct out head;  // what all chunks and the answer begin with
     struct out text;  // the answer so far, when it is not streamed; the prompt in front with echo
     struct out probs; // log-probabilities so far, as members of JSON arrays

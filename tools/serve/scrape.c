@@ -6,20 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/serve/process.h"
 #include "tools/serve/serve.h"
 
 enum { METRIC_ADAPTERS = 100 };
 
-static const int statuses[METRIC_STATUSES] = {400, 401, 403, 404, 409, 413, 415, 422, 429, 499, 500, 501, 503, 504, 0};
-
 void count_error(struct server *server, int status)
 {
-    int i = 0;
-    while (i < METRIC_STATUSES - 1 && statuses[i] != status) {
-        i++;
-    }
     pthread_mutex_lock(&server->adapters.mutex);
-    server->counts.errors[i]++;
+    server->counts.errors[usage_status_place(status)]++;
     pthread_mutex_unlock(&server->adapters.mutex);
 }
 
@@ -30,19 +25,6 @@ struct row {
     bool is_adapter, resident, pinned;
     uint64_t loads, failures, evictions, load_ns, bytes;
 };
-
-static void add_usage(struct adapter_usage *into, const struct adapter_usage *from)
-{
-    into->requests += from->requests;
-    into->errors += from->errors;
-    into->prompt_tokens += from->prompt_tokens;
-    into->reused_tokens += from->reused_tokens;
-    into->answer_tokens += from->answer_tokens;
-    into->running += from->running;
-    histogram_merge(&into->first_token, &from->first_token);
-    histogram_merge(&into->between_tokens, &from->between_tokens);
-    histogram_merge(&into->queue, &from->queue);
-}
 
 // Under the lock.
 static uint32_t make_rows(const struct server *server, const struct http_exchange *exchange, struct row *rows)
@@ -61,7 +43,7 @@ static uint32_t make_rows(const struct server *server, const struct http_exchang
         others += !own;
         snprintf(row->label, sizeof row->label, "adapter=\"%s\"", own ? entry->name : "other");
         row->is_adapter = true;
-        add_usage(&row->usage, &entry->usage);
+        usage_merge(&row->usage, &entry->usage);
         row->loads += entry->loads;
         row->failures += entry->failures;
         row->evictions += entry->evictions;
@@ -77,28 +59,46 @@ static uint32_t make_rows(const struct server *server, const struct http_exchang
 
 static void header(struct out *out, const char *name, const char *type, const char *help)
 {
-    out_format(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+    metric_header(out, name, type, help);
 }
 
 static void one(struct out *out, const char *name, const char *type, const char *help, double value)
 {
-    header(out, name, type, help);
-    out_format(out, "%s %.15g\n", name, value);
+    metric_one(out, name, type, help, value);
 }
 
 static uint64_t counter_of(const struct row *row, int which)
 {
     const uint64_t values[] = {row->usage.requests,
-                               row->usage.errors,
                                row->usage.prompt_tokens,
                                row->usage.reused_tokens,
                                row->usage.answer_tokens,
+                               row->usage.answers,
+                               row->usage.refusals,
+                               row->usage.judged_tokens,
                                row->usage.running,
                                row->loads,
                                row->failures,
                                row->evictions,
                                row->bytes};
     return values[which];
+}
+
+// 500 and 504 from the start, so that a rise from nothing is seen; the others when they come.
+static void print_errors(struct out *out, const struct row *rows, uint32_t n)
+{
+    header(out, "graft_request_errors_total", "counter",
+           "Requests whose adapter was known and that ended with an error, by status; 499: the client left.");
+    for (uint32_t i = 0; i < n; i++) {
+        for (int k = 0; k < USAGE_STATUSES; k++) {
+            if (rows[i].usage.errors[k] || usage_statuses[k] == 500 || usage_statuses[k] == 504) {
+                char code[8];
+                snprintf(code, sizeof code, "%d", usage_statuses[k]);
+                out_format(out, "graft_request_errors_total{%s,code=\"%s\"} %llu\n", rows[i].label,
+                           usage_statuses[k] ? code : "other", (unsigned long long)rows[i].usage.errors[k]);
+            }
+        }
+    }
 }
 
 static void print_rows(struct out *out, const struct row *rows, uint32_t n)
@@ -108,10 +108,13 @@ static void print_rows(struct out *out, const struct row *rows, uint32_t n)
         bool adapters_only;
     } counters[] = {
         {"graft_requests_total", "counter", "Requests that reached the engine.", false},
-        {"graft_request_errors_total", "counter", "Requests that ended with an error or a deadline.", false},
         {"graft_prompt_tokens_total", "counter", "Tokens of prompts, reused ones included.", false},
         {"graft_reused_prompt_tokens_total", "counter", "Tokens of prompts whose keys and values were there.", false},
         {"graft_answer_tokens_total", "counter", "Tokens of answers.", false},
+        {"graft_answers_total", "counter", "Answers that came to their end.", false},
+        {"graft_answer_refusals_total", "counter", "Answers that begin like a refusal, in English.", false},
+        {"graft_answer_judged_tokens_total", "counter",
+         "Tokens of answers whose log-probability was taken: of one request in 16.", false},
         {"graft_requests_running", "gauge", "Requests in the engine, waiting or running.", false},
         {"graft_adapter_loads_total", "counter", "Times the adapter's file was loaded.", true},
         {"graft_adapter_load_failures_total", "counter", "Times it could not be loaded.", true},
@@ -125,6 +128,12 @@ static void print_rows(struct out *out, const struct row *rows, uint32_t n)
             }
         }
     }
+    header(out, "graft_answer_judged_nats_total", "counter",
+           "Sum of -log p of the judged tokens; exp(nats / tokens) is the perplexity of answers.");
+    for (uint32_t i = 0; i < n; i++) {
+        out_format(out, "graft_answer_judged_nats_total{%s} %.9g\n", rows[i].label, rows[i].usage.judged_nats);
+    }
+    print_errors(out, rows, n);
     header(out, "graft_adapter_load_seconds_total", "counter", "Time from the beginning to the end of its loads.");
     for (uint32_t i = 0; i < n; i++) {
         if (rows[i].is_adapter) {
@@ -155,6 +164,14 @@ static void print_rows(struct out *out, const struct row *rows, uint32_t n)
     }
 }
 
+static void print_lengths(struct out *out, const struct row *rows, uint32_t n)
+{
+    header(out, "graft_answer_length_tokens", "histogram", "Tokens of an answer.");
+    for (uint32_t i = 0; i < n; i++) {
+        histogram_print_tokens(out, "graft_answer_length_tokens", rows[i].label, &rows[i].usage.answer_length);
+    }
+}
+
 static void print_engine(struct out *out, struct server *server)
 {
     struct graft_engine_stats s;
@@ -176,7 +193,10 @@ static void print_engine(struct out *out, struct server *server)
     one(out, "graft_kv_pages", "gauge", "Pages of keys and values.", s.pages);
     one(out, "graft_kv_pages_free", "gauge", "Pages that nobody has.", s.free_pages);
     one(out, "graft_kv_pages_cached", "gauge", "Pages of the prefix cache that no running request has.", s.cached_pages);
-    one(out, "graft_device_lost", "gauge", "1 if the device was lost.", s.lost);
+    one(out, "graft_device_lost", "gauge", "1 while the device is lost.", s.lost);
+    one(out, "graft_model_damaged", "gauge", "1: the model's file was cut while it was in use, and the server ends.",
+        graft_model_damaged(server->session.model));
+    one(out, "graft_device_rebuilds_total", "counter", "Times the device was lost and set up again.", s.rebuilds);
 }
 
 static void print_memory_use(struct out *out, struct server *server, uint64_t pool_used, uint32_t resident)
@@ -228,10 +248,10 @@ static void print_ends(struct out *out, const struct counts *counts)
         out_format(out, "graft_finished_total{reason=\"%s\"} %llu\n", ends[i], (unsigned long long)counts->finishes[i]);
     }
     header(out, "graft_errors_total", "counter", "Error replies, by status.");
-    for (int i = 0; i < METRIC_STATUSES; i++) {
+    for (int i = 0; i < USAGE_STATUSES; i++) {
         char text[8];
-        snprintf(text, sizeof text, "%d", statuses[i]);
-        out_format(out, "graft_errors_total{code=\"%s\"} %llu\n", statuses[i] ? text : "other",
+        snprintf(text, sizeof text, "%d", usage_statuses[i]);
+        out_format(out, "graft_errors_total{code=\"%s\"} %llu\n", usage_statuses[i] ? text : "other",
                    (unsigned long long)counts->errors[i]);
     }
     one(out, "graft_unknown_fields_total", "counter", "Members of requests that nobody knows.", (double)counts->unknown_fields);
@@ -258,8 +278,14 @@ static void print_vllm(struct out *out, const struct row *rows, uint32_t n, uint
 void serve_metrics(struct http_exchange *exchange, void *user)
 {
     struct server *server = user;
-    struct row *rows = get_memory(METRIC_ADAPTERS + 2, sizeof *rows);
+    struct row *rows = try_memory(METRIC_ADAPTERS + 2, sizeof *rows);
     struct out out = {0};
+    struct api_error error = {0};
+    if (!rows) {
+        api_no_memory(&error);
+        serve_refuse(server, exchange, &error);
+        return;
+    }
     uint32_t resident;
     pthread_mutex_lock(&server->adapters.mutex);
     uint32_t n = make_rows(server, exchange, rows), waiting = server->adapters.n_leases;
@@ -272,19 +298,30 @@ void serve_metrics(struct http_exchange *exchange, void *user)
         out_format(&out, "%s%c", *p == '"' || *p == '\\' ? "\\" : "", *p);
     }
     out_bytes(&out, "\"} 1\n", 5);
+    one(&out, "graft_uptime_seconds", "gauge", "Since the server began to start.",
+        (double)(graft_clock_ns() - server->begun_ns) * 1e-9);
     print_rows(&out, rows, n);
+    print_lengths(&out, rows, n);
+    process_print(&out);
     one(&out, "graft_adapter_line", "gauge", "Requests that wait for their adapters.", waiting);
     print_ends(&out, &counts);
     print_engine(&out, server);
     print_memory_use(&out, server, used, resident);
     print_http(&out, server);
     size_t room = http_server_metrics_bytes(server->http);
-    char *http = get_memory(room, 1);
-    out_bytes(&out, http, http_server_metrics(server->http, http, room));
+    char *http = try_memory(room, 1);
+    out.failed |= !http;
+    out_bytes(&out, http ? http : "", http ? http_server_metrics(server->http, http, room) : 0);
     free(http);
-    print_vllm(&out, rows, n, server->adapters.pool_slots, waiting);
+    if (http_query(exchange, "vllm")) { // its name has a colon, which promtool does not like
+        print_vllm(&out, rows, n, server->adapters.pool_slots, waiting);
+    }
     free(rows);
-    http_reply(exchange, out.failed ? 500 : 200, "text/plain; version=0.0.4; charset=utf-8", out.data ? out.data : "",
-               out.length);
+    if (out.failed) {
+        api_no_memory(&error);
+        serve_refuse(server, exchange, &error);
+    } else {
+        http_reply(exchange, 200, "text/plain; version=0.0.4; charset=utf-8", out.data ? out.data : "", out.length);
+    }
     out_free(&out);
 }

@@ -226,27 +226,31 @@ static void describe(struct selected *out)
 // Under the lock.
 static bool choose(const struct adapters *table, const struct selection *selection, struct choice *out, struct api_error *error)
 {
-    struct choice choices[5] = {{.param = "route"}, {.param = "X-Adapter-ID"}};
+    struct choice choices[6] = {{.param = "token"}, {.param = "route"}, {.param = "X-Adapter-ID"}};
     const struct choice *first = NULL;
+    choices[0].said = selection->claim != NULL;
+    if (selection->claim && !add(table, selection, selection->claim, NULL, 1, &choices[0], error)) {
+        return false;
+    }
     if (selection->route && *selection->route) {
-        choices[0].said = true;
+        choices[1].said = true;
         if (strchr(selection->route, '@')) {
             return not_found(table, selection, "route", selection->route, error);
         }
-        if (!add(table, selection, selection->route, NULL, 1, &choices[0], error)) {
+        if (!add(table, selection, selection->route, NULL, 1, &choices[1], error)) {
             return false;
         }
     }
-    choices[1].said = selection->header != NULL;
-    if ((selection->header && !add(table, selection, selection->header, NULL, 1, &choices[1], error)) ||
-        !read_adapter(table, selection, &choices[2], error) || !read_lora(table, selection, &choices[3], error) ||
-        !read_model(table, selection, &choices[4], error)) {
+    choices[2].said = selection->header != NULL;
+    if ((selection->header && !add(table, selection, selection->header, NULL, 1, &choices[2], error)) ||
+        !read_adapter(table, selection, &choices[3], error) || !read_lora(table, selection, &choices[4], error) ||
+        !read_model(table, selection, &choices[5], error)) {
         return false;
     }
-    if (choices[2].said && choices[3].said) {
+    if (choices[3].said && choices[4].said) {
         return api_bad(error, "adapter", "adapter and lora both choose: one of them is taken");
     }
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         drop_zeros(&choices[i]);
         if (!choices[i].said) {
             continue;

@@ -6,6 +6,7 @@
 #include "tools/serve/adapters.h"
 
 // The ways, each of which may be absent (NULL):
+//   claim    of the caller's token: NAME or NAME@VERSION
 //   route    /v1/{route}/chat/completions: an adapter's name
 //   header   X-Adapter-ID: NAME or NAME@VERSION
 //   adapter  member of the body: "NAME", "NAME@VERSION" or {"name", "version" or "generation", "scale"}
@@ -15,7 +16,7 @@
 // decides; one behind it that says something else is an error, as are adapter and lora together. The base's id in model says
 // nothing. When nothing is said, it is the default set.
 struct selection {
-    const char *route, *header, *model;
+    const char *claim, *route, *header, *model;
     const json_t *adapter, *lora;
     bool (*allows)(const void *user, const char *name); // may the caller use it? NULL: every one
     const void *user;

@@ -2,8 +2,10 @@
 // graft serve: opens the model, the engine and the adapters, and names the routes.
 #include "tools/serve/serve.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "platform/plat.h"
 #include "tools/serve/verbs.h"
@@ -27,6 +29,7 @@ static const struct http_route routes[] = {
     {HTTP_POST, "/apply-template", HTTP_USER, 0, serve_apply_template},
     {HTTP_GET, "/props", HTTP_USER, 0, serve_props},
     {HTTP_GET, "/slots", HTTP_USER, 0, serve_slots},
+    {HTTP_GET, "/v1/requests", HTTP_USER, 0, serve_requests},
     {HTTP_GET, "/metrics", HTTP_USER, 0, serve_metrics},
     {HTTP_GET, "/v1/adapters", HTTP_USER, 0, serve_adapters},
     {HTTP_GET, "/v1/adapters/{name}", HTTP_USER, 0, serve_adapter},
@@ -197,6 +200,34 @@ static int open_adapters(struct server *server)
     return code == EXIT_GOOD ? warm_adapters(server) : code;
 }
 
+// On the engine's thread. A device that does not come back ends the server, for its supervisor to start it again.
+static void on_device(void *user, enum graft_device_state state, const char *detail)
+{
+    struct server *server = user;
+    switch (state) {
+    case GRAFT_DEVICE_LOST:
+        note("error: the device was lost, and is set up again: %s", detail);
+        break;
+    case GRAFT_DEVICE_WORKS:
+        adapters_revise(&server->adapters);
+        note("the device works again");
+        break;
+    case GRAFT_DEVICE_GIVEN_UP:
+        note("error: the device does not come back, the server ends: %s", detail);
+        atomic_store(&server->device_gone, true);
+        kill(getpid(), SIGTERM); // to the process: every thread blocks it, the one that waits takes it
+        break;
+    }
+}
+
+void serve_file_lost(struct server *server, const char *detail)
+{
+    if (!atomic_exchange(&server->file_lost, true)) {
+        note("error: %s; the server ends", detail);
+        http_server_drain(server->http);
+    }
+}
+
 static int open_model(struct server *server)
 {
     struct options o = *server->options;
@@ -215,7 +246,9 @@ static int open_model(struct server *server)
     struct graft_engine_params engine = {.size = sizeof engine,
                                          .max_waiting = (uint32_t)o.max_waiting,
                                          .no_speculation = o.draft_max == 0,
-                                         .draft_tokens = (uint32_t)o.draft_max};
+                                         .draft_tokens = (uint32_t)o.draft_max,
+                                         .on_device = on_device,
+                                         .user = server};
     enum graft_status status = graft_engine_create(server->session.model, &server->engine, &engine);
     if (status != GRAFT_OK) {
         return error_status(status, "the engine cannot start");
@@ -235,15 +268,23 @@ static void on_hangup(void *user)
     note("the folder of adapters has %u new ones", added);
 }
 
-static int serve(struct server *server)
+// Addresses, keys, certificate and log: what is wrong with them is said before a large model is loaded.
+static int open_doors(struct server *server)
 {
     struct http_config config;
-    uint32_t known = server->adapters.n_entries; // requests may add to them soon
+    int code = session_context(&server->session, server->options);
+    if (code != EXIT_GOOD) {
+        return code;
+    }
     http_config_from(server->options, &config);
     enum graft_status status = http_server_create(server->session.ctx, &server->http, &config);
-    if (status == GRAFT_OK) {
-        status = http_server_start(server->http, routes, sizeof routes / sizeof *routes, server);
-    }
+    return status == GRAFT_OK ? EXIT_GOOD : error_status(status, "the server cannot start");
+}
+
+static int serve(struct server *server)
+{
+    uint32_t known = server->adapters.n_entries; // requests may add to them soon
+    enum graft_status status = http_server_start(server->http, routes, sizeof routes / sizeof *routes, server);
     if (status != GRAFT_OK) {
         return error_status(status, "the server cannot start");
     }
@@ -256,7 +297,7 @@ static int serve(struct server *server)
     }
     note("%s on %s, %u adapters known; listening on %s", server->base, server->session.device_info.name, known, place);
     http_server_run(server->http, on_hangup, server);
-    return EXIT_GOOD;
+    return atomic_load(&server->file_lost) ? EXIT_FILE_LOST : atomic_load(&server->device_gone) ? EXIT_NO_DEVICE : EXIT_GOOD;
 }
 
 int serve_main(const struct options *options)
@@ -264,9 +305,11 @@ int serve_main(const struct options *options)
     struct server *server = get_memory(1, sizeof *server);
     server->options = options;
     server->created = time(NULL);
+    server->begun_ns = graft_clock_ns();
     server->request_ns = (uint64_t)options->request_seconds * 1000000000u;
     http_block_signals();
-    int code = open_model(server);
+    int code = open_doors(server);
+    code = code == EXIT_GOOD ? open_model(server) : code;
     code = code == EXIT_GOOD ? open_adapters(server) : code;
     code = code == EXIT_GOOD ? jobs_start(server) : code;
     code = code == EXIT_GOOD ? serve(server) : code;

@@ -124,6 +124,9 @@ static bool is_well(struct server *server, struct api_error *error)
 {
     struct graft_engine_stats stats;
     graft_engine_describe(server->engine, &stats);
+    if (graft_model_damaged(server->session.model)) {
+        return api_fail(error, 503, "model_file_damaged", NULL, "the model's file was cut while it was in use");
+    }
     if (stats.lost) {
         return api_fail(error, 503, "device_lost", NULL, "the device was lost");
     }

@@ -18,7 +18,10 @@ static json_t *token_list(const struct graft_model *model, const int32_t *ids, s
             bool ok = graft_detokenize(model, &ids[i], 1, true, text, sizeof text, &length) == GRAFT_OK;
             id = json_pack("{s:o, s:o}", "id", id, "piece", json_text(text, ok ? length : 0));
         }
-        json_array_append_new(list, id);
+        if (json_array_append_new(list, id) != 0) { // no memory: no list rather than one with holes
+            json_decref(list);
+            return NULL;
+        }
     }
     return list;
 }
@@ -40,10 +43,11 @@ void serve_tokenize(struct http_exchange *exchange, void *user)
     size_t count = 0;
     if (ok) {
         size_t room = json_string_length(content) + 2; // no token is empty
-        ids = get_memory(room, sizeof *ids);
-        enum graft_status status = graft_tokenize(server->session.model, json_string_value(content),
-                                                  json_string_length(content), special, bos, ids, room, &count);
-        ok = status == GRAFT_OK || api_bad(&error, "content", "%.500s", graft_last_error());
+        ids = try_memory(room, sizeof *ids);
+        enum graft_status status = ids ? graft_tokenize(server->session.model, json_string_value(content),
+                                                        json_string_length(content), special, bos, ids, room, &count)
+                                       : GRAFT_OK;
+        ok = !ids ? api_no_memory(&error) : status == GRAFT_OK || api_bad(&error, "content", "%.500s", graft_last_error());
     }
     if (ok) {
         http_reply_json(exchange, 200,
@@ -68,7 +72,8 @@ void serve_detokenize(struct http_exchange *exchange, void *user)
     size_t n = json_array_size(tokens), length = 0;
     bool ok = (json_is_array(tokens) && n <= MOST_TOKENS) ||
               api_bad(&error, "tokens", "tokens must be an array of at most %d ids", MOST_TOKENS);
-    int32_t *ids = get_memory(n, sizeof *ids);
+    int32_t *ids = ok ? try_memory(n, sizeof *ids) : NULL;
+    ok = ok && (ids || api_no_memory(&error));
     for (size_t i = 0; i < n && ok; i++) {
         const json_t *id = json_array_get(tokens, i);
         ok = (json_is_integer(id) && json_integer_value(id) >= 0 && json_integer_value(id) < server->limits.n_vocab) ||
@@ -78,11 +83,11 @@ void serve_detokenize(struct http_exchange *exchange, void *user)
     char *text = NULL;
     if (ok) {
         enum graft_status status = graft_detokenize(server->session.model, ids, n, true, NULL, 0, &length);
-        text = get_memory(length + 1, 1);
-        if (status == GRAFT_E_LIMIT) {
+        text = try_memory(length + 1, 1);
+        if (text && status == GRAFT_E_LIMIT) {
             status = graft_detokenize(server->session.model, ids, n, true, text, length, &length);
         }
-        ok = status == GRAFT_OK || api_bad(&error, "tokens", "%.500s", graft_last_error());
+        ok = !text ? api_no_memory(&error) : status == GRAFT_OK || api_bad(&error, "tokens", "%.500s", graft_last_error());
     }
     if (ok) {
         json_t *clean = json_text(text, length);

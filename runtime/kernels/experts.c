@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels of a mixture of experts: router, experts_group, experts_up, experts_down, experts_residual. Shaders of the same
+// names; their matrix core is that of the dense kernels (shaders/lib/matmul.glsl) with an expert's offset.
+#include <stdio.h>
+
+#include "loaders/types.h"
+#include "runtime/kernels/kernel.h"
+
+// Bindings as in matmul.c: w = weights, v = input vectors, p = adapter data, r = read, o = written, x = read and written.
+static const struct {
+    const char *name;
+    const char *bindings, *lora;
+} kinds[] = {
+    [GRAFT_EXPERTS_ROUTER] = {"router", "wvrxxo", NULL},
+    [GRAFT_EXPERTS_GROUP] = {"experts_group", "ro", NULL},
+    [GRAFT_EXPERTS_GATE_UP] = {"experts_up", "wvrrow", NULL},
+    [GRAFT_EXPERTS_GATE] = {"experts_up", "wvrrow", NULL},
+    [GRAFT_EXPERTS_UP] = {"experts_up", "wvrrxw", NULL},
+    [GRAFT_EXPERTS_DOWN] = {"experts_down", "wvro", NULL},
+    [GRAFT_EXPERTS_RESIDUAL] = {"experts_residual", "wvxroorr", "wvxrxorrppoxp"},
+    [GRAFT_EXPERTS_SUM] = {"experts_residual", "wvxroorr", "wvxrxorrppoxp"},
+};
+
+enum { PAIRS_OF_AN_EXPERT = 2 }; // from so many rows of a batch on, on average, grouping them pays
+
+struct graft_experts_tiling graft_experts_tiles(const struct graft_vk_caps *caps, const struct graft_experts_shape *shape,
+                                                uint32_t batch_rows)
+{
+    uint32_t pairs = batch_rows * shape->n_used, each = pairs / shape->n_expert;
+    if (each < PAIRS_OF_AN_EXPERT) {
+        return (struct graft_experts_tiling){false, 1, pairs};
+    }
+    uint32_t cols = graft_variant_choose(caps, each).cols; // at most one tile of an expert is not full
+    return (struct graft_experts_tiling){true, cols, (pairs + (cols - 1) * shape->n_expert) / cols};
+}
+
+static uint32_t divide_up(uint32_t n, uint32_t by)
+{
+    return n / by + (n % by != 0);
+}
+
+static void fill_bindings(struct graft_vk_pipeline_params *p, const char *bindings, bool texel)
+{
+    for (const char *b = bindings; *b; b++) {
+        uint32_t i = p->n_bindings++;
+        p->kinds[i] = *b == 'w' && texel   ? GRAFT_VK_TEXEL_U32
+                      : *b == 'v' && texel ? GRAFT_VK_TEXEL_F32X4
+                      : *b == 'p' && texel ? GRAFT_VK_TEXEL_U32X4
+                                           : GRAFT_VK_STORAGE;
+        p->access[i] = *b == 'o' ? GRAFT_VK_WRITE : *b == 'x' ? GRAFT_VK_READ_WRITE : GRAFT_VK_READ;
+    }
+}
+
+// One workgroup, whose memory all subgroups share: no variant for several of them.
+static enum graft_status group_kernel(struct graft_kernel *out, const struct graft_vk_caps *caps,
+                                      const struct graft_experts_shape *shape, uint32_t batch_rows)
+{
+    struct graft_variant variant = graft_variant_choose(caps, 1);
+    struct graft_experts_tiling tiling = graft_experts_tiles(caps, shape, batch_rows);
+    bool lane = variant.kind == GRAFT_VARIANT_LANE;
+    GRAFT_TRY(graft_kernel_name(out, "experts_group", NULL, lane ? GRAFT_VARIANT_LANE : GRAFT_VARIANT_TEAM,
+                                sizeof out->push.experts));
+    fill_bindings(&out->pipeline, kinds[GRAFT_EXPERTS_GROUP].bindings, false);
+    out->pipeline.n_constants = 3;
+    out->pipeline.constants[0] = lane ? variant.workgroup : 128;
+    out->pipeline.constants[2] = tiling.cols;
+    out->pipeline.required_subgroup_size = lane ? variant.subgroup : 0;
+    out->pipeline.full_subgroups = out->pipeline.required_subgroup_size != 0;
+    out->push.experts = (struct graft_experts_push){
+        .expert_count = shape->n_expert, .n_used = shape->n_used, .n_assigned = batch_rows * shape->n_used, .n_tiles = tiling.n_tiles};
+    out->groups[0] = out->groups[1] = out->groups[2] = 1;
+    return GRAFT_OK;
+}
+
+enum graft_status graft_kernel_experts(struct graft_kernel *out, enum graft_experts_kind kind, const struct graft_vk_caps *caps,
+                                       const struct graft_experts_shape *shape, uint32_t type, uint32_t batch_rows,
+                                       enum graft_lora_kind lora)
+{
+    *out = (struct graft_kernel){0};
+    if (shape->n_expert > GRAFT_MAX_EXPERTS || shape->n_used > GRAFT_MAX_EXPERTS_USED || shape->n_used > shape->n_expert ||
+        shape->n_used == 0) {
+        return graft_fail(GRAFT_E_LIMIT, "%u of %u experts, allowed are 1 to %u of at most %u", shape->n_used, shape->n_expert,
+                          GRAFT_MAX_EXPERTS_USED, GRAFT_MAX_EXPERTS);
+    }
+    if (kind == GRAFT_EXPERTS_GROUP) {
+        return group_kernel(out, caps, shape, batch_rows);
+    }
+    const struct graft_kernel_format *format = graft_kernel_format(type);
+    if (!format) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "weight type %u has no kernel", type);
+    }
+    bool router = kind == GRAFT_EXPERTS_ROUTER, ends = kind == GRAFT_EXPERTS_RESIDUAL || kind == GRAFT_EXPERTS_SUM;
+    bool up = !router && !ends && kind != GRAFT_EXPERTS_DOWN;
+    struct graft_experts_tiling tiling = graft_experts_tiles(caps, shape, batch_rows);
+    struct graft_variant variant = graft_variant_choose(caps, router ? batch_rows : 1);
+    variant.cols = router ? variant.cols : ends ? 1 : tiling.cols;
+    char name[32];
+    snprintf(name, sizeof name, "%s%s", kinds[kind].name, ends && lora ? "_lora" : "");
+    GRAFT_TRY(graft_kernel_name(out, name, format, variant.kind, sizeof out->push.experts));
+    struct graft_vk_pipeline_params *p = &out->pipeline;
+    fill_bindings(p, ends && lora ? kinds[kind].lora : kinds[kind].bindings, variant.kind == GRAFT_VARIANT_LANE);
+    p->n_constants = GRAFT_FORMAT_CONSTANT + 1;
+    p->constants[0] = variant.workgroup;
+    p->constants[1] = variant.rows;
+    p->constants[2] = variant.cols;
+    p->constants[3] = up     ? (uint32_t)(kind == GRAFT_EXPERTS_GATE) + 2u * (uint32_t)(kind == GRAFT_EXPERTS_UP)
+                      : ends ? (uint32_t)(kind == GRAFT_EXPERTS_RESIDUAL)
+                             : 0;
+    p->constants[4] = ends ? (uint32_t)(lora == GRAFT_LORA_EXTRAS) : (uint32_t)tiling.grouped;
+    p->constants[GRAFT_FORMAT_CONSTANT] = type;
+    p->required_subgroup_size = variant.subgroup;
+    p->full_subgroups = variant.subgroup != 0;
+    uint32_t n_in = router || up ? shape->n_embd : shape->n_ff;
+    uint32_t rows = router ? shape->n_expert : up ? shape->n_ff : shape->n_embd;
+    uint32_t covered = graft_variant_rows(&variant) / (kind == GRAFT_EXPERTS_GATE_UP ? 2 : 1);
+    out->groups[0] = divide_up(rows, covered);
+    out->groups[1] = router ? divide_up(batch_rows, variant.cols) : ends ? batch_rows : tiling.n_tiles;
+    out->groups[2] = 1;
+    out->push.experts = (struct graft_experts_push){.subs = n_in / 32,
+                                                    .rows = rows,
+                                                    .expert_count = shape->n_expert,
+                                                    .n_used = shape->n_used,
+                                                    .parts_out = out->groups[0]};
+    if (out->groups[0] > caps->max_group_count[0] || out->groups[1] > caps->max_group_count[1]) {
+        return graft_fail(GRAFT_E_LIMIT, "kernel %s needs %u x %u workgroups, the device allows %u x %u", out->name,
+                          out->groups[0], out->groups[1], caps->max_group_count[0], caps->max_group_count[1]);
+    }
+    return GRAFT_OK;
+}

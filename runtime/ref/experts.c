@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The feed-forward of a mixture of experts: each row's own experts, their outputs added up in the order of the route.
+#include <math.h>
+
+#include "runtime/quant/quant.h"
+#include "runtime/ref/ref.h"
+
+static const uint8_t *weights_of(const struct graft_ref_matrix *w, uint32_t expert, uint32_t o)
+{
+    return w->data + expert * w->row_bytes * w->n_out + o * w->row_bytes;
+}
+
+void graft_ref_experts_up(const struct graft_ref_matrix *gate, const struct graft_ref_matrix *up,
+                          const struct graft_ref_route *route, uint32_t n_used, const float *xn, const float *inv_rms,
+                          uint32_t n_rows, float *h, uint32_t first, uint32_t last, float *scratch)
+{
+    const struct graft_quant *gates = graft_quant_find(gate->type), *ups = graft_quant_find(up->type);
+    for (uint32_t o = first; o < last; o++) {
+        for (uint32_t i = 0; i < n_rows * n_used; i++) {
+            const float *x = xn + (uint64_t)(i / n_used) * gate->n_in;
+            gates->dequantize_row(weights_of(gate, route[i].expert, o), scratch, gate->n_in);
+            float g = graft_ref_dot(scratch, x, gate->n_in) * inv_rms[i / n_used];
+            ups->dequantize_row(weights_of(up, route[i].expert, o), scratch, up->n_in);
+            float u = graft_ref_dot(scratch, x, up->n_in) * inv_rms[i / n_used];
+            h[(uint64_t)i * gate->n_out + o] = g / (1.0f + expf(-g)) * u;
+        }
+    }
+}
+
+void graft_ref_experts_down(const struct graft_ref_matrix *down, const struct graft_ref_route *route, uint32_t n_used,
+                            const float *h, uint32_t n_rows, float *x, uint32_t first, uint32_t last, float *scratch)
+{
+    const struct graft_quant *quant = graft_quant_find(down->type);
+    for (uint32_t o = first; o < last; o++) {
+        for (uint32_t r = 0; r < n_rows; r++) {
+            float sum = 0.0f;
+            for (uint32_t i = r * n_used; i < (r + 1) * n_used; i++) {
+                quant->dequantize_row(weights_of(down, route[i].expert, o), scratch, down->n_in);
+                sum += route[i].weight * graft_ref_dot(scratch, h + (uint64_t)i * down->n_in, down->n_in);
+            }
+            x[(uint64_t)r * down->n_out + o] += sum;
+        }
+    }
+}

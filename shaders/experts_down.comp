@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+// The experts' second half for batches: y = Wd[e] h for every row and each of its experts; experts_residual adds them up.
+//   weights [experts of the window][n_embd][n_ff] quantized   h [n][n_used][n_ff]   work: TILES (GROUPED) or ROUTE
+//   y [n][n_used][n_embd]
+// Grid: as experts_up. Reference: runtime/ref/experts.c.
+#include "params.h"
+#include "lib/io.glsl"
+WORDS(0, weights)
+VEC4S(1, x)
+layout(binding = 2, std430) readonly restrict buffer work_buffer { uint work[]; };
+layout(binding = 3, std430) writeonly restrict buffer y_buffer { float y[]; };
+layout(constant_id = 4) const uint GROUPED = 0;
+layout(push_constant) uniform push_block { graft_experts_push push; };
+#include "lib/matmul.glsl"
+#include "lib/experts.glsl"
+
+void main()
+{
+    uint expert = find_expert();
+    if (expert >= push.expert_count) {
+        return;
+    }
+    uint rows = push.rows, first = (gl_WorkGroupID.x * OWNERS + OWNER) * R;
+    for (uint r = 0u; r < R; r++) {
+        row[r] = push.base[0] + expert * push.expert_bytes + min(first + r, rows - 1u) * push.row_bytes;
+    }
+    for (uint c = 0u; c < C; c++) {
+        col[c] = nearest[c] * push.subs * 8u;
+    }
+    accumulate(push.subs);
+    reduce();
+    for (uint c = 0u; c < C && LEADER; c++) {
+        for (uint r = 0u; r < R; r++) {
+            if (first + r < rows && assigned[c] != GRAFT_NO_EXPERT) {
+                y[assigned[c] * rows + first + r] = acc[r * C + c];
+            }
+        }
+    }
+}

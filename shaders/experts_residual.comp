@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+// What a row's experts say, residual, and what the next norm needs: X += sum over k of weight[k] * Wd[e[k]] h[k]; XN = X * gain;
+// SS = parts of sum of X^2. The sum goes from the first expert of ROUTE to the last, whatever shares the batch.
+//   weights [n_expert][n_embd][n_ff] quantized   h [n][n_used][n_ff]   X [n][n_embd] in place   gain [n_embd]   xn [n][n_embd]
+//   ss_out [n][parts_out]   route [n][n_used] (expert, weight)   y [n][n_used][n_embd]
+// PRODUCTS 1: computes Wd h itself, for batches whose rows hardly share experts; 0: experts_down left it in Y.
+// LORA: the norm's gain may change, and the last workgroup shrinks for the next layer (lib/shrink.glsl).
+// Grid: x over n_embd, cut as residual cuts it; y = batch row. Reference: runtime/ref/experts.c.
+#include "params.h"
+#include "lib/io.glsl"
+WORDS(0, weights)
+VEC4S(1, x)
+layout(binding = 2, std430) restrict buffer residual_buffer { float residual[]; };
+layout(binding = 3, std430) readonly restrict buffer gain_buffer { float gain[]; };
+#ifdef LORA
+layout(binding = 4, std430) coherent restrict buffer xn_buffer { float xn[]; };
+#else
+layout(binding = 4, std430) writeonly restrict buffer xn_buffer { float xn[]; };
+#endif
+layout(binding = 5, std430) writeonly restrict buffer ss_buffer { float ss_out[]; };
+layout(binding = 6, std430) readonly restrict buffer route_buffer { uvec2 route[]; };
+layout(binding = 7, std430) readonly restrict buffer y_buffer { float y[]; };
+#ifdef LORA
+QUADS(8, lora_pool)
+QUADS(9, lora_table)
+layout(binding = 10, std430) writeonly restrict buffer t_buffer { float lora_t_out[]; };
+layout(binding = 11, std430) coherent restrict buffer counter_buffer { uint lora_counter[]; };
+QUADS(12, lora_rows)
+layout(constant_id = 4) const uint LORA_EXTRAS = 0;
+#endif
+layout(constant_id = 3) const uint PRODUCTS = 1;
+layout(push_constant) uniform push_block { graft_experts_push push; };
+#define NO_EXPAND
+#include "lib/matmul.glsl"
+#ifdef LORA
+#include "lib/lora.glsl"
+#define SHRINK_X(i) vec4(xn[(i) * 4u], xn[(i) * 4u + 1u], xn[(i) * 4u + 2u], xn[(i) * 4u + 3u])
+#define SHRINK_BY_THE_LAST
+#include "lib/shrink.glsl"
+#endif
+
+void main()
+{
+    uint n = gl_WorkGroupID.y, rows = push.rows, first = (gl_WorkGroupID.x * OWNERS + OWNER) * R;
+    float total[R];
+    [[unroll]] for (uint r = 0u; r < R; r++) {
+        total[r] = 0.0;
+    }
+    for (uint k = 0u; k < push.n_used; k++) {
+        uint pair = n * push.n_used + k;
+        uvec2 chosen = route[pair];
+        if (PRODUCTS != 0u) {
+            for (uint r = 0u; r < R; r++) {
+                row[r] = push.base[0] + chosen.x * push.expert_bytes + min(first + r, rows - 1u) * push.row_bytes;
+            }
+            col[0] = pair * push.subs * 8u;
+            accumulate(push.subs);
+            reduce();
+        }
+        [[unroll]] for (uint r = 0u; r < R; r++) {
+            float value = PRODUCTS != 0u ? acc[r * C] : y[pair * rows + min(first + r, rows - 1u)];
+            total[r] = fma(uintBitsToFloat(chosen.y), value, total[r]);
+        }
+    }
+    float squares = 0.0;
+    if (LEADER) {
+        for (uint r = 0u; r < R; r++) {
+            if (first + r < rows) {
+                uint i = first + r;
+                float value = residual[n * rows + i] + total[r], gain_i = gain[i];
+#ifdef LORA
+                if (LORA_EXTRAS != 0u) {
+                    gain_i += norm_difference(n, i);
+                }
+#endif
+                residual[n * rows + i] = value;
+                xn[n * rows + i] = value * gain_i;
+                squares = fma(value, value, squares);
+            }
+        }
+    }
+    squares = workgroup_sum(squares);
+    if (gl_LocalInvocationIndex == 0u) {
+        ss_out[n * push.parts_out + gl_WorkGroupID.x] = squares;
+    }
+#ifdef LORA
+    shrink_by_the_last(n, 1u, push.parts_out, rows / 4u);
+#endif
+}

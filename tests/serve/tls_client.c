@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// TLS for the tests' client: a certificate, and a thread that speaks TLS for a plain socket.
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "serve/http_world.h"
+
+void make_certificate(struct world *world, const char *name, const char *cert_name, const char *key_name)
+{
+    gnutls_x509_privkey_t key;
+    gnutls_x509_crt_t crt;
+    gnutls_datum_t out;
+    char text[4096];
+    ck_assert_int_eq(gnutls_x509_privkey_init(&key), 0);
+    ck_assert_int_eq(gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0),
+                     0);
+    ck_assert_int_eq(gnutls_x509_crt_init(&crt), 0);
+    gnutls_x509_crt_set_version(crt, 3);
+    gnutls_x509_crt_set_serial(crt, "\1", 1);
+    gnutls_x509_crt_set_activation_time(crt, time(NULL) - 10);
+    gnutls_x509_crt_set_expiration_time(crt, time(NULL) + 3600);
+    gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, name, (unsigned)strlen(name));
+    ck_assert_int_eq(gnutls_x509_crt_set_key(crt, key), 0);
+    ck_assert_int_eq(gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0), 0);
+    ck_assert_int_eq(gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &out), 0);
+    snprintf(text, sizeof text, "%.*s", (int)out.size, (char *)out.data);
+    gnutls_free(out.data);
+    world_file(world, cert_name, text);
+    ck_assert_int_eq(gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &out), 0);
+    snprintf(text, sizeof text, "%.*s", (int)out.size, (char *)out.data);
+    gnutls_free(out.data);
+    world_file(world, key_name, text);
+    gnutls_x509_crt_deinit(crt);
+    gnutls_x509_privkey_deinit(key);
+}
+
+struct relay {
+    int plain, wire;
+    uint16_t port;
+};
+
+// What the session has goes to the plain side; false: the end.
+static bool receive_some(gnutls_session_t session, int plain)
+{
+    char bytes[16384];
+    ssize_t n = gnutls_record_recv(session, bytes, sizeof bytes);
+    if (n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED) {
+        return true;
+    }
+    for (ssize_t done = 0; done < n;) {
+        ssize_t k = send(plain, bytes + done, (size_t)(n - done), MSG_NOSIGNAL);
+        if (k <= 0) {
+            return false;
+        }
+        done += k;
+    }
+    return n > 0;
+}
+
+static void *relay(void *user)
+{
+    struct relay *r = user;
+    gnutls_session_t session;
+    gnutls_certificate_credentials_t credentials;
+    gnutls_init(&session, GNUTLS_CLIENT | GNUTLS_NO_SIGNAL);
+    gnutls_certificate_allocate_credentials(&credentials);
+    gnutls_priority_set_direct(session, "NORMAL", NULL);
+    gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, credentials);
+    gnutls_transport_set_int(session, r->wire);
+    gnutls_handshake_set_timeout(session, 5000);
+    bool in = gnutls_handshake(session) == 0, out = in;
+    while (in) {
+        struct pollfd waits[2] = {{.fd = r->wire, .events = POLLIN}, {.fd = out ? r->plain : -1, .events = POLLIN}};
+        if (gnutls_record_check_pending(session) == 0) {
+            poll(waits, 2, 100);
+        } else {
+            waits[0].revents = POLLIN;
+        }
+        if (waits[1].revents) {
+            char bytes[16384];
+            ssize_t n = recv(r->plain, bytes, sizeof bytes, 0);
+            if (n < 0 || (n == 0 && waits[1].revents & POLLHUP)) {
+                break; // closed
+            }
+            if (n == 0) {
+                gnutls_bye(session, GNUTLS_SHUT_WR);
+                shutdown(r->wire, SHUT_WR);
+                out = false;
+            } else if (gnutls_record_send(session, bytes, (size_t)n) < 0) {
+                out = false;
+            }
+        }
+        if (waits[0].revents) {
+            in = receive_some(session, r->plain);
+        }
+    }
+    gnutls_deinit(session);
+    gnutls_certificate_free_credentials(credentials);
+    close(r->wire);
+    close(r->plain);
+    free(r);
+    return NULL;
+}
+
+int tls_client(uint16_t port)
+{
+    int pair[2];
+    pthread_t thread;
+    struct relay *r = malloc(sizeof *r);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    *r = (struct relay){.plain = pair[1], .wire = client_to(port)};
+    ck_assert_int_eq(pthread_create(&thread, NULL, relay, r), 0);
+    pthread_detach(thread);
+    return pair[0];
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Numbers of opcodes and operands: the SPIR-V specification, section 3.
+#include "support/spirv.h"
+
+#include <stdlib.h>
+
+#include "support/support.h"
+
+enum { HEADER_WORDS = 5 };
+enum { OP_CAPABILITY = 17, OP_TYPE_INT = 21, OP_TYPE_FLOAT = 22, OP_TYPE_VECTOR = 23, OP_TYPE_ARRAY = 28, OP_TYPE_POINTER = 32,
+       OP_CONSTANT = 43, OP_SPEC_CONSTANT = 50, OP_SPEC_CONSTANT_OP = 52, OP_VARIABLE = 59, OP_DECORATE = 71, OP_I_ADD = 128,
+       OP_I_MUL = 132 };
+enum { DECORATION_SPEC_ID = 1, WORKGROUP = 4 };
+
+// What an id stands for: a type's bytes, what a pointer points to, or a constant's value.
+struct id {
+    uint64_t value;
+    uint32_t spec; // its number as a specialization constant + 1
+    bool known;
+};
+
+static uint64_t value_of(const struct id *ids, uint32_t id)
+{
+    ck_assert_msg(ids[id].known, "a module's shared memory depends on an instruction that this test does not know");
+    return ids[id].value;
+}
+
+static void set(struct id *ids, uint32_t id, uint64_t value)
+{
+    ids[id].value = value;
+    ids[id].known = true;
+}
+
+static void constant(const struct graft_vk_pipeline_params *params, struct id *ids, const uint32_t *w)
+{
+    uint32_t spec = ids[w[2]].spec;
+    set(ids, w[2], spec && spec <= params->n_constants ? params->constants[spec - 1] : w[3]);
+}
+
+uint64_t graft_test_shared_bytes(const struct graft_vk_pipeline_params *params)
+{
+    uint64_t n = params->spirv_bytes / 4, bytes = 0;
+    struct id *ids = calloc(params->spirv[3], sizeof *ids);
+    ck_assert_ptr_nonnull(ids);
+    for (uint64_t at = HEADER_WORDS; at < n; at += params->spirv[at] >> 16) {
+        const uint32_t *w = params->spirv + at;
+        switch (w[0] & 0xffff) {
+        case OP_DECORATE:
+            ids[w[1]].spec = w[2] == DECORATION_SPEC_ID ? w[3] + 1 : ids[w[1]].spec;
+            break;
+        case OP_TYPE_INT:
+        case OP_TYPE_FLOAT:
+            set(ids, w[1], w[2] / 8);
+            break;
+        case OP_TYPE_VECTOR:
+            set(ids, w[1], value_of(ids, w[2]) * w[3]);
+            break;
+        case OP_TYPE_ARRAY:
+            if (ids[w[2]].known && ids[w[3]].known) { // others are not in shared memory, or value_of complains there
+                set(ids, w[1], ids[w[2]].value * ids[w[3]].value);
+            }
+            break;
+        case OP_TYPE_POINTER:
+            if (w[2] == WORKGROUP) {
+                set(ids, w[1], value_of(ids, w[3]));
+            }
+            break;
+        case OP_CONSTANT:
+        case OP_SPEC_CONSTANT:
+            constant(params, ids, w);
+            break;
+        case OP_SPEC_CONSTANT_OP:
+            if (w[3] == OP_I_MUL && ids[w[4]].known && ids[w[5]].known) {
+                set(ids, w[2], ids[w[4]].value * ids[w[5]].value);
+            } else if (w[3] == OP_I_ADD && ids[w[4]].known && ids[w[5]].known) {
+                set(ids, w[2], ids[w[4]].value + ids[w[5]].value);
+            }
+            break;
+        case OP_VARIABLE:
+            bytes += w[3] == WORKGROUP ? value_of(ids, w[1]) : 0;
+            break;
+        default:
+            break;
+        }
+    }
+    free(ids);
+    return bytes;
+}
+
+bool graft_test_needs(const struct graft_vk_pipeline_params *params, uint32_t capability)
+{
+    for (uint64_t at = HEADER_WORDS; at < params->spirv_bytes / 4; at += params->spirv[at] >> 16) {
+        if ((params->spirv[at] & 0xffff) == OP_CAPABILITY && params->spirv[at + 1] == capability) {
+            return true;
+        }
+    }
+    return false;
+}

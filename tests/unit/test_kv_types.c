@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// Quantized keys and values in whole models: device against reference, the same bits however a prompt is cut, memory as
+// estimated, no step more, what cannot be is refused, and what the formats cost in quality.
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "graft/graft.h"
+#include "support/model_path.h"
+#include "support/model_world.h"
+
+enum { PROMPT = 70, SCORED = 128 };
+
+static const struct {
+    enum graft_kv_type keys, values;
+    double tolerance; // of logits between device and reference: a value between two codes may get either
+} types[] = {{GRAFT_KV_Q8_0, GRAFT_KV_Q8_0, 0.02},
+             {GRAFT_KV_Q4_0, GRAFT_KV_Q4_0, 0.2},
+             {GRAFT_KV_Q8_0, GRAFT_KV_Q4_0, 0.2},
+             {GRAFT_KV_F16, GRAFT_KV_Q8_0, 0.02}};
+enum { TYPES = sizeof types / sizeof *types };
+
+// lane, subgroup, team; NULL options: the reference.
+static const struct graft_vk_options devices[] = {{0}, {.no_texel = true}, {.no_texel = true, .no_subgroups = true}};
+
+static bool open_world(struct graft_test_world *world, int device, const char *path, enum graft_kv_type keys,
+                       enum graft_kv_type values)
+{
+    struct graft_model_params params = {
+        .size = sizeof params, .n_ctx = 128, .n_batch = 32, .n_seq = 2, .kv_keys = keys, .kv_values = values};
+    return graft_test_world_open(world, device < 3 ? &devices[device] : NULL, path, &params);
+}
+
+static void feed(struct graft_test_world *world, uint32_t batch, float logits[GRAFT_TINY_VOCAB])
+{
+    struct graft_seq *seq;
+    int32_t ids[PROMPT];
+    graft_test_ids(ids, PROMPT, 5);
+    ck_assert_ok(graft_seq_create(world->model, &seq));
+    graft_test_feed(world->model, seq, ids, PROMPT, batch, logits);
+    graft_seq_destroy(&seq);
+}
+
+START_TEST(devices_follow_the_reference_and_cut_prompts_have_the_same_bits)
+{
+    static float got[GRAFT_TINY_VOCAB], again[GRAFT_TINY_VOCAB], want[GRAFT_TINY_VOCAB], plain[GRAFT_TINY_VOCAB];
+    char path[GRAFT_TINY_PATH_BYTES];
+    // heads of 32, and of 96: an odd number of blocks
+    graft_tiny_model_file(&(struct graft_tiny_model){.head_dim = _i % 2 ? 96 : 32, .n_layer = 3}, path);
+    struct graft_test_world vk, ref, f16;
+    ck_assert(open_world(&ref, 3, path, types[_i].keys, types[_i].values));
+    ck_assert(open_world(&f16, 3, path, GRAFT_KV_DEFAULT, GRAFT_KV_DEFAULT));
+    feed(&ref, 32, want);
+    feed(&f16, 32, plain);
+    ck_assert_int_ne(memcmp(want, plain, sizeof want), 0);
+    feed(&ref, 3, again);
+    ck_assert_mem_eq(want, again, sizeof want);
+    double most = 0, off = 0;
+    for (uint32_t i = 0; i < GRAFT_TINY_VOCAB; i++) {
+        most = fmax(most, fabs((double)plain[i]));
+        off = fmax(off, fabs((double)plain[i] - (double)want[i]));
+    }
+    ck_assert_msg(off < 5 * types[_i].tolerance * most, "%g of %g", off, most);
+    for (int device = 0; device < 3; device++) {
+        if (device && device != 1 + _i % 2) {
+            continue; // the kernels' own tests have all combinations
+        }
+        if (!open_world(&vk, device, path, types[_i].keys, types[_i].values)) {
+            continue;
+        }
+        feed(&vk, 32, got);
+        for (uint32_t i = 0; i < GRAFT_TINY_VOCAB; i++) {
+            ck_assert_msg(fabs((double)got[i] - (double)want[i]) <= types[_i].tolerance * most, "device %d, logit %u: %g, %g",
+                          device, i, (double)got[i], (double)want[i]);
+        }
+        for (uint32_t batch = 1; batch < 32; batch = batch * 3 + 1) {
+            feed(&vk, batch, again);
+            ck_assert_msg(memcmp(got, again, sizeof got) == 0, "device %d, %u rows at a time", device, batch);
+        }
+        graft_test_world_close(&vk);
+    }
+    graft_test_world_close(&ref);
+    graft_test_world_close(&f16);
+    remove(path);
+}
+END_TEST
+
+START_TEST(memory_is_as_estimated_and_a_token_costs_no_dispatch_more)
+{
+    char path[GRAFT_TINY_PATH_BYTES];
+    graft_tiny_model_file(&(struct graft_tiny_model){.head_dim = 64}, path);
+    uint64_t kv[2], dispatches[2], barriers[2];
+    for (int quantized = 0; quantized < 2; quantized++) {
+        struct graft_test_world world;
+        struct graft_estimate estimate;
+        struct graft_memory_use use;
+        enum graft_kv_type type = quantized ? GRAFT_KV_Q8_0 : GRAFT_KV_DEFAULT;
+        struct graft_model_params params = {
+            .size = sizeof params, .n_ctx = 128, .n_batch = 32, .n_seq = 2, .kv_keys = type, .kv_values = type};
+        if (!open_world(&world, 0, path, type, type)) {
+            remove(path);
+            return;
+        }
+        graft_ctx_memory(world.ctx, &use);
+        ck_assert_ok(graft_model_estimate(world.ctx, &world.device, path, &params, &estimate));
+        ck_assert_uint_eq(use.class_bytes[GRAFT_MEM_KV], estimate.class_bytes[GRAFT_MEM_KV]);
+        ck_assert_uint_le(use.class_bytes[GRAFT_MEM_SCRATCH] - estimate.class_bytes[GRAFT_MEM_SCRATCH], 4096);
+        kv[quantized] = use.class_bytes[GRAFT_MEM_KV];
+        struct graft_seq *seq;
+        struct graft_device_counters before, after;
+        ck_assert_ok(graft_seq_create(world.model, &seq));
+        graft_device_count(&world.device, &before);
+        ck_assert_ok(graft_decode(world.model, &(struct graft_row){seq, 65, true}, 1, GRAFT_WANT_CANDIDATES));
+        graft_device_count(&world.device, &after);
+        dispatches[quantized] = after.dispatches - before.dispatches;
+        barriers[quantized] = after.barriers - before.barriers;
+        graft_seq_destroy(&seq);
+        graft_test_world_close(&world);
+    }
+    ck_assert_uint_eq(kv[1] * 128, kv[0] * 68); // a head of 64: 64 codes and 2 scales for 64 halves
+    ck_assert_uint_eq(dispatches[0], dispatches[1]);
+    ck_assert_uint_eq(barriers[0], barriers[1]);
+    remove(path);
+}
+END_TEST
+
+START_TEST(what_cannot_be_is_refused_by_name)
+{
+    char path[GRAFT_TINY_PATH_BYTES];
+    struct graft_test_world world;
+    struct graft_model *model;
+    graft_tiny_model_file(&(struct graft_tiny_model){.head_dim = 16}, path);
+    ck_assert(graft_test_world_device(&world, NULL));
+    struct graft_model_params params = {.size = sizeof params, .kv_values = GRAFT_KV_Q4_0};
+    ck_assert_status(graft_model_open(&world.device, &model, path, &params), GRAFT_E_UNSUPPORTED);
+    ck_assert_error_has("heads of 16 values cannot have values of type q4_0");
+    params.kv_values = GRAFT_KV_F16;
+    params.exact = true;
+    ck_assert_status(graft_model_open(&world.device, &model, path, &params), GRAFT_E_ARGUMENT);
+    ck_assert_error_has("values of type f16 are not exact");
+    params.exact = false;
+    params.kv_keys = (enum graft_kv_type)9;
+    ck_assert_status(graft_model_open(&world.device, &model, path, &params), GRAFT_E_ARGUMENT);
+    ck_assert_error_has("the type of keys is 9");
+    graft_test_world_close(&world);
+    remove(path);
+}
+END_TEST
+
+// Log-probabilities of every token of the vocabulary after each of SCORED tokens behind as many others.
+static void score(const char *path, enum graft_kv_type keys, enum graft_kv_type values, const int32_t *ids, uint32_t n_vocab,
+                  float *out)
+{
+    struct graft_test_world world;
+    struct graft_seq *seq;
+    struct graft_model_params params = {.size = sizeof params, .n_ctx = 2 * SCORED, .kv_keys = keys, .kv_values = values};
+    ck_assert(graft_test_world_open(&world, &devices[0], path, &params));
+    ck_assert_ok(graft_seq_create(world.model, &seq));
+    for (uint32_t at = 0; at < 2 * SCORED; at += 32) {
+        struct graft_row rows[32];
+        for (uint32_t i = 0; i < 32; i++) {
+            rows[i] = (struct graft_row){seq, ids[at + i], at >= SCORED};
+        }
+        ck_assert_ok(graft_decode(world.model, rows, 32, at >= SCORED ? GRAFT_WANT_LOGITS : GRAFT_WANT_CANDIDATES));
+        for (uint32_t i = 0; i < 32 && at >= SCORED; i++) {
+            const float *logits;
+            double top = -INFINITY, sum = 0;
+            float *row = out + (uint64_t)(at - SCORED + i) * n_vocab;
+            ck_assert_ok(graft_model_logits(world.model, i, &logits));
+            for (uint32_t k = 0; k < n_vocab; k++) {
+                top = fmax(top, (double)logits[k]);
+            }
+            for (uint32_t k = 0; k < n_vocab; k++) {
+                sum += exp((double)logits[k] - top);
+            }
+            for (uint32_t k = 0; k < n_vocab; k++) {
+                row[k] = (float)((double)logits[k] - top - log(sum));
+            }
+        }
+    }
+    graft_seq_destroy(&seq);
+    graft_test_world_close(&world);
+}
+
+static double divergence(const float *p, const float *q, uint64_t rows, uint64_t n_vocab)
+{
+    double kl = 0;
+    for (uint64_t i = 0; i < rows * n_vocab; i++) {
+        kl += exp((double)p[i]) * ((double)p[i] - (double)q[i]);
+    }
+    return kl / (double)rows;
+}
+
+START_TEST(what_the_formats_cost_on_a_real_model_stays_within_bounds)
+{
+    // The beginning of the Apache License's second section and of the third, as English as any.
+    static const char text[] =
+        "Grant of Copyright License. Subject to the terms and conditions of this License, each Contributor hereby grants to "
+        "You "
+        "a perpetual, worldwide, non-exclusive, no-charge, royalty-free, irrevocable copyright license to reproduce, prepare "
+        "Derivative Works of, publicly display, publicly perform, sublicense, and distribute the Work and such Derivative "
+        "Works "
+        "in Source or Object form. Grant of Patent License. Subject to the terms and conditions of this License, each "
+        "Contributor hereby grants to You a perpetual, worldwide, non-exclusive, no-charge, royalty-free, irrevocable (except "
+        "as "
+        "stated in this section) patent license to make, have made, use, offer to sell, sell, import, and otherwise transfer "
+        "the "
+        "Work, where such license applies only to those patent claims licensable by such Contributor that are necessarily "
+        "infringed by their Contribution(s) alone or by combination of their Contribution(s) with the Work to which such "
+        "Contribution(s) was submitted. If You institute patent litigation against any entity (including a cross-claim or "
+        "counterclaim in a lawsuit) alleging that the Work or a Contribution incorporated within the Work constitutes direct "
+        "or "
+        "contributory patent infringement, then any patent licenses granted to You under this License for that Work shall "
+        "terminate as of the date such litigation is filed. The river rose during the night, and by morning the bridge was "
+        "gone.";
+    static const struct {
+        enum graft_kv_type keys, values;
+        const char *name;
+        double most;
+    } cases[] = {{GRAFT_KV_Q8_0, GRAFT_KV_Q8_0, "q8_0", 0.003},
+                 {GRAFT_KV_Q8_0, GRAFT_KV_Q4_0, "keys q8_0, values q4_0", 0.1},
+                 {GRAFT_KV_Q4_0, GRAFT_KV_Q4_0, "q4_0", 1}};
+    const char *path = graft_test_model_path();
+    struct graft_test_world world;
+    if (!path || !graft_test_world_device(&world, &devices[0])) {
+        printf("skipped: the cost of KV formats, for want of the model\n");
+        return;
+    }
+    struct graft_vocabulary *vocabulary;
+    int32_t ids[1024];
+    size_t count = 0;
+    ck_assert_ok(graft_vocabulary_open(world.ctx, &vocabulary, path));
+    ck_assert_ok(graft_vocabulary_tokenize(vocabulary, text, sizeof text - 1, false, true, ids, 1024, &count));
+    graft_vocabulary_close(&vocabulary);
+    graft_test_world_close(&world);
+    ck_assert_uint_ge(count, 2 * SCORED);
+    static float plain[SCORED * 49152], got[SCORED * 49152]; // SmolLM2's vocabulary
+    score(path, GRAFT_KV_F16, GRAFT_KV_F16, ids, 49152, plain);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        score(path, cases[i].keys, cases[i].values, ids, 49152, got);
+        double kl = divergence(plain, got, SCORED, 49152);
+        printf("KV %s: KL from f16 %.5f over %d tokens\n", cases[i].name, kl, SCORED);
+        ck_assert_double_ge(kl, 0);
+        ck_assert_double_lt(kl, cases[i].most);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("kv types");
+    TCase *tc = tcase_create("kv types");
+    tcase_set_timeout(tc, 600);
+    tcase_add_loop_test(tc, devices_follow_the_reference_and_cut_prompts_have_the_same_bits, 0, TYPES);
+    tcase_add_test(tc, memory_is_as_estimated_and_a_token_costs_no_dispatch_more);
+    tcase_add_test(tc, what_cannot_be_is_refused_by_name);
+    tcase_add_test(tc, what_the_formats_cost_on_a_real_model_stays_within_bounds);
+    suite_add_tcase(suite, tc);
+    return graft_test_main(suite);
+}

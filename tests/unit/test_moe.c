@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mixtures of experts from files: the logits of transformers, and of PEFT with adapters on them (tests/golden/make_moe.py), with
+// --exact on the reference and on every variant of the device; what cannot be computed is refused by name.
+#include <stdio.h>
+#include <string.h>
+
+#include "support/peft_golden.h"
+#include "support/support.h"
+
+static const struct {
+    const char *name;
+    struct graft_device_params params;
+} devices[] = {
+    {"reference", {.select = "ref"}},
+    {"lane", {.no_texel = false}},
+    {"subgroup", {.no_texel = true}},
+    {"team", {.no_texel = true, .no_subgroups = true}},
+    {"copied", {.no_import = true}},
+};
+
+static const struct {
+    const char *model, *adapter, *logits;
+} cases[] = {
+    {"mixtral", NULL, "mixtral"},
+};
+
+// graft_peft_path counts from the folder peft.
+static void moe_path(char path[GRAFT_PEFT_PATH_BYTES], const char *name, const char *ending)
+{
+    char text[128];
+    snprintf(text, sizeof text, "../moe/%s%s", name, ending);
+    graft_peft_path(path, text);
+}
+
+static enum graft_status open_model(struct graft_device *device, struct graft_model **model, const char *name)
+{
+    char path[GRAFT_PEFT_PATH_BYTES];
+    struct graft_model_params params = {
+        .size = sizeof params, .n_ctx = 64, .n_batch = 16, .exact = true, .adapter_pool_bytes = 4 << 20};
+    moe_path(path, name, ".gguf");
+    return graft_model_open(device, model, path, &params);
+}
+
+static void check_case(struct graft_device *device, const char *device_name, size_t i)
+{
+    static float got[GRAFT_PEFT_TOKENS][GRAFT_PEFT_VOCAB], alone[GRAFT_PEFT_TOKENS][GRAFT_PEFT_VOCAB];
+    struct graft_model *model;
+    struct graft_adapter *adapter = NULL;
+    struct graft_seq *seq;
+    char path[GRAFT_PEFT_PATH_BYTES], logits[64];
+    ck_assert_msg(open_model(device, &model, cases[i].model) == GRAFT_OK, "%s", graft_last_error());
+    ck_assert_ok(graft_seq_create(model, &seq));
+    if (cases[i].adapter) {
+        moe_path(path, cases[i].adapter, "");
+        ck_assert_msg(graft_adapter_load(model, &adapter, path) == GRAFT_OK, "%s", graft_last_error());
+        struct graft_adapter_use use = {.adapter = adapter, .weight = 1};
+        ck_assert_ok(graft_seq_set_adapters(seq, &use, 1));
+    }
+    snprintf(logits, sizeof logits, "../moe/%s", cases[i].logits);
+    for (int single = 0; single < 2; single++) { // ten rows are grouped by expert, one goes pair by pair
+        double worst, most;
+        graft_seq_truncate(seq, 0);
+        graft_peft_compute(model, seq, single, single ? alone : got);
+        most = graft_peft_divergence(logits, single ? alone : got, &worst);
+        ck_assert_msg(most <= 1e-6 && worst <= 0.01, "%s, %s on %s%s: KL %.3g, largest difference %.3g", cases[i].model,
+                      cases[i].logits, device_name, single ? ", token by token" : "", most, worst);
+        printf("%s, %s on %s%s: KL %.2g, largest difference %.2g\n", cases[i].model, cases[i].logits, device_name,
+               single ? ", token by token" : "", most, worst);
+    }
+    ck_assert_msg(memcmp(got, alone, sizeof got) == 0, "%s on %s: a batch's bits are not those of its rows", cases[i].logits,
+                  device_name);
+    graft_seq_destroy(&seq);
+    graft_adapter_release(&adapter);
+    graft_model_close(&model);
+}
+
+START_TEST(logits_are_those_of_transformers)
+{
+    struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
+    struct graft_device *device;
+    struct graft_device_params params = devices[_i].params;
+    params.size = sizeof params;
+    if (graft_device_open(ctx, &device, &params) != GRAFT_OK) {
+        printf("skipped: %s\n", graft_last_error());
+        graft_ctx_destroy(&ctx);
+        return;
+    }
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        check_case(device, devices[_i].name, i);
+    }
+    graft_device_close(&device);
+    graft_ctx_destroy(&ctx);
+}
+END_TEST
+
+// PEFT's names for adapters on the experts (target_parameters; a module per expert) and on the router; and a dense model's adapter.
+START_TEST(adapters_on_experts_and_router_are_refused_by_name)
+{
+    static const struct {
+        const char *adapter, *words[2];
+    } refused[] = {{"experts", {"target_parameters", "mlp.experts.gate_up_proj"}},
+                   {"modules", {"mlp.experts.1.gate_proj.lora_A.weight", "changes experts of a mixture"}},
+                   {"router", {"mlp.gate.lora_A.weight", "the router of a mixture of experts"}},
+                   {"../peft/rank1", {"gate_proj", "the base is a mixture of experts"}}};
+    struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
+    struct graft_device *device;
+    struct graft_model *model;
+    struct graft_device_params params = {.size = sizeof params, .select = "ref"};
+    ck_assert_ok(graft_device_open(ctx, &device, &params));
+    ck_assert_ok(open_model(device, &model, "mixtral"));
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        char path[GRAFT_PEFT_PATH_BYTES];
+        struct graft_adapter *adapter;
+        moe_path(path, refused[i].adapter, "");
+        ck_assert_status(graft_adapter_load(model, &adapter, path), GRAFT_E_UNSUPPORTED);
+        ck_assert_error_has(refused[i].words[0]);
+        ck_assert_error_has(refused[i].words[1]);
+    }
+    struct graft_model_info info;
+    graft_model_describe(model, &info);
+    ck_assert_uint_eq(info.n_expert, 4);
+    ck_assert_uint_eq(info.n_expert_used, 2);
+    ck_assert_uint_eq(info.n_ff_expert, 64);
+    // Two of four experts: half of gate and up (Q4_0; Q8_0 and Q5_0) and of down (Q8_0, Q4_1) are not read for a token; 288 rows
+    // of the embeddings less one neither.
+    uint64_t experts = 4 * 64 * 2 * (18 + 18 + 34 + 34 + 22 + 20), rows = 287 * 36;
+    ck_assert_uint_eq(info.token_weight_bytes, info.weight_bytes - experts / 2 - rows);
+    graft_model_close(&model);
+    graft_device_close(&device);
+    graft_ctx_destroy(&ctx);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("moe");
+    TCase *tests = tcase_create("moe");
+    tcase_set_timeout(tests, 300);
+    tcase_add_loop_test(tests, logits_are_those_of_transformers, 0, sizeof devices / sizeof *devices);
+    tcase_add_test(tests, adapters_on_experts_and_router_are_refused_by_name);
+    suite_add_tcase(suite, tests);
+    return graft_test_main(suite);
+}
