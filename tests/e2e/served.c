@@ -100,11 +100,6 @@ int served_wait(void)
     return WEXITSTATUS(status);
 }
 
-pid_t served_pid(void)
-{
-    return server;
-}
-
 uint16_t served_port(void)
 {
     return port;
