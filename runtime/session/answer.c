@@ -5,6 +5,8 @@
 #include "platform/plat.h"
 #include "runtime/session/chat_private.h"
 
+enum { PAUSE = 16 }; // tokens without a draft
+
 static enum graft_want want_of(const struct graft_chat *chat)
 {
     return graft_choice_wants_logits(chat->sampler, chat->place) ? GRAFT_WANT_LOGITS : GRAFT_WANT_CANDIDATES;
@@ -52,9 +54,10 @@ static enum graft_status decode_next(struct graft_chat *chat)
 {
     struct graft_speculation *s = &chat->speculation;
     s->n_tokens = chat->draft_held = 0;
-    if (chat->draft_tokens) {
+    if (chat->draft_tokens && chat->draft_pause == 0) {
         find_draft(chat);
     }
+    chat->draft_pause -= chat->draft_pause > 0;
     chat->rows[0] = (struct graft_row){.seq = chat->seq, .token = chat->ids[chat->n_ids - 1], .want = true};
     for (uint32_t i = 0; i < s->n_tokens; i++) {
         chat->rows[1 + i] = (struct graft_row){.seq = chat->seq, .token = s->tokens[i], .want = true};
@@ -217,6 +220,7 @@ static enum graft_status step(struct graft_chat *chat, const char **text, size_t
     if (chat->ready && chat->batch != chat->model->n_batches) { // someone else's results are there now
         graft_seq_truncate(chat->seq, chat->n_ids - 1);
         chat->ready = false;
+        chat->draft_pause = PAUSE; // conversations in turns: what is computed ahead is lost
     }
     if (!chat->ready) {
         GRAFT_TRY(decode_next(chat));

@@ -55,6 +55,7 @@ struct graft_chat {
 
     uint32_t draft_tokens; // most guesses at a time; 0: none
     uint32_t draft_held;   // how many of the draft came true
+    uint32_t draft_pause;  // tokens for which there is none
     uint32_t draft_kind;   // of the step, for the meter
     struct graft_speculation speculation;
     struct graft_draft_meter meter;
