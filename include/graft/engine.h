@@ -35,6 +35,10 @@ struct graft_engine_params {
     // where measuring says that it pays; answers are bit for bit those without.
     bool no_speculation;   // never guess
     uint32_t draft_tokens; // most guesses of a request in a step; 0 = 10, at most 16
+    // An answer that fills the context goes on without the oldest half of what stands behind its first n_keep tokens
+    // (graft_seq_shift) instead of ending. Its tokens then depend on when that was; one that loses its pages to others is
+    // computed anew from the tokens that are left. Shifting takes memory while it lasts.
+    bool context_shift;
     bool no_rebuild;       // a lost device ends all requests and is not opened again
     // Called on the engine's thread when the device is lost (its answers have ended, others wait), when the model has been
     // rebuilt, and when that is given up; detail says why. May call what fn of graft_engine_run may. NULL = none.
@@ -115,6 +119,7 @@ struct graft_request_params {
     uint32_t draft_tokens; // most guesses in a step; 0 or more than the engine's: as many as the engine's
     // The answer is a text of this grammar, as with graft_chat_set_grammar; it must live until the last event. NULL: any text.
     const struct graft_grammar *grammar;
+    uint32_t n_keep; // with context_shift: tokens of the prompt that stay; 0 = the first page of 32
     const int32_t *shown; // [n_shown] control tokens that are part of the text, by name; copied. Others are not seen in it
     uint32_t n_shown;     // at most GRAFT_MAX_SHOWN
     // An event for every token of the prompt, in order, before those of the answer: its log-probability behind the tokens in

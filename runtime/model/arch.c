@@ -261,17 +261,18 @@ enum graft_status graft_arch_check_tensors(const struct graft_arch_reader *reade
         if (!reader->taken[i]) {
             return graft_fail(
                 GRAFT_E_UNSUPPORTED,
-                "%s: tensor %.*s is not part of the architecture %s as this version knows it (biases are not supported)",
+                "%s: tensor %.*s is not part of the architecture %s as this version knows it",
                 reader->gguf->path, (int)tensor->name.length, tensor->name.data, reader->prefix);
         }
     }
     return GRAFT_OK;
 }
 
-void graft_rope_frequencies(struct graft_config *config, float base, float linear_factor, const float *factors)
+void graft_rope_frequencies(const struct graft_config *config, float base, float linear_factor, const float *factors,
+                            float out[GRAFT_MAX_ROPE_PAIRS])
 {
     for (uint32_t i = 0; i < config->rope_dim / 2; i++) {
         double inv = 1.0 / pow((double)base, 2.0 * i / config->rope_dim);
-        config->rope_inv_freq[i] = (float)(inv / (double)linear_factor / (factors ? (double)factors[i] : 1.0));
+        out[i] = (float)(inv / (double)linear_factor / (factors ? (double)factors[i] : 1.0));
     }
 }

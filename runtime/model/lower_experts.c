@@ -160,12 +160,13 @@ static enum graft_status lower_down(struct graft_lowering *lo, const struct graf
         window(lo, place.buffer, place.offset, bytes, &push->base[0]),
         whole(b->h),
         whole(b->x),
-        {lo->weights->gains, graft_weights_vk_gain(lo->weights, step->gain), shape.n_embd * sizeof(float)},
+        whole(lo->weights->vectors),
         whole(b->xn),
         whole(b->ss),
         whole(b->route),
         whole(products ? b->y : b->h),
     };
+    push->vector = graft_weights_vk_vector(lo->weights, step->gain);
     push->lora = lora_push(lo, 0);
     bind_lora(lo, binds + 8, -1, T_OF_XN);
     next_layer(lo, &push->lora, step->layer);

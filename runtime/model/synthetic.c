@@ -204,10 +204,11 @@ static void configure(struct graft_config *c, const struct shape *s, const char 
                                .rope_pairs = GRAFT_ROPE_ADJACENT,
                                .rope_dim = s->head_dim,
                                .rope_magnitude = 1.0f,
+                               .embedding_scale = 1.0f,
                                .attention_scale = 1.0f / sqrtf((float)s->head_dim)};
     snprintf(c->architecture, sizeof c->architecture, "llama");
     snprintf(c->name, sizeof c->name, "%s", name);
-    graft_rope_frequencies(c, s->rope_base, 1.0f, NULL);
+    graft_rope_frequencies(c, s->rope_base, 1.0f, NULL, c->rope_inv_freq);
 }
 
 static enum graft_status build(struct builder *b, const struct shape *s)

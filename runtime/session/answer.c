@@ -25,6 +25,12 @@ static enum graft_status decode(struct graft_chat *chat, const int32_t *ids, uin
     return GRAFT_OK;
 }
 
+// Tokens of the answer so far.
+static uint32_t said(const struct graft_chat *chat)
+{
+    return chat->n_lost + chat->n_ids - chat->answer;
+}
+
 // A draft for the token that is due: not more than the context, the answer, the batch and the free pages have room for, and
 // nothing behind what ends an answer.
 static void find_draft(struct graft_chat *chat)
@@ -34,10 +40,11 @@ static void find_draft(struct graft_chat *chat)
     uint32_t most = chat->draft_tokens, length = graft_seq_length(chat->seq) + 1, n_ctx = model->n_ctx;
     uint32_t rows = model->limits.n_out < model->limits.n_batch ? model->limits.n_out : model->limits.n_batch;
     uint32_t end = graft_kv_pages(length) * GRAFT_PAGE_TOKENS; // of the pages that are there
-    most = n_ctx - chat->n_ids < most ? n_ctx - chat->n_ids : most;
+    uint32_t room = n_ctx > chat->n_ids ? n_ctx - chat->n_ids : 0;
+    most = room < most ? room : most;
     most = model->kv->n_free <= 1 && end - length < most ? end - length : most;
     if (chat->max_tokens) {
-        uint32_t left = chat->max_tokens - (chat->n_ids - chat->answer) - 1;
+        uint32_t left = chat->max_tokens - said(chat) - 1;
         most = left < most ? left : most;
     }
     graft_speculation_find(s, &chat->meter, chat->ids, chat->n_ids, most);
@@ -107,6 +114,7 @@ static uint32_t common_prefix(const struct graft_chat *chat, uint32_t count)
     uint32_t cached = graft_seq_length(chat->seq), n = 0;
     cached = cached < chat->n_ids ? cached : chat->n_ids; // behind ids there may be the rest of a draft
     uint32_t most = cached < count - 1 ? cached : count - 1;
+    most = !chat->raw && chat->n_exact < most ? chat->n_exact : most;
     while (n < most && chat->ids[n] == chat->prompt[n]) {
         n++;
     }
@@ -159,6 +167,7 @@ enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count)
     chat->forgotten += graft_seq_invoke(chat->seq, chat->prompt, count);
     uint32_t reused = common_prefix(chat, count), forgotten = chat->forgotten;
     graft_seq_truncate(chat->seq, reused);
+    reused = graft_seq_length(chat->seq); // fewer where a window's keys are overwritten
     chat->n_ids = reused;
     GRAFT_TRY(compute_chunks(chat, reused, count));
     graft_sampler_forget(chat->sampler);
@@ -169,6 +178,8 @@ enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count)
     if (chat->draft_tokens) {
         graft_speculation_begin(&chat->speculation, &chat->meter);
     }
+    chat->n_lost = 0;
+    chat->n_exact = chat->raw ? chat->n_exact : UINT32_MAX;
     chat->has_answer = chat->answering = true;
     graft_stream_begin(chat->stream, NULL, 0);
     chat->stats = (struct graft_chat_stats){.prompt_tokens = count - reused,
@@ -187,17 +198,29 @@ static enum graft_status choose(struct graft_chat *chat, int32_t *out, bool *end
                                   .row = chat->last_row,
                                   .sampler = chat->sampler,
                                   .place = chat->place,
-                                  .no_space = chat->stream->drops_space && chat->n_ids == chat->answer,
+                                  .no_space = chat->stream->drops_space && said(chat) == 0,
                                   .candidates = chat->candidates,
                                   .n_candidates = chat->n_candidates,
                                   .allowed = chat->allowed};
     return graft_choose(&choice, out, end);
 }
 
-// Bytes of token i of ids as the answer shows them.
+// Bytes of token i of the answer as it shows them.
 static enum graft_status token_bytes(const struct graft_chat *chat, uint32_t i, const char **text, uint64_t *length)
 {
-    return graft_token_text(chat->model, NULL, chat->ids[i], chat->stream->drops_space && i == chat->answer, text, length);
+    int32_t id = i < chat->n_lost ? chat->lost[i] : chat->ids[chat->answer + i - chat->n_lost];
+    return graft_token_text(chat->model, NULL, id, chat->stream->drops_space && i == 0, text, length);
+}
+
+// The last token's row; with context shift there is always room for it.
+static enum graft_status decode_last(struct graft_chat *chat)
+{
+    enum graft_status status = decode_next(chat);
+    if (status == GRAFT_E_CONTEXT_FULL && chat->context_shift) {
+        GRAFT_TRY(graft_chat_shift(chat));
+        status = decode_next(chat);
+    }
+    return status;
 }
 
 static void finish(struct graft_chat *chat)
@@ -213,7 +236,7 @@ static enum graft_status step(struct graft_chat *chat, const char **text, size_t
 {
     *length = 0;
     *end = false;
-    if (chat->max_tokens && chat->n_ids - chat->answer >= chat->max_tokens) {
+    if (chat->max_tokens && said(chat) >= chat->max_tokens) {
         *end = true;
         return GRAFT_OK;
     }
@@ -223,14 +246,14 @@ static enum graft_status step(struct graft_chat *chat, const char **text, size_t
         chat->draft_pause = PAUSE; // conversations in turns: what is computed ahead is lost
     }
     if (!chat->ready) {
-        GRAFT_TRY(decode_next(chat));
+        GRAFT_TRY(decode_last(chat));
     }
     int32_t id;
     GRAFT_TRY(choose(chat, &id, end));
     if (*end) {
         return GRAFT_OK;
     }
-    if (chat->n_ids == chat->answer) {
+    if (said(chat) == 0) {
         chat->stats.first_token_ns = graft_clock_ns() - chat->sent_ns;
     }
     if (graft_vocab_is_end(chat->model->vocabulary->vocab, id)) {
@@ -245,7 +268,7 @@ static enum graft_status step(struct graft_chat *chat, const char **text, size_t
         const char *bytes;
         uint64_t n;
         bool accepted;
-        GRAFT_TRY(token_bytes(chat, chat->n_ids - 1, &bytes, &n));
+        GRAFT_TRY(token_bytes(chat, said(chat) - 1, &bytes, &n));
         GRAFT_TRY(graft_grammar_accept(chat->place, bytes, (size_t)n, &accepted)); // it was allowed
     }
     bool stopped; // never: there are no stop texts
@@ -287,14 +310,14 @@ enum graft_status graft_chat_answer_text(struct graft_chat *chat, char **text, u
     uint64_t total = 0;
     const char *piece;
     uint64_t bytes;
-    for (uint32_t i = chat->answer; i < chat->n_ids; i++) {
+    for (uint32_t i = 0; i < said(chat); i++) {
         GRAFT_TRY(token_bytes(chat, i, &piece, &bytes));
         total += bytes;
     }
     uint8_t *joined;
     GRAFT_TRY(GRAFT_NEW(chat->ctx, GRAFT_MEM_HOST, &joined, total, "an answer"));
     uint64_t at = 0;
-    for (uint32_t i = chat->answer; i < chat->n_ids; i++) {
+    for (uint32_t i = 0; i < said(chat); i++) {
         GRAFT_TRY(token_bytes(chat, i, &piece, &bytes)); // cannot fail: it did not above
         memcpy(joined + at, piece, (size_t)bytes);
         at += bytes;

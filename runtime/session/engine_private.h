@@ -41,6 +41,7 @@ struct graft_request {
     struct graft_stream *stream; // the request's for good, as is ids
     int32_t *ids;                // [n_ctx + 1] prompt, then answer
     uint32_t n_prompt, n_ids;
+    uint32_t n_keep, n_forgotten; // context shift: tokens that stay; that went
     uint32_t n_scored;            // tokens of the prompt that were told, with prompt_logprobs
     struct graft_sampler sampler; // its room is the request's for good; its ring of tokens is ids
     const struct graft_grammar *grammar;
@@ -49,6 +50,7 @@ struct graft_request {
     struct graft_seq *seq;
     uint8_t key[GRAFT_PREFIX_KEY_BYTES]; // of the pages found or kept so far
     uint32_t n_kept;
+    bool shifted;                          // its pages are not what its tokens alone give
     uint32_t n_rows, row;                  // in this step, without its draft; the last one of them
     uint32_t n_before;                     // n_ids when the step began
     struct graft_speculation *speculation; // of its sequence; NULL: none
@@ -111,6 +113,8 @@ void graft_engine_finish(struct graft_request *request, enum graft_finish finish
 
 // The youngest request gives its pages to the others and waits, to compute them again. What was said is not said again.
 void graft_engine_preempt(struct graft_request *request);
+// The context is full of this one request: forget half of its tokens. False: it must end.
+bool graft_request_shift(struct graft_request *request);
 // Keep the pages that are full now.
 void graft_engine_keep_pages(struct graft_request *request);
 // Whether it was cancelled or is too late.
@@ -121,6 +125,8 @@ enum graft_finish graft_request_why_ended(const struct graft_request *request, u
 uint32_t graft_engine_gather(struct graft_engine *engine);
 // Has it to tell log-probabilities of its prompt still?
 bool graft_request_scores(const struct graft_request *request);
+// Tokens of the answer so far.
+uint32_t graft_request_said(const struct graft_request *request);
 // Tokens that are not computed yet.
 uint32_t graft_request_left(const struct graft_request *request);
 

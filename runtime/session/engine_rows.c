@@ -14,6 +14,11 @@ bool graft_request_scores(const struct graft_request *r)
     return r->prompt_logprobs && r->n_scored < r->n_prompt;
 }
 
+uint32_t graft_request_said(const struct graft_request *r)
+{
+    return r->n_ids + r->n_forgotten - r->n_prompt;
+}
+
 static uint32_t draft_of(const struct graft_request *r)
 {
     return r->speculation ? r->speculation->n_tokens : 0;
@@ -69,7 +74,7 @@ static void drop_drafts(struct graft_engine *engine)
 static void find_draft(struct graft_request *r)
 {
     const struct graft_model *model = r->engine->model;
-    uint32_t room = model->n_ctx - r->n_ids, said = r->n_ids - r->n_prompt;
+    uint32_t room = model->n_ctx - r->n_ids, said = graft_request_said(r);
     room = r->max_tokens && r->max_tokens - said - 1 < room ? r->max_tokens - said - 1 : room;
     room = r->draft_tokens < room ? r->draft_tokens : room;
     graft_speculation_find(r->speculation, &r->engine->meter, r->ids, r->n_ids, room);
@@ -202,7 +207,7 @@ uint32_t graft_engine_gather(struct graft_engine *engine)
         }
         if (!drafted && engine->n_running > 1) {
             graft_engine_preempt(engine->running[engine->n_running - 1]);
-        } else if (!drafted) {
+        } else if (!drafted && !graft_request_shift(engine->running[0])) {
             graft_engine_finish(engine->running[0], GRAFT_FINISH_LENGTH, GRAFT_OK);
         }
         n = gather(engine, false);

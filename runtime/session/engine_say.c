@@ -47,7 +47,7 @@ static enum graft_status choose(struct graft_request *r, int32_t *out, bool *end
                                   .sampler = &r->sampler,
                                   .place = r->place,
                                   .stream = r->stream,
-                                  .no_space = r->stream->drops_space && r->n_ids == r->n_prompt,
+                                  .no_space = r->stream->drops_space && graft_request_said(r) == 0,
                                   .candidates = engine->candidates,
                                   .n_candidates = GRAFT_CHOICE_CANDIDATES < n_vocab ? GRAFT_CHOICE_CANDIDATES : n_vocab,
                                   .allowed = engine->allowed};
@@ -60,7 +60,7 @@ static enum graft_status accept_in_grammar(struct graft_request *r, int32_t toke
     const char *text;
     uint64_t length;
     bool accepted;
-    bool no_space = r->stream->drops_space && r->n_ids == r->n_prompt;
+    bool no_space = r->stream->drops_space && graft_request_said(r) == 0;
     GRAFT_TRY(graft_token_text(r->engine->model, r->stream, token, no_space, &text, &length));
     return graft_grammar_accept(r->place, text, (size_t)length, &accepted);
 }
@@ -90,23 +90,24 @@ static enum graft_status say(struct graft_request *r, enum graft_finish *finish)
     GRAFT_TRY(graft_stream_push(r->stream, event.token, &event.text, &event.text_length, &stopped));
     event.logprob = r->logprobs ? (float)((double)logits[event.token] - norm) : 0;
     r->ids[r->n_ids++] = event.token; // room: at most n_ctx tokens are computed
-    uint32_t said = r->n_ids - r->n_prompt;
+    uint32_t said = graft_request_said(r);
     graft_mutex_lock(engine->mutex);
     r->stats.answer_tokens = said;
     r->stats.first_token_ns = said == 1 ? graft_clock_ns() - r->submitted_ns : r->stats.first_token_ns;
     engine->stats.answer_tokens++;
     graft_mutex_unlock(engine->mutex);
     r->on_event(r->user, &event);
-    *finish = stopped                                                               ? GRAFT_FINISH_STOP
-              : (r->max_tokens && said >= r->max_tokens) || r->n_ids > model->n_ctx ? GRAFT_FINISH_LENGTH
-                                                                                    : GRAFT_FINISH_NONE;
+    *finish = stopped ? GRAFT_FINISH_STOP
+              : (r->max_tokens && said >= r->max_tokens) || (r->n_ids > model->n_ctx && !graft_request_shift(r))
+                  ? GRAFT_FINISH_LENGTH
+                  : GRAFT_FINISH_NONE;
     return GRAFT_OK;
 }
 
 // The prompt counts for penalties, once.
 static void accept_prompt(struct graft_request *r)
 {
-    for (uint32_t i = 0; i < r->n_prompt && r->n_ids == r->n_prompt; i++) {
+    for (uint32_t i = 0; i < r->n_prompt && graft_request_said(r) == 0; i++) {
         graft_sampler_accept(&r->sampler, r->ids[i]);
     }
 }
@@ -171,7 +172,7 @@ bool graft_request_take(struct graft_request *r)
     enum graft_status status = GRAFT_OK;
     uint32_t n_draft = r->n_rows && r->speculation ? r->speculation->n_tokens : 0, held = 0;
     uint32_t certain = graft_seq_length(r->seq) - n_draft;
-    bool prompt = certain <= r->n_prompt;
+    bool prompt = certain + r->n_forgotten <= r->n_prompt;
     if (r->n_rows && graft_request_scores(r) && !graft_request_why_ended(r, graft_clock_ns())) { // then there is no draft
         status = score_prompt(r);
     }

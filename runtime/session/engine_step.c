@@ -144,6 +144,7 @@ static void find_prefix(struct graft_request *r)
     struct graft_engine *engine = r->engine;
     memcpy(r->key, engine->tenants[r->tenant].key, sizeof r->key);
     r->n_kept = 0;
+    r->shifted = false;
     while (engine->prefix && !graft_request_scores(r) && (r->n_kept + 1) * GRAFT_PAGE_TOKENS < r->n_ids) {
         uint8_t key[GRAFT_PREFIX_KEY_BYTES];
         memcpy(key, r->key, sizeof key);
@@ -159,7 +160,7 @@ static void find_prefix(struct graft_request *r)
 
 void graft_engine_keep_pages(struct graft_request *r)
 {
-    while (r->engine->prefix && (r->n_kept + 1) * GRAFT_PAGE_TOKENS <= graft_seq_length(r->seq)) {
+    while (r->engine->prefix && !r->shifted && (r->n_kept + 1) * GRAFT_PAGE_TOKENS <= graft_seq_length(r->seq)) {
         const struct graft_kv *kv = r->engine->model->kv;
         next_key(r, r->key);
         graft_prefix_keep(r->engine->prefix, r->key, kv->tables[r->seq->index * kv->limits.table_pages + r->n_kept]);
@@ -178,9 +179,10 @@ static enum graft_status begin_sequence(struct graft_request *r)
     }
     GRAFT_TRY(graft_seq_create(engine->model, &r->seq));
     for (uint32_t i = 0; i < r->n_uses; i++) {
-        uint32_t from = graft_adapter_invoked(r->uses[i].adapter, r->ids, r->n_prompt);
+        uint32_t n = r->n_prompt < r->n_ids ? r->n_prompt : r->n_ids; // what context shift has left of it
+        uint32_t from = graft_adapter_invoked(r->uses[i].adapter, r->ids, n);
         uses[i] = r->uses[i];
-        uses[i].from = from == r->n_prompt ? UINT32_MAX : from;
+        uses[i].from = from == n ? UINT32_MAX : from;
     }
     enum graft_status status = graft_seq_set_adapters(r->seq, uses, r->n_uses);
     if (status != GRAFT_OK) {
@@ -250,6 +252,38 @@ void graft_engine_preempt(struct graft_request *r)
     engine->tenants[r->tenant].n_running--;
     engine->stats.preemptions++;
     graft_mutex_unlock(engine->mutex);
+}
+
+bool graft_request_shift(struct graft_request *r)
+{
+    struct graft_engine *engine = r->engine;
+    uint32_t length = graft_seq_length(r->seq), keep = graft_kv_pages(r->n_keep ? r->n_keep : 1) * GRAFT_PAGE_TOKENS, dropped;
+    if (!engine->params.context_shift || length < keep + GRAFT_PAGE_TOKENS) {
+        return false;
+    }
+    const struct graft_kv *kv = engine->model->kv;
+    for (uint32_t i = keep / GRAFT_PAGE_TOKENS; engine->prefix && i < graft_kv_pages(length); i++) {
+        uint32_t page = kv->tables[r->seq->index * kv->limits.table_pages + i];
+        if (kv->refs[page] == 2) { // the request and the cache have it: it is going to change
+            graft_prefix_forget(engine->prefix, page);
+        }
+    }
+    enum graft_status status = graft_seq_shift(r->seq, keep, (length - keep) / 2, &dropped);
+    while (status == GRAFT_E_CONTEXT_FULL && engine->prefix && graft_prefix_evict(engine->prefix)) {
+        status = graft_seq_shift(r->seq, keep, (length - keep) / 2, &dropped);
+    }
+    if (status != GRAFT_OK) {
+        return false;
+    }
+    memmove(r->ids + keep, r->ids + keep + dropped, (r->n_ids - keep - dropped) * sizeof *r->ids);
+    r->n_ids -= dropped;
+    r->n_forgotten += dropped;
+    r->shifted = true;
+    r->sampler.accepted -= r->sampler.accepted < dropped ? r->sampler.accepted : dropped; // its ring is ids
+    if (r->speculation) {
+        graft_speculation_forget(r->speculation);
+    }
+    return true;
 }
 
 // ---- a step ----

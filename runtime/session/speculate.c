@@ -26,10 +26,15 @@ void graft_speculation_give_back(struct graft_ctx *ctx, struct graft_speculation
     GRAFT_FREE(ctx, &speculation->last);
 }
 
-void graft_speculation_begin(struct graft_speculation *s, const struct graft_draft_meter *meter)
+void graft_speculation_forget(struct graft_speculation *s)
 {
     memset(s->last, 0, s->n_slots * sizeof *s->last);
     s->n_indexed = PAIR;
+}
+
+void graft_speculation_begin(struct graft_speculation *s, const struct graft_draft_meter *meter)
+{
+    graft_speculation_forget(s);
     s->n_tokens = 0;
     s->held = s->expected = 0;
     for (uint32_t c = 0; c < GRAFT_DRAFT_CLASSES; c++) {

@@ -55,6 +55,8 @@ GRAFT_MUST_CHECK enum graft_status graft_speculation_take(struct graft_ctx *ctx,
 void graft_speculation_give_back(struct graft_ctx *ctx, struct graft_speculation *speculation);
 // Another sequence begins; its rates are the meter's at first.
 void graft_speculation_begin(struct graft_speculation *speculation, const struct graft_draft_meter *meter);
+// The tokens so far are others than they were.
+void graft_speculation_forget(struct graft_speculation *speculation);
 // Find a draft of at most `most` tokens (and GRAFT_DRAFT_MOST) behind ids[0 .. n_ids), of which ids[n_ids - 1] is not computed
 // yet. ids of earlier calls must be the same. Constant time for each new token and each call: at most 16 places are compared,
 // 16 tokens each. The longest match counts, of equal ones the last; a match has two tokens at least.

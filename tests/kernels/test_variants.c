@@ -192,7 +192,8 @@ START_TEST(attention_fits_every_head_shape)
         for (uint32_t d = 0; d < sizeof dims / sizeof *dims; d++) {
             for (uint32_t i = 0; i < sizeof batches / sizeof *batches; i++) {
                 for (uint32_t n_ctx = 32; n_ctx <= 131072; n_ctx *= 16) {
-                    struct graft_attention_shape shape = {heads[h][0], heads[h][1], dims[d], n_ctx, GRAFT_KV_FORMAT_F16, GRAFT_KV_FORMAT_F16};
+                    struct graft_attention_shape shape = {heads[h][0], heads[h][1], dims[d], n_ctx, GRAFT_KV_FORMAT_F16, GRAFT_KV_FORMAT_F16,
+                                                          0, 0};
                     struct graft_kernel kernel;
                     ck_assert_ok(graft_kernel_attention(&kernel, &device->caps, &shape, batches[i], false));
                     check_pipeline(device, &kernel);
