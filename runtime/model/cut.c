@@ -50,12 +50,10 @@ static void corner(struct cut *c, struct graft_weight *to, const struct graft_we
 
 static void cut_layer(struct cut *c, struct graft_layer *to, const struct graft_layer *from)
 {
-    _Static_assert(offsetof(struct graft_layer, window) == 17 * sizeof(struct graft_weight),
-                   "every weight of a layer is cut here");
+    _Static_assert(sizeof(struct graft_layer) == 17 * sizeof(struct graft_weight) + 8, "everything of a layer is cut here");
     const struct graft_config *s = &c->to->config;
     uint32_t n = s->n_embd, heads = s->n_head * s->head_dim, heads_kv = s->n_head_kv * s->head_dim;
     uint32_t ff = s->n_expert ? s->n_ff_expert : s->n_ff;
-    *to = *from;
     corner(c, &to->attn_norm, &from->attn_norm, n, 1, 0);
     corner(c, &to->q, &from->q, n, heads, 0);
     corner(c, &to->k, &from->k, n, heads_kv, 0);
@@ -73,13 +71,15 @@ static void cut_layer(struct cut *c, struct graft_layer *to, const struct graft_
     corner(c, &to->k_norm, &from->k_norm, s->head_dim, 1, 0);
     corner(c, &to->post_attn_norm, &from->post_attn_norm, n, 1, 0);
     corner(c, &to->post_ffn_norm, &from->post_ffn_norm, n, 1, 0);
+    to->window = from->window;
+    to->rope_local = from->rope_local;
 }
 
 static bool same_formats(const struct graft_layer *a, const struct graft_layer *b)
 {
     return a->q.type == b->q.type && a->k.type == b->k.type && a->v.type == b->v.type && a->o.type == b->o.type &&
            a->router.type == b->router.type && a->gate.type == b->gate.type && a->up.type == b->up.type &&
-           a->down.type == b->down.type;
+           a->down.type == b->down.type && !a->window == !b->window && a->rope_local == b->rope_local;
 }
 
 // Layers that differ from all before them.
