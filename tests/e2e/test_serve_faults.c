@@ -151,8 +151,8 @@ START_TEST(F11_an_adapter_written_over_while_it_is_read_is_refused)
           "if len(sys.argv) > 1: put(20000, int(sys.argv[1])); put(len(c) - 100, int(sys.argv[2])); sys.exit()\n"
           "open('ready', 'w')\nend = time.time() + 60\ni = 0\n"
           "while time.time() < end:\n i += 1\n put(20000, i %% 3); put(len(c) - 100, i %% 3)\n"
-          " if i %% 1000 == 0: time.sleep(0.06)\nE");
-    served_begin("--adapter-dir d -c 512");
+          " if i %% 100000 == 0: time.sleep(0.08)\nE");
+    served_begin_under("env LD_PRELOAD='" GRAFT_TEST_SLOW_READ "'", "--adapter-dir d -c 512");
     for (int i = 0; i < 6; i++) {
         shell("python3 w.py %d %d", states[i][0], states[i][1]);
         snprintf(digests[i], sizeof digests[i], "%s", put_digest(&status));
