@@ -3,7 +3,8 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 // Causal attention of one batch row over its sequence's KV pages: AO[h] = sum over t <= pos of softmax(q[h] . k[t]) v[t], in
-// one pass with a running maximum (online softmax: Milakov 2018; flash attention: Dao 2022). Queries are already scaled.
+// one pass with a running maximum (online softmax: Milakov 2018; flash attention: Dao 2022). Queries are already scaled. With
+// WINDOW a row attends to its last WINDOW positions; with CAP scores become CAP tanh(score / CAP).
 //   q [n][n_head][head_dim]   kv pages (runtime/quant/kv.h): keys, values from v_quads on   state   ao [n][n_head][head_dim]
 //   part [n][n_head][SPLITS][head_dim + 2] and counter [n][n_head_kv * head_groups]: only with SPLITS > 1
 // Grid: x = (KV head, group of up to HEADS query heads that share it, split of the positions), y = batch row. Positions are
@@ -23,6 +24,8 @@ layout(constant_id = 4) const uint PAIRS = 4;
 layout(constant_id = 5) const uint SPLITS = 1;
 layout(constant_id = 6) const uint KV_K = 0; // formats of keys and values
 layout(constant_id = 8) const uint KV_V = 0;
+layout(constant_id = 9) const uint WINDOW = 0; // positions a row attends to, itself included; 0: all
+layout(constant_id = 10) const float CAP = 0.0;
 VEC4S(0, q)
 QUADS(1, kv)
 WORDS(2, kv_words)
@@ -59,6 +62,11 @@ shared float weights[HEADS * TILE];
 #ifndef ONE_SUBGROUP
 shared uint arrived_shared;
 #endif
+
+bool inside(uint t, uint begin, uint length)
+{
+    return (WINDOW == 0u || t >= begin) && t < length;
+}
 
 // Of a tile: where queries (in fours), keys and their scales (in words) are; scores; of one position: pairs of its value.
 uint q_at[HEADS], k_at[POSITIONS], k_scale[POSITIONS];
@@ -131,9 +139,10 @@ bool attend()
     uint head_end = (kv_head + 1u) * per_kv;
     uint row = push.state_rows + n * GRAFT_ROW_WORDS;
     uint length = state[row + GRAFT_ROW_POS] + 1u;
+    uint begin = WINDOW != 0u && length > WINDOW ? length - WINDOW : 0u; // positions before it are not read
     uint table = push.state_tables + state[row + GRAFT_ROW_TABLE];
-    uint tiles = (length + TILE - 1u) / TILE, share = (tiles + SPLITS - 1u) / SPLITS;
-    uint first_tile = min(split * share, tiles), end_tile = min(first_tile + share, tiles);
+    uint tiles = (length + TILE - 1u) / TILE, before = begin / TILE, share = (tiles - before + SPLITS - 1u) / SPLITS;
+    uint first_tile = min(before + split * share, tiles), end_tile = min(first_tile + share, tiles);
 
     float maximum[HEADS], total[HEADS];
     vec2 acc[HEADS * PAIRS];
@@ -147,7 +156,7 @@ bool attend()
     }
     for (uint tile = first_tile; tile < end_tile; tile++) {
         [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
-            uint t = min(tile * TILE + p * WORKGROUP + lane, length - 1u);
+            uint t = clamp(tile * TILE + p * WORKGROUP + lane, begin, length - 1u);
             uint page = state[table + t / GRAFT_PAGE_TOKENS];
             uint unit = (page * push.n_head_kv + kv_head) * kv_unit_words(KV_K, HEAD_DIM), offset = t % GRAFT_PAGE_TOKENS;
             k_at[p] = unit + offset * kv_code_words(KV_K, HEAD_DIM);
@@ -181,7 +190,10 @@ bool attend()
         [[unroll]] for (uint h = 0u; h < HEADS; h++) {
             float top = -3.0e38;
             [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
-                if (tile * TILE + p * WORKGROUP + lane >= length) {
+                if (CAP != 0.0) { // tanh(z) = 1 - 2 / (exp(2 z) + 1), which no z drives out of its range
+                    score[h * POSITIONS + p] = CAP - 2.0 * CAP / (exp(score[h * POSITIONS + p] * (2.0 / CAP)) + 1.0);
+                }
+                if (!inside(tile * TILE + p * WORKGROUP + lane, begin, length)) {
                     score[h * POSITIONS + p] = -3.0e38;
                 }
                 top = max(top, score[h * POSITIONS + p]);
@@ -190,8 +202,7 @@ bool attend()
             float rescale = exp(maximum[h] - top), sum = 0.0;
             maximum[h] = top;
             [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
-                bool inside = tile * TILE + p * WORKGROUP + lane < length;
-                float weight = inside ? exp(score[h * POSITIONS + p] - top) : 0.0;
+                float weight = inside(tile * TILE + p * WORKGROUP + lane, begin, length) ? exp(score[h * POSITIONS + p] - top) : 0.0;
                 score[h * POSITIONS + p] = weight;
                 sum += weight;
 #ifndef SUBGROUPS
@@ -207,9 +218,9 @@ bool attend()
         barrier();
 #endif
         [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
-            uint count = min(WORKGROUP, length - min(length, tile * TILE + p * WORKGROUP));
-            for (uint j = 0u; j < count; j++) {
-                uint t = tile * TILE + p * WORKGROUP + j;
+            uint t0 = tile * TILE + p * WORKGROUP, count = min(WORKGROUP, length - min(length, t0));
+            for (uint j = WINDOW != 0u ? max(begin, t0) - t0 : 0u; j < count; j++) {
+                uint t = t0 + j;
                 uint page = state[table + t / GRAFT_PAGE_TOKENS];
                 uint v_unit = push.v_quads * 4u + (page * push.n_head_kv + kv_head) * kv_unit_words(KV_V, HEAD_DIM);
                 uint v_at = v_unit + t % GRAFT_PAGE_TOKENS * kv_code_words(KV_V, HEAD_DIM);

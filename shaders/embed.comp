@@ -2,7 +2,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// Token embedding and what the first norm needs: X = E[token]; XN = X * gain; SS = parts of sum of X^2.
+// Token embedding and what the first norm needs: X = scale * E[token]; XN = X * gain; SS = parts of sum of X^2.
 //   weights [n_vocab][n_embd] quantized (a window: ids first .. first + count)   state   gain [n_embd]
 //   X, xn [n][n_embd]   ss_out [n][parts_out]
 // Grid: x over groups of WORKGROUP x 32 values, y over batch rows. Ids outside the window are left to the dispatch that has
@@ -87,6 +87,7 @@ void main()
                     gain_dim += norm_difference(n, dim);
                 }
 #endif
+                v[k] *= push.scale;
                 residual[n * push.subs * 32u + dim] = v[k];
                 xn[n * push.subs * 32u + dim] = v[k] * gain_dim;
                 squares = fma(v[k], v[k], squares);

@@ -2,9 +2,9 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// What a row's experts say, residual, and what the next norm needs: X += sum over k of weight[k] * Wd[e[k]] h[k]; XN = X * gain;
-// SS = parts of sum of X^2. The sum goes from the first expert of ROUTE to the last, whatever shares the batch.
-//   weights [n_expert][n_embd][n_ff] quantized   h [n][n_used][n_ff]   X [n][n_embd] in place   gain [n_embd]   xn [n][n_embd]
+// What a row's experts say, residual, and what the next norm needs: X += sum over k of weight[k] * Wd[e[k]] h[k];
+// XN = X * gain; SS = parts of sum of X^2. The sum goes from the first expert of ROUTE to the last, whatever shares the batch.
+//   weights [n_expert][n_embd][n_ff] quantized   h [n][n_used][n_ff]   X [n][n_embd] in place   vectors: gains   xn [n][n_embd]
 //   ss_out [n][parts_out]   route [n][n_used] (expert, weight)   y [n][n_used][n_embd]
 // PRODUCTS 1: computes Wd h itself, for batches whose rows hardly share experts; 0: experts_down left it in Y.
 // LORA: the norm's gain may change, and the last workgroup shrinks for the next layer (lib/shrink.glsl).
@@ -14,7 +14,7 @@
 WORDS(0, weights)
 VEC4S(1, x)
 layout(binding = 2, std430) restrict buffer residual_buffer { float residual[]; };
-layout(binding = 3, std430) readonly restrict buffer gain_buffer { float gain[]; };
+layout(binding = 3, std430) readonly restrict buffer vector_buffer { float vectors[]; };
 #ifdef LORA
 layout(binding = 4, std430) coherent restrict buffer xn_buffer { float xn[]; };
 #else
@@ -70,7 +70,7 @@ void main()
         for (uint r = 0u; r < R; r++) {
             if (first + r < rows) {
                 uint i = first + r;
-                float value = residual[n * rows + i] + total[r], gain_i = gain[i];
+                float value = residual[n * rows + i] + total[r], gain_i = vectors[push.vector + i];
 #ifdef LORA
                 if (LORA_EXTRAS != 0u) {
                     gain_i += norm_difference(n, i);

@@ -2,11 +2,11 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// The gated feed-forward's first half: h = silu(g) * u with g = Wg xn / rms, u = Wu xn / rms (SwiGLU: Shazeer 2020).
+// The gated feed-forward's first half: h = f(g) * u, f = silu or, with GELU, its tanh form, with g = Wg xn / rms, u = Wu xn / rms (SwiGLU: Shazeer 2020).
 //   weights, weights2 [n_ff][n_embd] quantized, one format   xn [n][n_embd]   ss [n][parts_in]   h [n][n_ff]
 // An owner computes R / 2 values of h: its first R / 2 rows are of Wg, the others the same rows of Wu. Where the two have
 // different formats, there are two dispatches, each with its matrix in both bindings, whose owners compute R values: PART 1
-// leaves h = g, PART 2 makes h = silu(h) * u. Reference: runtime/ref/gate_up.c.
+// leaves h = g, PART 2 makes h = f(h) * u. Reference: runtime/ref/gate_up.c.
 #include "params.h"
 #include "lib/io.glsl"
 WORDS(0, weights)
@@ -29,6 +29,7 @@ layout(binding = 9, std430) writeonly restrict buffer t_buffer { float lora_t_ou
 layout(binding = 10, std430) coherent restrict buffer counter_buffer { uint lora_counter[]; };
 #endif
 layout(constant_id = 3) const uint PART = 0; // 0: both matrices, 1: Wg, 2: Wu
+layout(constant_id = 7) const uint GELU = 0;
 layout(push_constant) uniform push_block { graft_matmul_push push; };
 #define SECOND_MATRIX
 #define RMS
@@ -39,6 +40,13 @@ layout(push_constant) uniform push_block { graft_matmul_push push; };
 #define SHRINK_BY_THE_LAST
 #include "lib/shrink.glsl"
 #endif
+
+// g / (1 + exp(-g)), or g (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))) / 2, which is g / (1 + exp(-2 ...)).
+float activation(float g)
+{
+    float z = GELU != 0u ? 1.5957691216 * fma(0.044715 * g * g, g, g) : g;
+    return g / (1.0 + exp(-z));
+}
 
 void main()
 {
@@ -78,12 +86,12 @@ void main()
                 float g = acc[r * C + c] * inverse[c];
                 if (PART == 0u) {
                     float u = acc[(r + half_r) * C + c] * inverse[c];
-                    h[at] = g / (1.0 + exp(-g)) * u;
+                    h[at] = activation(g) * u;
                 } else if (PART == 1u) {
                     h[at] = g;
                 } else {
                     float u = g, gate = h[at];
-                    h[at] = gate / (1.0 + exp(-gate)) * u;
+                    h[at] = activation(gate) * u;
                 }
             }
         }

@@ -2,7 +2,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// Output head: logits of the batch rows that want them: LOGITS[o] = W XN[out[o]] / rms.
+// Output head: logits of the batch rows that want them: LOGITS[o] = W XN[out[o]] / rms (with CAP:
+// CAP tanh(that / CAP)).
 //   weights [n_vocab][n_embd] quantized (a window of rows: first)   xn [n][n_embd]   ss [n][parts_in]   state (out)
 //   logits [n_out][n_vocab]
 // The column of tile c is row out[c] of the batch; entries beyond n_out repeat row 0 of the list's memory, which is harmless.
@@ -22,6 +23,7 @@ QUADS(8, lora_rows)
 layout(constant_id = 4) const uint LORA_EXTRAS = 0;
 #define LORA_DENSE
 #endif
+layout(constant_id = 7) const float CAP = 0.0;
 layout(push_constant) uniform push_block { graft_matmul_push push; };
 #define RMS
 #define RMS_ROW(c) state[push.state_out + (c)]
@@ -55,7 +57,11 @@ void main()
         uint o = gl_WorkGroupID.y * C + c;
         for (uint r = 0u; r < R; r++) {
             if (first + r < rows) {
-                logits[o * push.out_stride + push.first[0] + first + r] = acc[r * C + c] * inverse[c];
+                float logit = acc[r * C + c] * inverse[c];
+                if (CAP != 0.0) {
+                    logit = CAP - 2.0 * CAP / (exp(logit * (2.0 / CAP)) + 1.0);
+                }
+                logits[o * push.out_stride + push.first[0] + first + r] = logit;
             }
         }
     }

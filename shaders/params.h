@@ -5,8 +5,9 @@
 //   [0 .. GRAFT_STATE_HEADER)        n_rows, n_out, 0 ...
 //   [rows .. + n_rows * ROW_WORDS)   per row: the GRAFT_ROW_* words below
 //   [out .. + n_out)                 rows whose logits are wanted
-//   [rope .. + n_rows * rope_dim)    per row: cos, sin of each rotary pair (f32)
+//   [rope .. + n_rows * rope_dim)    per row: cos, sin of each rotary pair (f32); twice where layers differ in their angles
 //   [tables .. + (n_seq + 1) * table_pages)  page table of each sequence: KV page numbers; then a spare table of zeros
+//   [rings .. + (n_seq + 1) * table_pages)   the same for layers that keep only the pages of their window, if there are any
 // Rows beyond n_rows (a recorded plan has a fixed row count) use the spare table, write to the spare page 0 and compute without
 // effect.
 #ifndef GRAFT_SHADERS_PARAMS_H
@@ -34,6 +35,7 @@ typedef struct graft_lora_push graft_lora_push; // GLSL has no struct keyword in
 #define GRAFT_ROW_POS 1u    // position in its sequence = number of tokens before it
 #define GRAFT_ROW_TABLE 2u  // word offset of its sequence's page table, counted from `tables`
 #define GRAFT_ROW_SLOT 3u   // KV slot this row writes: page * GRAFT_PAGE_TOKENS + pos % GRAFT_PAGE_TOKENS
+#define GRAFT_ROW_RING_SLOT 12u // as SLOT, in layers with rings
 #define GRAFT_ROW_LORA 4u   // 4 pairs (adapter slot, weight as f32 bits); slot 0xffffffff = none
 #define GRAFT_NO_SLOT 0xffffffffu
 #define GRAFT_LORA_PAIRS 4u
@@ -69,7 +71,7 @@ typedef struct graft_lora_push graft_lora_push; // GLSL has no struct keyword in
 
 // Word offsets into the state buffer.
 struct graft_state_layout {
-    GRAFT_UINT rows, outs, rope, tables;
+    GRAFT_UINT rows, outs, rope, tables, rings;
 };
 
 // Adapters, in the push constants of every kernel that knows them. Entries are counted inside a slot: layer *
@@ -100,10 +102,9 @@ struct graft_matmul_push {
     GRAFT_FLOAT eps;
     GRAFT_FLOAT scale;       // qkv: attention_scale, on queries
     GRAFT_UINT kinds;        // qkv: what segment i is, 2 bits each: 0 query, 1 key, 2 value
-    GRAFT_UINT head_dim;     // qkv
-    GRAFT_UINT rope_dim;     // qkv
-    GRAFT_UINT n_head_kv;    // qkv
     GRAFT_UINT v_words;      // qkv: word offset of the value half of the layer's KV binding
+    GRAFT_UINT vector;       // word among the vectors: residual: gain of the next norm; qkv: bias of q, then k's and v's
+    GRAFT_UINT norm;         // likewise; residual: gain of the norm of what is added; qkv: of q's head norm, then k's
     GRAFT_UINT state_rows, state_out, state_rope;
     graft_lora_push lora;
 };
@@ -124,6 +125,7 @@ struct graft_embed_push {
     GRAFT_UINT first, count; // token ids in this binding
     GRAFT_UINT parts_out; // parts of SS in all = workgroups in x
     GRAFT_UINT state_rows;
+    GRAFT_FLOAT scale;    // on every value
     graft_lora_push lora;
 };
 
@@ -138,8 +140,8 @@ struct graft_attention_push {
 
 // A mixture of experts.
 //   ROUTE  [n][n_used] pairs: expert, weight (f32 bits), the largest router logit first
-//   TILES  [tile][1 + columns]: an expert, then assignments (row * n_used + place in ROUTE) that it computes; GRAFT_NO_EXPERT in
-//          places that are not used
+//   TILES  [tile][1 + columns]: an expert, then assignments (row * n_used + place in ROUTE) that it computes;
+//          GRAFT_NO_EXPERT in places that are not used
 #define GRAFT_MAX_EXPERTS 512u
 #define GRAFT_MAX_EXPERTS_USED 32u
 #define GRAFT_NO_EXPERT 0xffffffffu
@@ -160,6 +162,7 @@ struct graft_experts_push {
     GRAFT_UINT parts_out;    // workgroups of a tile of batch rows
     GRAFT_FLOAT inv_n;       // 1 / n_embd
     GRAFT_FLOAT eps;
+    GRAFT_UINT vector;       // experts_residual: word among the vectors of the next norm's gain
     GRAFT_UINT state_rows;
     graft_lora_push lora;
 };

@@ -3,9 +3,10 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 // Output projection or FFN down projection, residual, and what the next norm needs: X += W in; XN = X * gain; SS = parts of sum
-// of X^2.
-//   weights [n_embd][n_in] quantized   x [n][n_in]   X [n][n_embd] in place   gain [n_embd]   xn [n][n_embd]
-//   ss_out [n][parts_out]
+// of X^2. With POST what is added is normed first: X += y gain / rms(y), y = W in; the last workgroup of a column tile to finish
+// does that and leaves one part of SS.
+//   weights [n_embd][n_in] quantized   x [n][n_in]   X [n][n_embd] in place   vectors: gains   xn [n][n_embd]
+//   ss_out [n][parts_out]   raw [n][n_embd], counter [n]: POST
 // LORA: adapters are added (lib/expand.glsl), and the last workgroup shrinks for the next step (lib/shrink.glsl).
 // Each workgroup writes its own part of SS, so their sum has a fixed order (RMSNorm: Zhang 2019). Reference:
 // runtime/ref/residual.c.
@@ -14,22 +15,25 @@
 WORDS(0, weights)
 VEC4S(1, x)
 layout(binding = 2, std430) restrict buffer residual_buffer { float residual[]; };
-layout(binding = 3, std430) readonly restrict buffer gain_buffer { float gain[]; };
+layout(binding = 3, std430) readonly restrict buffer vector_buffer { float vectors[]; };
 #ifdef LORA
 layout(binding = 4, std430) coherent restrict buffer xn_buffer { float xn[]; };
 #else
 layout(binding = 4, std430) writeonly restrict buffer xn_buffer { float xn[]; };
 #endif
 layout(binding = 5, std430) writeonly restrict buffer ss_buffer { float ss_out[]; };
+layout(binding = 6, std430) coherent restrict buffer raw_buffer { float raw[]; };
+layout(binding = 7, std430) coherent restrict buffer post_counter_buffer { uint post_counter[]; };
 #ifdef LORA
-QUADS(6, lora_pool)
-QUADS(7, lora_table)
-VEC4S(8, lora_t)
-QUADS(9, lora_rows)
-layout(binding = 10, std430) writeonly restrict buffer t_buffer { float lora_t_out[]; };
-layout(binding = 11, std430) coherent restrict buffer counter_buffer { uint lora_counter[]; };
+QUADS(8, lora_pool)
+QUADS(9, lora_table)
+VEC4S(10, lora_t)
+QUADS(11, lora_rows)
+layout(binding = 12, std430) writeonly restrict buffer t_buffer { float lora_t_out[]; };
+layout(binding = 13, std430) coherent restrict buffer counter_buffer { uint lora_counter[]; };
 layout(constant_id = 4) const uint LORA_EXTRAS = 0;
 #endif
+layout(constant_id = 7) const uint POST = 0; // the gain of the norm of what is added stands at push.norm
 layout(push_constant) uniform push_block { graft_matmul_push push; };
 #include "lib/matmul.glsl"
 #ifdef LORA
@@ -37,6 +41,44 @@ layout(push_constant) uniform push_block { graft_matmul_push push; };
 #define SHRINK_BY_THE_LAST
 #include "lib/shrink.glsl"
 #endif
+
+#define ARRIVE last_of_tile
+#define ARRIVE_COUNTER post_counter
+#include "lib/arrive.glsl"
+
+// X, XN of value i in batch row n, to which `added` is added; X^2.
+float add(uint n, uint i, float added)
+{
+    float value = residual[n * push.out_stride + i] + added, gain_i = vectors[push.vector + i];
+#ifdef LORA
+    if (LORA_EXTRAS != 0u) {
+        gain_i += norm_difference(n, i);
+    }
+#endif
+    residual[n * push.out_stride + i] = value;
+    xn[n * push.out_stride + i] = value * gain_i;
+    return value * value;
+}
+
+// Norm and add what all workgroups have left for batch row n.
+void add_normed(uint n)
+{
+    float squares = 0.0;
+    for (uint i = gl_LocalInvocationIndex; i < push.out_stride; i += WORKGROUP) {
+        float y = raw[n * push.out_stride + i];
+        squares = fma(y, y, squares);
+    }
+    float inverse_rms = inversesqrt(fma(workgroup_sum(squares), push.inv_n, push.eps));
+    squares = 0.0;
+    for (uint i = gl_LocalInvocationIndex; i < push.out_stride; i += WORKGROUP) {
+        float post = vectors[push.norm + i];
+        squares += add(n, i, raw[n * push.out_stride + i] * inverse_rms * post);
+    }
+    squares = workgroup_sum(squares);
+    if (gl_LocalInvocationIndex == 0u) {
+        ss_out[n] = squares;
+    }
+}
 
 void main()
 {
@@ -63,26 +105,30 @@ void main()
         float squares = 0.0;
         if (LEADER) {
             for (uint r = 0u; r < R; r++) {
-                if (first + r < rows) {
-                    uint i = push.first[0] + first + r;
-                    float value = residual[n * push.out_stride + i] + acc[r * C + c], gain_i = gain[i];
-#ifdef LORA
-                    if (LORA_EXTRAS != 0u) {
-                        gain_i += norm_difference(n, i);
-                    }
-#endif
-                    residual[n * push.out_stride + i] = value;
-                    xn[n * push.out_stride + i] = value * gain_i;
-                    squares = fma(value, value, squares);
+                uint i = push.first[0] + first + r;
+                if (first + r < rows && POST != 0u) {
+                    raw[n * push.out_stride + i] = acc[r * C + c];
+                } else if (first + r < rows) {
+                    squares += add(n, i, acc[r * C + c]);
                 }
             }
         }
-        squares = workgroup_sum(squares);
-        if (gl_LocalInvocationIndex == 0u) {
-            ss_out[n * push.parts_out + push.part_first + gl_WorkGroupID.x] = squares;
+        if (POST == 0u) {
+            squares = workgroup_sum(squares);
+            if (gl_LocalInvocationIndex == 0u) {
+                ss_out[n * push.parts_out + push.part_first + gl_WorkGroupID.x] = squares;
+            }
+        }
+    }
+    if (POST != 0u) {
+        if (!last_of_tile(gl_WorkGroupID.y * C, push.parts_out)) {
+            return;
+        }
+        for (uint c = 0u; c < C; c++) {
+            add_normed(gl_WorkGroupID.y * C + c);
         }
     }
 #ifdef LORA
-    shrink_by_the_last(gl_WorkGroupID.y * C, C, push.parts_out, push.out_stride / 4u);
+    shrink_by_the_last(gl_WorkGroupID.y * C, C, POST != 0u ? 1u : push.parts_out, push.out_stride / 4u);
 #endif
 }

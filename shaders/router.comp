@@ -22,6 +22,7 @@ layout(push_constant) uniform push_block { graft_experts_push push; };
 #define RMS_ROW(c) (c)
 #include "lib/matmul.glsl"
 #define ARRIVE_COUNTER counter
+#define ARRIVE last_to_arrive
 #include "lib/arrive.glsl"
 
 // Larger numbers come first; -0 is 0.

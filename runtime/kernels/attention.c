@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention: causal attention of a batch row over its pages. Shader: shaders/attention.comp.
+#include <string.h>
+
 #include "runtime/kernels/kernel.h"
 
 enum { MAX_HEADS = 4 }; // query heads of a workgroup: their accumulators live in registers
@@ -46,7 +48,7 @@ enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct 
                        : (i == 4 && !lora) || i == 9 ? GRAFT_VK_WRITE
                                                      : GRAFT_VK_READ_WRITE;
     }
-    p->n_constants = 9;
+    p->n_constants = 11;
     p->constants[0] = workgroup;
     p->constants[1] = (per_kv + groups - 1) / groups;
     p->constants[2] = workgroup < 32 ? 32 / workgroup : 1;
@@ -56,6 +58,8 @@ enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct 
     p->constants[6] = shape->kv_k;
     p->constants[7] = variant.fold;
     p->constants[8] = shape->kv_v;
+    p->constants[9] = shape->window;
+    memcpy(&p->constants[10], &shape->cap, sizeof shape->cap);
     p->required_subgroup_size = variant.subgroup;
     p->full_subgroups = variant.subgroup != 0;
     out->push.attention = (struct graft_attention_push){.n_head = shape->n_head, .n_head_kv = shape->n_head_kv,

@@ -35,6 +35,7 @@ enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graf
     p->full_subgroups = variant.subgroup != 0;
     uint32_t subs = n_embd / 32;
     out->push.embed.subs = subs;
+    out->push.embed.scale = 1.0f;
     out->groups[0] = subs / workgroup + (subs % workgroup != 0);
     out->groups[1] = batch_rows;
     out->groups[2] = 1;

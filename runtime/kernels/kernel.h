@@ -18,11 +18,11 @@ enum graft_lora_kind { GRAFT_LORA_NONE, GRAFT_LORA_SOME, GRAFT_LORA_EXTRAS };
 // How a matrix kernel is cut: see shaders/lib/matmul.glsl.
 struct graft_variant {
     enum graft_variant_kind kind;
-    uint32_t workgroup; // invocations
-    uint32_t owners;    // tiles a workgroup computes
-    uint32_t rows;      // R: weight rows of a tile (even)
-    uint32_t cols;      // C: batch rows of a tile
-    uint32_t subgroup;  // required subgroup size, 0 = the driver's choice
+    uint32_t workgroup;        // invocations
+    uint32_t owners;           // tiles a workgroup computes
+    uint32_t rows;             // R: weight rows of a tile (even)
+    uint32_t cols;             // C: batch rows of a tile
+    uint32_t subgroup;         // required subgroup size, 0 = the driver's choice
     enum graft_lora_kind lora; // adapters to add: set by the caller, never chosen
     bool fold; // the kernels that write o's and down's inputs shrink for them, as those in front of qkv and gate always do
 };
@@ -53,12 +53,16 @@ static inline uint32_t graft_variant_rows(const struct graft_variant *variant)
     return variant->owners * variant->rows;
 }
 
-// Specialization constants. qkv: the formats of keys and values (graft_kernel_kv). gate_up: which matrices
+// Specialization constants of qkv: the formats of keys and values (graft_kernel_kv); of gate_up: which matrices
 // (shaders/gate_up.comp).
-enum { GRAFT_QKV_CONSTANT_K = 3, GRAFT_QKV_CONSTANT_V = 7, GRAFT_GATE_UP_CONSTANT_PART = 3 };
+enum { GRAFT_QKV_CONSTANT_K = 3, GRAFT_QKV_CONSTANT_V = 13, GRAFT_QKV_CONSTANT_RING = 14, GRAFT_GATE_UP_CONSTANT_PART = 3 };
+// One that the caller sets, 0 by default: gate_up: GELU instead of silu; head: the bits of a cap on logits. residual's is set by
+// graft_kernel_post_norm.
+enum { GRAFT_MATMUL_CONSTANT = 7 };
 
 // Matrix kernels. type: enum graft_type of the weights. Bindings, in order:
-//   qkv       weights, xn, ss, state, q, kv, new, count   residual  weights, in, X, gain, xn, ss
+//   qkv       weights, xn, ss, state, q, kv, new, count, vectors, raw heads, counters
+//   residual  weights, in, X, vectors, xn, ss, raw, counters
 //   gate_up   weights, xn, ss, h, weights           head      weights, xn, ss, state, logits
 //   gate, up  as gate_up, for two matrices of different types: one after the other, each bound in both places
 // and with variant->lora behind them: pool, table, t, state (residual and gate_up: and the next step's t, counters).
@@ -78,15 +82,28 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_matmul(struct graft_kernel *out,
                                                        uint32_t batch_rows);
 // What a qkv kernel writes keys and values as. Without it: f16.
 void graft_kernel_kv(struct graft_kernel *qkv, enum graft_kv_format keys, enum graft_kv_format values);
+// What qkv knows of the heads, set after graft_kernel_matmul. With head_norm raw heads are [n][n_head + n_head_kv][head_dim]
+// f32, counters [n][n_head + n_head_kv], zeros; a head may not be cut between two dispatches.
+struct graft_qkv_shape {
+    uint32_t head_dim, rope_dim, n_head_kv;
+    bool rope_halves; // rotary pairs of the weights are rows (i, i + rope_dim / 2) of a head
+    bool bias;        // biases of q, k and v stand at push.vector
+    bool head_norm;   // gains of q's and k's head norms stand at push.norm
+    bool ring;        // the layer keeps only the pages of its window
+};
+void graft_kernel_qkv_shape(struct graft_kernel *qkv, const struct graft_qkv_shape *shape);
+// residual norms what it adds, by the gain at push.norm: raw [n][n_embd], counters [n], zeros. SS has one part then.
+void graft_kernel_post_norm(struct graft_kernel *residual);
 // embed: weights, state, gain, X, xn, ss; lora: and pool, table, the next step's t, counters, state.  parts of SS it writes:
 // out->groups[0].
 GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t type,
-                                                      uint32_t n_embd, uint32_t batch_rows,
-                                                      enum graft_lora_kind lora);
+                                                      uint32_t n_embd, uint32_t batch_rows, enum graft_lora_kind lora);
 // attention: q, kv, kv, state, ao, part, counter; lora: and pool, table, the next step's t, counters, state.
 struct graft_attention_shape {
     uint32_t n_head, n_head_kv, head_dim, n_ctx; // n_ctx: longest sequence
     enum graft_kv_format kv_k, kv_v;             // of keys and values
+    uint32_t window;                             // positions a row attends to, itself included; 0: all
+    float cap;                                   // scores s become cap * tanh(s / cap); 0: they stay
 };
 GRAFT_MUST_CHECK enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct graft_vk_caps *caps,
                                                           const struct graft_attention_shape *shape, uint32_t batch_rows,
@@ -110,8 +127,8 @@ struct graft_experts_shape {
     uint32_t n_expert, n_used;
     uint32_t n_embd, n_ff; // n_ff: of one expert
 };
-// How a batch of rows goes to its experts: in tiles of `cols` (row, expert) pairs of one expert, or (grouped false, cols 1) each
-// pair alone, where rows hardly share experts. n_tiles: of experts_up and experts_down; grouped: the most there can be.
+// How a batch of rows goes to its experts: in tiles of `cols` (row, expert) pairs of one expert, or (grouped false, cols 1)
+// each pair alone, where rows hardly share experts. n_tiles: of experts_up and experts_down; grouped: the most there can be.
 struct graft_experts_tiling {
     bool grouped;
     uint32_t cols, n_tiles;
@@ -124,7 +141,7 @@ struct graft_experts_tiling graft_experts_tiles(const struct graft_vk_caps *caps
 //   experts_up        weights, xn, ss, work, h, weights   work: tiles (grouped) or route
 //   experts_gate, _up as experts_up, for two matrices of different types: one after the other, each bound in both places
 //   experts_down      weights, h, work, y
-//   experts_residual  weights, h, X, gain, xn, ss, route, y; lora: and pool, table, the next step's t, counters, state
+//   experts_residual  weights, h, X, vectors, xn, ss, route, y; lora: and pool, table, the next step's t, counters, state
 // type: of the weights. Without experts_down, experts_residual computes its products itself: only if all experts are in one
 // binding and the tiling is not grouped. The caller fills what depends on places and the model (base, window, n_used's
 // neighbours); sizes, grids and part counts are filled here. scores [n][n_expert + n_used], y [n][n_used][n_embd]; rows of the

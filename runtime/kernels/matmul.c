@@ -11,13 +11,15 @@ static const struct {
     const char *name;
     const char *bindings, *lora;
 } kinds[] = {
-    [GRAFT_MATMUL_QKV] = {"qkv", "wvrroorr", "wvrroorrppvp"},
-    [GRAFT_MATMUL_RESIDUAL] = {"residual", "wvxroo", "wvxrxoppvpox"},
+    [GRAFT_MATMUL_QKV] = {"qkv", "wvrroorrrrr", "wvrroorrrrrppvp"},
+    [GRAFT_MATMUL_RESIDUAL] = {"residual", "wvxroorr", "wvxrxorrppvpox"},
     [GRAFT_MATMUL_GATE_UP] = {"gate_up", "wvrow", "wvrxwppvpox"},
     [GRAFT_MATMUL_GATE] = {"gate_up", "wvrow", "wvrxwppvpox"},
     [GRAFT_MATMUL_UP] = {"gate_up", "wvrxw", "wvrxwppvpox"},
     [GRAFT_MATMUL_HEAD] = {"head", "wvrro", "wvrroppvp"},
 };
+
+enum { CONSTANTS = GRAFT_MATMUL_CONSTANT + 1, QKV_CONSTANTS = GRAFT_QKV_CONSTANT_RING + 1 };
 
 void graft_kernel_kv(struct graft_kernel *qkv, enum graft_kv_format keys, enum graft_kv_format values)
 {
@@ -53,7 +55,7 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
                                            : GRAFT_VK_STORAGE;
         p->access[i] = *b == 'o' ? GRAFT_VK_WRITE : *b == 'x' ? GRAFT_VK_READ_WRITE : GRAFT_VK_READ;
     }
-    p->n_constants = kind == GRAFT_MATMUL_QKV ? GRAFT_QKV_CONSTANT_V + 1 : GRAFT_FORMAT_CONSTANT + 1;
+    p->n_constants = kind == GRAFT_MATMUL_QKV ? QKV_CONSTANTS : CONSTANTS;
     p->constants[0] = variant->workgroup;
     p->constants[1] = variant->rows;
     p->constants[2] = variant->cols;
@@ -82,4 +84,28 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
                           out->groups[1], caps->max_group_count[0], caps->max_group_count[1]);
     }
     return GRAFT_OK;
+}
+
+void graft_kernel_qkv_shape(struct graft_kernel *qkv, const struct graft_qkv_shape *shape)
+{
+    enum { RAW = 9, COUNTERS = 10 };
+    struct graft_vk_pipeline_params *p = &qkv->pipeline;
+    p->constants[7] = shape->head_dim;
+    p->constants[8] = shape->rope_dim;
+    p->constants[9] = shape->n_head_kv;
+    p->constants[10] = shape->rope_halves;
+    p->constants[11] = shape->bias;
+    p->constants[12] = shape->head_norm;
+    p->constants[GRAFT_QKV_CONSTANT_RING] = shape->ring;
+    if (shape->head_norm) {
+        p->access[RAW] = p->access[COUNTERS] = GRAFT_VK_READ_WRITE;
+    }
+}
+
+void graft_kernel_post_norm(struct graft_kernel *residual)
+{
+    enum { RAW = 6, COUNTERS = 7 };
+    struct graft_vk_pipeline_params *p = &residual->pipeline;
+    p->constants[GRAFT_MATMUL_CONSTANT] = 1;
+    p->access[RAW] = p->access[COUNTERS] = GRAFT_VK_READ_WRITE;
 }

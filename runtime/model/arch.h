@@ -79,8 +79,61 @@ GRAFT_MUST_CHECK enum graft_status graft_arch_check_tensors(const struct graft_a
 // expert_count and what belongs to it into the configuration, whose n_ff is known; none: n_expert is 0.
 GRAFT_MUST_CHECK enum graft_status graft_arch_expert_keys(struct graft_arch_reader *reader);
 
-// config->rope_inv_freq[i] = base^(-2i/rope_dim) / linear_factor / factors[i] (factors NULL: 1). Source: RoFormer, Su et al.
+// out[i] = base^(-2i/rope_dim) / linear_factor / factors[i] (factors NULL: 1) for i < rope_dim / 2. Source: RoFormer, Su et al.
 // 2021, eq. 15.
-void graft_rope_frequencies(struct graft_config *config, float base, float linear_factor, const float *factors);
+void graft_rope_frequencies(const struct graft_config *config, float base, float linear_factor, const float *factors,
+                            float out[GRAFT_MAX_ROPE_PAIRS]);
+
+// ---- decoders (arch_dense.c) ----
+
+// Keys that every decoder may have: shape, tokens, and what changes nothing.
+#define GRAFT_ARCH_KNOWN_KEYS                                                                                                  \
+    "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count",                        \
+        "attention.head_count_kv", "attention.layer_norm_rms_epsilon", "attention.key_length", "attention.value_length",       \
+        "rope.dimension_count", "rope.freq_base", "vocab_size", "tensor_data_layout"
+// Keys that may stand with the value that asks for nothing.
+#define GRAFT_ARCH_NEUTRAL_KEYS                                                                                                \
+    {"attention.causal", 1, "attention that is not causal"}, {"attention.clamp_kqv", 0, "clamped attention inputs"},           \
+        {"attention.max_alibi_bias", 0, "ALiBi positions"}, {"use_parallel_residual", 0, "parallel residuals"}
+// The same for those that can have no experts.
+#define GRAFT_ARCH_DENSE_NEUTRAL_KEYS                                                                                          \
+    {"expert_count", 0, "a mixture of experts"}, {"expert_used_count", 0, "a mixture of experts"},                             \
+        {"expert_shared_count", 0, "a mixture of experts"}
+
+// What a layer has beside llama's nine tensors.
+enum graft_arch_parts {
+    GRAFT_ARCH_BIASES = 1,     // of q, k and v
+    GRAFT_ARCH_HEAD_NORMS = 2, // of q and k
+    GRAFT_ARCH_POST_NORMS = 4, // behind attention and feed-forward
+    GRAFT_ARCH_FUSED = 8,      // attn_qkv for q, k and v; ffn_up for gate and up
+    GRAFT_ARCH_EXPERTS = 16    // a mixture of experts, if expert_count says so
+};
+
+struct graft_arch_rules {
+    const char *const *known;                  // ends with NULL
+    const struct graft_arch_neutral *neutral;  // ends with {NULL}
+    enum graft_rope_pairs rope_pairs;
+    uint32_t parts; // of enum graft_arch_parts
+    // The rest of the configuration: rope's frequencies, windows of the layers, factors. The shape is known, the layers are
+    // there and zero, nothing is missing.
+    enum graft_status (*finish)(struct graft_arch_reader *reader);
+};
+
+// Read a source by these rules: everything but what finish does. Errors: those of graft_source_open.
+GRAFT_MUST_CHECK enum graft_status graft_arch_read_dense(struct graft_source *source, const struct graft_gguf *gguf,
+                                                         const char *prefix, const struct graft_arch_rules *rules);
+// The factor that stretches positions; older files have it as rope.scale_linear, newer ones as rope.scaling.*. Other kinds of
+// scaling: GRAFT_E_UNSUPPORTED.
+GRAFT_MUST_CHECK enum graft_status graft_arch_linear_scaling(struct graft_arch_reader *reader, float *out);
+// Factors [rope_dim / 2] of a tensor, finite and above 0; *found false if it is absent.
+GRAFT_MUST_CHECK enum graft_status graft_arch_factors(struct graft_arch_reader *reader, const char *name,
+                                                      float factors[GRAFT_MAX_ROPE_PAIRS], bool *found);
+// A cap: finite and above 0, or 0 if the key is absent.
+GRAFT_MUST_CHECK enum graft_status graft_arch_cap(struct graft_arch_reader *reader, const char *suffix, float *out);
+// What Gemma's versions share: embeddings times sqrt(n_embd), GELU, and attention.scale, which files do not have: models of
+// layers_27b layers scale queries by sqrt(n_head / n_embd), the others by 1 / sqrt(head_dim).
+GRAFT_MUST_CHECK enum graft_status graft_arch_gemma_scales(struct graft_arch_reader *reader, uint32_t layers_27b);
+// A `finish` that reads rope.freq_base and linear scaling, and nothing else.
+GRAFT_MUST_CHECK enum graft_status graft_arch_plain_rope(struct graft_arch_reader *reader);
 
 #endif

@@ -6,7 +6,8 @@
 
 #include "platform/bytes.h"
 
-static const struct graft_arch *const architectures[] = {&graft_arch_llama};
+static const struct graft_arch *const architectures[] = {&graft_arch_llama, &graft_arch_qwen2,  &graft_arch_qwen3, &graft_arch_qwen3moe,
+                                                     &graft_arch_phi3,  &graft_arch_gemma2, &graft_arch_gemma3};
 
 // An adapter or a vocabulary is a valid GGUF file, but no model.
 static enum graft_status check_kind(const struct graft_gguf *gguf)
@@ -61,6 +62,13 @@ static enum graft_status find_architecture(const struct graft_gguf *gguf, const 
     int shown = name.length < 64 ? (int)name.length : 64;
     return graft_fail(GRAFT_E_UNSUPPORTED, "%s: architecture \"%.*s\" is not supported; supported are: %s", gguf->path, shown,
                       name.data, supported);
+}
+
+void graft_config_set_context(struct graft_config *config, uint32_t n_ctx)
+{
+    if (config->n_ctx_short && n_ctx > config->n_ctx_short) {
+        memcpy(config->rope_inv_freq, config->rope_inv_freq_long, sizeof config->rope_inv_freq);
+    }
 }
 
 enum graft_status graft_source_open(struct graft_ctx *ctx, struct graft_source **out, const struct graft_gguf *gguf)

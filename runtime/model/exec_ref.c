@@ -14,9 +14,9 @@ enum {
     SERIAL_WORK = 1 << 17 // multiplications below which waking a thread costs more than it saves
 };
 
-// Counts of f32 values of every buffer; kv: bytes, of which keys and values in each layer.
+// Counts of f32 values of every buffer; kv: bytes.
 struct sizes {
-    uint64_t x, q, h, scores, route, ss, logits, scratch, state, kv, keys, values, lora_t, pool, table;
+    uint64_t x, q, h, scores, route, ss, logits, scratch, state, kv, lora_t, pool, table;
 };
 
 struct exec_ref {
@@ -48,8 +48,9 @@ static struct exec_ref *self_of(struct graft_exec *exec)
 }
 
 // False on overflow.
-static bool measure(const struct graft_config *c, const struct graft_limits *limits, struct sizes *out)
+static bool measure(const struct graft_source *source, const struct graft_limits *limits, struct sizes *out)
 {
+    const struct graft_config *c = &source->config;
     uint64_t heads = (uint64_t)c->n_head * c->head_dim, n = limits->n_batch;
     uint64_t n_ff = c->n_expert ? c->n_ff_expert : c->n_ff, widest = c->n_embd > n_ff ? c->n_embd : n_ff;
     widest = heads > widest ? heads : widest;
@@ -57,7 +58,7 @@ static bool measure(const struct graft_config *c, const struct graft_limits *lim
     uint64_t per_row = n * (c->head_dim > 2 ? c->head_dim : 2);
     struct graft_state_layout layout;
     out->x = n * c->n_embd;
-    out->q = n * heads;
+    out->q = n * (heads > c->n_embd ? heads : c->n_embd); // what a block adds stands there before its norm
     out->h = n * graft_config_hidden(c);
     out->scores = n * c->n_expert;
     out->route = n * c->n_expert_used;
@@ -69,9 +70,7 @@ static bool measure(const struct graft_config *c, const struct graft_limits *lim
     out->table = (uint64_t)limits->n_slots * c->n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY;
     out->scratch = (out->scratch + 15) & ~UINT64_C(15); // threads do not share cache lines
     out->state = graft_state_words(c, limits, limits->n_batch, &layout);
-    uint64_t layer;
-    return graft_kv_layer_bytes(c, limits, &out->keys, &out->values) && graft_add_u64(out->keys, out->values, &layer) &&
-           graft_mul_u64(layer, c->n_layer, &out->kv);
+    return graft_kv_bytes(source, limits, &out->kv);
 }
 
 static uint32_t thread_count(void)
@@ -85,7 +84,7 @@ void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_l
 {
     enum { BLOCKS = 14, PER_BLOCK = 128, WORKERS_BYTES = 4096 }; // allocations and what the ledger counts beside their contents
     struct sizes s;
-    if (!measure(&plan->source->config, limits, &s) || s.kv > UINT64_MAX / 4) {
+    if (!measure(plan->source, limits, &s) || s.kv > UINT64_MAX / 4) {
         bytes[GRAFT_MEM_KV] = UINT64_MAX / 2; // more than any budget
         return;
     }
@@ -110,7 +109,13 @@ static const float *vector(const struct graft_weight *w)
 
 static uint8_t *kv_pages(const struct exec_ref *e, uint32_t layer, uint32_t which)
 {
-    return e->kv + layer * (e->sizes.keys + e->sizes.values) + (which ? e->sizes.keys : 0);
+    const struct graft_source *source = e->plan->source;
+    uint64_t at = 0, keys = 0, values = 0;
+    for (uint32_t l = 0; l <= layer; l++) { // it fits: measure() has added it all up
+        at += keys + values;
+        (void)graft_kv_layer_bytes(&source->config, &e->limits, graft_layer_has_ring(source, &e->limits, l), &keys, &values);
+    }
+    return e->kv + at + (which ? keys : 0);
 }
 
 // One step's share of one thread.
@@ -136,12 +141,31 @@ static uint32_t first_target(const struct graft_step *s)
                                            : GRAFT_TARGET_O;
 }
 
+// The heads as a layer has them.
+static struct graft_ref_heads heads_of(const struct exec_ref *e, uint32_t layer)
+{
+    const struct graft_source *source = e->plan->source;
+    const struct graft_layer *l = &source->layers[layer];
+    struct graft_ref_heads heads = e->heads;
+    const struct graft_weight *vectors[] = {&l->q_bias, &l->k_bias, &l->v_bias, &l->q_norm, &l->k_norm};
+    for (uint32_t i = 0; i < 5; i++) {
+        const float *data = vectors[i]->data ? vector(vectors[i]) : NULL;
+        *(i < 3 ? &heads.bias[i] : &heads.head_norm[i - 3]) = data;
+    }
+    heads.rope = graft_state_rope(&source->config, &e->state.layout, l->rope_local);
+    heads.window = l->window;
+    heads.ring = graft_layer_has_ring(source, &e->limits, layer);
+    return heads;
+}
+
 static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last)
 {
     const struct work *w = user;
     struct exec_ref *e = w->e;
     const struct graft_step *s = w->step;
     float *scratch = e->scratch + thread * e->sizes.scratch;
+    const struct graft_config *c = &e->plan->source->config;
+    const struct graft_ref_heads heads = heads_of(e, s->layer);
     uint32_t n_rows = e->state.n_rows;
     struct graft_ref_matrix m[3] = {{0}};
     for (int i = 0; i < 3 && s->weight[i]; i++) {
@@ -154,18 +178,18 @@ static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last
     }
     switch (s->kind) {
     case GRAFT_STEP_QKV:
-        graft_ref_qkv(&e->heads, &m[0], &m[1], &m[2], &e->state, e->xn, e->inv_rms, e->q, kv_pages(e, s->layer, 0),
+        graft_ref_qkv(&heads, &m[0], &m[1], &m[2], &e->state, e->xn, e->inv_rms, e->q, kv_pages(e, s->layer, 0),
                       kv_pages(e, s->layer, 1), first, last, scratch);
         break;
     case GRAFT_STEP_ATTENTION:
-        graft_ref_attention(&e->heads, &e->state, e->q, kv_pages(e, s->layer, 0), kv_pages(e, s->layer, 1), e->ao, first, last,
+        graft_ref_attention(&heads, &e->state, e->q, kv_pages(e, s->layer, 0), kv_pages(e, s->layer, 1), e->ao, first, last,
                             scratch);
         break;
     case GRAFT_STEP_RESIDUAL:
-        graft_ref_residual(&m[0], s->from_ff ? e->h : e->ao, n_rows, e->x, first, last, scratch);
+        graft_ref_residual(&m[0], s->from_ff ? e->h : e->ao, n_rows, s->post ? e->q : e->x, s->post != NULL, first, last, scratch);
         break;
     case GRAFT_STEP_GATE_UP:
-        graft_ref_gate_up(&m[0], &m[1], e->xn, e->inv_rms, n_rows, e->h, first, last, scratch);
+        graft_ref_gate_up(&m[0], &m[1], e->xn, e->inv_rms, n_rows, c->activation == GRAFT_ACTIVATION_GELU, e->h, first, last, scratch);
         break;
     case GRAFT_STEP_ROUTER:
         graft_ref_router(&m[0], e->xn, e->inv_rms, n_rows, e->scores, first, last, scratch);
@@ -178,7 +202,7 @@ static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last
         graft_ref_experts_down(&m[0], e->route, e->plan->source->config.n_expert_used, e->h, n_rows, e->x, first, last, scratch);
         break;
     case GRAFT_STEP_HEAD:
-        graft_ref_head(&m[0], &e->state, e->xn, e->inv_rms, e->logits, first, last, scratch);
+        graft_ref_head(&m[0], &e->state, e->xn, e->inv_rms, c->logit_cap, e->logits, first, last, scratch);
         break;
     case GRAFT_STEP_EMBED:
     case GRAFT_STEP_TOP:
@@ -212,6 +236,9 @@ static void run_step(struct exec_ref *e, const struct graft_step *s)
         e->lora.layer = 0;
         if (e->adapted) {
             graft_ref_expand_embed(&e->lora, e->x, c->n_embd);
+        }
+        if (c->embedding_scale != 1.0f) {
+            graft_ref_scale(e->x, c->embedding_scale, e->state.n_rows, c->n_embd);
         }
         norm(e, s);
         return;
@@ -251,6 +278,9 @@ static void run_step(struct exec_ref *e, const struct graft_step *s)
                                  e->route + (uint64_t)r * c->n_expert_used);
     }
     if (s->kind == GRAFT_STEP_RESIDUAL || s->kind == GRAFT_STEP_EXPERTS_DOWN) {
+        if (s->post) {
+            graft_ref_post_norm(e->q, vector(s->post), NULL, 0, c->rms_eps, e->state.n_rows, c->n_embd, e->x);
+        }
         norm(e, s);
     }
 }
@@ -385,13 +415,15 @@ static enum graft_status pages_written(struct graft_exec *exec)
     return GRAFT_OK;
 }
 
-static enum graft_status clear_page(struct graft_exec *exec, uint32_t page)
+static enum graft_status clear_page(struct graft_exec *exec, uint32_t page, bool ring)
 {
     struct exec_ref *e = self_of(exec);
-    uint32_t n_layer = e->plan->source->config.n_layer;
-    for (uint32_t i = 0; i < 2 * n_layer; i++) {
-        uint64_t bytes = (i % 2 ? e->sizes.values : e->sizes.keys) / e->limits.n_pages;
-        memset(kv_pages(e, i / 2, i % 2) + page * bytes, 0, (size_t)bytes);
+    for (uint32_t i = 0; i < 2 * e->plan->source->config.n_layer; i++) {
+        uint64_t bytes;
+        if (graft_layer_has_ring(e->plan->source, &e->limits, i / 2) == ring) {
+            uint8_t *at = page_of(e, i / 2, page, i % 2, &bytes);
+            memset(at, 0, (size_t)bytes);
+        }
     }
     return GRAFT_OK;
 }
@@ -473,14 +505,13 @@ enum graft_status graft_exec_ref_create(struct graft_exec **out, const struct gr
     *out = NULL;
     const struct graft_config *c = &params->plan->source->config;
     struct sizes sizes;
-    if (!measure(c, &params->limits, &sizes)) {
+    if (!measure(params->plan->source, &params->limits, &sizes)) {
         return graft_fail(GRAFT_E_LIMIT, "the KV cache of %u pages is larger than any memory", params->limits.n_pages);
     }
     struct exec_ref *e;
     GRAFT_TRY(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &e, 1, "the reference executor"));
     e->exec.functions = &functions;
     e->exec.imported = true;
-    e->exec.rope_halves = c->rope_pairs == GRAFT_ROPE_HALVES;
     e->ctx = params->ctx;
     e->plan = params->plan;
     e->limits = params->limits;
@@ -492,7 +523,9 @@ enum graft_status graft_exec_ref_create(struct graft_exec **out, const struct gr
                                         .head_dim = c->head_dim,
                                         .rope_dim = c->rope_dim,
                                         .rope_halves = c->rope_pairs == GRAFT_ROPE_HALVES,
-                                        .attention_scale = c->attention_scale};
+                                        .attention_scale = c->attention_scale,
+                                        .attention_cap = c->attention_cap,
+                                        .eps = c->rms_eps};
     enum graft_status status = take_memory(e);
     struct graft_exec *exec = &e->exec;
     if (status != GRAFT_OK) {

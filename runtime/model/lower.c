@@ -10,9 +10,6 @@ static void fill_common(const struct graft_lowering *lo, struct graft_matmul_pus
     push->inv_n = 1.0f / (float)config->n_embd;
     push->eps = config->rms_eps;
     push->scale = config->attention_scale;
-    push->head_dim = config->head_dim;
-    push->rope_dim = config->rope_dim;
-    push->n_head_kv = config->n_head_kv;
     push->state_rows = lo->layout.rows;
     push->state_out = lo->layout.outs;
     push->state_rope = lo->layout.rope;
@@ -42,6 +39,17 @@ static uint32_t window_rows(const struct graft_lowering *lo, const struct graft_
     return rows == 0 ? 0 : rows < weight->n_out ? (uint32_t)rows : weight->n_out;
 }
 
+// Rows of a window of q, k or v that cuts no head: the kernel reads a head's rows in an order of its own. 0: no such window.
+static uint32_t head_rows(const struct graft_lowering *lo, const struct graft_variant *variant, const struct graft_weight *weight)
+{
+    uint32_t rows = window_rows(lo, variant, weight), head_dim = lo->plan->source->config.head_dim;
+    uint32_t unit = graft_variant_rows(variant), heads = unit;
+    while (heads % head_dim != 0) {
+        heads += unit;
+    }
+    return rows == weight->n_out ? rows : rows - rows % heads;
+}
+
 static enum graft_status lower_embed(struct graft_lowering *lo, const struct graft_step *step)
 {
     const struct graft_weight *w = step->weight[0];
@@ -60,10 +68,9 @@ static enum graft_status lower_embed(struct graft_lowering *lo, const struct gra
         struct graft_vk_bind binds[11] = {
             window(lo, place.buffer, place.offset + first * w->row_bytes, count * w->row_bytes, &push->base),
             whole(b->state[lo->state]),
-            {lo->weights->gains, 0, lo->weights->gains->bytes},
+            whole(lo->weights->vectors), // layer 0's attention norm is the first
             whole(b->x), whole(b->xn), whole(b->ss),
         };
-        // Layer 0's attention norm is the first gain.
         bind_lora(lo, binds + 6, -1, T_OF_XN);
         push->lora = lora_push(lo, entry_of(0, GRAFT_LORA_EMBED));
         push->lora.norm = entry_of(0, GRAFT_LORA_ATTN_NORM);
@@ -72,6 +79,7 @@ static enum graft_status lower_embed(struct graft_lowering *lo, const struct gra
         push->first = first;
         push->count = count;
         push->state_rows = lo->layout.rows;
+        push->scale = lo->plan->source->config.embedding_scale;
         lo->ss_parts = push->parts_out;
         GRAFT_TRY(record(lo, &kernel, binds, step->name, 0));
     }
@@ -83,9 +91,17 @@ static enum graft_status lower_embed(struct graft_lowering *lo, const struct gra
 static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct graft_step *step, uint32_t from, uint32_t to)
 {
     const struct graft_config *config = &lo->plan->source->config;
+    const struct graft_layer *layer = &lo->plan->source->layers[step->layer];
     const struct graft_buffers_vk *b = lo->buffers;
     struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
     variant.lora = lo->lora;
+    const struct graft_qkv_shape shape = {.head_dim = config->head_dim,
+                                          .rope_dim = config->rope_dim,
+                                          .n_head_kv = config->n_head_kv,
+                                          .rope_halves = config->rope_pairs == GRAFT_ROPE_HALVES,
+                                          .bias = layer->q_bias.data != NULL,
+                                          .head_norm = layer->q_norm.data != NULL,
+                                          .ring = graft_layer_has_ring(lo->plan->source, lo->limits, step->layer)};
     uint64_t begin = UINT64_MAX, end = 0;
     struct graft_place places[3];
     uint32_t segment_rows[3] = {0};
@@ -105,7 +121,7 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
         }
         return GRAFT_OK;
     }
-    uint32_t rows = to - from > 1 ? UINT32_MAX : window_rows(lo, &variant, step->weight[from]);
+    uint32_t rows = to - from > 1 ? UINT32_MAX : head_rows(lo, &variant, step->weight[from]);
     if (!rows) {
         return too_wide(step->weight[from]);
     }
@@ -122,7 +138,7 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
         struct graft_matmul_push *push = &kernel.push.matmul;
         fill_common(lo, push, step->weight[from]);
         uint32_t delta;
-        struct graft_vk_bind binds[12] = {
+        struct graft_vk_bind binds[15] = {
             window(lo, places[from].buffer, begin, end - begin, &delta),
             whole(b->xn),
             whole(b->ss),
@@ -131,8 +147,11 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
             whole(b->kv[step->layer]),
             whole(b->kv_new),
             whole(b->kv_count),
+            whole(lo->weights->vectors),
+            whole(b->ao), // not in use now: raw heads
+            whole(b->counter),
         };
-        bind_lora(lo, binds + 8, T_OF_XN, -1);
+        bind_lora(lo, binds + 11, T_OF_XN, -1);
         push->lora = lora_push(lo, entry_of(step->layer, GRAFT_TARGET_Q));
         uint64_t bytes = 0;
         for (uint32_t i = from; i < to; i++) {
@@ -142,8 +161,12 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
             bytes += segment_rows[i - from] * step->weight[i]->row_bytes;
         }
         push->out_stride = config->n_head * config->head_dim;
-        push->v_words = (uint32_t)(b->keys_bytes / 4);
+        push->v_words = (uint32_t)(graft_lower_keys_bytes(lo->plan, lo->limits, step->layer) / 4);
+        push->vector = shape.bias ? graft_weights_vk_vector(lo->weights, &layer->q_bias) : 0;
+        push->norm = shape.head_norm ? graft_weights_vk_vector(lo->weights, &layer->q_norm) : 0;
+        push->state_rope = graft_state_rope(config, &lo->layout, layer->rope_local);
         graft_kernel_kv(&kernel, lo->limits->kv_k, lo->limits->kv_v);
+        graft_kernel_qkv_shape(&kernel, &shape);
         GRAFT_TRY(record(lo, &kernel, binds, step->name, bytes));
         if (to - from > 1) {
             break;
@@ -170,14 +193,20 @@ static enum graft_status lower_attention(struct graft_lowering *lo, const struct
 {
     const struct graft_config *config = &lo->plan->source->config;
     const struct graft_buffers_vk *b = lo->buffers;
-    struct graft_attention_shape shape = {config->n_head,   config->n_head_kv,
-                                          config->head_dim, lo->limits->table_pages * GRAFT_PAGE_TOKENS,
-                                          lo->limits->kv_k, lo->limits->kv_v};
+    struct graft_attention_shape shape = {.n_head = config->n_head,
+                                          .n_head_kv = config->n_head_kv,
+                                          .head_dim = config->head_dim,
+                                          .n_ctx = lo->limits->table_pages * GRAFT_PAGE_TOKENS,
+                                          .kv_k = lo->limits->kv_k,
+                                          .kv_v = lo->limits->kv_v,
+                                          .window = lo->plan->source->layers[step->layer].window,
+                                          .cap = config->attention_cap};
     struct graft_kernel kernel;
     GRAFT_TRY(graft_kernel_attention(&kernel, lo->caps, &shape, lo->rows, lo->lora));
-    kernel.push.attention.v_quads = (uint32_t)(b->keys_bytes / 16);
+    kernel.push.attention.v_quads = (uint32_t)(graft_lower_keys_bytes(lo->plan, lo->limits, step->layer) / 16);
     kernel.push.attention.state_rows = lo->layout.rows;
-    kernel.push.attention.state_tables = lo->layout.tables;
+    bool ring = graft_layer_has_ring(lo->plan->source, lo->limits, step->layer);
+    kernel.push.attention.state_tables = ring ? lo->layout.rings : lo->layout.tables;
     struct graft_vk_bind binds[12] = {
         whole(b->q),    whole(b->kv[step->layer]), whole(b->kv[step->layer]), whole(b->state[lo->state]), whole(b->ao),
         whole(b->part), whole(b->counter)};
@@ -187,6 +216,14 @@ static enum graft_status lower_attention(struct graft_lowering *lo, const struct
         fold(&kernel.push.attention.lora, entry_of(step->layer, GRAFT_TARGET_O), 1);
     }
     return record(lo, &kernel, binds, step->name, 0);
+}
+
+// Workgroups of a RESIDUAL step for a tile of batch rows.
+static uint32_t residual_groups(const struct graft_plan *plan, const struct graft_vk_caps *caps)
+{
+    struct graft_variant variant = graft_variant_choose(caps, 1);
+    uint32_t covered = graft_variant_rows(&variant), n_embd = plan->source->config.n_embd;
+    return n_embd / covered + (n_embd % covered != 0);
 }
 
 // RESIDUAL and HEAD: one matrix, by windows of rows.
@@ -218,22 +255,31 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
         push->first[0] = first;
         push->out_stride = w->n_out;
         push->part_first = first / covered;
-        push->parts_out = graft_lower_residual_parts(lo->plan, lo->caps);
+        push->vector = head ? 0 : graft_weights_vk_vector(lo->weights, step->gain);
+        push->parts_out = residual_groups(lo->plan, lo->caps);
+        push->norm = step->post ? graft_weights_vk_vector(lo->weights, step->post) : 0;
+        if (step->post) {
+            graft_kernel_post_norm(&kernel);
+        }
+        if (head) {
+            memcpy(&kernel.pipeline.constants[GRAFT_MATMUL_CONSTANT], &lo->plan->source->config.logit_cap, sizeof(uint32_t));
+        }
         struct graft_vk_bind matrix =
             window(lo, place.buffer, place.offset + first * w->row_bytes, count * w->row_bytes, &push->base[0]);
         struct graft_vk_bind head_binds[9] = {matrix, whole(b->xn), whole(b->ss), whole(b->state[lo->state]), whole(b->logits)};
-        struct graft_vk_bind residual_binds[12] = {
+        struct graft_vk_bind residual_binds[14] = {
             matrix,
             whole(step->from_ff ? b->h : b->ao),
             whole(b->x),
-            {lo->weights->gains, head ? 0 : graft_weights_vk_gain(lo->weights, step->gain),
-             lo->plan->source->config.n_embd * sizeof(float)},
+            whole(lo->weights->vectors),
             whole(b->xn),
             whole(b->ss),
+            whole(b->q), // not in use now: what is added, before its norm
+            whole(b->counter),
         };
         push->lora = lora_push(lo, entry);
         bind_lora(lo, head_binds + 5, T_OF_XN, -1);
-        bind_lora(lo, residual_binds + 6, T_OF_OTHERS, T_OF_XN);
+        bind_lora(lo, residual_binds + 8, T_OF_OTHERS, T_OF_XN);
         if (!step->from_ff) {
             push->lora.norm = entry_of(step->layer, GRAFT_LORA_FFN_NORM);
             fold(&push->lora, entry_of(step->layer, GRAFT_TARGET_GATE), lo->plan->source->config.n_expert ? 0 : 2);
@@ -273,6 +319,8 @@ static enum graft_status lower_gate_up_part(struct graft_lowering *lo, const str
         GRAFT_TRY(graft_kernel_matmul(&kernel, kind, lo->caps, &variant, gate->type, 1, &count, lo->rows));
         struct graft_matmul_push *push = &kernel.push.matmul;
         fill_common(lo, push, gate);
+        kernel.pipeline.constants[GRAFT_MATMUL_CONSTANT] =
+            lo->plan->source->config.activation == GRAFT_ACTIVATION_GELU;
         push->first[0] = first;
         push->out_stride = gate->n_out;
         push->parts_out = groups;
@@ -328,9 +376,7 @@ enum graft_status graft_lower_step(struct graft_lowering *lo, const struct graft
 
 uint32_t graft_lower_residual_parts(const struct graft_plan *plan, const struct graft_vk_caps *caps)
 {
-    struct graft_variant variant = graft_variant_choose(caps, 1);
-    uint32_t covered = graft_variant_rows(&variant), n_embd = plan->source->config.n_embd;
-    return n_embd / covered + (n_embd % covered != 0);
+    return plan->source->layers[0].post_attn_norm.data ? 1 : residual_groups(plan, caps);
 }
 
 uint32_t graft_lower_max_parts(const struct graft_plan *plan, const struct graft_vk_caps *caps)
@@ -345,15 +391,29 @@ uint32_t graft_lower_top_chunks(const struct graft_plan *plan, const struct graf
     return graft_kernel_top(&kernel, caps, plan->source->config.n_vocab, 1) == GRAFT_OK ? kernel.groups[0] : 0;
 }
 
+uint64_t graft_lower_keys_bytes(const struct graft_plan *plan, const struct graft_limits *limits, uint32_t layer)
+{
+    uint64_t keys = 0, values;
+    (void)graft_kv_layer_bytes(&plan->source->config, limits, graft_layer_has_ring(plan->source, limits, layer), &keys,
+                               &values);
+    return keys; // it fits: the buffers were measured
+}
+
 uint32_t graft_lower_max_dispatches(const struct graft_plan *plan, const struct graft_vk_caps *caps)
+{
+    uint64_t n = (uint64_t)graft_lower_dispatches(plan->body, plan->n_body, caps) + graft_lower_dispatches(plan->head, 2, caps);
+    return (uint32_t)(n > UINT32_MAX ? UINT32_MAX : n);
+}
+
+uint32_t graft_lower_dispatches(const struct graft_step *steps, uint32_t n_steps, const struct graft_vk_caps *caps)
 {
     uint64_t n = 8, window_size = window_bytes(caps, false) < window_bytes(caps, true) ? window_bytes(caps, false)
                                                                                        : window_bytes(caps, true);
     if (caps->max_texel_elements == 0) {
         window_size = window_bytes(caps, false);
     }
-    for (uint32_t i = 0; i < plan->n_body + 2; i++) {
-        const struct graft_step *step = i < plan->n_body ? &plan->body[i] : &plan->head[i - plan->n_body];
+    for (uint32_t i = 0; i < n_steps; i++) {
+        const struct graft_step *step = &steps[i];
         n += 4;
         for (uint32_t k = 0; k < 3 && step->weight[k]; k++) {
             const struct graft_weight *w = step->weight[k];

@@ -25,8 +25,8 @@ static uint32_t window_experts(const struct graft_vk_caps *caps, const struct gr
 }
 
 // Does experts_down leave its products in Y?
-static bool has_products(const struct graft_vk_caps *caps, const struct graft_experts_shape *shape, const struct graft_weight *down,
-                         uint32_t rows)
+static bool has_products(const struct graft_vk_caps *caps, const struct graft_experts_shape *shape,
+                         const struct graft_weight *down, uint32_t rows)
 {
     return graft_experts_tiles(caps, shape, rows).grouped || window_experts(caps, down) < down->n_expert;
 }
@@ -126,8 +126,8 @@ static enum graft_status lower_windows(struct graft_lowering *lo, const struct g
         struct graft_vk_bind matrix = window(lo, places[0].buffer, places[0].offset + offset, bytes, &push->base[0]);
         const struct graft_vk_buffer *work = work_of(lo, &shape);
         struct graft_vk_bind ups[] = {
-            matrix, whole(b->xn), whole(b->ss), whole(work), whole(b->h),
-            window(lo, places[1].buffer, places[1].offset + offset, bytes, &push->base[1])};
+            matrix,      whole(b->xn), whole(b->ss),
+            whole(work), whole(b->h),  window(lo, places[1].buffer, places[1].offset + offset, bytes, &push->base[1])};
         bool down = kind == GRAFT_EXPERTS_DOWN;
         uint64_t read = bytes_read(lo, first, count);
         if (down) {
@@ -160,12 +160,13 @@ static enum graft_status lower_down(struct graft_lowering *lo, const struct graf
         window(lo, place.buffer, place.offset, bytes, &push->base[0]),
         whole(b->h),
         whole(b->x),
-        {lo->weights->gains, graft_weights_vk_gain(lo->weights, step->gain), shape.n_embd * sizeof(float)},
+        whole(lo->weights->vectors),
         whole(b->xn),
         whole(b->ss),
         whole(b->route),
         whole(products ? b->y : b->h),
     };
+    push->vector = graft_weights_vk_vector(lo->weights, step->gain);
     push->lora = lora_push(lo, 0);
     bind_lora(lo, binds + 8, -1, T_OF_XN);
     next_layer(lo, &push->lora, step->layer);

@@ -18,6 +18,11 @@ static const char *name_step(struct graft_plan *plan, uint32_t index, uint32_t l
     return name;
 }
 
+static const struct graft_weight *post_norm(const struct graft_weight *weight)
+{
+    return weight->data ? weight : NULL;
+}
+
 static void fill_layer(struct graft_plan *plan, uint32_t layer)
 {
     const struct graft_source *s = plan->source;
@@ -27,7 +32,11 @@ static void fill_layer(struct graft_plan *plan, uint32_t layer)
     struct graft_step *step = plan->body + i;
     step[0] = (struct graft_step){.kind = GRAFT_STEP_QKV, .layer = layer, .weight = {&l->q, &l->k, &l->v}};
     step[1] = (struct graft_step){.kind = GRAFT_STEP_ATTENTION, .layer = layer};
-    step[2] = (struct graft_step){.kind = GRAFT_STEP_RESIDUAL, .layer = layer, .weight = {&l->o}, .gain = &l->ffn_norm};
+    step[2] = (struct graft_step){.kind = GRAFT_STEP_RESIDUAL,
+                                  .layer = layer,
+                                  .weight = {&l->o},
+                                  .gain = &l->ffn_norm,
+                                  .post = post_norm(&l->post_attn_norm)};
     bool experts = s->config.n_expert > 0;
     if (experts) {
         step[3] = (struct graft_step){.kind = GRAFT_STEP_ROUTER, .layer = layer, .weight = {&l->router}};
@@ -38,6 +47,7 @@ static void fill_layer(struct graft_plan *plan, uint32_t layer)
                                   .layer = layer,
                                   .weight = {&l->down},
                                   .gain = last ? &s->output_norm : &s->layers[layer + 1].attn_norm,
+                                  .post = post_norm(&l->post_ffn_norm),
                                   .from_ff = true};
     static const char *const dense[] = {"qkv", "attention", "attn_output", "gate_up", "ffn_down"};
     static const char *const mixture[] = {"qkv", "attention", "attn_output", "router", "experts_up", "experts_down"};

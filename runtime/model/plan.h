@@ -6,12 +6,12 @@
 //   X      [n][n_embd]            residual stream
 //   XN     [n][n_embd]            X * gain of the next norm, not yet divided by the root mean square
 //   SS     [n][parts]             sums of squares of X, in parts; their sum / n_embd + eps = the mean square
-//   Q      [n][n_head][head_dim]  rotated queries, already times attention_scale
+//   Q      [n][n_head][head_dim]  rotated queries, already times attention_scale; rotary pairs stand side by side in Q and K
 //   KV     per layer: K pages, then V pages, each [page][n_head_kv] units (runtime/quant/kv.h)
 //   AO     [n][n_head][head_dim]  attention output
 //   SCORES [n][n_expert + n_expert_used] router logits (a mixture of experts); ROUTE, TILES: shaders/params.h
 //   Y      [n][n_expert_used][n_embd] experts' outputs, where rows are grouped by expert
-//   H      [n][n_ff]              silu(gate) * up
+//   H      [n][n_ff]              f(gate) * up, f the configuration's activation
 //   LOGITS [n_out][n_vocab]
 //   TOP    [n_out][chunks][GRAFT_TOP_K] candidates (id, logit bits)
 #ifndef GRAFT_RUNTIME_MODEL_PLAN_H
@@ -23,10 +23,10 @@
 
 enum graft_step_kind {
     GRAFT_STEP_EMBED,    // X = E[token]; XN = X * gain; SS
-    GRAFT_STEP_QKV,      // y = W XN / rms; rope on q and k; Q, K page, V page
-    GRAFT_STEP_ATTENTION,// AO = softmax(Q K^T) V, causal, over the row's pages
-    GRAFT_STEP_RESIDUAL, // X += W in (in = AO or H); XN = X * gain; SS
-    GRAFT_STEP_GATE_UP,  // H = silu(Wg XN / rms) * (Wu XN / rms)
+    GRAFT_STEP_QKV,      // y = W XN / rms + bias; head norms and rope on q and k; Q, K page, V page
+    GRAFT_STEP_ATTENTION,// AO = softmax(Q K^T) V, causal, over the row's pages or the layer's window
+    GRAFT_STEP_RESIDUAL, // X += W in (in = AO or H), or with `post` its norm; XN = X * gain; SS
+    GRAFT_STEP_GATE_UP,  // H = f(Wg XN / rms) * (Wu XN / rms)
     GRAFT_STEP_ROUTER,   // SCORES = W XN / rms; ROUTE: the largest of them, with weights
     GRAFT_STEP_EXPERTS_UP,   // H[k] = silu(Wg[e_k] XN / rms) * (Wu[e_k] XN / rms) for each expert of the row
     GRAFT_STEP_EXPERTS_DOWN, // X += sum over k of weight_k W[e_k] H[k]; XN = X * gain; SS
@@ -40,6 +40,7 @@ struct graft_step {
     uint32_t layer;                      // of KV
     const struct graft_weight *weight[3];// QKV: q k v; GATE_UP, EXPERTS_UP: gate up; others: one; ATTENTION, TOP: none
     const struct graft_weight *gain;     // EMBED, RESIDUAL, EXPERTS_DOWN: of the norm that reads X next
+    const struct graft_weight *post;     // RESIDUAL: gain of the norm of what is added to X; NULL: none
     bool from_ff;                        // RESIDUAL: reads H instead of AO
 };
 
@@ -67,11 +68,29 @@ struct graft_limits {
     uint32_t n_slots;     // adapters resident at a time; 0 = none, nothing is taken for them
     uint64_t pool_bytes;  // of their packed matrices
     enum graft_kv_format kv_k, kv_v; // of keys and values in their pages
+    uint32_t window;                 // of the layers that have one: the widest
+    uint32_t ring_pages;             // of a sequence in those layers; 0: they have pages like all others
+    uint32_t n_streamed;             // the last layers, whose weights take turns in two slots of the device; 0 = none
 };
 
+// window and ring_pages for a source's layers: rings where they are smaller than the pages of the whole context. A batch writes
+// all its rows before any attends, and a page more is for tokens that are taken back.
+void graft_limits_set_rings(struct graft_limits *limits, const struct graft_source *source);
+// Does the layer keep only the pages of its window?
+static inline bool graft_layer_has_ring(const struct graft_source *source, const struct graft_limits *limits, uint32_t layer)
+{
+    return limits->ring_pages && source->layers[layer].window;
+}
+// Pages of a layer: all, or all rings and a spare one.
+static inline uint32_t graft_layer_pages(const struct graft_limits *limits, bool ring)
+{
+    return ring ? 1 + limits->n_seq * limits->ring_pages : limits->n_pages;
+}
 // Bytes of a layer's key pages, which come first, and of its value pages; false on overflow.
-bool graft_kv_layer_bytes(const struct graft_config *config, const struct graft_limits *limits, uint64_t *keys,
+bool graft_kv_layer_bytes(const struct graft_config *config, const struct graft_limits *limits, bool ring, uint64_t *keys,
                           uint64_t *values);
+// Bytes of all layers' pages.
+bool graft_kv_bytes(const struct graft_source *source, const struct graft_limits *limits, uint64_t *bytes);
 
 // Bytes of a page of a layer: its keys, or its values.
 static inline uint64_t graft_kv_page_bytes(const struct graft_config *config, const struct graft_limits *limits, bool values)
@@ -82,6 +101,8 @@ static inline uint64_t graft_kv_page_bytes(const struct graft_config *config, co
 // Words of a state buffer for `rows` rows and where its parts start.
 uint32_t graft_state_words(const struct graft_config *config, const struct graft_limits *limits, uint32_t rows,
                            struct graft_state_layout *out);
+// Word of a state buffer where cos and sin of the rows begin, for layers with or without rope_local.
+uint32_t graft_state_rope(const struct graft_config *config, const struct graft_state_layout *layout, bool local);
 // Write the state of a batch into an image of graft_state_words words; rows >= batch->n_rows, the rows behind the batch's are
 // spare ones. n_out <= rows. Allocates nothing. Thread-safety: safe on different images.
 struct graft_exec_batch;

@@ -7,7 +7,7 @@
 #include "runtime/kernels/kernel.h"
 #include "runtime/quant/quant.h"
 
-enum { MATRICES = 8, COPY_ALIGNMENT = 256, COPY_TAIL = 16 };
+enum { MATRICES = 8, VECTORS = 9, COPY_ALIGNMENT = 256, COPY_TAIL = 16 };
 
 // The matrices of a layer in the order they are copied: those that share a dispatch stand together. data NULL: not there.
 static const struct graft_weight *layer_matrix(const struct graft_layer *layer, uint32_t i)
@@ -15,6 +15,34 @@ static const struct graft_weight *layer_matrix(const struct graft_layer *layer, 
     const struct graft_weight *order[MATRICES] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
                                                   &layer->gate, &layer->up, &layer->down, &layer->router};
     return order[i];
+}
+
+// The vectors of a layer in the order they lie in `vectors`; absent ones take no room. Layer 0's first one is at the start.
+static const struct graft_weight *layer_vector(const struct graft_layer *layer, uint32_t i)
+{
+    const struct graft_weight *order[VECTORS] = {&layer->attn_norm,     &layer->ffn_norm, &layer->post_attn_norm,
+                                                 &layer->post_ffn_norm, &layer->q_bias,   &layer->k_bias,
+                                                 &layer->v_bias,        &layer->q_norm,   &layer->k_norm};
+    return order[i];
+}
+
+// Words of a layer's vectors in front of the i-th one.
+static uint64_t vector_words(const struct graft_layer *layer, uint32_t i)
+{
+    uint64_t words = 0;
+    for (uint32_t k = 0; k < i; k++) {
+        words += layer_vector(layer, k)->data ? layer_vector(layer, k)->n_in : 0;
+    }
+    return words;
+}
+
+static uint64_t all_vector_words(const struct graft_source *source)
+{
+    uint64_t words = source->config.n_embd; // of the output's norm
+    for (uint32_t l = 0; l < source->config.n_layer; l++) {
+        words += vector_words(&source->layers[l], VECTORS);
+    }
+    return words;
 }
 
 static uint64_t padded(uint64_t bytes)
@@ -37,16 +65,56 @@ static uint32_t place_count(const struct graft_source *source)
     return source->config.n_layer * MATRICES + 2;
 }
 
-void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint64_t *matrices, uint64_t *gains)
+// The largest of the streamed layers: the size of a slot.
+static uint64_t slot_bytes(const struct graft_source *source, uint32_t n_streamed)
+{
+    uint64_t most = 0;
+    for (uint32_t l = source->config.n_layer - n_streamed; l < source->config.n_layer; l++) {
+        uint64_t bytes = layer_bytes(&source->layers[l]);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+static uint32_t slot_count(uint32_t n_streamed)
+{
+    return n_streamed < GRAFT_SLOTS ? n_streamed : GRAFT_SLOTS;
+}
+
+uint64_t graft_weights_vk_stream_bytes(const struct graft_source *source, uint32_t n_streamed)
+{
+    uint64_t bytes = 0;
+    for (uint32_t l = source->config.n_layer - n_streamed; l < source->config.n_layer && n_streamed > GRAFT_SLOTS; l++) {
+        for (uint32_t i = 0; i < MATRICES; i++) {
+            const struct graft_weight *w = layer_matrix(&source->layers[l], i);
+            bytes += w->data ? graft_weight_bytes(w) : 0;
+        }
+    }
+    return bytes; // two layers or fewer stay where they are
+}
+
+uint64_t graft_weights_vk_stream_staging(const struct graft_source *source, uint32_t n_streamed)
+{
+    enum { MOST = 16 << 20 };
+    uint64_t half = 1 << 20, bytes = slot_bytes(source, n_streamed);
+    while (half < bytes && half < MOST) {
+        half *= 2;
+    }
+    return n_streamed ? 2 * half : 0;
+}
+
+void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint32_t n_streamed, uint64_t *matrices,
+                            uint64_t *vectors)
 {
     *matrices = 0;
-    *gains = (2ull * source->config.n_layer + 1) * source->config.n_embd * sizeof(float);
+    *vectors = all_vector_words(source) * sizeof(float);
     if (mapped) {
         return;
     }
-    for (uint32_t l = 0; l < source->config.n_layer; l++) {
+    for (uint32_t l = 0; l < source->config.n_layer - n_streamed; l++) {
         *matrices += layer_bytes(&source->layers[l]);
     }
+    *matrices += slot_count(n_streamed) * slot_bytes(source, n_streamed);
     *matrices += padded(graft_weight_bytes(&source->embd)) + (source->tied ? 0 : padded(graft_weight_bytes(&source->output)));
 }
 
@@ -135,6 +203,7 @@ static enum graft_status map_weights(struct graft_weights_vk *weights)
         return status;
     }
     uint32_t n = 0;
+    weights->first_streamed = source->config.n_layer; // all are where the device sees them
     for (uint32_t l = 0; l < source->config.n_layer; l++) {
         for (uint32_t i = 0; i < MATRICES; i++) {
             const struct graft_weight *w = layer_matrix(&source->layers[l], i);
@@ -174,17 +243,75 @@ static enum graft_status copy_one(struct copier *copier, struct graft_vk_buffer 
     return GRAFT_OK;
 }
 
+// The slots, and where each streamed layer's matrices are when it is their turn.
+static enum graft_status make_slots(struct graft_weights_vk *weights)
+{
+    const struct graft_source *source = weights->source;
+    uint32_t n_layer = source->config.n_layer, n_streamed = n_layer - weights->first_streamed;
+    for (uint32_t s = 0; s < slot_count(n_streamed); s++) {
+        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->slots[s], slot_bytes(source, n_streamed), GRAFT_VK_DEVICE,
+                                         GRAFT_MEM_WEIGHTS, "a slot for streamed layers"));
+        weights->holds[s] = UINT32_MAX;
+    }
+    for (uint32_t l = weights->first_streamed; l < n_layer; l++) {
+        uint64_t offset = 0;
+        for (uint32_t i = 0; i < MATRICES; i++) {
+            const struct graft_weight *w = layer_matrix(&source->layers[l], i);
+            weights->places[l * MATRICES + i] =
+                (struct graft_place){weights->slots[(l - weights->first_streamed) % GRAFT_SLOTS], offset};
+            offset += w->data ? padded(graft_weight_bytes(w)) : 0;
+        }
+    }
+    return GRAFT_OK;
+}
+
+enum graft_status graft_weights_vk_load(struct graft_weights_vk *weights, uint32_t layer)
+{
+    uint32_t slot = (layer - weights->first_streamed) % GRAFT_SLOTS;
+    if (layer < weights->first_streamed || weights->holds[slot] == layer) {
+        return GRAFT_OK;
+    }
+    weights->holds[slot] = UINT32_MAX;
+    for (uint32_t i = 0; i < MATRICES; i++) {
+        const struct graft_weight *w = layer_matrix(&weights->source->layers[layer], i);
+        if (w->data) {
+            GRAFT_TRY(graft_vk_upload(weights->vk, weights->slots[slot], weights->places[layer * MATRICES + i].offset, w->data,
+                                      graft_weight_bytes(w)));
+        }
+    }
+    GRAFT_TRY(graft_vk_upload_flush(weights->vk));
+    weights->holds[slot] = layer;
+    return GRAFT_OK;
+}
+
+// All buffers at once, before the staging ring takes what the budget leaves.
+static enum graft_status make_buffers(struct graft_weights_vk *weights)
+{
+    const struct graft_source *source = weights->source;
+    uint32_t n_layer = source->config.n_layer;
+    for (uint32_t l = 0; l < weights->first_streamed; l++) {
+        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[l], layer_bytes(&source->layers[l]), GRAFT_VK_DEVICE,
+                                         GRAFT_MEM_WEIGHTS, "a layer's weights"));
+    }
+    GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer], padded(graft_weight_bytes(&source->embd)),
+                                     GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "token embeddings"));
+    return source->tied
+               ? GRAFT_OK
+               : graft_vk_buffer_create(weights->vk, &weights->layers[n_layer + 1], padded(graft_weight_bytes(&source->output)),
+                                        GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "output head");
+}
+
 static enum graft_status copy_weights(struct graft_weights_vk *weights, const struct graft_exec_params *params)
 {
     const struct graft_source *source = weights->source;
     uint32_t n_layer = source->config.n_layer, n = 0;
     struct copier copier = {.weights = weights, .params = params};
-    uint64_t gains;
-    graft_weights_vk_bytes(source, false, &copier.total, &gains);
-    for (uint32_t l = 0; l < n_layer; l++) {
-        uint64_t offset = 0;
-        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[l], layer_bytes(&source->layers[l]), GRAFT_VK_DEVICE,
-                                         GRAFT_MEM_WEIGHTS, "a layer's weights"));
+    uint64_t vectors, offset;
+    graft_weights_vk_bytes(source, false, n_layer - weights->first_streamed, &copier.total, &vectors);
+    GRAFT_TRY(make_slots(weights));
+    GRAFT_TRY(make_buffers(weights));
+    for (uint32_t l = 0; l < weights->first_streamed; l++) {
+        offset = 0;
         for (uint32_t i = 0; i < MATRICES; i++, n++) {
             const struct graft_weight *w = layer_matrix(&source->layers[l], i);
             if (w->data) {
@@ -192,37 +319,37 @@ static enum graft_status copy_weights(struct graft_weights_vk *weights, const st
             }
         }
     }
-    uint64_t offset = 0;
-    GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer], padded(graft_weight_bytes(&source->embd)),
-                                     GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "token embeddings"));
+    n = n_layer * MATRICES;
+    offset = 0;
     GRAFT_TRY(copy_one(&copier, weights->layers[n_layer], &offset, &source->embd, &weights->places[n]));
     weights->places[n + 1] = weights->places[n];
     if (!source->tied) {
         offset = 0;
-        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer + 1], padded(graft_weight_bytes(&source->output)),
-                                         GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "output head"));
         GRAFT_TRY(copy_one(&copier, weights->layers[n_layer + 1], &offset, &source->output, &weights->places[n + 1]));
     }
     return graft_vk_upload_end(weights->vk);
 }
 
-static enum graft_status copy_gains(struct graft_weights_vk *weights, struct graft_ctx *ctx)
+static enum graft_status copy_vectors(struct graft_weights_vk *weights, struct graft_ctx *ctx)
 {
     const struct graft_source *source = weights->source;
-    uint64_t n_embd = source->config.n_embd, n_layer = source->config.n_layer;
+    uint64_t words = all_vector_words(source), at = 0, n_vectors = (uint64_t)source->config.n_layer * VECTORS + 1;
     float *values = NULL;
-    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &values, (2 * n_layer + 1) * n_embd, "norm gains"));
-    for (uint64_t i = 0; i < 2 * n_layer + 1; i++) {
-        const struct graft_weight *gain = i == 2 * n_layer ? &source->output_norm
-                                          : i % 2 == 0     ? &source->layers[i / 2].attn_norm
-                                                           : &source->layers[i / 2].ffn_norm;
-        graft_quant_find(gain->type)->dequantize_row(gain->data, values + i * n_embd, n_embd);
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &values, words, "norm gains and biases"));
+    for (uint64_t i = 0; i < n_vectors; i++) {
+        const struct graft_weight *vector =
+            i + 1 == n_vectors ? &source->output_norm : layer_vector(&source->layers[i / VECTORS], (uint32_t)(i % VECTORS));
+        if (vector->data) {
+            memcpy(values + at, vector->data, (size_t)vector->n_in * sizeof *values); // they are F32
+            at += vector->n_in;
+        }
     }
-    uint64_t bytes = (2 * n_layer + 1) * n_embd * sizeof *values;
+    uint64_t bytes = words * sizeof *values;
     enum graft_status status;
-    GRAFT_TRY_OUT(graft_vk_buffer_create(weights->vk, &weights->gains, bytes, GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "norm gains"),
+    GRAFT_TRY_OUT(graft_vk_buffer_create(weights->vk, &weights->vectors, bytes, GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS,
+                                         "norm gains and biases"),
                   status, out);
-    GRAFT_TRY_OUT(graft_vk_upload(weights->vk, weights->gains, 0, values, bytes), status, out);
+    GRAFT_TRY_OUT(graft_vk_upload(weights->vk, weights->vectors, 0, values, bytes), status, out);
     GRAFT_TRY_OUT(graft_vk_upload_end(weights->vk), status, out);
 out:
     GRAFT_FREE(ctx, &values);
@@ -233,7 +360,8 @@ enum graft_status graft_weights_vk_create(struct graft_weights_vk *out, struct g
                                           const struct graft_exec_params *params)
 {
     const struct graft_source *source = params->plan->source;
-    *out = (struct graft_weights_vk){.vk = vk, .source = source};
+    *out = (struct graft_weights_vk){
+        .vk = vk, .source = source, .first_streamed = source->config.n_layer - params->limits.n_streamed};
     enum graft_status status;
     GRAFT_TRY_OUT(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &out->places, place_count(source), "places of weights"), status, fail);
     GRAFT_TRY_OUT(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &out->layers, source->config.n_layer + 2, "weight buffers"), status,
@@ -257,7 +385,7 @@ enum graft_status graft_weights_vk_create(struct graft_weights_vk *out, struct g
     if (!mapped) {
         GRAFT_TRY_OUT(copy_weights(out, params), status, fail);
     }
-    GRAFT_TRY_OUT(copy_gains(out, params->ctx), status, fail);
+    GRAFT_TRY_OUT(copy_vectors(out, params->ctx), status, fail);
     return GRAFT_OK;
 fail:
     graft_vk_upload_drop(vk); // copies into the buffers that go now
@@ -268,7 +396,10 @@ fail:
 void graft_weights_vk_destroy(struct graft_weights_vk *weights, struct graft_ctx *ctx)
 {
     graft_vk_buffer_destroy(&weights->mapping);
-    graft_vk_buffer_destroy(&weights->gains);
+    graft_vk_buffer_destroy(&weights->vectors);
+    for (uint32_t s = 0; s < GRAFT_SLOTS; s++) {
+        graft_vk_buffer_destroy(&weights->slots[s]);
+    }
     if (weights->layers) {
         for (uint32_t l = 0; l < weights->source->config.n_layer + 2; l++) {
             graft_vk_buffer_destroy(&weights->layers[l]);
@@ -303,10 +434,16 @@ struct graft_place graft_weights_vk_find(const struct graft_weights_vk *weights,
     return weights->places[n];
 }
 
-uint64_t graft_weights_vk_gain(const struct graft_weights_vk *weights, const struct graft_weight *gain)
+uint32_t graft_weights_vk_vector(const struct graft_weights_vk *weights, const struct graft_weight *vector)
 {
     const struct graft_source *source = weights->source;
-    uint32_t l = layer_of(source, gain);
-    uint64_t index = 2ull * l + (l < source->config.n_layer && gain == &source->layers[l].ffn_norm);
-    return index * source->config.n_embd * sizeof(float);
+    uint32_t l = layer_of(source, vector), i = 0;
+    uint64_t words = 0;
+    for (uint32_t k = 0; k < l; k++) {
+        words += vector_words(&source->layers[k], VECTORS);
+    }
+    while (l < source->config.n_layer && layer_vector(&source->layers[l], i) != vector) {
+        i++;
+    }
+    return (uint32_t)(words + (i ? vector_words(&source->layers[l], i) : 0));
 }

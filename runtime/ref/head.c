@@ -4,7 +4,7 @@
 #include "runtime/ref/ref.h"
 
 void graft_ref_head(const struct graft_ref_matrix *w, const struct graft_ref_state *state, const float *xn,
-                    const float *inv_rms, float *logits, uint32_t first, uint32_t last, float *scratch)
+                    const float *inv_rms, float cap, float *logits, uint32_t first, uint32_t last, float *scratch)
 {
     const struct graft_quant *quant = graft_quant_find(w->type);
     const uint32_t *out = state->words + state->layout.outs;
@@ -15,7 +15,7 @@ void graft_ref_head(const struct graft_ref_matrix *w, const struct graft_ref_sta
             const float *x = xn + (uint64_t)out[i] * w->n_in;
             float dot = graft_ref_dot(scratch, x, w->n_in);
             dot += w->lora ? graft_ref_expand(w->lora, w->target, w->stage, o, out[i], dot, x, w->n_in) : 0.0f;
-            logits[(uint64_t)i * w->n_out + o] = dot * inv_rms[out[i]];
+            logits[(uint64_t)i * w->n_out + o] = graft_ref_cap(dot * inv_rms[out[i]], cap);
         }
     }
 }

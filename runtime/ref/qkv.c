@@ -13,14 +13,11 @@ static float as_float(uint32_t bits)
 
 void graft_ref_rope(const struct graft_ref_heads *heads, const uint32_t *rope, float *head)
 {
-    uint32_t half = heads->rope_dim / 2;
-    for (uint32_t i = 0; i < half; i++) {
-        uint32_t ia = heads->rope_halves ? i : 2 * i;
-        uint32_t ib = heads->rope_halves ? i + half : 2 * i + 1;
+    for (uint32_t i = 0; i < heads->rope_dim / 2; i++) {
         float c = as_float(rope[2 * i]), s = as_float(rope[2 * i + 1]);
-        float a = head[ia], b = head[ib];
-        head[ia] = a * c - b * s;
-        head[ib] = a * s + b * c;
+        float a = head[2 * i], b = head[2 * i + 1];
+        head[2 * i] = a * c - b * s;
+        head[2 * i + 1] = a * s + b * c;
     }
 }
 
@@ -33,6 +30,16 @@ static void store_page(const struct graft_ref_heads *heads, enum graft_kv_format
     graft_kv_store(format, heads->head_dim, pages + unit, offset, values);
 }
 
+// The norm of one head of q or k, whose values stand in the order of graft_ref_rotary_row.
+static void norm_head(const struct graft_ref_heads *heads, const float *gain, float *head)
+{
+    uint32_t dim = heads->head_dim;
+    float inverse = graft_ref_inverse_rms(graft_ref_sum_squares(head, dim), dim, heads->eps);
+    for (uint32_t d = 0; d < dim; d++) {
+        head[d] *= inverse * gain[graft_ref_rotary_row(heads, d)];
+    }
+}
+
 void graft_ref_qkv(const struct graft_ref_heads *heads, const struct graft_ref_matrix *wq, const struct graft_ref_matrix *wk,
                    const struct graft_ref_matrix *wv, const struct graft_ref_state *state, const float *xn,
                    const float *inv_rms, float *q, void *k, void *v, uint32_t first, uint32_t last, float *scratch)
@@ -43,17 +50,22 @@ void graft_ref_qkv(const struct graft_ref_heads *heads, const struct graft_ref_m
         bool is_q = h < heads->n_head, is_k = !is_q && h < heads->n_head + heads->n_head_kv;
         uint32_t own = is_q ? h : is_k ? h - heads->n_head : h - heads->n_head - heads->n_head_kv; // number among its kind
         const struct graft_ref_matrix *w = is_q ? wq : is_k ? wk : wv;
+        const float *bias = heads->bias[is_q ? 0 : is_k ? 1 : 2], *gain = is_q || is_k ? heads->head_norm[is_k] : NULL;
         for (uint32_t d = 0; d < dim; d++) {
-            graft_ref_dot_rows(w, own * dim + d, xn, state->n_rows, values + d, dim, scratch);
+            uint32_t o = is_q || is_k ? graft_ref_rotary_row(heads, own * dim + d) : own * dim + d;
+            graft_ref_dot_rows(w, o, xn, state->n_rows, values + d, dim, scratch);
+            for (uint32_t r = 0; r < state->n_rows; r++) {
+                values[(uint64_t)r * dim + d] = values[(uint64_t)r * dim + d] * inv_rms[r] + (bias ? bias[o] : 0.0f);
+            }
         }
         for (uint32_t r = 0; r < state->n_rows; r++) {
             float *head = values + (uint64_t)r * dim;
-            uint32_t slot = graft_ref_row(state, r)[GRAFT_ROW_SLOT];
-            for (uint32_t d = 0; d < dim; d++) {
-                head[d] *= inv_rms[r];
+            uint32_t slot = graft_ref_row(state, r)[heads->ring ? GRAFT_ROW_RING_SLOT : GRAFT_ROW_SLOT];
+            if (gain) {
+                norm_head(heads, gain, head);
             }
             if (is_q || is_k) {
-                graft_ref_rope(heads, state->words + state->layout.rope + r * heads->rope_dim, head);
+                graft_ref_rope(heads, state->words + heads->rope + r * heads->rope_dim, head);
             }
             if (is_q) {
                 for (uint32_t d = 0; d < dim; d++) {

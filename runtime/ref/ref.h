@@ -39,9 +39,24 @@ static inline const uint32_t *graft_ref_row(const struct graft_ref_state *state,
 struct graft_ref_heads {
     uint32_t n_head, n_head_kv, head_dim, rope_dim;
     enum graft_kv_format kv_k, kv_v; // of keys and values in their pages
-    bool rope_halves;      // pairs (i, i + rope_dim / 2) instead of (2i, 2i + 1)
+    bool ring;                       // the layer's pages are those of its window
+    bool rope_halves;      // W's rotary pairs are rows (i, i + rope_dim / 2) of a head; Q and K get them as (2i, 2i + 1)
     float attention_scale; // on Q
+    float attention_cap;   // scores s become cap * tanh(s / cap); 0: they stay
+    // of the layer:
+    const float *bias[3];      // of q, k, v; NULL: none
+    const float *head_norm[2]; // gains [head_dim] of the norms of each head of q and k; NULL: none
+    float eps;                 // of those norms
+    uint32_t rope;             // word of the state where cos and sin of the rows begin
+    uint32_t window;           // positions a row attends to, itself included; 0: all
 };
+
+// The weight row that is output `o` of q or k: where the file has rotary pairs as halves of a head, they are put side by side.
+static inline uint32_t graft_ref_rotary_row(const struct graft_ref_heads *heads, uint32_t o)
+{
+    uint32_t d = o % heads->head_dim;
+    return heads->rope_halves && d < heads->rope_dim ? o - d + d / 2 + d % 2 * (heads->rope_dim / 2) : o;
+}
 
 // The adapters of a batch: pool of f16 matrices, table, and T = A x as graft_ref_shrink leaves it (layouts: shaders/params.h).
 struct graft_ref_lora {
@@ -79,37 +94,47 @@ void graft_ref_norm(const float *x, const float *gain, const struct graft_ref_lo
                     uint32_t n, float *xn, float *ss);
 // X[r] = E[token[r]].
 void graft_ref_embed(const struct graft_ref_matrix *embd, const struct graft_ref_state *state, float *x);
+// X[r] = scale * X[r]. X [n_rows][n].
+void graft_ref_scale(float *x, float scale, uint32_t n_rows, uint32_t n);
+// X[r] += Y[r] * gain / rms(Y[r]): a norm of what a block adds. X, Y [n_rows][n].
+void graft_ref_post_norm(const float *y, const float *gain, const struct graft_ref_lora *lora, uint32_t target, float eps,
+                         uint32_t n_rows, uint32_t n, float *x);
+// cap * tanh(value / cap); the value itself where cap is 0. Gemma 2, Riviere 2024.
+float graft_ref_cap(float value, float cap);
 // Heads [first, last) of n_head + 2 n_head_kv (queries, then keys, then values). xn [n_rows][n_in], inv_rms [n_rows].
+// y = W xn / rms + bias; queries and keys: y * gain / rms(y) where there are head norms, then rope.
 // Q [n_rows][n_head][head_dim]; k, v: pages [page][n_head_kv] of units (runtime/quant/kv.h).
 // scratch: n_in + n_rows * head_dim floats.
 void graft_ref_qkv(const struct graft_ref_heads *heads, const struct graft_ref_matrix *wq, const struct graft_ref_matrix *wk,
                    const struct graft_ref_matrix *wv, const struct graft_ref_state *state, const float *xn,
                    const float *inv_rms, float *q, void *k, void *v, uint32_t first, uint32_t last, float *scratch);
-// Rotate the pairs of one head by the row's angles: rope holds cos, sin of each pair. Su et al. 2021.
+// Rotate the pairs (2i, 2i + 1) of one head by the row's angles: rope holds cos, sin of each pair. Su et al. 2021.
 void graft_ref_rope(const struct graft_ref_heads *heads, const uint32_t *rope, float *head);
-// AO for query heads [first, last). scratch: longest sequence + head_dim floats.
+// AO for query heads [first, last); positions before the window count for nothing. scratch: longest sequence + head_dim floats.
 void graft_ref_attention(const struct graft_ref_heads *heads, const struct graft_ref_state *state, const float *q,
                          const void *k, const void *v, float *ao, uint32_t first, uint32_t last, float *scratch);
-// X[r][o] += W[o] . in[r] for outputs o in [first, last). in [n_rows][n_in], X [n_rows][n_out]. scratch: n_in + n_rows floats.
-void graft_ref_residual(const struct graft_ref_matrix *w, const float *in, uint32_t n_rows, float *x, uint32_t first,
-                        uint32_t last, float *scratch);
-// H[r][o] = silu(g) u, g = Wg[o] . xn[r] * inv_rms[r], u likewise; silu(g) = g / (1 + exp(-g)). Shazeer 2020. scratch: n_in + 2
-// n_rows.
+// X[r][o] += W[o] . in[r] for outputs o in [first, last); `set`: = instead of +=. in [n_rows][n_in], X [n_rows][n_out].
+// scratch: n_in + n_rows floats.
+void graft_ref_residual(const struct graft_ref_matrix *w, const float *in, uint32_t n_rows, float *x, bool set,
+                        uint32_t first, uint32_t last, float *scratch);
+// H[r][o] = f(g) u, g = Wg[o] . xn[r] * inv_rms[r], u likewise; f(g) = g / (1 + exp(-g)) (silu; Shazeer 2020) or, with `gelu`,
+// g (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))) / 2. scratch: n_in + 2 n_rows.
 void graft_ref_gate_up(const struct graft_ref_matrix *gate, const struct graft_ref_matrix *up, const float *xn,
-                       const float *inv_rms, uint32_t n_rows, float *h, uint32_t first, uint32_t last, float *scratch);
+                       const float *inv_rms, uint32_t n_rows, bool gelu, float *h, uint32_t first, uint32_t last,
+                       float *scratch);
 
 // An expert of a row and the weight of its output.
 struct graft_ref_route {
     uint32_t expert;
     float weight;
 };
-// Router logits scores[r][e] = W[e] . xn[r] * inv_rms[r] for experts e in [first, last). scores [n_rows][n_out]. scratch: n_in +
-// n_rows floats.
+// Router logits scores[r][e] = W[e] . xn[r] * inv_rms[r] for experts e in [first, last). scores [n_rows][n_out]. scratch:
+// n_in + n_rows floats.
 void graft_ref_router(const struct graft_ref_matrix *w, const float *xn, const float *inv_rms, uint32_t n_rows, float *scores,
                       uint32_t first, uint32_t last, float *scratch);
-// One row's n_used largest of n_expert scores, the largest first, of equal ones the smaller number first, NaN before all; weight
-// = exp(score - max) / sum, over the chosen (normalize) or over all. Shazeer 2017; Fedus 2021. route [n_used], n_used <=
-// n_expert.
+// One row's n_used largest of n_expert scores, the largest first, of equal ones the smaller number first, NaN before all;
+// weight = exp(score - max) / sum, over the chosen (normalize) or over all. Shazeer 2017; Fedus 2021. route [n_used], n_used
+// <= n_expert.
 void graft_ref_choose_experts(const float *scores, uint32_t n_expert, uint32_t n_used, bool normalize,
                               struct graft_ref_route *route);
 // H[r][k][o] = silu(g) u with the matrices of expert route[r][k], for outputs o in [first, last): gate and up hold one matrix
@@ -121,9 +146,9 @@ void graft_ref_experts_up(const struct graft_ref_matrix *gate, const struct graf
 // n_in floats.
 void graft_ref_experts_down(const struct graft_ref_matrix *down, const struct graft_ref_route *route, uint32_t n_used,
                             const float *h, uint32_t n_rows, float *x, uint32_t first, uint32_t last, float *scratch);
-// LOGITS[i][o] = W[o] . xn[out[i]] * inv_rms[out[i]] for the state's n_out rows. scratch: n_in floats.
+// LOGITS[i][o] = graft_ref_cap(W[o] . xn[out[i]] * inv_rms[out[i]], cap) for the state's n_out rows. scratch: n_in floats.
 void graft_ref_head(const struct graft_ref_matrix *w, const struct graft_ref_state *state, const float *xn,
-                    const float *inv_rms, float *logits, uint32_t first, uint32_t last, float *scratch);
+                    const float *inv_rms, float cap, float *logits, uint32_t first, uint32_t last, float *scratch);
 // The k largest of n logits (k <= n), unordered; ties: the smaller id. NaN counts as larger than everything, so that it shows.
 // ids, values: [k].
 void graft_ref_top(const float *logits, uint32_t n, uint32_t k, int32_t *ids, float *values);

@@ -54,6 +54,7 @@ static void fill_info(struct graft_adapter_info *info, const struct graft_adapte
     }
     graft_sha256_hex(desc->digest, info->digest);
     memcpy(info->base_name, desc->base_name, sizeof info->base_name);
+    memcpy(info->signer, desc->signer, sizeof info->signer);
     memcpy(info->invocation, desc->alora, desc->n_alora * sizeof *desc->alora);
 }
 
@@ -64,6 +65,7 @@ static enum graft_status read_file(struct graft_adapter_load *load)
     GRAFT_TRY(graft_adapter_read(model->ctx, &load->desc, load->path));
     GRAFT_TRY(graft_adapter_fit(load->desc, model->source));
     fill_info(&load->info, load->desc);
+    GRAFT_TRY(graft_adapter_split(load->desc, model->source));
     memcpy(load->digest, load->desc->digest, sizeof load->digest);
     GRAFT_TRY(GRAFT_NEW(model->ctx, GRAFT_MEM_HOST, &load->adapter, 1, "an adapter"));
     load->adapter->model = model;

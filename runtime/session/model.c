@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "platform/bytes.h"
+#include "runtime/model/weights_vk.h"
 #include "runtime/session/session.h"
 
 enum {
@@ -91,13 +92,16 @@ static enum graft_status prepare(struct graft_model *m, const char *path, const 
     } else {
         GRAFT_TRY(graft_source_synthetic(ctx, &m->source, shape));
     }
-    GRAFT_TRY(graft_plan_create(ctx, &m->plan, m->source));
     set_limits(m, params);
+    graft_config_set_context(&m->source->config, m->limits.table_pages * GRAFT_PAGE_TOKENS);
+    GRAFT_TRY(graft_plan_create(ctx, &m->plan, m->source));
     GRAFT_TRY(kv_format(m, params, params->kv_keys, "keys", &m->limits.kv_k));
+    graft_limits_set_rings(&m->limits, m->source);
     GRAFT_TRY(kv_format(m, params, params->kv_values, "values", &m->limits.kv_v));
     m->exact = params->exact;
     m->timed = params->timed;
     m->weights = params->weights;
+    m->stream = params->stream;
     GRAFT_TRY(graft_kv_create(ctx, &m->kv, &m->limits));
     if (m->limits.n_slots) {
         uint64_t words = (uint64_t)m->source->config.n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY;
@@ -153,7 +157,13 @@ static enum graft_status start(struct graft_model *model, const struct graft_mod
         GRAFT_TRY(given.check_values && model->gguf ? graft_gguf_check_values(model->gguf) : GRAFT_OK);
     }
     if (model->device->vk) {
-        return graft_exec_vk_create(&model->exec, model->device->vk, &exec);
+        graft_vk_pipelines_hold(model->device->vk, true); // the self-test's are the model's
+        enum graft_status status = model->device->self_test ? graft_self_test(model) : GRAFT_OK;
+        if (status == GRAFT_OK) {
+            status = graft_exec_vk_create(&model->exec, model->device->vk, &exec);
+        }
+        graft_vk_pipelines_hold(model->device->vk, false);
+        return status;
     }
     GRAFT_TRY(graft_exec_ref_create(&model->exec, &exec));
     uint64_t total = model->source->base_bytes;
@@ -276,6 +286,8 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
                                      .n_batch = model->limits.n_batch,
                                      .n_seq = model->limits.n_seq,
                                      .imported = model->exec && model->exec->imported,
+                                     .n_streamed = model->limits.n_streamed,
+                                     .stream_bytes = graft_weights_vk_stream_bytes(s, model->limits.n_streamed),
                                      .has_chat_template = model->vocabulary && model->vocabulary->chat_template};
     snprintf(out->architecture, sizeof out->architecture, "%s", c->architecture);
     snprintf(out->name, sizeof out->name, "%s", c->name);
@@ -285,7 +297,9 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
     for (uint32_t i = 0; i < c->n_layer; i++) {
         const struct graft_layer *l = &s->layers[i];
         const struct graft_weight *all[] = {&l->attn_norm, &l->q,    &l->k,  &l->v,   &l->o,
-                                            &l->ffn_norm,  &l->gate, &l->up, &l->down, &l->router};
+                                            &l->ffn_norm,  &l->gate, &l->up, &l->down, &l->router,
+                                            &l->q_bias, &l->k_bias, &l->v_bias, &l->q_norm, &l->k_norm,
+                                            &l->post_attn_norm, &l->post_ffn_norm}; // absent ones are zero
         for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
             add_weight(&totals, all[k], c->n_expert_used);
         }

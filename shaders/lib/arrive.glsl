@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which workgroup is the last of several to get somewhere. Needs ARRIVE_COUNTER, a coherent buffer of counters that are 0 at
-// first and are 0 again behind the last one. All invocations of the workgroup must get here.
-#ifndef ONE_SUBGROUP
+// Which workgroup is the last of several to get somewhere. Needs ARRIVE, the function's name, and ARRIVE_COUNTER, a coherent
+// buffer of counters that are 0 at first and are 0 again behind the last one; may be included once for each counter. All
+// invocations of the workgroup must get here.
+#if !defined(ONE_SUBGROUP) && !defined(ARRIVED_COUNT)
+#define ARRIVED_COUNT
 shared uint arrived_count;
 #endif
 
 // True for the last of `total` workgroups that count at `at`; what the others wrote to coherent buffers before is visible to
 // it.
-bool last_to_arrive(uint at, uint total)
+bool ARRIVE(uint at, uint total)
 {
     memoryBarrierBuffer();
     WORKGROUP_BARRIER();
@@ -30,3 +32,5 @@ bool last_to_arrive(uint at, uint total)
     memoryBarrierBuffer();
     return arrived == total - 1u;
 }
+#undef ARRIVE
+#undef ARRIVE_COUNTER

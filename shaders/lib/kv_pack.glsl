@@ -47,34 +47,39 @@ float kv_pack_q4(uint from, uint codes)
     return d;
 }
 
-// Tile of R values of a KV head in the workgroup's C batch rows are in `fresh`. Of the head's head_dim / R tiles, whoever comes
+// Pack a head of batch row n, whose values are in `fresh`.
+void pack_head(uint kind, uint n, uint head)
+{
+    uint format = kind == 2u ? KV_V : KV_K, blocks = HEAD_DIM / 32u;
+    uint code_words = kv_code_words(format, HEAD_DIM), scale_words = kv_scale_words(format, HEAD_DIM);
+    uint slot = state[push.state_rows + n * GRAFT_ROW_WORDS + SLOT], offset = slot % GRAFT_PAGE_TOKENS;
+    uint unit = (kind == 2u ? push.v_words : 0u) +
+                (slot / GRAFT_PAGE_TOKENS * N_HEAD_KV + head) * kv_unit_words(format, HEAD_DIM);
+    uint from = ((n * 2u + kind - 1u) * N_HEAD_KV + head) * HEAD_DIM;
+    for (uint b = 0u; b < blocks; b += 2u) {
+        vec2 scales = vec2(0.0);
+        for (uint k = 0u; k < 2u && b + k < blocks; k++) {
+            uint codes = unit + offset * code_words + (b + k) * (code_words / blocks);
+            float d = format == KV_Q8_0 ? kv_pack_q8(from + (b + k) * 32u, codes) : kv_pack_q4(from + (b + k) * 32u, codes);
+            scales = k == 0u ? vec2(d, 0.0) : vec2(scales.x, d);
+        }
+        kv[unit + GRAFT_PAGE_TOKENS * code_words + offset * scale_words + b / 2u] = packHalf2x16(scales);
+    }
+}
+
+// Tile of R values of a KV head in the workgroup's C batch rows are in `fresh`. Of the head's HEAD_DIM / R tiles, whoever comes
 // last packs the head in all C rows. Each tile has one caller.
 void pack_head_by_the_last(uint kind, uint head)
 {
-    uint count = (gl_WorkGroupID.y * push.n_head_kv + head) * 2u + kind - 1u;
+    uint count = (gl_WorkGroupID.y * N_HEAD_KV + head) * 2u + kind - 1u;
     memoryBarrierBuffer();
     uint arrived = atomicAdd(fresh_count[count], 1u);
-    if (arrived != push.head_dim / R - 1u) {
+    if (arrived != HEAD_DIM / R - 1u) {
         return;
     }
     fresh_count[count] = 0u;
     memoryBarrierBuffer();
-    uint format = kind == 2u ? KV_V : KV_K, blocks = push.head_dim / 32u;
-    uint code_words = kv_code_words(format, push.head_dim), scale_words = kv_scale_words(format, push.head_dim);
     for (uint c = 0u; c < C; c++) {
-        uint n = gl_WorkGroupID.y * C + c;
-        uint slot = state[push.state_rows + n * GRAFT_ROW_WORDS + GRAFT_ROW_SLOT], offset = slot % GRAFT_PAGE_TOKENS;
-        uint unit = (kind == 2u ? push.v_words : 0u) +
-                    (slot / GRAFT_PAGE_TOKENS * push.n_head_kv + head) * kv_unit_words(format, push.head_dim);
-        uint from = ((n * 2u + kind - 1u) * push.n_head_kv + head) * push.head_dim;
-        for (uint b = 0u; b < blocks; b += 2u) {
-            vec2 scales = vec2(0.0);
-            for (uint k = 0u; k < 2u && b + k < blocks; k++) {
-                uint codes = unit + offset * code_words + (b + k) * (code_words / blocks);
-                float d = format == KV_Q8_0 ? kv_pack_q8(from + (b + k) * 32u, codes) : kv_pack_q4(from + (b + k) * 32u, codes);
-                scales = k == 0u ? vec2(d, 0.0) : vec2(scales.x, d);
-            }
-            kv[unit + GRAFT_PAGE_TOKENS * code_words + offset * scale_words + b / 2u] = packHalf2x16(scales);
-        }
+        pack_head(kind, gl_WorkGroupID.y * C + c, head);
     }
 }

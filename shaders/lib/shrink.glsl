@@ -84,6 +84,7 @@ void shrink(uint n, uint pair, uint slot, float weight, uint first, uint n_targe
 
 #ifdef SHRINK_BY_THE_LAST
 #define ARRIVE_COUNTER lora_counter
+#define ARRIVE last_to_arrive
 #include "lib/arrive.glsl"
 
 // The last of `total` workgroups that write batch rows [n0, n0 + count) does the shrink of the targets that read them next, so

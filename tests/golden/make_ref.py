@@ -33,12 +33,13 @@ def rotate(x, pos, inv_freq, halves):
     """x [heads][dim], the first 2 * len(inv_freq) values of each head are rotated by pos * inv_freq."""
     y = x.astype(np.float64).copy()
     n = len(inv_freq)
+    order = [k for i in range(n) for k in (i, i + n)] + list(range(2 * n, x.shape[1]))  # halves: pairs are put side by side
     for i, f in enumerate(inv_freq):
         a, b = (i, i + n) if halves else (2 * i, 2 * i + 1)
         angle = complex(np.cos(pos * f), np.sin(pos * f))
         z = (x[:, a] + 1j * x[:, b]) * angle
         y[:, a], y[:, b] = z.real, z.imag
-    return y
+    return y[:, order] if halves else y
 
 
 def make(halves, rope_dim):

@@ -7,7 +7,7 @@
 #include "runtime/quant/quant.h"
 #include "support/matrices.h"
 
-enum { MAX_LENGTH = 1000, TABLE_PAGES = 32, STATE_ROWS = 4, MAX_HEAD_DIM = 128 };
+enum { MAX_LENGTH = 1000, TABLE_PAGES = 32, STATE_ROWS = 4, MAX_HEAD_DIM = 256 };
 
 enum data {
     ORDINARY,
@@ -20,6 +20,8 @@ enum data {
 struct shape {
     uint32_t n_head, n_head_kv, head_dim;
     enum graft_kv_format kv_k, kv_v;
+    uint32_t window; // 0: all
+    float cap;       // 0: none
 };
 
 struct world {
@@ -50,10 +52,18 @@ static void load(const struct world *world, bool values, uint32_t row, uint32_t 
                   t % GRAFT_PAGE_TOKENS, out);
 }
 
+// First position that a row attends to.
+static uint32_t first_of(const struct world *world, uint32_t row)
+{
+    uint32_t window = world->shape.window, length = world->lengths[row];
+    return window && length > window ? length - window : 0;
+}
+
 static void fill_pages(struct world *world, uint32_t row, enum data data, uint64_t seed)
 {
     struct graft_test_random random = {.state = seed * 2 + 1};
-    for (uint32_t t = 0; t < world->lengths[row]; t++) { // behind it: the poison, which is NaN as f16, too
+    // Behind it and before the window: the poison, which is NaN as f16, too.
+    for (uint32_t t = first_of(world, row); t < world->lengths[row]; t++) {
         for (uint32_t head = 0; head < world->shape.n_head_kv; head++) {
             float keys[MAX_HEAD_DIM], values[MAX_HEAD_DIM];
             for (uint32_t d = 0; d < world->shape.head_dim; d++) {
@@ -73,7 +83,8 @@ static void make_world(struct world *world, struct graft_test_gpu *gpu, struct s
                        const uint32_t *lengths, enum data data)
 {
     *world = (struct world){.gpu = gpu,
-                            .shape = {shape.n_head, shape.n_head_kv, shape.head_dim, n_ctx, shape.kv_k, shape.kv_v},
+                            .shape = {shape.n_head, shape.n_head_kv, shape.head_dim, n_ctx, shape.kv_k, shape.kv_v,
+                                      shape.window, shape.cap},
                             .rows = rows,
                             .lengths = lengths};
     uint64_t width = (uint64_t)shape.n_head * shape.head_dim;
@@ -131,7 +142,7 @@ static void check_head(struct world *world, uint32_t row, uint32_t head)
     uint32_t length = world->lengths[row], head_kv = head / (s->n_head / s->n_head_kv);
     uint64_t first = ((uint64_t)row * s->n_head + head) * s->head_dim;
     double most = -INFINITY, sum = 0, error = 0;
-    for (uint32_t t = 0; t < length; t++) {
+    for (uint32_t t = first_of(world, row); t < length; t++) {
         double score = 0, span = 0;
         float key[MAX_HEAD_DIM];
         load(world, false, row, head_kv, t, key);
@@ -141,12 +152,14 @@ static void check_head(struct world *world, uint32_t row, uint32_t head)
             score += term;
             span += fabs(term);
         }
+        score = s->cap > 0 ? (double)s->cap * tanh(score / (double)s->cap) : score; // no steeper than 1
         weights[t] = score;
         most = score > most ? score : most;
         // A score is a sum of head_dim products, in chains of 8; its error is a relative one of its weight.
-        error = fmax(error, span * 0x1p-24 * (s->head_dim / 8 + 12) + fabs(score) * 0x1p-22);
+        error = fmax(error, span * 0x1p-24 * (s->head_dim / 8 + 12) + fabs(score) * 0x1p-22 +
+                                (double)s->cap * 0x1p-20);
     }
-    for (uint32_t t = 0; t < length; t++) {
+    for (uint32_t t = first_of(world, row); t < length; t++) {
         weights[t] = exp(weights[t] - most);
         sum += weights[t];
     }
@@ -155,7 +168,7 @@ static void check_head(struct world *world, uint32_t row, uint32_t head)
     double relative = 2 * error + 0x1p-23 * (3 + 2 * 88) * 0.1 + 0x1p-24 * (length / 4 + 64);
     for (uint32_t d = 0; d < s->head_dim; d++) {
         double want = 0, span = 0;
-        for (uint32_t t = 0; t < length; t++) {
+        for (uint32_t t = first_of(world, row); t < length; t++) {
             double term = weights[t] * (double)values[t][d] / sum;
             want += term;
             span += fabs(term);
@@ -180,7 +193,8 @@ static void check_single_rows(struct world *batch, enum data data)
     uint64_t width = (uint64_t)s->n_head * s->head_dim;
     for (uint32_t r = 0; r < batch->rows; r++) {
         struct world one;
-        make_world(&one, batch->gpu, (struct shape){s->n_head, s->n_head_kv, s->head_dim, s->kv_k, s->kv_v}, s->n_ctx, 1,
+        make_world(&one, batch->gpu, (struct shape){s->n_head, s->n_head_kv, s->head_dim, s->kv_k, s->kv_v, s->window, s->cap},
+                   s->n_ctx, 1,
                    batch->lengths + r, data);
         memcpy(one.q.f, batch->q.f + r * width, width * 4);
         fill_pages(&one, 0, data, 100 + r);
@@ -214,14 +228,17 @@ static const uint32_t lengths[] = {32, 200, 1, 33, 31, 64, 7, 100, 2, 5};
 static const uint32_t long_lengths[] = {1000, 999, 33, 1, 256, 257, 500, 640};
 
 // Query heads per KV head: 1, 2, 3, 4, 7, 8; the widths of SmolLM2 (3 of 3, 64) and Llama (4, 128) among them.
+// Sliding windows and caps as Mistral, Gemma 2 and 3 have them, and Gemma's head of 256.
 #define F16 GRAFT_KV_FORMAT_F16
 #define F32 GRAFT_KV_FORMAT_F32
 #define Q8  GRAFT_KV_FORMAT_Q8_0
 #define Q4  GRAFT_KV_FORMAT_Q4_0
-static const struct shape shapes[] = {{2, 2, 16, F16, F16},  {4, 2, 64, F32, F32}, {9, 3, 64, F16, F16},  {3, 1, 96, F16, F16},
-                                      {8, 2, 128, F16, F16}, {7, 1, 64, F16, F16}, {16, 2, 16, F32, F32}, {8, 1, 96, F16, F16},
-                                      {4, 2, 32, Q8, Q4},    {9, 3, 64, Q8, Q8},   {9, 3, 64, Q4, Q4},    {3, 1, 96, Q4, Q8},
-                                      {8, 2, 128, Q8, Q8},   {8, 2, 128, Q4, Q4},  {7, 1, 64, F16, Q4},   {8, 1, 96, Q8, F16}};
+static const struct shape shapes[] = {
+    {2, 2, 16, F16, F16, 0, 0},  {4, 2, 64, F32, F32, 0, 0},  {9, 3, 64, F16, F16, 0, 0},   {3, 1, 96, F16, F16, 40, 0},
+    {8, 2, 128, F16, F16, 0, 0}, {7, 1, 64, F16, F16, 0, 0},  {16, 2, 16, F32, F32, 0, 0},  {8, 1, 96, F16, F16, 0, 0},
+    {4, 2, 32, Q8, Q4, 0, 0},    {9, 3, 64, Q8, Q8, 33, 5},   {9, 3, 64, Q4, Q4, 0, 0},     {3, 1, 96, Q4, Q8, 100, 0},
+    {8, 2, 128, Q8, Q8, 0, 0},   {8, 2, 128, Q4, Q4, 0, 0},   {7, 1, 64, F16, Q4, 0, 0},    {8, 1, 96, Q8, F16, 0, 0},
+    {4, 2, 64, F16, F16, 33, 5}, {2, 1, 256, F16, F16, 0, 3}, {4, 1, 32, F16, F16, 100, 0}, {2, 2, 256, F32, F32, 1, 0}};
 
 START_TEST(outputs_are_the_weighted_means_in_every_shape)
 {
@@ -252,7 +269,7 @@ START_TEST(splits_of_long_sequences_add_up_and_rows_keep_their_bits)
     }
     uint32_t most = 1;
     for (uint32_t s = 0; s < sizeof shapes / sizeof *shapes; s += 2) {
-        struct graft_attention_shape shape = {shapes[s].n_head, shapes[s].n_head_kv, shapes[s].head_dim, 1024, F16, F16};
+        struct graft_attention_shape shape = {shapes[s].n_head, shapes[s].n_head_kv, shapes[s].head_dim, 1024, F16, F16, 0, 0};
         uint32_t splits = graft_attention_splits(gpu.caps, &shape, 1);
         most = splits > most ? splits : most;
         one_case(&gpu, shapes[s], 1024, 1, long_lengths, s % 4 ? SHARP : ORDINARY);

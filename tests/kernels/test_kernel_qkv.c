@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernel `qkv` against sums in double: projections over the root mean square, rotary pairs, scaled queries, f16 keys and
-// values in pages.
+// The kernel `qkv` against sums in double: projections over the root mean square, rotary pairs, scaled queries, keys and values
+// in pages; and with what other architectures add: biases, norms of the heads, rotary pairs that are halves of a head.
 #include <math.h>
 #include <string.h>
 
 #include "runtime/quant/quant.h"
 #include "support/matrices.h"
 
-enum { PARTS = 5, STATE_ROWS = 4, GAP = 96 }; // GAP: bytes between the matrices in their binding
+enum { PARTS = 5, STATE_ROWS = 4, VECTOR = 5, MAX_OUT = 256, GAP = 96 }; // GAP: bytes between the matrices in their binding
 
 static const struct heads {
     uint32_t n_head, n_head_kv, head_dim, rope_dim;
-} all_heads[] = {{1, 1, 16, 16}, {4, 2, 16, 16}, {3, 1, 64, 32}, {7, 1, 32, 32}, {2, 2, 96, 96}, {2, 1, 128, 128}};
+    bool bias, norm, halves;
+} all_heads[] = {{1, 1, 16, 16, false, false, false}, {4, 2, 16, 16, false, true, true}, {3, 1, 64, 32, true, false, true},
+                 {7, 1, 32, 32, true, true, true},    {2, 2, 96, 96, false, false, false}, {2, 1, 128, 96, false, true, true}};
 
 struct world {
     struct graft_test_gpu *gpu;
@@ -20,7 +22,7 @@ struct world {
     uint32_t base[3];              // byte offsets in the binding
     uint32_t rows, n_pages, state_rope;
     enum graft_kv_format kv_k, kv_v;
-    struct graft_test_buffer weights, xn, ss, state, q, kv, fresh, count;
+    struct graft_test_buffer weights, xn, ss, state, q, kv, fresh, count, vectors, raw, counter;
 };
 
 static uint32_t slot(uint32_t row, uint32_t n_pages)
@@ -66,6 +68,12 @@ static void make_buffers(struct world *world, struct graft_test_gpu *gpu, uint32
     world->fresh = graft_test_buffer(gpu, (uint64_t)padded * 2 * h->n_head_kv * h->head_dim);
     world->count = graft_test_buffer(gpu, (uint64_t)padded * 2 * h->n_head_kv);
     memset(world->count.data, 0, world->count.words * 4);
+    uint32_t n_heads = h->n_head + h->n_head_kv;
+    world->vectors = graft_test_buffer(gpu, VECTOR + (n_heads + h->n_head_kv + 2) * h->head_dim);
+    world->raw = graft_test_buffer(gpu, (uint64_t)padded * n_heads * h->head_dim);
+    world->counter = graft_test_buffer(gpu, (uint64_t)padded * n_heads + 3);
+    graft_test_fill(world->vectors.f, world->vectors.words, -0.5f, 1.0f, 7);
+    memset(world->counter.u, 0, world->counter.words * 4);
     for (uint32_t i = 0; i < 3; i++) {
         graft_test_matrix_put(&world->w[i], &world->weights, world->base[i]);
     }
@@ -84,8 +92,8 @@ static void make_buffers(struct world *world, struct graft_test_gpu *gpu, uint32
 
 static void free_buffers(struct world *world)
 {
-    struct graft_test_buffer *all[] = {&world->weights, &world->xn, &world->ss,    &world->state,
-                                       &world->q,       &world->kv, &world->fresh, &world->count};
+    struct graft_test_buffer *all[] = {&world->weights, &world->xn,    &world->ss,    &world->state,   &world->q,  &world->kv,
+                                       &world->fresh,   &world->count, &world->vectors, &world->raw, &world->counter};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         graft_test_buffer_free(all[i]);
     }
@@ -103,6 +111,13 @@ static void run_segments(struct world *world, uint32_t from, uint32_t to)
     ck_assert_ok(graft_kernel_matmul(&kernel, GRAFT_MATMUL_QKV, world->gpu->caps, &variant, world->w[0].type, to - from, n_out,
                                      world->rows));
     graft_kernel_kv(&kernel, world->kv_k, world->kv_v);
+    const struct graft_qkv_shape shape = {.head_dim = world->heads.head_dim,
+                                          .rope_dim = world->heads.rope_dim,
+                                          .n_head_kv = world->heads.n_head_kv,
+                                          .rope_halves = world->heads.halves,
+                                          .bias = world->heads.bias,
+                                          .head_norm = world->heads.norm};
+    graft_kernel_qkv_shape(&kernel, &shape);
     struct graft_matmul_push *push = &kernel.push.matmul;
     for (uint32_t i = from; i < to; i++) {
         push->base[i - from] = world->base[i];
@@ -115,15 +130,15 @@ static void run_segments(struct world *world, uint32_t from, uint32_t to)
     push->inv_n = 1.0f / (float)world->w[0].n_in;
     push->eps = 1e-5f;
     push->scale = 0.125f;
-    push->head_dim = world->heads.head_dim;
-    push->rope_dim = world->heads.rope_dim;
-    push->n_head_kv = world->heads.n_head_kv;
     push->v_words = (uint32_t)(keys_bytes(world) / 4);
     push->state_rows = STATE_ROWS;
     push->state_rope = world->state_rope;
-    const struct graft_test_buffer *buffers[] = {&world->weights, &world->xn, &world->ss,    &world->state,
-                                                 &world->q,       &world->kv, &world->fresh, &world->count};
-    graft_test_dispatch(world->gpu, &kernel, buffers, 8);
+    push->vector = VECTOR;
+    push->norm = VECTOR + (world->heads.n_head + 2 * world->heads.n_head_kv) * world->heads.head_dim;
+    const struct graft_test_buffer *buffers[] = {&world->weights, &world->xn,    &world->ss,    &world->state,
+                                                 &world->q,       &world->kv,    &world->fresh, &world->count,
+                                                 &world->vectors, &world->raw,   &world->counter};
+    graft_test_dispatch(world->gpu, &kernel, buffers, 11);
 }
 
 // All three at once, or values apart from queries and keys (as when their type differs).
@@ -139,27 +154,70 @@ static void run(struct world *world, bool apart)
     }
 }
 
-// What output o of matrix `kind` in a row should be, before scaling and rounding to f16.
-static double expected(const struct world *world, uint32_t kind, uint32_t row, uint32_t o, double *bound)
+// The weights' row of output o.
+static uint32_t weight_row(const struct world *world, uint32_t kind, uint32_t o)
+{
+    uint32_t dim = o % world->heads.head_dim, half = world->heads.rope_dim / 2;
+    bool moved = world->heads.halves && kind != 2 && dim < 2 * half;
+    return moved ? o - dim + (dim % 2 ? half + dim / 2 : dim / 2) : o;
+}
+
+// What `projected` gave before, for one row: sums are over a whole head.
+struct heads_of_row {
+    double value[3][MAX_OUT], bound[3][MAX_OUT];
+};
+
+// Output o of matrix `kind` in a row before the head's norm.
+static double projected(const struct world *world, uint32_t kind, uint32_t row, uint32_t o, double *bound)
 {
     const struct heads *h = &world->heads;
     const struct graft_test_matrix *w = &world->w[kind];
-    const float *x = world->xn.f + (uint64_t)row * w->n_in;
-    double sum = 0, other_bound;
+    uint32_t at = weight_row(world, kind, o), before[] = {0, h->n_head, h->n_head + h->n_head_kv};
+    double sum = 0;
     for (uint32_t p = 0; p < PARTS; p++) {
         sum += (double)world->ss.f[row * PARTS + p];
     }
     double inverse = 1 / sqrt(sum / w->n_in + 1e-5);
-    double own = graft_test_product(w, o, x, bound) * inverse;
+    double own = graft_test_product(w, at, world->xn.f + (uint64_t)row * w->n_in, bound) * inverse;
+    own += h->bias ? (double)world->vectors.f[VECTOR + before[kind] * h->head_dim + at] : 0;
     *bound = *bound * inverse + fabs(own) * 0x1p-20;
+    return own;
+}
+
+// The same behind it: times gain, over the root mean square of the head.
+static double normed(const struct world *world, const struct heads_of_row *all, uint32_t kind, uint32_t o, double *bound)
+{
+    const struct heads *h = &world->heads;
+    double own = all->value[kind][o], squares = 0, off = 0;
+    *bound = all->bound[kind][o];
+    if (!h->norm || kind == 2) {
+        return own;
+    }
+    for (uint32_t d = 0; d < h->head_dim; d++) {
+        uint32_t at = o - o % h->head_dim + d;
+        squares += all->value[kind][at] * all->value[kind][at];
+        off += 2 * fabs(all->value[kind][at]) * all->bound[kind][at];
+    }
+    uint32_t at = VECTOR + (h->n_head + 2 * h->n_head_kv + kind) * h->head_dim + weight_row(world, kind, o) % h->head_dim;
+    double mean = squares / h->head_dim + 1e-5, factor = (double)world->vectors.f[at] / sqrt(mean);
+    *bound = fabs(factor) * (*bound + fabs(own) * (0.5 * off / h->head_dim / mean + 0x1p-20));
+    return own * factor;
+}
+
+// The same behind rope, before scaling and rounding to f16.
+static double expected(const struct world *world, const struct heads_of_row *all, uint32_t kind, uint32_t row, uint32_t o,
+                       double *bound)
+{
+    const struct heads *h = &world->heads;
+    double own = normed(world, all, kind, o, bound), other_bound;
     uint32_t dim = o % h->head_dim;
     if (kind == 2 || dim >= h->rope_dim) {
         return own;
     }
-    double other = graft_test_product(w, o ^ 1u, x, &other_bound) * inverse;
+    double other = normed(world, all, kind, o ^ 1u, &other_bound);
     const float *pair = world->state.f + world->state_rope + row * h->rope_dim + (dim & ~1u);
     double c = (double)pair[0], s = dim % 2 ? (double)pair[1] : -(double)pair[1];
-    *bound = *bound + other_bound * inverse + fabs(other) * 0x1p-20 + (fabs(own) + fabs(other)) * 0x1p-22;
+    *bound = *bound + other_bound + (fabs(own) + fabs(other)) * 0x1p-22;
     return own * c + other * s;
 }
 
@@ -192,10 +250,11 @@ static void check_quantized(struct world *world, enum graft_kv_format format, co
         for (uint32_t i = d / 32 * 32; i < d / 32 * 32 + 32; i++) {
             most = fmax(most, fabs((double)fresh[i]));
         }
-        if (most * 0x1p-7 > 65504 || most < 0x1p-10) {
+        double step = most / (format == GRAFT_KV_FORMAT_Q8_0 ? 127 : 8);
+        if (step > 65000 || step < 0x1p-14) {
             continue; // the scale is not a normal f16: as good as nothing is known of it
         }
-        double step = most / (format == GRAFT_KV_FORMAT_Q8_0 ? 127 : 8), off = fabs((double)got[d] - (double)want[d]);
+        double off = fabs((double)got[d] - (double)want[d]);
         double middle = fabs((double)fresh[d] - ((double)got[d] + (double)want[d]) / 2);
         ck_assert_msg(off <= most * 0x1p-10 || (off < step * 1.01 && middle < step * 0.002),
                       "%s: KV %llu: %g, the scalar quantizer has %g of %g (%s)", world->gpu->mask, (unsigned long long)at + d,
@@ -207,10 +266,16 @@ static void check(struct world *world)
 {
     const struct heads *h = &world->heads;
     uint32_t width = h->n_head * h->head_dim;
+    static struct heads_of_row all;
     for (uint32_t r = 0; r < world->rows; r++) {
         double bound;
+        for (uint32_t kind = 0; kind < 3; kind++) {
+            for (uint32_t o = 0; o < world->w[kind].n_out; o++) {
+                all.value[kind][o] = projected(world, kind, r, o, &all.bound[kind][o]);
+            }
+        }
         for (uint32_t o = 0; o < width; o++) {
-            double want = expected(world, 0, r, o, &bound);
+            double want = expected(world, &all, 0, r, o, &bound);
             graft_test_close(world->q.f[(uint64_t)r * width + o], want * 0.125, bound * 0.125 + fabs(want) * 0x1p-24,
                              world->gpu, "Q", (uint64_t)r * width + o);
         }
@@ -222,7 +287,7 @@ static void check(struct world *world)
             graft_kv_load(format, h->head_dim, unit_of(world, kind == 2, at, head), at % GRAFT_PAGE_TOKENS, got);
             uint64_t first = (((uint64_t)r * 2 + kind - 1) * h->n_head_kv + head) * h->head_dim;
             for (uint32_t d = 0; d < h->head_dim; d++) {
-                double want = expected(world, kind, r, head * h->head_dim + d, &bound);
+                double want = expected(world, &all, kind, r, head * h->head_dim + d, &bound);
                 if (graft_kv_is_quantized(format)) {
                     graft_test_close(world->fresh.f[first + d], want, bound, world->gpu, "fresh", first + d);
                 } else {
@@ -278,7 +343,7 @@ static void one_case(struct graft_test_gpu *gpu, uint32_t type, uint32_t n_in, u
 {
     struct world world;
     memset(&world, 0, sizeof world);
-    world.heads = all_heads[rows > 8 ? 1 : (n_in / 32 + rows + type) % (sizeof all_heads / sizeof *all_heads)];
+    world.heads = all_heads[rows > 8 ? 1 : type % (sizeof all_heads / sizeof *all_heads)];
     // In turn, so that each meets every variant, tile and width; heads of 16 have no quantized pages.
     static const enum graft_kv_format formats[][2] = {
         {GRAFT_KV_FORMAT_F16, GRAFT_KV_FORMAT_F16},   {GRAFT_KV_FORMAT_Q8_0, GRAFT_KV_FORMAT_Q8_0},

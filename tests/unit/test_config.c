@@ -219,8 +219,6 @@ END_TEST
 
 START_TEST(keys_that_change_the_computation_are_refused_by_name)
 {
-    refuse_u32("llama.attention.sliding_window", 4096, GRAFT_E_UNSUPPORTED, "llama.attention.sliding_window",
-               "sliding-window attention");
     refuse_u32("llama.expert_shared_count", 1, GRAFT_E_UNSUPPORTED, "llama.expert_shared_count", "experts that all rows share");
     refuse_u32("llama.expert_count", 8, GRAFT_E_FORMAT, "llama.expert_used_count", "blk.0.ffn_gate_exps.weight");
     refuse_u32("llama.expert_count", 513, GRAFT_E_FORMAT, "llama.expert_count", "0 to 512");
@@ -232,7 +230,6 @@ START_TEST(keys_that_change_the_computation_are_refused_by_name)
     refuse_built(&o, GRAFT_E_UNSUPPORTED, "\"yarn\"", "supported are none, linear");
     o = (struct opened){0};
     graft_tiny_model_build(&o.b, &(struct graft_tiny_model){0});
-    graft_test_gguf_u32(&o.b, "llama.attention.sliding_window", 0); // says: none
     graft_test_gguf_u32(&o.b, "llama.expert_count", 0);
     graft_test_gguf_u32(&o.b, "llama.rope.scaling.original_context_length", 512);
     graft_test_gguf_f32(&o.b, "llamas.are_fine", 1.0f); // another prefix

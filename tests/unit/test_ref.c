@@ -96,6 +96,7 @@ static void fill(struct fixture *f, const json_t *json)
     ck_assert_uint_le(graft_state_words(&f->config, &f->limits, ROWS, &f->state.layout), sizeof f->image / sizeof *f->image);
     graft_state_fill(&f->config, &f->limits, &f->state.layout, ROWS, &batch, f->image);
     f->state.words = f->image;
+    f->heads.rope = f->state.layout.rope;
     f->state.n_rows = ROWS;
     float ss[ROWS];
     read_list(json_object_get(json, "ss"), ss, ROWS);
@@ -230,13 +231,13 @@ static void check_residual_and_gate_up(struct fixture *f)
     memcpy(x, values(f, "x"), ROWS * n * sizeof *x);
     struct graft_ref_matrix wo = matrix(values(f, "wo"), heads, n);
     const float *ao = values(f, "ao");
-    graft_ref_residual(&wo, ao, ROWS, x, 0, 5, f->scratch);
-    graft_ref_residual(&wo, ao, ROWS, x, 5, n, f->scratch);
+    graft_ref_residual(&wo, ao, ROWS, x, false, 0, 5, f->scratch);
+    graft_ref_residual(&wo, ao, ROWS, x, false, 5, n, f->scratch);
     expect(f, "residual", x, 1e-5);
     struct graft_ref_matrix wg = matrix(values(f, "wg"), n, n_ff), wu = matrix(values(f, "wu"), n, n_ff);
     scaled(f, xn);
-    graft_ref_gate_up(&wg, &wu, xn, f->inv_rms, ROWS, h, 0, 7, f->scratch);
-    graft_ref_gate_up(&wg, &wu, xn, f->inv_rms, ROWS, h, 7, n_ff, f->scratch);
+    graft_ref_gate_up(&wg, &wu, xn, f->inv_rms, ROWS, false, h, 0, 7, f->scratch);
+    graft_ref_gate_up(&wg, &wu, xn, f->inv_rms, ROWS, false, h, 7, n_ff, f->scratch);
     expect(f, "h", h, 1e-5);
 }
 
@@ -252,8 +253,8 @@ static void check_head(struct fixture *f)
     struct graft_ref_matrix w = matrix(values(f, "embd"), n, n_vocab);
     float xn[512], logits[128];
     scaled(f, xn);
-    graft_ref_head(&w, &f->state, xn, f->inv_rms, logits, 0, 11, f->scratch);
-    graft_ref_head(&w, &f->state, xn, f->inv_rms, logits, 11, n_vocab, f->scratch);
+    graft_ref_head(&w, &f->state, xn, f->inv_rms, 0.0f, logits, 0, 11, f->scratch);
+    graft_ref_head(&w, &f->state, xn, f->inv_rms, 0.0f, logits, 11, n_vocab, f->scratch);
     expect(f, "logits", logits, 1e-5);
 }
 
