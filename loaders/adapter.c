@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "loaders/adapter_build.h"
+#include "loaders/minisign.h"
 #include "loaders/safetensors.h"
 #include "loaders/sha256.h"
 #include "platform/bytes.h"
@@ -226,6 +227,7 @@ enum graft_status graft_adapter_read(struct graft_ctx *ctx, struct graft_adapter
     desc->ctx = ctx;
     if (ends_with(path, ".gguf")) {
         GRAFT_TRY_OUT(graft_file_read(ctx, path, GRAFT_ADAPTER_MAX_BYTES, (char **)&desc->bytes, &desc->n_bytes), status, out);
+        GRAFT_TRY_OUT(graft_check_signed(ctx, path, desc->bytes, desc->n_bytes, desc->signer), status, out);
         status = graft_adapter_read_gguf(desc, path);
         goto out;
     }
@@ -242,6 +244,8 @@ enum graft_status graft_adapter_read(struct graft_ctx *ctx, struct graft_adapter
         goto out;
     }
     GRAFT_TRY_OUT(check_config_is_the_same(ctx, config_file, config_text, config_bytes), status, out);
+    const struct graft_listed_file read[2] = {{file, desc->bytes, desc->n_bytes}, {config_file, config_text, config_bytes}};
+    GRAFT_TRY_OUT(graft_check_listed(ctx, read, desc->signer), status, out);
     status = read_peft(desc, file, config_text, config_bytes, config_file);
 out:
     GRAFT_FREE(ctx, &config_text);

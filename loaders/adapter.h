@@ -51,6 +51,7 @@ struct graft_adapter_desc {
     struct graft_ctx *ctx;
     uint8_t digest[32];        // SHA-256 of the tensor file's bytes followed by the configuration's: the adapter's identity
     char base_name[256];       // what the file says it was made for; "" if nothing
+    char signer[17];           // id of the key it is signed with; "" where the context asks for no signature
     uint32_t n_pairs, n_whole;
     struct graft_adapter_pair *pairs;   // by layer, then target
     struct graft_adapter_whole *whole;
@@ -68,6 +69,7 @@ struct graft_adapter_desc {
 // Read a PEFT folder, an adapter_model.safetensors beside its adapter_config.json, or a GGUF adapter: read once into memory
 // (class ADAPTERS is the pool's, this is HOST), hashed, checked, never mapped. On failure *out is NULL. Errors name file, key
 // or tensor, found and allowed:
+// GRAFT_E_SIGNATURE (the context asks for signatures, checked before anything is parsed),
 // GRAFT_E_IO, GRAFT_E_FORMAT, GRAFT_E_UNSUPPORTED (pickle files are refused unread; a configuration key that is not understood
 // and not at its default), GRAFT_E_LIMIT, GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
 GRAFT_MUST_CHECK enum graft_status graft_adapter_read(struct graft_ctx *ctx, struct graft_adapter_desc **out, const char *path);

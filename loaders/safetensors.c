@@ -158,9 +158,9 @@ static enum graft_status read_header(struct graft_safetensors *st, const uint8_t
             GRAFT_TRY(check_metadata(entry, file));
             continue;
         }
-        if (strlen(name) > GRAFT_SAFETENSORS_MAX_NAME || !plain_name(name)) {
+        if (!*name || strlen(name) > GRAFT_SAFETENSORS_MAX_NAME || !plain_name(name)) {
             return graft_fail(GRAFT_E_FORMAT,
-                              "%s: tensor %" PRIu64 " has a name of %zu bytes, allowed are %d, without control characters",
+                              "%s: tensor %" PRIu64 " has a name of %zu bytes, allowed are 1 to %d, without control characters",
                               file, st->n_tensors, strlen(name), GRAFT_SAFETENSORS_MAX_NAME);
         }
         struct graft_safetensor *t = &st->tensors[st->n_tensors++];

@@ -18,6 +18,7 @@ struct graft_ctx {
     void *log_user;
     enum graft_log_level log_level;
     char *cache_dir;
+    struct graft_trust *trust;
     pthread_mutex_t mutex; // guards use
     struct graft_memory_use use;
 };
@@ -87,6 +88,7 @@ void graft_ctx_destroy(struct graft_ctx **ctx)
     if (!ctx || !*ctx) {
         return;
     }
+    GRAFT_FREE(*ctx, &(*ctx)->trust);
     pthread_mutex_destroy(&(*ctx)->mutex);
     (*ctx)->free((*ctx)->alloc_user, *ctx);
     *ctx = NULL;
@@ -225,6 +227,17 @@ void graft_log(struct graft_ctx *ctx, enum graft_log_level level, const char *fo
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     ctx->log(ctx->log_user, level, text);
+}
+
+const struct graft_trust *graft_ctx_trust(const struct graft_ctx *ctx)
+{
+    return ctx->trust;
+}
+
+void graft_ctx_set_trust(struct graft_ctx *ctx, struct graft_trust *trust)
+{
+    GRAFT_FREE(ctx, &ctx->trust);
+    ctx->trust = trust;
 }
 
 const char *graft_ctx_cache_dir(const struct graft_ctx *ctx)

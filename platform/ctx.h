@@ -51,6 +51,12 @@ GRAFT_PRINTF(3, 4) void graft_log(struct graft_ctx *ctx, enum graft_log_level le
 // with graft_ctx_destroy. Errors: GRAFT_E_MEMORY.
 GRAFT_MUST_CHECK enum graft_status graft_ctx_create_like(struct graft_ctx *ctx, struct graft_ctx **out);
 
+// What adapters must be signed with (loaders/minisign.h), NULL: nothing is asked. Setting it takes a block of graft_alloc,
+// which goes with the context or when it is set again.
+struct graft_trust;
+const struct graft_trust *graft_ctx_trust(const struct graft_ctx *ctx);
+void graft_ctx_set_trust(struct graft_ctx *ctx, struct graft_trust *trust);
+
 // Directory of cache files, or NULL.
 const char *graft_ctx_cache_dir(const struct graft_ctx *ctx);
 

@@ -31,7 +31,8 @@ enum graft_advice { GRAFT_ADVICE_SEQUENTIAL, GRAFT_ADVICE_WILL_NEED, GRAFT_ADVIC
 void graft_map_advise(const struct graft_map *map, uint64_t offset, uint64_t bytes, enum graft_advice advice);
 
 // Read a whole regular file of at most `max_bytes` into memory from graft_alloc, NUL added behind (not counted in *size).
-// Errors: GRAFT_E_IO (also a file that changed meanwhile), GRAFT_E_LIMIT (larger than max_bytes), GRAFT_E_MEMORY, GRAFT_E_BUDGET.
+// A file written to within the last 20 ms is waited for, at most 0.1 s. Errors: GRAFT_E_IO (also a file that changed while it
+// was read), GRAFT_E_LIMIT (larger than max_bytes), GRAFT_E_MEMORY, GRAFT_E_BUDGET.
 GRAFT_MUST_CHECK enum graft_status graft_file_read(struct graft_ctx *ctx, const char *path, uint64_t max_bytes, char **out,
                                                    uint64_t *size);
 // Write a file so that `path` holds either its old or its new content at any moment: temporary file in the same

@@ -6,7 +6,15 @@
 #   lane      an invocation per weight row, texel buffers, a workgroup is one subgroup: software Vulkan
 #   team      a workgroup shares a row, shared memory, no subgroup operations: the baseline every device must pass
 #   subgroup  a subgroup shares a row: GPUs
-find_program(GLSLANG glslangValidator REQUIRED)
+# Without glslang: GRAFT_SPIRV_DIR names a folder of compiled shaders that another build has made from the same sources:
+#   cmake --install BUILD --component spirv --prefix DIR      (then DIR/share/graft/spirv)
+set(GRAFT_SPIRV_DIR "" CACHE PATH "Folder of shaders compiled before (no glslang is needed then)")
+if(NOT GRAFT_SPIRV_DIR)
+  find_program(GLSLANG NAMES glslangValidator glslang)
+  if(NOT GLSLANG)
+    message(FATAL_ERROR "There is neither glslang (package glslang-tools) nor a folder of compiled shaders (-DGRAFT_SPIRV_DIR=...)")
+  endif()
+endif()
 
 set(GRAFT_FAMILIES plain blocks)
 set(GRAFT_VARIANT_lane -DTEXEL -DSUBGROUPS -DONE_SUBGROUP)
@@ -15,20 +23,44 @@ set(GRAFT_VARIANT_subgroup -DTEAM -DSUBGROUPS)
 
 file(GLOB GRAFT_SHADER_INCLUDES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/shaders/lib/*.glsl ${CMAKE_SOURCE_DIR}/shaders/quant/*.glsl)
 list(APPEND GRAFT_SHADER_INCLUDES ${CMAKE_SOURCE_DIR}/shaders/params.h)
-set(GRAFT_SHADER_DIR ${CMAKE_BINARY_DIR}/shaders)
-file(MAKE_DIRECTORY ${GRAFT_SHADER_DIR})
+# What compiled shaders depend on: a folder of them holds the same number, or it is of other sources.
+file(GLOB GRAFT_SHADER_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/shaders/*.comp)
+set(hashes)
+foreach(file ${GRAFT_SHADER_SOURCES} ${GRAFT_SHADER_INCLUDES} ${CMAKE_CURRENT_LIST_FILE})
+  file(SHA256 ${file} hash)
+  string(APPEND hashes ${hash})
+endforeach()
+string(SHA256 GRAFT_SHADER_HASH "${hashes}")
+if(GRAFT_SPIRV_DIR)
+  set(GRAFT_SHADER_DIR ${GRAFT_SPIRV_DIR})
+  set(found "nothing")
+  if(EXISTS ${GRAFT_SPIRV_DIR}/sources.sha256)
+    file(READ ${GRAFT_SPIRV_DIR}/sources.sha256 found)
+  endif()
+  if(NOT found STREQUAL GRAFT_SHADER_HASH)
+    message(FATAL_ERROR "GRAFT_SPIRV_DIR ${GRAFT_SPIRV_DIR}: compiled from other sources (${found}, these are ${GRAFT_SHADER_HASH})")
+  endif()
+else()
+  set(GRAFT_SHADER_DIR ${CMAKE_BINARY_DIR}/shaders)
+  file(MAKE_DIRECTORY ${GRAFT_SHADER_DIR})
+  file(WRITE ${GRAFT_SHADER_DIR}/sources.sha256 ${GRAFT_SHADER_HASH})
+  install(DIRECTORY ${GRAFT_SHADER_DIR}/ DESTINATION share/graft/spirv COMPONENT spirv EXCLUDE_FROM_ALL
+          FILES_MATCHING PATTERN "*.h" PATTERN "sources.sha256")
+endif()
 set(GRAFT_SHADER_HEADERS)
 set(GRAFT_SHADER_LINES)
 
 function(graft_compile_shader name source)
   string(REPLACE "." "_" symbol ${name})
   set(header ${GRAFT_SHADER_DIR}/${name}.h)
-  add_custom_command(
-    OUTPUT ${header}
-    COMMAND ${GLSLANG} -V --quiet -g0 --target-env vulkan1.1 -DGRAFT_GLSL ${ARGN} -I${CMAKE_SOURCE_DIR}/shaders
-            --vn graft_spirv_${symbol} -o ${header} ${source}
-    DEPENDS ${source} ${GRAFT_SHADER_INCLUDES}
-    COMMENT "SPIR-V ${name}" VERBATIM)
+  if(NOT GRAFT_SPIRV_DIR)
+    add_custom_command(
+      OUTPUT ${header}
+      COMMAND ${GLSLANG} -V --quiet -g0 --target-env vulkan1.1 -DGRAFT_GLSL ${ARGN} -I${CMAKE_SOURCE_DIR}/shaders
+              --vn graft_spirv_${symbol} -o ${header} ${source}
+      DEPENDS ${source} ${GRAFT_SHADER_INCLUDES}
+      COMMENT "SPIR-V ${name}" VERBATIM)
+  endif()
   set(GRAFT_SHADER_HEADERS ${GRAFT_SHADER_HEADERS} ${header} PARENT_SCOPE)
   set(GRAFT_SHADER_LINES ${GRAFT_SHADER_LINES} "${name}" PARENT_SCOPE)
 endfunction()
@@ -86,6 +118,6 @@ foreach(name ${GRAFT_SHADER_LINES})
   string(APPEND text "    {\"${name}\", graft_spirv_${symbol}, sizeof graft_spirv_${symbol}},\n")
 endforeach()
 string(APPEND text "};\nconst uint32_t graft_shader_count = sizeof graft_shaders / sizeof *graft_shaders;\n")
-set(GRAFT_SHADER_TABLE ${GRAFT_SHADER_DIR}/table.c)
+set(GRAFT_SHADER_TABLE ${CMAKE_BINARY_DIR}/shader_table.c)
 file(CONFIGURE OUTPUT ${GRAFT_SHADER_TABLE} CONTENT "${text}" @ONLY)
 set_source_files_properties(${GRAFT_SHADER_TABLE} PROPERTIES OBJECT_DEPENDS "${GRAFT_SHADER_HEADERS}")

@@ -7,6 +7,7 @@
 //   [out .. + n_out)                 rows whose logits are wanted
 //   [rope .. + n_rows * rope_dim)    per row: cos, sin of each rotary pair (f32); twice where layers differ in their angles
 //   [tables .. + (n_seq + 1) * table_pages)  page table of each sequence: KV page numbers; then a spare table of zeros
+//   [rings .. + (n_seq + 1) * table_pages)   the same for layers that keep only the pages of their window, if there are any
 // Rows beyond n_rows (a recorded plan has a fixed row count) use the spare table, write to the spare page 0 and compute without
 // effect.
 #ifndef GRAFT_SHADERS_PARAMS_H
@@ -34,6 +35,7 @@ typedef struct graft_lora_push graft_lora_push; // GLSL has no struct keyword in
 #define GRAFT_ROW_POS 1u    // position in its sequence = number of tokens before it
 #define GRAFT_ROW_TABLE 2u  // word offset of its sequence's page table, counted from `tables`
 #define GRAFT_ROW_SLOT 3u   // KV slot this row writes: page * GRAFT_PAGE_TOKENS + pos % GRAFT_PAGE_TOKENS
+#define GRAFT_ROW_RING_SLOT 12u // as SLOT, in layers with rings
 #define GRAFT_ROW_LORA 4u   // 4 pairs (adapter slot, weight as f32 bits); slot 0xffffffff = none
 #define GRAFT_NO_SLOT 0xffffffffu
 #define GRAFT_LORA_PAIRS 4u
@@ -69,7 +71,7 @@ typedef struct graft_lora_push graft_lora_push; // GLSL has no struct keyword in
 
 // Word offsets into the state buffer.
 struct graft_state_layout {
-    GRAFT_UINT rows, outs, rope, tables;
+    GRAFT_UINT rows, outs, rope, tables, rings;
 };
 
 // Adapters, in the push constants of every kernel that knows them. Entries are counted inside a slot: layer *

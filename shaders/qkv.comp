@@ -40,6 +40,8 @@ layout(constant_id = 9) const uint N_HEAD_KV = 1;
 layout(constant_id = 10) const uint HALVES = 0; // rotary pairs of the weights are rows (i, i + ROPE_DIM / 2) of a head
 layout(constant_id = 11) const uint BIAS = 0;
 layout(constant_id = 12) const uint HEAD_NORM = 0;
+layout(constant_id = 14) const uint RING = 0; // the layer keeps only the pages of its window
+const uint SLOT = RING != 0u ? GRAFT_ROW_RING_SLOT : GRAFT_ROW_SLOT;
 #define RMS
 #define RMS_ROW(c) (c)
 #include "lib/matmul.glsl"
@@ -83,7 +85,7 @@ void put(uint kind, uint n, uint o, vec2 y)
         fresh[at + 1u] = y.y;
         return;
     }
-    uint slot = state[push.state_rows + n * GRAFT_ROW_WORDS + GRAFT_ROW_SLOT];
+    uint slot = state[push.state_rows + n * GRAFT_ROW_WORDS + SLOT];
     uint at = (kind == 2u ? push.v_words : 0u) +
               (slot / GRAFT_PAGE_TOKENS * N_HEAD_KV + head) * kv_unit_words(format, HEAD_DIM);
     uint value = slot % GRAFT_PAGE_TOKENS * HEAD_DIM + dim;

@@ -23,4 +23,7 @@ if(GRAFT_TOOLS)
   add_dependencies(test_serve_device graft_lose_layer)
   # Merged files against numpy and PyPI gguf.
   add_test(NAME merge_reference COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/merge_reference $<TARGET_FILE:graft> ${CMAKE_CURRENT_SOURCE_DIR}/golden)
+  # What an administrator installs, and the page that walks through it.
+  add_test(NAME packaging COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/packaging $<TARGET_FILE:graft> ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/tools/graft.service)
+  add_test(NAME departments COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/departments $<TARGET_FILE:graft>)
 endif()

@@ -4,7 +4,7 @@ if(TARGET graft_http)
   file(GLOB GRAFT_SERVE_TESTS CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/serve/test_*.c)
   foreach(source ${GRAFT_SERVE_TESTS})
     get_filename_component(name ${source} NAME_WE)
-    add_executable(${name} ${source} serve/http_world.c serve/tls_client.c $<TARGET_OBJECTS:graft_http> $<TARGET_OBJECTS:graft_objects>)
+    add_executable(${name} ${source} serve/http_world.c ${CMAKE_SOURCE_DIR}/tools/journal.c serve/tls_client.c $<TARGET_OBJECTS:graft_http> $<TARGET_OBJECTS:graft_objects>)
     target_link_libraries(${name} PRIVATE graft_test_support PkgConfig::JANSSON PkgConfig::MHD PkgConfig::GNUTLS PkgConfig::SODIUM)
     target_compile_definitions(${name} PRIVATE _GNU_SOURCE)
     if(JWT_FOUND)
@@ -18,6 +18,7 @@ if(TARGET graft_http)
   # The table of adapters without a server.
   target_sources(test_select PRIVATE ${CMAKE_SOURCE_DIR}/tools/serve/adapters.c ${CMAKE_SOURCE_DIR}/tools/serve/adapters_change.c
                  ${CMAKE_SOURCE_DIR}/tools/serve/adapters_load.c ${CMAKE_SOURCE_DIR}/tools/serve/select.c
+                 ${CMAKE_SOURCE_DIR}/tools/serve/aliases.c
                  ${CMAKE_SOURCE_DIR}/tools/serve/body.c ${CMAKE_SOURCE_DIR}/tools/options.c ${CMAKE_SOURCE_DIR}/tools/tables.c
                  ${CMAKE_SOURCE_DIR}/tools/output.c)
 endif()

@@ -76,8 +76,9 @@ static int verify(const struct options *options, struct session *session, struct
         return does_not_fit(status, path, session->path);
     }
     if (options->json) {
-        return print_json(json_pack("{s:o, s:s, s:s, s:o}", "path", json_text(path, strlen(path)), "digest", info.digest,
-                                    "kind", info.kind, "fits", *session->path ? json_true() : json_null()));
+        return print_json(json_pack("{s:o, s:s, s:s, s:o, s:o}", "path", json_text(path, strlen(path)), "digest", info.digest,
+                                    "kind", info.kind, "signed_by", *info.signer ? json_string(info.signer) : json_null(),
+                                    "fits", *session->path ? json_true() : json_null()));
     }
     printf("%s  %s\n", info.digest, path);
     return EXIT_GOOD;

@@ -148,6 +148,9 @@ static void print_text(const struct options *options, const struct graft_adapter
            info->format == GRAFT_ADAPTER_GGUF ? "GGUF adapter" : "PEFT", bytes_text(info->file_bytes).text);
     printf("  %-12s %s\n", "made for", *info->base_name ? info->base_name : "(it does not say)");
     printf("  %-12s %s\n", "digest", info->digest);
+    if (*info->signer) {
+        printf("  %-12s %s\n", "signed by", info->signer);
+    }
     printf("  %-12s %" PRIu64, "parameters", info->n_parameters);
     if (info->base_parameters) {
         printf(", %.4f %% of the base's %" PRIu64, 100.0 * (double)info->n_parameters / (double)info->base_parameters,
@@ -223,6 +226,7 @@ static int print_as_json(const struct options *options, const struct graft_adapt
                   base ? json_integer((json_int_t)info->base_parameters) : json_null(), "share",
                   base ? json_real((double)info->n_parameters / (double)info->base_parameters) : json_null(), "fits",
                   options->model ? json_boolean(!misfit) : json_null(), "targets", targets, "modules", modules);
+    json_object_set_new(out, "signed_by", *info->signer ? json_string(info->signer) : json_null());
     if (misfit) {
         json_object_set_new(out, "misfit", json_text(misfit, strlen(misfit)));
     }

@@ -230,14 +230,31 @@ static enum verdict do_save(struct conversation *c, char *argument)
         puts("/save needs a file name.");
         return GO_ON;
     }
-    enum graft_status status = graft_chat_history(c->talk->chat, &json);
-    if (status == GRAFT_OK) {
+    size_t length = strlen(argument);
+    bool whole = length > 8 && strcmp(argument + length - 8, ".session") == 0;
+    enum graft_status status = whole ? graft_chat_save(c->talk->chat, argument) : graft_chat_history(c->talk->chat, &json);
+    if (status == GRAFT_OK && !whole) {
         status = graft_file_replace(argument, json, strlen(json));
     }
     if (status == GRAFT_OK) {
         printf("Saved to %s.\n", argument);
     } else {
         say_status(status, "the conversation cannot be saved");
+    }
+    return GO_ON;
+}
+
+static enum verdict do_restore(struct conversation *c, char *argument)
+{
+    if (*argument == 0) {
+        puts("/restore needs the name of a file that /save wrote as FILE.session.");
+        return GO_ON;
+    }
+    enum graft_status status = graft_chat_restore(c->talk->chat, argument);
+    if (status == GRAFT_OK) {
+        puts("The saved conversation goes on.");
+    } else {
+        say_status(status, "the conversation cannot be restored");
     }
     return GO_ON;
 }
@@ -277,7 +294,8 @@ static const struct command {
     {"/compare", "NAME ...", "what each of them answers to the last question", do_compare},
     {"/stats", "", "rates, first-token time, memory", do_stats},
     {"/memory", "", "bytes by class, against the budget", do_memory},
-    {"/save", "FILE", "the conversation as JSON", do_save},
+    {"/save", "FILE", "the conversation as JSON; FILE.session: with its cache", do_save},
+    {"/restore", "FILE", "go on with a FILE.session", do_restore},
     {"/read", "FILE", "put a file's text in front of the next message", do_read},
     {"/bye", "", "end; so does Ctrl-D", do_bye},
 };

@@ -33,7 +33,7 @@ bool client_place(const char *text, struct client_place *out)
     return out->host[0] && strspn(out->port, "0123456789") == strlen(out->port) && out->port[0];
 }
 
-static int connect_to(const struct client_place *place, char *why, size_t why_bytes)
+int client_connect(const struct client_place *place, char *why, size_t why_bytes)
 {
     int fd = -1;
     if (place->path[0]) {
@@ -204,7 +204,7 @@ static bool send_all(int fd, const char *data, size_t length)
 int client_do(const struct client_place *place, const struct client_request *request, char *why, size_t why_bytes)
 {
     char head[1024], key[600] = "";
-    int fd = connect_to(place, why, why_bytes), status = 0;
+    int fd = client_connect(place, why, why_bytes), status = 0;
     if (fd < 0) {
         return 0;
     }

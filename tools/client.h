@@ -23,6 +23,8 @@ struct client_request {
     void *user;
 };
 
+// A connection, or -1 with a sentence in `why`.
+int client_connect(const struct client_place *place, char *why, size_t why_bytes);
 // Send it and read the whole reply. Returns the status, or 0 with a sentence in `why`. Blocks.
 int client_do(const struct client_place *place, const struct client_request *request, char *why, size_t why_bytes);
 

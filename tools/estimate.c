@@ -13,11 +13,12 @@ static json_t *estimate_json(const struct graft_estimate *e, uint64_t budget, bo
         json_object_set_new(classes, graft_mem_class_name((enum graft_mem_class)c),
                             json_integer((json_int_t)e->class_bytes[c]));
     }
-    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:b, s:I}", "classes", classes, "total_bytes",
+    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:b, s:I, s:I, s:I}", "classes", classes, "total_bytes",
                      (json_int_t)e->total_bytes, "mapped_bytes", (json_int_t)e->mapped_bytes, "n_ctx", (json_int_t)e->n_ctx,
                      "n_batch", (json_int_t)e->n_batch, "n_seq", (json_int_t)e->n_seq, "budget_bytes",
                      budget ? json_integer((json_int_t)budget) : json_null(), "fits", (int)fits, "n_ctx_fits",
-                     (json_int_t)e->n_ctx_fits);
+                     (json_int_t)e->n_ctx_fits, "n_streamed", (json_int_t)e->n_streamed, "stream_bytes",
+                     (json_int_t)e->stream_bytes);
 }
 
 static void estimate_print(const struct session *session, const struct graft_estimate *e, uint64_t budget)
@@ -30,6 +31,10 @@ static void estimate_print(const struct session *session, const struct graft_est
     printf("  %-10s %12s\n", "in all", bytes_text(e->total_bytes).text);
     if (e->mapped_bytes) {
         printf("\n%s of the file are used in place and are not counted.\n", bytes_text(e->mapped_bytes).text);
+    }
+    if (e->n_streamed) {
+        printf("\n%" PRIu32 " layers are streamed: %s are copied to the device for every batch.\n", e->n_streamed,
+               bytes_text(e->stream_bytes).text);
     }
     if (budget && e->total_bytes <= budget) {
         printf("\nFits into %s, with %s to spare; the largest context that fits is %" PRIu32 ".\n", bytes_text(budget).text,

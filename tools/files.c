@@ -88,7 +88,7 @@ static const char *next_model(const void *user, size_t i)
     return i < models->count ? models->names[i] : NULL;
 }
 
-static bool exists(const char *path)
+bool file_exists(const char *path)
 {
     struct stat info;
     return stat(path, &info) == 0;
@@ -130,14 +130,14 @@ int model_find(const char *given, char out[PATH_BYTES])
         goto out;
     }
     snprintf(out, PATH_BYTES, "%s", given);
-    if (exists(given)) {
+    if (file_exists(given)) {
         goto out;
     }
     if (!strchr(given, '/') && *folder && strlen(given) < 250) {
         static const char *const endings[] = {"", ".gguf"};
         for (size_t i = 0; i < 2; i++) {
             snprintf(out, PATH_BYTES, "%.*s/%s%s", PATH_BYTES - 300, folder, given, endings[i]);
-            if (exists(out)) {
+            if (file_exists(out)) {
                 goto out;
             }
         }

@@ -5,7 +5,7 @@
 
 #include <pthread.h>
 
-#include "tools/client.h"
+#include "tools/load_crowd.h"
 #include "tools/tool.h"
 
 enum { LOAD_ADAPTERS = 64 };
@@ -37,7 +37,8 @@ struct load_run {
     struct samples first, between, whole; // at: when the request was asked, when the token came, when it was asked
     struct samples adapter_first[LOAD_ADAPTERS];
     uint64_t adapter_tokens[LOAD_ADAPTERS];
-    char why[256]; // of the first failure
+    struct crowd_counts crowd; // of --idle and --trickle
+    char why[256];             // of the first failure
     int status;
     // Of --long-words: prompts that enter beside the others, which are not counted above.
     bool streams_ended;

@@ -80,6 +80,13 @@ json_t *load_json(const struct load_run *run, double seconds)
                             "requests_per_second", (double)run->ok / seconds, "good_requests_per_second",
                             (double)run->good / seconds, "first_token", times_json(&run->first), "between_tokens",
                             times_json(&run->between), "whole_answer", times_json(&run->whole), "adapters", adapters);
+    if (out && o->load_idle + o->load_trickle > 0) {
+        json_object_set_new(out, "crowd",
+                            json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "idle", (json_int_t)o->load_idle, "trickling",
+                                      (json_int_t)o->load_trickle, "open", (json_int_t)run->crowd.open, "opened",
+                                      (json_int_t)run->crowd.opened, "closed_by_server", (json_int_t)run->crowd.closed,
+                                      "refused", (json_int_t)run->crowd.refused));
+    }
     if (out && o->load_long) {
         json_object_set_new(out, "long_prompts",
                             json_pack("{s:I, s:I, s:I, s:o, s:o, s:f, s:f}", "words", (json_int_t)o->load_long, "count",
@@ -113,6 +120,10 @@ void load_print(const struct load_run *run, double seconds)
         char name[40];
         snprintf(name, sizeof name, "first, %.30s", run->adapters[i]);
         print_times(name, &run->adapter_first[i]);
+    }
+    if (o->load_idle + o->load_trickle > 0) {
+        printf("beside them %u connections were open at the end; the server closed %" PRIu64 " of %" PRIu64 "\n",
+               run->crowd.open, run->crowd.closed, run->crowd.opened);
     }
     if (o->load_long) {
         printf("%" PRIu64 " long prompts entered beside them, %" PRIu64 " tokens in all\n", run->n_long, run->long_tokens);

@@ -290,6 +290,9 @@ int verb_LOAD_TEST(const struct options *options)
     run->n_requests = options->load_requests  ? (uint64_t)options->load_requests
                       : options->load_seconds ? 0
                                               : 4 * (uint64_t)options->load_streams;
+    bool crowded = options->load_idle + options->load_trickle > 0;
+    struct crowd *crowd =
+        crowded ? crowd_begin(&run->place, (uint32_t)options->load_idle, (uint32_t)options->load_trickle) : NULL;
     run->begin_ns = run->arrival_ns = graft_clock_ns();
     run->end_ns = options->load_seconds ? run->begin_ns + (uint64_t)options->load_seconds * 1000000000u : 0;
     pthread_t threads[OPEN_STREAMS], long_thread;
@@ -308,6 +311,7 @@ int verb_LOAD_TEST(const struct options *options)
     }
     double seconds = (double)((run->last_ns ? run->last_ns : graft_clock_ns()) - run->begin_ns) * 1e-9;
     find_beside(run);
+    run->crowd = crowded ? crowd_end(&crowd) : run->crowd;
     struct samples *all[] = {&run->first, &run->between, &run->whole, &run->entries, &run->beside};
     enum { KINDS = sizeof all / sizeof *all };
     for (uint32_t i = 0; i < KINDS + run->n_adapters; i++) {

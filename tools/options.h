@@ -9,9 +9,9 @@
 
 // Verbs in the order help lists them; each has a row in tables.c and a function verb_NAME.
 #define VERB_MAP(X)                                                                                                            \
-    X(RUN) X(SERVE) X(KEY) X(PS) X(TOP) X(LOAD_TEST) X(BENCH) X(EVAL) X(ESTIMATE) X(INSPECT) X(ADAPTER) X(MERGE)               \
-    X(DEVICES) X(DOCTOR)                                                                                                       \
-    X(TOKENIZE) X(DETOKENIZE) X(TEMPLATE) X(COMPLETION) X(MAN) X(VERSION)
+    X(RUN)                                                                                                                     \
+    X(SERVE) X(KEY) X(PS) X(TOP) X(LOAD_TEST) X(BENCH) X(EVAL) X(ESTIMATE) X(INSPECT) X(ADAPTER) X(MERGE) X(DEVICES) X(DOCTOR) \
+        X(TOKENIZE) X(DETOKENIZE) X(TEMPLATE) X(COMPLETION) X(MAN) X(VERSION)
 
 #define VERB_ENUM(id) VERB_##id,
 enum verb { VERB_MAP(VERB_ENUM) VERBS };
@@ -52,9 +52,9 @@ struct option_texts {
 };
 
 struct option_info {
-    const char *name;     // long name without dashes
-    const char *shorter;  // short name without its dash, may be several letters ("np"); or NULL
-    const char *alias;    // another long name; or NULL
+    const char *name;    // long name without dashes
+    const char *shorter; // short name without its dash, may be several letters ("np"); or NULL
+    const char *alias;   // another long name; or NULL
     enum option_kind kind;
     const char *argument; // as help shows it ("FILE"); NULL for flags
     const char *standard; // default as text for help; NULL = none worth saying
@@ -63,7 +63,7 @@ struct option_info {
     bool brief;           // shown by -h, not only by --help-all
     size_t offset;        // of its value in struct options
     double low, high;
-    const char *choices;  // "md|json|csv"
+    const char *choices; // "md|json|csv"
 };
 extern const struct option_info option_infos[];
 extern const size_t option_info_count;
@@ -74,7 +74,7 @@ struct options {
     bool help, help_all, json, verbose, validation;
     const char *model, *prompt, *file, *system, *device, *weights, *template_file, *messages, *tokens, *format, *synthetic,
         *bench_adapters, *output, *to, *digest, *out, *merge_type, *eval_tokens, *adapter_out, *method, *sign_method, *dtype,
-        *grammar, *json_schema, *kv, *kv_keys, *kv_values;
+        *grammar, *json_schema, *stream, *kv, *kv_keys, *kv_values, *session_file, *require_signed;
     uint64_t memory; // bytes; 0 = no limit
     uint64_t adapter_pool;
     struct option_texts adapters;
@@ -85,10 +85,11 @@ struct options {
     struct option_texts logit_biases;
     struct option_list bench_prompt, bench_gen;
     // of serve and load-test
-    struct option_texts warm;
+    struct option_texts warm, aliases;
+    const char *alias_file, *model_fallback;
     const char *adapter_dir, *url, *load_adapters, *api_key;
-    int64_t serve_seq, adapter_slots, max_waiting, request_seconds, load_streams, load_requests, load_seconds, load_prompt,
-        load_predict;
+    int64_t serve_seq, adapter_slots, max_waiting, request_seconds, load_streams, load_requests, load_idle, load_trickle,
+        load_seconds, load_prompt, load_predict;
     double load_rate, load_first_limit, load_between_limit;
     int64_t load_long;
     bool load_random;
@@ -103,7 +104,7 @@ struct options {
     int64_t max_connections, drain_seconds, reader_seconds, log_files, key_requests, key_tokens, key_concurrent;
     uint64_t log_size;
     bool insecure_plain_http, operator_routes_public, log_text;
-    bool exact, raw, stats, special, no_bos, stages, all, no_history, deep, check_values;
+    bool context_shift, exact, raw, stats, special, no_bos, stages, all, no_history, deep, check_values, no_self_test;
     char **operands; // points into argv
     int n_operands;
 };

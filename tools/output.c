@@ -5,9 +5,11 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include "platform/plat.h"
+#include "tools/journal.h"
 
 bool colours(FILE *stream)
 {
@@ -19,7 +21,8 @@ void error3(const char *what, const char *because, const char *try_format, ...)
 {
     const char *red = colours(stderr) ? "\033[1;31m" : "", *plain = *red ? "\033[0m" : "";
     fflush(stdout);
-    fprintf(stderr, "graft: %serror:%s %s\n  because: %s\n  try: ", red, plain, what, because);
+    const char *p = journal_prefix(LOG_ERR);
+    fprintf(stderr, "%sgraft: %serror:%s %s\n%s  because: %s\n%s  try: ", p, red, plain, what, p, because, p);
     va_list args;
     va_start(args, try_format);
     vfprintf(stderr, try_format, args);
@@ -44,6 +47,7 @@ static const struct {
     {GRAFT_E_CONTEXT_FULL, EXIT_FAILED, "a larger context (-c)"},
     {GRAFT_E_CANCELLED, EXIT_INTERRUPTED, "once more"},
     {GRAFT_E_LIMIT, EXIT_FAILED, "smaller input"},
+    {GRAFT_E_SIGNATURE, EXIT_REFUSED, "have it signed by whom --require-signed trusts; see docs/signing.md"},
     {GRAFT_E_INTERNAL, EXIT_FAILED, "once more with -v, and report what it says"},
 };
 
@@ -70,21 +74,47 @@ int error_status(enum graft_status status, const char *what)
     return exit_code_of(status);
 }
 
+// A line of standard error: all of it at once, so that lines of several threads do not mix.
+GRAFT_PRINTF(2, 0) static void say(int priority, const char *format, va_list args)
+{
+    char line[4096];
+    fflush(stdout);
+    int n = vsnprintf(line, sizeof line, format, args);
+    if (n >= 0) {
+        fprintf(stderr, "%sgraft: %s\n", journal_prefix(priority), line);
+    }
+}
+
 void note(const char *format, ...)
 {
-    fflush(stdout);
-    fputs("graft: ", stderr);
     va_list args;
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    say(strncmp(format, "error: ", 7) == 0     ? LOG_ERR
+        : strncmp(format, "warning: ", 9) == 0 ? LOG_WARNING
+                                               : LOG_INFO,
+        format, args);
     va_end(args);
-    fputc('\n', stderr);
+}
+
+GRAFT_PRINTF(2, 3) static void say_at(int priority, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(priority, format, args);
+    va_end(args);
 }
 
 void log_line(void *user, enum graft_log_level level, const char *text)
 {
     (void)user;
-    note("%s%s", level <= GRAFT_LOG_ERROR ? "error: " : level == GRAFT_LOG_WARN ? "warning: " : "", text);
+    say_at(level <= GRAFT_LOG_ERROR  ? LOG_ERR
+           : level == GRAFT_LOG_WARN ? LOG_WARNING
+                                     : LOG_INFO,
+           "%s%s",
+           level <= GRAFT_LOG_ERROR  ? "error: "
+           : level == GRAFT_LOG_WARN ? "warning: "
+                                     : "",
+           text);
 }
 
 void progress_begin(struct progress *progress, const char *what)

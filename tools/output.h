@@ -15,6 +15,7 @@ enum exit_code {
     EXIT_BAD_FILE = 3,
     EXIT_OVER_BUDGET = 4,
     EXIT_NO_DEVICE = 5,
+    EXIT_REFUSED = 6, // by a policy: not signed
     EXIT_FILE_LOST = 74,   // of graft serve: the model's file was cut while it was in use; as sysexits.h has it
     EXIT_INTERRUPTED = 130 // as shells say it: 128 + SIGINT
 };

@@ -111,6 +111,7 @@ enum graft_status talk_start(struct talk *talk)
     struct graft_chat_params params = {
         .size = sizeof params,
         .system = talk->system,
+        .context_shift = talk->options.context_shift,
         .template_text = talk->template_text,
         .sampling = talk->sampling,
         .max_tokens = o->predict <= 0 ? 0 : (uint32_t)o->predict,
@@ -314,6 +315,37 @@ static int prompt_read(struct options *o, struct text *out, bool *chatting)
     return code;
 }
 
+// --session: go on with what the file holds, if it is there; and write it again.
+static int restore_session(struct talk *talk)
+{
+    const char *path = talk->options.session_file;
+    if (!path || !file_exists(path)) {
+        return EXIT_GOOD;
+    }
+    enum graft_status status = graft_chat_restore(talk->chat, path);
+    if (status != GRAFT_OK) {
+        char what[PATH_BYTES + 64];
+        snprintf(what, sizeof what, "session %s cannot be restored", path);
+        return error_status(status, what);
+    }
+    struct graft_chat_stats s;
+    graft_chat_last_stats(talk->chat, &s);
+    note("%s: a conversation of %" PRIu32 " tokens goes on", path, s.context_used);
+    return EXIT_GOOD;
+}
+
+static int save_session(struct talk *talk)
+{
+    const char *path = talk->options.session_file;
+    enum graft_status status = path ? graft_chat_save(talk->chat, path) : GRAFT_OK;
+    if (status != GRAFT_OK) {
+        char what[PATH_BYTES + 64];
+        snprintf(what, sizeof what, "session %s cannot be saved", path);
+        return error_status(status, what);
+    }
+    return EXIT_GOOD;
+}
+
 int verb_RUN(const struct options *options)
 {
     struct talk talk = {.options = *options};
@@ -354,7 +386,12 @@ int verb_RUN(const struct options *options)
     }
     if (code == EXIT_GOOD) {
         interrupts_watch();
-        code = chatting ? chat_loop(&talk) : answer_once(&talk, &prompt);
+        code = restore_session(&talk);
+        if (code == EXIT_GOOD) {
+            code = chatting ? chat_loop(&talk) : answer_once(&talk, &prompt);
+            int saved = save_session(&talk); // also after an answer that failed: what was said before is kept
+            code = code == EXIT_GOOD ? saved : code;
+        }
     }
     if (talk.chat) {
         graft_chat_destroy(&talk.chat);

@@ -33,6 +33,20 @@ static void use_processors(int64_t count)
     setenv("LP_NUM_THREADS", text, 1); // what Mesa's software driver goes by; it counts processors, not the allowed ones
 }
 
+// --require-signed: the public keys of whom adapters may be signed by.
+static int trust_keys(struct session *session, const char *path)
+{
+    char *text, what[300];
+    uint64_t length;
+    enum graft_status status = graft_file_read(session->ctx, path, 64 << 10, &text, &length);
+    if (status == GRAFT_OK) {
+        status = graft_require_signed(session->ctx, text, (size_t)length);
+        graft_ctx_text_free(session->ctx, &text);
+    }
+    snprintf(what, sizeof what, "the keys of --require-signed, %.200s, cannot be used", path);
+    return status == GRAFT_OK ? EXIT_GOOD : error_status(status, what);
+}
+
 int session_context(struct session *session, const struct options *options)
 {
     use_processors(options->threads);
@@ -45,7 +59,10 @@ int session_context(struct session *session, const struct options *options)
         .cache_dir = *session->cache ? session->cache : NULL,
     };
     enum graft_status status = graft_ctx_create(&session->ctx, &params);
-    return status == GRAFT_OK ? EXIT_GOOD : error_status(status, "graft cannot start");
+    if (status != GRAFT_OK) {
+        return error_status(status, "graft cannot start");
+    }
+    return options->require_signed ? trust_keys(session, options->require_signed) : EXIT_GOOD;
 }
 
 int session_device(struct session *session, const struct options *options)
@@ -54,7 +71,10 @@ int session_device(struct session *session, const struct options *options)
     if (code != EXIT_GOOD) {
         return code;
     }
-    struct graft_device_params params = {.size = sizeof params, .select = options->device, .validation = options->validation};
+    struct graft_device_params params = {.size = sizeof params,
+                                         .select = options->device,
+                                         .validation = options->validation,
+                                         .no_self_test = options->no_self_test};
     enum graft_status status = graft_device_open(session->ctx, &session->device, &params);
     if (status != GRAFT_OK) {
         char what[300];
@@ -85,6 +105,7 @@ struct graft_model_params session_params(const struct options *options)
         .exact = options->exact,
         .adapter_pool_bytes = options->adapters.count ? options->adapter_pool ? options->adapter_pool : DEFAULT_POOL_BYTES : 0,
         .timed = options->stages,
+        .stream = options->stream && strcmp(options->stream, "off") == 0 ? GRAFT_STREAM_OFF : GRAFT_STREAM_AUTO,
         .kv_keys = kv_type(options->kv_keys ? options->kv_keys : options->kv),
         .kv_values = kv_type(options->kv_values ? options->kv_values : options->kv),
         .weights = strcmp(options->weights, "map") == 0    ? GRAFT_WEIGHTS_MAP

@@ -29,6 +29,8 @@ void models_free(struct models *models);
 // returns the exit code if there is no such model.
 int model_find(const char *given, char out[PATH_BYTES]);
 
+// There is a file of this name.
+bool file_exists(const char *path);
 // A whole file, or standard input when path is NULL or "-", with a NUL behind; at most 1 GiB. Prints an error and returns the
 // exit code.
 struct text {

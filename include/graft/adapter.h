@@ -21,14 +21,14 @@ enum { GRAFT_MAX_BLEND = 4 }; // adapters of one sequence
 struct graft_adapter;
 
 // Read an adapter (a PEFT folder, its .safetensors file, or a GGUF adapter) once, hash it, check it against the model, pack it
-// into the pool. The same bytes loaded twice are one adapter; a file that changed is another one, and who uses the old one goes
-// on with it. An adapter whose bytes are free in the pool, or held by adapters that nothing uses, always fits: the least
-// recently used of those are dropped, and the others are moved together if need be. A handle and a sequence hold what they use:
-// keep the handle to pin an adapter, release it to let it go when its room is needed; load and release for a warm start. On
-// failure *out is NULL and everything else stays as it was. Errors: those of reading (GRAFT_E_IO, GRAFT_E_FORMAT,
-// GRAFT_E_UNSUPPORTED, GRAFT_E_LIMIT), GRAFT_E_FORMAT (does not fit the model: tensor and both shapes), GRAFT_E_BUDGET (pool or
-// slots full: bytes needed and held), GRAFT_E_ARGUMENT (the model was opened without a pool). Thread-safety: one thread at a
-// time per device.
+// into the pool. The same bytes loaded twice are one adapter; a file that changed is another one, and who uses the old one
+// goes on with it. An adapter whose bytes are free in the pool, or held by adapters that nothing uses, always fits: the least
+// recently used of those are dropped, and the others are moved together if need be. A handle and a sequence hold what they
+// use: keep the handle to pin an adapter, release it to let it go when its room is needed; load and release for a warm start.
+// On failure *out is NULL and everything else stays as it was. Errors: those of reading (GRAFT_E_IO, GRAFT_E_FORMAT,
+// GRAFT_E_UNSUPPORTED, GRAFT_E_LIMIT, GRAFT_E_SIGNATURE), GRAFT_E_FORMAT (does not fit the model: tensor and both shapes),
+// GRAFT_E_BUDGET (pool or slots full: bytes needed and held), GRAFT_E_ARGUMENT (the model was opened without a pool).
+// Thread-safety: one thread at a time per device.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_adapter_load(struct graft_model *model, struct graft_adapter **out,
                                                                 const char *path);
 // The same beside generation: a thread of its own, which gives way to others, reads, checks and packs; then graft_decode and
@@ -56,6 +56,7 @@ enum { GRAFT_MAX_INVOCATION = 64 }; // tokens
 struct graft_adapter_info {
     char digest[65];     // SHA-256 of file and configuration, hexadecimal: the adapter's identity
     char base_name[256]; // what it says it was made for
+    char signer[17];     // id of the key it is signed with; "" where graft_require_signed was not called
     uint32_t rank;       // largest
     uint32_t n_targets;  // matrices and vectors it changes
     uint64_t n_parameters;

@@ -31,6 +31,7 @@ struct graft_adapter_file_info {
     char kind[64];       // "LoRA", "rsLoRA", "DoRA", "DoRA, rsLoRA"; then ", aLoRA" and ", lora_bias" where they apply
     char digest[65];     // SHA-256 of file and configuration, hexadecimal: the adapter's identity
     char base_name[256]; // what it says it was made for; "" if nothing
+    char signer[17];     // id of the key it is signed with; "" where graft_require_signed was not called
     bool use_rslora, use_dora, lora_bias;
     uint32_t n_invocation; // aLoRA: tokens at graft_adapter_file_invocation; 0: active from the start
     uint32_t n_parts;      // for graft_adapter_file_part

@@ -79,6 +79,11 @@ struct graft_chat_params {
     struct graft_sampling sampling; // sampling.size may stay 0 here: the fields count all the same
     uint32_t max_tokens;            // of one answer; 0 = until the context is full
     bool raw;                       // no template: text goes in as it is, special tokens in it are tokens
+    // When the context is full: go on, without the oldest half of what stands behind the system prompt (graft_seq_shift), and
+    // leave the oldest questions and answers out of the next prompt, down to half the context, if the conversation has outgrown
+    // it. graft_chat_history has them all the same. raw: the first page of 32 tokens is kept. An answer then ends only by
+    // itself or by max_tokens, and graft_chat_next takes memory when it shifts.
+    bool context_shift;
 };
 
 struct graft_chat;
@@ -109,6 +114,14 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_set_sampling(struct graf
                                                                      const struct graft_sampling *sampling);
 // All messages as a JSON array of {role, content}, NUL-terminated; valid until the next call with this chat.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_history(struct graft_chat *chat, const char **json);
+
+// Save the conversation with its cache, or go on with one that was saved: messages, tokens, keys and values, the state of the
+// random generator. An answer that is still going on counts as ended. Sampling, grammar and max_tokens are those of the chat,
+// not of the file; adapters must be set before, the same ones with the same weights. Errors: as graft_seq_save and
+// graft_seq_restore; GRAFT_E_ARGUMENT (the one is raw, the other is not). After a failed restore the conversation is as before
+// (its cache may have to be computed again).
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_save(struct graft_chat *chat, const char *path);
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_chat_restore(struct graft_chat *chat, const char *path);
 
 struct graft_chat_stats {
     uint32_t prompt_tokens;   // computed for the last message

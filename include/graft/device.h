@@ -46,6 +46,9 @@ struct graft_device_params {
     bool validation;    // enable Vulkan's validation layers and log what they say
     // Capabilities to do without, for tests: each true field is treated as absent.
     bool no_subgroups, no_f16, no_storage_16bit, no_import, no_texel;
+    // Models are opened only after a small one cut out of them has given the same results on the device as in scalar C; the
+    // outcome is kept in the context's cache folder, per device, driver, build and formats. True: without that.
+    bool no_self_test;
     uint64_t timeout_ns; // of one submission; 0 = 60 seconds
 };
 

@@ -30,6 +30,10 @@ struct graft_engine_params {
     uint32_t max_waiting;  // requests that may wait; 0 = 64
     uint32_t prefill_rows; // most prompt tokens of a step in which answers are running; 0 = 32
     bool no_prefix_reuse;  // compute every prompt whole
+    // An answer that fills the context goes on without the oldest half of what stands behind its first n_keep tokens
+    // (graft_seq_shift) instead of ending. Its tokens then depend on when that was; one that loses its pages to others is
+    // computed anew from the tokens that are left. Shifting takes memory while it lasts.
+    bool context_shift;
     bool no_rebuild;       // a lost device ends all requests and is not opened again
     // Called on the engine's thread when the device is lost (its answers have ended, others wait), when the model has been
     // rebuilt, and when that is given up; detail says why. May call what fn of graft_engine_run may. NULL = none.
@@ -103,6 +107,7 @@ struct graft_request_params {
     // The answer is a text of this grammar, as with graft_chat_set_grammar; it must live until the last event. Takes a
     // graft_grammar_state for as long as the request lives. NULL: any text.
     const struct graft_grammar *grammar;
+    uint32_t n_keep; // with context_shift: tokens of the prompt that stay; 0 = the first page of 32
     const int32_t *shown; // [n_shown] control tokens that are part of the text, by name; copied. Others are not seen in it
     uint32_t n_shown;     // at most GRAFT_MAX_SHOWN
     // An event for every token of the prompt, in order, before those of the answer: its log-probability behind the tokens in
@@ -124,8 +129,8 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_prompt(const struct graft_mod
                                                           int32_t *ids, uint32_t capacity, uint32_t *count);
 
 // Put a request into the queue. Errors, nothing is queued then: GRAFT_E_ARGUMENT (no tokens, one outside the vocabulary, bad
-// sampling, too many stops or shown tokens), GRAFT_E_CONTEXT_FULL (the prompt does not fit the context), GRAFT_E_LIMIT (the queue is full),
-// GRAFT_E_DEVICE_LOST, GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
+// sampling, too many stops or shown tokens), GRAFT_E_CONTEXT_FULL (the prompt does not fit the context), GRAFT_E_LIMIT (the
+// queue is full), GRAFT_E_DEVICE_LOST, GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_engine_submit(struct graft_engine *engine, struct graft_request **out,
                                                                  const struct graft_request_params *params);
 // End it within one token; the last event comes all the same. Thread-safety: safe.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // graft.h: the whole public API. See common.h (context, errors, budget), device.h, model.h (files, batches, text),
-// adapter.h, adapter_file.h, chat.h, engine.h, grammar.h, tools.h, merge.h, combine.h.
+// adapter.h, adapter_file.h, chat.h, engine.h, grammar.h, tools.h, merge.h, combine.h, signature.h.
 //
 // A complete program is examples/chat.c.
 #ifndef GRAFT_H
@@ -16,6 +16,7 @@
 #include "graft/grammar.h"
 #include "graft/merge.h"
 #include "graft/model.h"
+#include "graft/signature.h"
 #include "graft/tools.h"
 
 #endif

@@ -75,6 +75,13 @@ enum graft_weights_mode {
 // in quality: docs/memory.md.
 enum graft_kv_type { GRAFT_KV_DEFAULT, GRAFT_KV_F16, GRAFT_KV_F32, GRAFT_KV_Q8_0, GRAFT_KV_Q4_0 }; // f16; exact: f32
 
+// What becomes of a model that is larger than the memory budget.
+enum graft_stream_mode {
+    GRAFT_STREAM_AUTO, // layers that do not fit are copied to the device one after the other, for every batch, while others
+                       // compute
+    GRAFT_STREAM_OFF   // GRAFT_E_BUDGET
+};
+
 struct graft_model_params {
     size_t size;       // sizeof(struct graft_model_params)
     uint32_t n_ctx;    // tokens of KV cache in all, shared by the sequences; 0 = the model's trained length, at most 4096
@@ -94,6 +101,7 @@ struct graft_model_params {
     // Of keys and of values. Errors of opening: GRAFT_E_ARGUMENT (no such type, another than f32 with `exact`),
     // GRAFT_E_UNSUPPORTED (heads that are no multiple of 32).
     enum graft_kv_type kv_keys, kv_values;
+    enum graft_stream_mode stream;
 };
 
 // What a model needs, by ledger class, before anything is allocated.
@@ -103,6 +111,8 @@ struct graft_estimate {
     uint64_t mapped_bytes;  // file pages used in place (import): not counted, the kernel may drop and reread them
     uint32_t n_ctx, n_batch, n_seq; // after defaults
     uint32_t n_ctx_fits;    // largest n_ctx that fits the context's budget, everything else unchanged; 0 if none does
+    uint32_t n_streamed;    // layers that would be streamed for the budget's sake: class_bytes are those of that; 0: none
+    uint64_t stream_bytes;  // copied for every batch then
 };
 // Compute from metadata alone. device may be NULL (no device is opened: a discrete one is assumed). Errors: as graft_model_open
 // without the device's; never GRAFT_E_BUDGET for the model itself. Thread-safety: safe.
@@ -114,7 +124,8 @@ struct graft_model;
 // Map the file, check it, plan, take memory, upload or import the weights, record the plan. On failure *out is NULL and all is
 // given back.
 // Errors: those of graft_file_open; GRAFT_E_UNSUPPORTED (architecture, type, tokenizer: what is supported is listed);
-// GRAFT_E_BUDGET (the table, the shortfall, what would fit); GRAFT_E_DEVICE; GRAFT_E_DEVICE_LOST; GRAFT_E_CANCELLED;
+// GRAFT_E_BUDGET (the table, the shortfall, what would fit); GRAFT_E_DEVICE (also: the device computes wrong results, see
+// graft_device_params.no_self_test; kernel and values are named); GRAFT_E_DEVICE_LOST; GRAFT_E_CANCELLED;
 // GRAFT_E_MEMORY.
 // Thread-safety: one thread at a time per device.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_open(struct graft_device *device, struct graft_model **out,
@@ -149,9 +160,11 @@ struct graft_model_info {
     uint64_t token_weight_bytes;   // read from memory for one decoded token
     bool imported;                 // weights are used in place
     bool has_chat_template;
+    uint32_t n_streamed;   // layers that are copied to the device for every batch (graft_stream_mode)
+    uint64_t stream_bytes; // of them, a batch
 };
 GRAFT_API void graft_model_describe(const struct graft_model *model, struct graft_model_info *out);
-// True once the file of the model was cut short, or its disk failed, while it was in use (graft_guard_mapped_files): batches fail
+// True once the model's file was cut short, or its disk failed, while it was in use (graft_guard_mapped_files): batches fail
 // with GRAFT_E_IO from then on, and the model can only be closed. Thread-safety: safe.
 GRAFT_API bool graft_model_damaged(const struct graft_model *model);
 
@@ -201,7 +214,9 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_seq_create(struct graft_model
 GRAFT_API void graft_seq_destroy(struct graft_seq **seq);
 // Tokens in the sequence.
 GRAFT_API uint32_t graft_seq_length(const struct graft_seq *seq);
-// Forget everything from position `length` on; pages no longer needed are free again.
+// Forget everything from position `length` on; pages no longer needed are free again. Where layers have a window, a sequence
+// cut back by more than about a page may have lost what the next token would attend to: it is emptied then, which its length
+// tells.
 GRAFT_API void graft_seq_truncate(struct graft_seq *seq, uint32_t length);
 
 // When a sequence has grown to its end: forget n_drop tokens behind the first n_keep and move the rest down, their keys rotated
@@ -214,6 +229,23 @@ GRAFT_API void graft_seq_truncate(struct graft_seq *seq, uint32_t length);
 // graft_decode.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_seq_shift(struct graft_seq *seq, uint32_t n_keep, uint32_t n_drop,
                                                              uint32_t *dropped);
+
+// Save a sequence: its tokens (ids: [n_ids], the cached ones and at most one more: sequences do not keep them), its keys and
+// values, which base and adapters they were computed with, a version and a digest; and `extra`, any bytes of the caller's (at
+// most 64 MiB). The file replaces an old one only when it is whole. Takes a page of memory while it lasts. Errors:
+// GRAFT_E_ARGUMENT (fewer or more tokens), GRAFT_E_UNSUPPORTED (a synthetic model), GRAFT_E_IO, GRAFT_E_MEMORY, GRAFT_E_BUDGET,
+// GRAFT_E_DEVICE_LOST; the old file is still there then. Thread-safety: as graft_decode.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_seq_save(const struct graft_seq *seq, const char *path, const int32_t *ids,
+                                                            uint32_t n_ids, const void *extra, size_t extra_bytes);
+// The opposite: what the sequence held is forgotten, and it goes on with the bits it had. *n_ids gets the number of tokens (at
+// most `capacity` may be there); extra may be NULL, else *extra must be freed with graft_text_free. Errors: GRAFT_E_IO;
+// GRAFT_E_FORMAT (not a session, cut short, damaged: the whole file is checked against its digest first); GRAFT_E_UNSUPPORTED
+// (another version); GRAFT_E_ARGUMENT (another base, other types of keys and values, adapters or weights than are set: which is
+// said); GRAFT_E_CONTEXT_FULL, GRAFT_E_LIMIT, GRAFT_E_MEMORY, GRAFT_E_BUDGET: the sequence is as before (GRAFT_E_CONTEXT_FULL
+// because other sequences have the pages, and GRAFT_E_DEVICE_LOST: it is empty). Thread-safety: as graft_decode.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_seq_restore(struct graft_seq *seq, const char *path, int32_t *ids,
+                                                               uint32_t capacity, uint32_t *n_ids, char **extra,
+                                                               size_t *extra_bytes);
 
 struct graft_row {
     struct graft_seq *seq;

@@ -106,7 +106,7 @@ enum graft_tool_event_kind {
 struct graft_tool_event {
     enum graft_tool_event_kind kind;
     uint32_t index;        // of the call: 0, 1 ...
-    const char *id, *name; // with GRAFT_TOOL_CALL: the model's own id, or "" if it gives none
+    const char *id, *name; // with GRAFT_TOOL_CALL: the model's own id, or "" if none stands in front of the arguments
     const char *text;      // with TEXT and ARGUMENTS; valid during the call, no NUL
     size_t length;
 };

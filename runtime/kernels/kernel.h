@@ -55,9 +55,9 @@ static inline uint32_t graft_variant_rows(const struct graft_variant *variant)
 
 // Specialization constants of qkv: the formats of keys and values (graft_kernel_kv); of gate_up: which matrices
 // (shaders/gate_up.comp).
-enum { GRAFT_QKV_CONSTANT_K = 3, GRAFT_QKV_CONSTANT_V = 13, GRAFT_GATE_UP_CONSTANT_PART = 3 };
-// One that the caller sets, 0 by default: gate_up: GELU instead of silu; head: the bits of a cap on logits. residual's is set
-// by graft_kernel_post_norm.
+enum { GRAFT_QKV_CONSTANT_K = 3, GRAFT_QKV_CONSTANT_V = 13, GRAFT_QKV_CONSTANT_RING = 14, GRAFT_GATE_UP_CONSTANT_PART = 3 };
+// One that the caller sets, 0 by default: gate_up: GELU instead of silu; head: the bits of a cap on logits. residual's is set by
+// graft_kernel_post_norm.
 enum { GRAFT_MATMUL_CONSTANT = 7 };
 
 // Matrix kernels. type: enum graft_type of the weights. Bindings, in order:
@@ -89,6 +89,7 @@ struct graft_qkv_shape {
     bool rope_halves; // rotary pairs of the weights are rows (i, i + rope_dim / 2) of a head
     bool bias;        // biases of q, k and v stand at push.vector
     bool head_norm;   // gains of q's and k's head norms stand at push.norm
+    bool ring;        // the layer keeps only the pages of its window
 };
 void graft_kernel_qkv_shape(struct graft_kernel *qkv, const struct graft_qkv_shape *shape);
 // residual norms what it adds, by the gain at push.norm: raw [n][n_embd], counters [n], zeros. SS has one part then.

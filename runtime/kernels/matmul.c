@@ -19,7 +19,7 @@ static const struct {
     [GRAFT_MATMUL_HEAD] = {"head", "wvrro", "wvrroppvp"},
 };
 
-enum { CONSTANTS = GRAFT_MATMUL_CONSTANT + 1, QKV_CONSTANTS = GRAFT_QKV_CONSTANT_V + 1 };
+enum { CONSTANTS = GRAFT_MATMUL_CONSTANT + 1, QKV_CONSTANTS = GRAFT_QKV_CONSTANT_RING + 1 };
 
 void graft_kernel_kv(struct graft_kernel *qkv, enum graft_kv_format keys, enum graft_kv_format values)
 {
@@ -96,6 +96,7 @@ void graft_kernel_qkv_shape(struct graft_kernel *qkv, const struct graft_qkv_sha
     p->constants[10] = shape->rope_halves;
     p->constants[11] = shape->bias;
     p->constants[12] = shape->head_norm;
+    p->constants[GRAFT_QKV_CONSTANT_RING] = shape->ring;
     if (shape->head_norm) {
         p->access[RAW] = p->access[COUNTERS] = GRAFT_VK_READ_WRITE;
     }

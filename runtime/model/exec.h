@@ -22,6 +22,7 @@ struct graft_exec_batch {
     const uint32_t *out;          // rows whose logits are wanted
     uint32_t n_out;               // 0 .. n_rows
     const uint32_t *tables;       // [n_seq][table_pages]
+    const uint32_t *rings;        // the same for layers with rings; NULL: there are none
     bool logits;                  // the whole rows are wanted, not only candidates
 };
 
@@ -56,16 +57,15 @@ struct graft_exec_functions {
     enum graft_status (*page_read)(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, void *out);
     enum graft_status (*page_write)(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, const void *data);
     enum graft_status (*pages_written)(struct graft_exec *exec);
-    // Fill a KV page of every layer with zeros. Between two batches.
-    enum graft_status (*clear_page)(struct graft_exec *exec, uint32_t page);
+    // Fill a KV page of every layer that has no ring, or of every one that has, with zeros. Between two batches.
+    enum graft_status (*clear_page)(struct graft_exec *exec, uint32_t page, bool ring);
     void (*destroy)(struct graft_exec **exec);
 };
 
 // First member of every executor.
 struct graft_exec {
     const struct graft_exec_functions *functions;
-    bool imported;    // the weights are used where they are
-    bool rope_halves; // rotary pairs of keys lie (i, i + rope_dim / 2) in the pages, else side by side
+    bool imported; // the weights are used where they are
 };
 
 // Most candidates of one row that `candidates` may return.

@@ -14,9 +14,9 @@ enum {
     SERIAL_WORK = 1 << 17 // multiplications below which waking a thread costs more than it saves
 };
 
-// Counts of f32 values of every buffer; kv: bytes, of which keys and values in each layer.
+// Counts of f32 values of every buffer; kv: bytes.
 struct sizes {
-    uint64_t x, q, h, scores, route, ss, logits, scratch, state, kv, keys, values, lora_t, pool, table;
+    uint64_t x, q, h, scores, route, ss, logits, scratch, state, kv, lora_t, pool, table;
 };
 
 struct exec_ref {
@@ -48,8 +48,9 @@ static struct exec_ref *self_of(struct graft_exec *exec)
 }
 
 // False on overflow.
-static bool measure(const struct graft_config *c, const struct graft_limits *limits, struct sizes *out)
+static bool measure(const struct graft_source *source, const struct graft_limits *limits, struct sizes *out)
 {
+    const struct graft_config *c = &source->config;
     uint64_t heads = (uint64_t)c->n_head * c->head_dim, n = limits->n_batch;
     uint64_t n_ff = c->n_expert ? c->n_ff_expert : c->n_ff, widest = c->n_embd > n_ff ? c->n_embd : n_ff;
     widest = heads > widest ? heads : widest;
@@ -69,9 +70,7 @@ static bool measure(const struct graft_config *c, const struct graft_limits *lim
     out->table = (uint64_t)limits->n_slots * c->n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY;
     out->scratch = (out->scratch + 15) & ~UINT64_C(15); // threads do not share cache lines
     out->state = graft_state_words(c, limits, limits->n_batch, &layout);
-    uint64_t layer;
-    return graft_kv_layer_bytes(c, limits, &out->keys, &out->values) && graft_add_u64(out->keys, out->values, &layer) &&
-           graft_mul_u64(layer, c->n_layer, &out->kv);
+    return graft_kv_bytes(source, limits, &out->kv);
 }
 
 static uint32_t thread_count(void)
@@ -85,7 +84,7 @@ void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_l
 {
     enum { BLOCKS = 14, PER_BLOCK = 128, WORKERS_BYTES = 4096 }; // allocations and what the ledger counts beside their contents
     struct sizes s;
-    if (!measure(&plan->source->config, limits, &s) || s.kv > UINT64_MAX / 4) {
+    if (!measure(plan->source, limits, &s) || s.kv > UINT64_MAX / 4) {
         bytes[GRAFT_MEM_KV] = UINT64_MAX / 2; // more than any budget
         return;
     }
@@ -110,7 +109,13 @@ static const float *vector(const struct graft_weight *w)
 
 static uint8_t *kv_pages(const struct exec_ref *e, uint32_t layer, uint32_t which)
 {
-    return e->kv + layer * (e->sizes.keys + e->sizes.values) + (which ? e->sizes.keys : 0);
+    const struct graft_source *source = e->plan->source;
+    uint64_t at = 0, keys = 0, values = 0;
+    for (uint32_t l = 0; l <= layer; l++) { // it fits: measure() has added it all up
+        at += keys + values;
+        (void)graft_kv_layer_bytes(&source->config, &e->limits, graft_layer_has_ring(source, &e->limits, l), &keys, &values);
+    }
+    return e->kv + at + (which ? keys : 0);
 }
 
 // One step's share of one thread.
@@ -149,6 +154,7 @@ static struct graft_ref_heads heads_of(const struct exec_ref *e, uint32_t layer)
     }
     heads.rope = graft_state_rope(&source->config, &e->state.layout, l->rope_local);
     heads.window = l->window;
+    heads.ring = graft_layer_has_ring(source, &e->limits, layer);
     return heads;
 }
 
@@ -409,13 +415,15 @@ static enum graft_status pages_written(struct graft_exec *exec)
     return GRAFT_OK;
 }
 
-static enum graft_status clear_page(struct graft_exec *exec, uint32_t page)
+static enum graft_status clear_page(struct graft_exec *exec, uint32_t page, bool ring)
 {
     struct exec_ref *e = self_of(exec);
-    uint32_t n_layer = e->plan->source->config.n_layer;
-    for (uint32_t i = 0; i < 2 * n_layer; i++) {
-        uint64_t bytes = (i % 2 ? e->sizes.values : e->sizes.keys) / e->limits.n_pages;
-        memset(kv_pages(e, i / 2, i % 2) + page * bytes, 0, (size_t)bytes);
+    for (uint32_t i = 0; i < 2 * e->plan->source->config.n_layer; i++) {
+        uint64_t bytes;
+        if (graft_layer_has_ring(e->plan->source, &e->limits, i / 2) == ring) {
+            uint8_t *at = page_of(e, i / 2, page, i % 2, &bytes);
+            memset(at, 0, (size_t)bytes);
+        }
     }
     return GRAFT_OK;
 }
@@ -497,14 +505,13 @@ enum graft_status graft_exec_ref_create(struct graft_exec **out, const struct gr
     *out = NULL;
     const struct graft_config *c = &params->plan->source->config;
     struct sizes sizes;
-    if (!measure(c, &params->limits, &sizes)) {
+    if (!measure(params->plan->source, &params->limits, &sizes)) {
         return graft_fail(GRAFT_E_LIMIT, "the KV cache of %u pages is larger than any memory", params->limits.n_pages);
     }
     struct exec_ref *e;
     GRAFT_TRY(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &e, 1, "the reference executor"));
     e->exec.functions = &functions;
     e->exec.imported = true;
-    e->exec.rope_halves = c->rope_pairs == GRAFT_ROPE_HALVES;
     e->ctx = params->ctx;
     e->plan = params->plan;
     e->limits = params->limits;

@@ -41,7 +41,20 @@ static struct graft_lowering lowering(struct exec_vk *e, uint32_t rows, uint32_t
     };
 }
 
-// Record steps into n_segments recordings of about as many steps each, at out[0 ..]. stages, n_stages may be NULL.
+// Where segment s of n, which begins with step i, ends: about as many steps each, or with streaming a layer each.
+static uint32_t segment_end(const struct exec_vk *e, const struct graft_step *steps, uint32_t n_steps, uint32_t n, uint32_t s,
+                            uint32_t i)
+{
+    if (!e->limits.n_streamed || n == 1) {
+        return (uint32_t)((uint64_t)n_steps * (s + 1) / n);
+    }
+    do {
+        i++;
+    } while (i < n_steps && (steps[i].kind != GRAFT_STEP_QKV || steps[i].layer == s));
+    return i;
+}
+
+// Record steps into n_segments recordings, at out[0 ..]. stages, n_stages may be NULL.
 static enum graft_status record(struct exec_vk *e, const struct graft_step *steps, uint32_t n_steps, uint32_t rows,
                                 uint32_t state, uint32_t n_segments, enum graft_lora_kind lora, struct graft_stage_vk *stages,
                                 uint32_t *n_stages, struct graft_vk_commands **out)
@@ -51,8 +64,9 @@ static enum graft_status record(struct exec_vk *e, const struct graft_step *step
     lo.lora = lora;
     enum graft_status status = GRAFT_OK;
     for (uint32_t s = 0, i = 0; s < n_segments && status == GRAFT_OK; s++) {
-        uint32_t first_stage = lo.n_stages, end = (uint32_t)((uint64_t)n_steps * (s + 1) / n_segments);
-        GRAFT_TRY(graft_vk_commands_create(e->vk, &out[s], e->max_dispatches, e->timed));
+        uint32_t first_stage = lo.n_stages, end = segment_end(e, steps, n_steps, n_segments, s, i);
+        uint32_t most = graft_lower_dispatches(steps + i, end - i, lo.caps);
+        GRAFT_TRY(graft_vk_commands_create(e->vk, &out[s], most, e->timed));
         lo.commands = out[s];
         for (; i < end && status == GRAFT_OK; i++) {
             status = graft_lower_step(&lo, &steps[i]);
@@ -73,6 +87,9 @@ static enum graft_status record(struct exec_vk *e, const struct graft_step *step
 static uint32_t segments(const struct exec_vk *e, uint32_t rows)
 {
     double operations = 0, rate, limit_s = 0.25;
+    if (e->limits.n_streamed) {
+        return e->plan->source->config.n_layer;
+    }
     for (uint32_t i = 0; i < e->plan->n_body; i++) {
         for (uint32_t k = 0; k < 3 && e->plan->body[i].weight[k] && e->plan->body[i].kind != GRAFT_STEP_EMBED; k++) {
             const struct graft_weight *w = e->plan->body[i].weight[k];
@@ -94,7 +111,9 @@ static enum graft_status record_bucket(struct exec_vk *e, struct bucket *bucket,
                                        enum graft_lora_kind lora)
 {
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &bucket->stages, e->max_dispatches, "stages of a recording"));
+    GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &bucket->n_stages, bucket->n_segments, "stages of a recording"));
     for (uint32_t state = 0; state < STATES; state++) {
+        GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &bucket->commands[state], bucket->n_segments, "recordings"));
         GRAFT_TRY(record(e, head ? e->plan->head : e->plan->body, head ? 2 : e->plan->n_body, bucket->rows, state,
                          bucket->n_segments, lora, state == 0 ? bucket->stages : NULL, state == 0 ? bucket->n_stages : NULL,
                          bucket->commands[state]));
@@ -104,9 +123,13 @@ static enum graft_status record_bucket(struct exec_vk *e, struct bucket *bucket,
 
 static void destroy_bucket(struct graft_ctx *ctx, struct bucket *bucket)
 {
-    for (uint32_t i = 0; i < STATES * MAX_SEGMENTS; i++) {
-        graft_vk_commands_destroy(&bucket->commands[i / MAX_SEGMENTS][i % MAX_SEGMENTS]);
+    for (uint32_t state = 0; state < STATES; state++) {
+        for (uint32_t s = 0; bucket->commands[state] && s < bucket->n_segments; s++) {
+            graft_vk_commands_destroy(&bucket->commands[state][s]);
+        }
+        GRAFT_FREE(ctx, &bucket->commands[state]);
     }
+    GRAFT_FREE(ctx, &bucket->n_stages);
     GRAFT_FREE(ctx, &bucket->stages);
 }
 
@@ -181,6 +204,33 @@ static enum graft_lora_kind adapters_of(const struct exec_vk *e, const struct gr
     return !any ? GRAFT_LORA_NONE : kinds & SLOT_EXTRAS ? GRAFT_LORA_EXTRAS : GRAFT_LORA_SOME;
 }
 
+// All segments of a body but the last, and what the last one reads. A streamed layer is copied while the one before it
+// computes.
+static enum graft_status submit_front(struct exec_vk *e, struct bucket *body, uint32_t state)
+{
+    enum graft_status status = GRAFT_OK;
+    for (uint32_t s = 0; s < body->n_segments && status == GRAFT_OK; s++) {
+        status = e->limits.n_streamed ? graft_weights_vk_load(&e->weights, s) : GRAFT_OK;
+        if (status == GRAFT_OK && s + 1 < body->n_segments) {
+            status = graft_vk_submit(e->vk, &body->commands[state][s], 1);
+        }
+    }
+    if (status != GRAFT_OK && status != GRAFT_E_DEVICE_LOST && graft_vk_wait(e->vk) == GRAFT_E_DEVICE_LOST) {
+        return GRAFT_E_DEVICE_LOST; // otherwise nothing is in flight any more
+    }
+    return status;
+}
+
+// The next batch's first streamed layer, while the last one computes, if they have not the same slot. What fails here is tried
+// again by that batch.
+static void load_ahead(struct exec_vk *e)
+{
+    if (e->limits.n_streamed && e->limits.n_streamed % GRAFT_SLOTS == 0 &&
+        graft_weights_vk_load(&e->weights, e->weights.first_streamed) != GRAFT_OK) {
+        graft_log(e->ctx, GRAFT_LOG_DEBUG, "a layer could not be copied ahead: %s", graft_last_error());
+    }
+}
+
 static enum graft_status run(struct graft_exec *exec, const struct graft_exec_batch *batch)
 {
     struct exec_vk *e = self_of(exec);
@@ -193,9 +243,7 @@ static enum graft_status run(struct graft_exec *exec, const struct graft_exec_ba
     uint32_t state = e->state, n = 0;
     struct graft_vk_commands *list[3];
     graft_state_fill(&e->plan->source->config, &e->limits, &e->layout, body->rows, batch, e->buffers.state[state]->mapped);
-    for (uint32_t s = 0; s + 1 < body->n_segments; s++) {
-        GRAFT_TRY(graft_vk_submit(e->vk, &body->commands[state][s], 1));
-    }
+    GRAFT_TRY(submit_front(e, body, state));
     list[n++] = body->commands[state][body->n_segments - 1];
     if (batch->n_out) {
         uint32_t head = bucket_of(e->head[0], e->n_head, batch->n_out);
@@ -205,6 +253,7 @@ static enum graft_status run(struct graft_exec *exec, const struct graft_exec_ba
         }
     }
     GRAFT_TRY(graft_vk_submit(e->vk, list, n));
+    load_ahead(e);
     GRAFT_TRY(graft_vk_wait(e->vk));
     e->state = (state + 1) % STATES;
     e->n_out = batch->n_out;
@@ -314,6 +363,9 @@ static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_b
     uint32_t rows = e->body[0][bucket_of(e->body[0], e->n_body, batch->n_rows)].rows, taken = e->n_pipelines;
     enum graft_status status;
     bool head;
+    if (e->limits.n_streamed) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "a plan whose layers are streamed cannot be looked into");
+    }
     graft_state_fill(c, &e->limits, &e->layout, rows, batch, b->state[0]->mapped);
     GRAFT_TRY_OUT(record(e, e->plan->body, n_steps, rows, 0, 1, adapters_of(e, batch, &head), NULL, NULL, &commands), status,
                   out);
@@ -384,23 +436,23 @@ static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, c
     return graft_vk_write(e->vk, e->window, e->buffers.table, slot * bytes, entries, bytes);
 }
 
-static uint64_t page_at(const struct exec_vk *e, uint32_t page, bool values, uint64_t *bytes)
+static uint64_t page_at(const struct exec_vk *e, uint32_t layer, uint32_t page, bool values, uint64_t *bytes)
 {
     *bytes = graft_kv_page_bytes(&e->plan->source->config, &e->limits, values);
-    return (values ? e->buffers.keys_bytes : 0) + page * *bytes;
+    return (values ? graft_lower_keys_bytes(e->plan, &e->limits, layer) : 0) + page * *bytes;
 }
 
 static enum graft_status page_read(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, void *out)
 {
     struct exec_vk *e = self_of(exec);
-    uint64_t bytes, at = page_at(e, page, values, &bytes);
+    uint64_t bytes, at = page_at(e, layer, page, values, &bytes);
     return graft_vk_download(e->vk, e->buffers.kv[layer], at, out, bytes);
 }
 
 static enum graft_status page_write(struct graft_exec *exec, uint32_t layer, uint32_t page, bool values, const void *data)
 {
     struct exec_vk *e = self_of(exec);
-    uint64_t bytes, at = page_at(e, page, values, &bytes);
+    uint64_t bytes, at = page_at(e, layer, page, values, &bytes);
     return graft_vk_upload(e->vk, e->buffers.kv[layer], at, data, bytes);
 }
 
@@ -409,14 +461,24 @@ static enum graft_status pages_written(struct graft_exec *exec)
     return graft_vk_upload_end(self_of(exec)->vk);
 }
 
-static enum graft_status clear_page(struct graft_exec *exec, uint32_t page)
+static enum graft_status clear_page(struct graft_exec *exec, uint32_t page, bool ring)
 {
     struct exec_vk *e = self_of(exec);
-    uint64_t keys = e->buffers.keys_bytes, key_bytes = keys / e->limits.n_pages;
-    uint64_t value_bytes = (e->buffers.kv[0]->bytes - keys) / e->limits.n_pages;
-    return graft_vk_clear(e->vk, e->buffers.kv, e->plan->source->config.n_layer,
-                          (const uint64_t[2]){page * key_bytes, keys + page * value_bytes},
-                          (const uint64_t[2]){key_bytes, value_bytes}, 2);
+    const struct graft_source *source = e->plan->source;
+    uint32_t n = source->config.n_layer;
+    for (uint32_t first = 0, end; first < n; first = end) { // neighbours alike at once
+        bool own = graft_layer_has_ring(source, &e->limits, first);
+        for (end = first + 1; end < n && graft_layer_has_ring(source, &e->limits, end) == own;) {
+            end++;
+        }
+        if (own == ring) {
+            uint64_t sizes[2], offsets[2];
+            offsets[0] = page_at(e, first, page, false, &sizes[0]);
+            offsets[1] = page_at(e, first, page, true, &sizes[1]);
+            GRAFT_TRY(graft_vk_clear(e->vk, e->buffers.kv + first, end - first, offsets, sizes, 2));
+        }
+    }
+    return GRAFT_OK;
 }
 
 static void destroy(struct graft_exec **exec)
@@ -476,6 +538,7 @@ enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk 
     enum graft_status status;
     GRAFT_TRY_OUT(graft_weights_vk_create(&e->weights, vk, params), status, fail);
     e->exec.imported = e->weights.mapping != NULL;
+    e->limits.n_streamed = e->plan->source->config.n_layer - e->weights.first_streamed;
     GRAFT_TRY_OUT(graft_exec_vk_take_buffers(e), status, fail);
     GRAFT_TRY_OUT(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &e->slot_kinds, e->limits.n_slots, "the adapters' list"), status, fail);
     GRAFT_TRY_OUT(record_buckets(e), status, fail);

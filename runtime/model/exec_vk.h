@@ -10,9 +10,9 @@ enum { MAX_BUCKETS = 16, STATES = 2, MAX_SEGMENTS = 32, LORA_KINDS = 3, SLOT_HEA
 
 struct bucket {
     uint32_t rows, n_segments;
-    struct graft_vk_commands *commands[STATES][MAX_SEGMENTS];
-    struct graft_stage_vk *stages;         // of all segments
-    uint32_t n_stages[MAX_SEGMENTS];       // of each segment
+    struct graft_vk_commands **commands[STATES]; // [n_segments]
+    struct graft_stage_vk *stages;               // of all segments
+    uint32_t *n_stages;                          // of each segment
 };
 
 struct exec_vk {

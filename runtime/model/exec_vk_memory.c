@@ -3,6 +3,7 @@
 #include "platform/bytes.h"
 #include "runtime/model/exec_vk.h"
 
+enum { SEGMENT_BYTES = 4096 };   // what a recording of a layer keeps on the host: lists, views (measured: 3 KiB)
 enum { WINDOW_BYTES = 1 << 20 }; // into the adapter pool, where it is not mapped
 
 // Powers of two up to `most`, and `most` itself.
@@ -18,7 +19,7 @@ uint32_t graft_exec_vk_buckets(uint32_t most, uint32_t rows[MAX_BUCKETS])
 
 // Bytes of every buffer that depends on shape and limits.
 struct buffer_bytes {
-    uint64_t x, ss, q, ao, h, scores, route, tiles, y, part, counter, logits, top, keys, kv, kv_new, kv_count, state, table, lora_t,
+    uint64_t x, ss, q, ao, h, scores, route, tiles, y, part, counter, logits, top, kv, kv_new, kv_count, state, table, lora_t,
         lora_count;
     bool overflow;
 };
@@ -63,9 +64,12 @@ static struct buffer_bytes measure(const struct graft_plan *plan, const struct g
     b.table = (uint64_t)limits->n_slots * c->n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY * 4;
     b.lora_t = limits->n_slots ? n * GRAFT_LORA_PAIRS * GRAFT_LORA_STAGE * GRAFT_LORA_RANK * 4 : 0;
     b.lora_count = limits->n_slots ? n * 4 : 0;
-    uint64_t values = 0;
-    bool fits = graft_kv_layer_bytes(c, limits, &b.keys, &values) && graft_add_u64(b.keys, values, &b.kv);
-    b.overflow = !fits || b.kv > UINT32_MAX;
+    uint64_t keys, values;
+    bool fits = graft_kv_bytes(plan->source, limits, &b.kv);
+    for (uint32_t ring = 0; ring < 2 && fits; ring++) { // shaders count in 32 bits inside a layer
+        fits = graft_kv_layer_bytes(c, limits, ring, &keys, &values) && keys <= UINT32_MAX - values;
+    }
+    b.overflow = !fits;
     bool quantized = graft_kv_is_quantized(limits->kv_k) || graft_kv_is_quantized(limits->kv_v);
     b.kv_new = quantized ? n * 2 * c->n_head_kv * c->head_dim * 4 : 16;
     b.kv_count = quantized ? n * 2 * c->n_head_kv * 4 : 16;
@@ -98,20 +102,25 @@ void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_li
     const struct graft_source *source = plan->source;
     bool mapped = graft_weights_vk_would_map(caps, weights, source->base_bytes);
     uint64_t matrices, vectors;
-    graft_weights_vk_bytes(source, mapped, &matrices, &vectors);
+    graft_weights_vk_bytes(source, mapped, mapped ? 0 : limits->n_streamed, &matrices, &vectors);
     struct buffer_bytes b = measure(plan, limits, caps);
     *mapped_bytes = mapped ? source->base_bytes : 0;
     bytes[GRAFT_MEM_WEIGHTS] += matrices + vectors;
-    bytes[GRAFT_MEM_KV] += b.kv * source->config.n_layer;
+    bytes[GRAFT_MEM_KV] += b.overflow ? UINT64_MAX / 2 : b.kv; // more than any budget
     bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + b.q + b.ao + b.h + b.scores + b.route + b.tiles + b.y + b.part + b.counter +
                                 b.logits * (logits_mapped(caps) ? 1 : 2) + b.top + STATES * b.state + 2 * b.lora_t + b.lora_count +
                                 b.kv_new + b.kv_count;
     bytes[GRAFT_MEM_ADAPTERS] += limits->n_slots ? limits->pool_bytes + b.table : 0;
+    bytes[GRAFT_MEM_STAGING] += caps->unified ? 0 : graft_weights_vk_stream_staging(source, limits->n_streamed);
     bytes[GRAFT_MEM_STAGING] += limits->n_slots && !caps->unified ? WINDOW_BYTES : 0;
     uint32_t rows[MAX_BUCKETS];
     uint64_t buckets = graft_exec_vk_buckets(limits->n_batch, rows) + graft_exec_vk_buckets(limits->n_out, rows);
     uint64_t recordings = STATES * buckets * (limits->n_slots ? LORA_KINDS : 1);
     uint64_t dispatches = graft_lower_max_dispatches(plan, caps);
+    uint64_t segments = limits->n_streamed ? STATES * (uint64_t)source->config.n_layer * (limits->n_slots ? LORA_KINDS : 1) *
+                                                 graft_exec_vk_buckets(limits->n_batch, rows)
+                                           : 0;
+    bytes[GRAFT_MEM_HOST] += segments * SEGMENT_BYTES;
     bytes[GRAFT_MEM_HOST] += recordings * dispatches * sizeof(struct graft_vk_pipeline *) +
                              recordings / STATES * dispatches * sizeof(struct graft_stage_vk);
 }
@@ -175,11 +184,13 @@ enum graft_status graft_exec_vk_take_buffers(struct exec_vk *e)
                                          "adapter counters"));
     }
     uint32_t n_layer = e->plan->source->config.n_layer;
-    b->keys_bytes = bytes.keys;
     GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &b->kv, n_layer, "KV buffers"));
     for (uint32_t l = 0; l < n_layer; l++) {
-        GRAFT_TRY(
-            graft_vk_buffer_create(e->vk, &b->kv[l], bytes.kv, GRAFT_VK_DEVICE, GRAFT_MEM_KV, "a layer's keys and values"));
+        uint64_t keys = 0, values = 0;
+        bool ring = graft_layer_has_ring(e->plan->source, &e->limits, l);
+        (void)graft_kv_layer_bytes(&e->plan->source->config, &e->limits, ring, &keys, &values); // measured above
+        GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->kv[l], keys + values, GRAFT_VK_DEVICE, GRAFT_MEM_KV,
+                                         "a layer's keys and values"));
     }
     return GRAFT_OK;
 }

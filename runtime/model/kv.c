@@ -22,11 +22,34 @@ struct graft_limits graft_kv_limits(uint32_t n_ctx, uint32_t n_batch, uint32_t n
                                  .n_out = n_out < n_batch ? n_out : n_batch};
 }
 
-bool graft_kv_layer_bytes(const struct graft_config *config, const struct graft_limits *limits, uint64_t *keys,
+void graft_limits_set_rings(struct graft_limits *limits, const struct graft_source *source)
+{
+    limits->window = 0;
+    for (uint32_t l = 0; l < source->config.n_layer; l++) {
+        limits->window = source->layers[l].window > limits->window ? source->layers[l].window : limits->window;
+    }
+    uint64_t pages = ((uint64_t)limits->window + limits->n_batch) / GRAFT_PAGE_TOKENS + 3;
+    limits->ring_pages = limits->window && 1 + limits->n_seq * pages < limits->n_pages ? (uint32_t)pages : 0;
+}
+
+bool graft_kv_bytes(const struct graft_source *source, const struct graft_limits *limits, uint64_t *bytes)
+{
+    *bytes = 0;
+    for (uint32_t l = 0; l < source->config.n_layer; l++) {
+        uint64_t keys, values;
+        if (!graft_kv_layer_bytes(&source->config, limits, graft_layer_has_ring(source, limits, l), &keys, &values) ||
+            !graft_add_u64(*bytes, keys, bytes) || !graft_add_u64(*bytes, values, bytes)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool graft_kv_layer_bytes(const struct graft_config *config, const struct graft_limits *limits, bool ring, uint64_t *keys,
                           uint64_t *values)
 {
     uint64_t units;
-    return graft_mul_u64(limits->n_pages, config->n_head_kv, &units) &&
+    return graft_mul_u64(graft_layer_pages(limits, ring), config->n_head_kv, &units) &&
            graft_mul_u64(units, graft_kv_unit_bytes(limits->kv_k, config->head_dim), keys) &&
            graft_mul_u64(units, graft_kv_unit_bytes(limits->kv_v, config->head_dim), values);
 }
@@ -41,6 +64,11 @@ enum graft_status graft_kv_create(struct graft_ctx *ctx, struct graft_kv **out, 
     enum graft_status status;
     uint64_t entries = (uint64_t)limits->n_seq * limits->table_pages;
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->tables, entries, "the page tables"), status, failed);
+    if (limits->ring_pages) {
+        GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->rings, entries, "the page tables"), status, failed);
+        GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->turns, limits->n_seq, "the page tables"), status, failed);
+        GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->highs, limits->n_seq, "the page tables"), status, failed);
+    }
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->lengths, limits->n_seq, "the sequences' lengths"), status, failed);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->free, limits->n_pages, "the list of free pages"), status, failed);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->refs, limits->n_pages, "the pages' references"), status, failed);
@@ -61,6 +89,9 @@ void graft_kv_destroy(struct graft_kv **kv)
     }
     struct graft_ctx *ctx = (*kv)->ctx;
     GRAFT_FREE(ctx, &(*kv)->refs);
+    GRAFT_FREE(ctx, &(*kv)->highs);
+    GRAFT_FREE(ctx, &(*kv)->turns);
+    GRAFT_FREE(ctx, &(*kv)->rings);
     GRAFT_FREE(ctx, &(*kv)->free);
     GRAFT_FREE(ctx, &(*kv)->lengths);
     GRAFT_FREE(ctx, &(*kv)->tables);
@@ -77,8 +108,15 @@ bool graft_kv_append(struct graft_kv *kv, uint32_t seq, uint32_t *slot)
         }
         table[at] = kv->free[--kv->n_free];
         kv->refs[table[at]] = 1;
+        if (kv->rings) {
+            uint32_t pages = kv->limits.ring_pages;
+            kv->rings[(size_t)seq * kv->limits.table_pages + at] = 1 + seq * pages + (at + kv->turns[seq]) % pages;
+        }
     }
     kv->lengths[seq]++;
+    if (kv->rings && kv->lengths[seq] > kv->highs[seq]) {
+        kv->highs[seq] = kv->lengths[seq];
+    }
     *slot = table[at] * GRAFT_PAGE_TOKENS + offset;
     return true;
 }
@@ -101,7 +139,7 @@ void graft_kv_drop(struct graft_kv *kv, uint32_t page)
 bool graft_kv_share(struct graft_kv *kv, uint32_t seq, uint32_t page)
 {
     uint32_t *table = kv->tables + (size_t)seq * kv->limits.table_pages, at = kv->lengths[seq] / GRAFT_PAGE_TOKENS;
-    if (at == kv->limits.table_pages) {
+    if (at == kv->limits.table_pages || kv->rings) {
         return false;
     }
     graft_kv_keep(kv, page);
@@ -110,10 +148,30 @@ bool graft_kv_share(struct graft_kv *kv, uint32_t seq, uint32_t page)
     return true;
 }
 
+// Is what a token at position `length` attends to, in layers with a window, still in the ring?
+static bool ring_holds(const struct graft_kv *kv, uint32_t seq, uint32_t length)
+{
+    uint32_t window = kv->limits.window, begin = length + 1 > window ? length + 1 - window : 0;
+    return (kv->highs[seq] - 1) / GRAFT_PAGE_TOKENS - begin / GRAFT_PAGE_TOKENS < kv->limits.ring_pages;
+}
+
+static void empty_ring(struct graft_kv *kv, uint32_t seq)
+{
+    uint32_t pages = kv->limits.ring_pages, used = graft_kv_pages(kv->highs[seq]);
+    for (uint32_t i = 0; kv->on_free_ring && i < pages && i < used; i++) {
+        kv->on_free_ring(kv->user, 1 + seq * pages + (used - 1 - i + kv->turns[seq]) % pages);
+    }
+    kv->highs[seq] = kv->turns[seq] = 0;
+}
+
 void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length)
 {
     if (length >= kv->lengths[seq]) {
         return;
+    }
+    length = kv->rings && length && !ring_holds(kv, seq, length) ? 0 : length;
+    if (kv->rings && length == 0) {
+        empty_ring(kv, seq);
     }
     uint32_t *table = kv->tables + (size_t)seq * kv->limits.table_pages;
     uint32_t keep = graft_kv_pages(length);
@@ -133,6 +191,12 @@ void graft_kv_remove(struct graft_kv *kv, uint32_t seq, uint32_t first, uint32_t
     memmove(table + first, table + first + count, (pages - first - count) * sizeof *table);
     memset(table + pages - count, 0, count * sizeof *table);
     kv->lengths[seq] -= count * GRAFT_PAGE_TOKENS;
+    if (kv->rings) {
+        uint32_t *ring = kv->rings + (size_t)seq * kv->limits.table_pages;
+        memmove(ring + first, ring + first + count, (pages - first - count) * sizeof *ring);
+        kv->turns[seq] = (kv->turns[seq] + count) % kv->limits.ring_pages;
+        kv->highs[seq] -= count * GRAFT_PAGE_TOKENS;
+    }
 }
 
 uint32_t graft_kv_renew(struct graft_kv *kv, uint32_t seq, uint32_t at)

@@ -13,9 +13,16 @@ struct graft_kv {
     uint32_t *lengths; // [n_seq] tokens
     uint32_t *free;    // stack of free pages
     uint32_t n_free;
+    // Layers with a window have pages of their own, of which each sequence has limits.ring_pages, for good: page i of a
+    // sequence is one of them in turn. rings: as tables; an entry of a page that has left the ring is stale, and nothing
+    // attends to it.
+    uint32_t *rings;
+    uint32_t *turns; // [n_seq] pages that context shift has taken out of the sequence
+    uint32_t *highs; // [n_seq] its most tokens since it was empty: what is far below is overwritten
     uint32_t *refs; // [n_pages] sequences that have the page, and one more while a prefix cache keeps it
     // Called when nothing has a page any more, before it counts as free; NULL = nothing is done.
     void (*on_free)(void *user, uint32_t page);
+    void (*on_free_ring)(void *user, uint32_t page); // the same for a page of the rings, when its sequence is emptied
     void *user;
 };
 
@@ -31,11 +38,13 @@ static inline uint32_t graft_kv_pages(uint32_t length)
 // Append one token to a sequence: *slot gets where its K and V go (page * GRAFT_PAGE_TOKENS + offset). False if the sequence's
 // table is full or no page is free; nothing changes then.
 bool graft_kv_append(struct graft_kv *kv, uint32_t seq, uint32_t *slot);
-// Forget the tokens from `length` on; pages that hold none any more are free again.
+// Forget the tokens from `length` on; pages that hold none any more are free again. With rings the sequence is emptied instead
+// if what the next token's window needs is overwritten: look at the length afterwards.
 void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length);
 
 // Append a whole page of GRAFT_PAGE_TOKENS tokens that is computed already to a sequence whose length is a multiple of that.
-// False if its table is full. Shared pages may not be written: a sequence may not be truncated into one and then grow.
+// False if its table is full, or there are rings. Shared pages may not be written: a sequence may not be truncated into one and
+// then grow.
 bool graft_kv_share(struct graft_kv *kv, uint32_t seq, uint32_t page);
 // Take the pages [first, first + count) out of a sequence that has tokens behind them; what follows moves up, page by page.
 void graft_kv_remove(struct graft_kv *kv, uint32_t seq, uint32_t first, uint32_t count);

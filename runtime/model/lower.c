@@ -100,7 +100,8 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
                                           .n_head_kv = config->n_head_kv,
                                           .rope_halves = config->rope_pairs == GRAFT_ROPE_HALVES,
                                           .bias = layer->q_bias.data != NULL,
-                                          .head_norm = layer->q_norm.data != NULL};
+                                          .head_norm = layer->q_norm.data != NULL,
+                                          .ring = graft_layer_has_ring(lo->plan->source, lo->limits, step->layer)};
     uint64_t begin = UINT64_MAX, end = 0;
     struct graft_place places[3];
     uint32_t segment_rows[3] = {0};
@@ -160,7 +161,7 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
             bytes += segment_rows[i - from] * step->weight[i]->row_bytes;
         }
         push->out_stride = config->n_head * config->head_dim;
-        push->v_words = (uint32_t)(b->keys_bytes / 4);
+        push->v_words = (uint32_t)(graft_lower_keys_bytes(lo->plan, lo->limits, step->layer) / 4);
         push->vector = shape.bias ? graft_weights_vk_vector(lo->weights, &layer->q_bias) : 0;
         push->norm = shape.head_norm ? graft_weights_vk_vector(lo->weights, &layer->q_norm) : 0;
         push->state_rope = graft_state_rope(config, &lo->layout, layer->rope_local);
@@ -202,9 +203,10 @@ static enum graft_status lower_attention(struct graft_lowering *lo, const struct
                                           .cap = config->attention_cap};
     struct graft_kernel kernel;
     GRAFT_TRY(graft_kernel_attention(&kernel, lo->caps, &shape, lo->rows, lo->lora));
-    kernel.push.attention.v_quads = (uint32_t)(b->keys_bytes / 16);
+    kernel.push.attention.v_quads = (uint32_t)(graft_lower_keys_bytes(lo->plan, lo->limits, step->layer) / 16);
     kernel.push.attention.state_rows = lo->layout.rows;
-    kernel.push.attention.state_tables = lo->layout.tables;
+    bool ring = graft_layer_has_ring(lo->plan->source, lo->limits, step->layer);
+    kernel.push.attention.state_tables = ring ? lo->layout.rings : lo->layout.tables;
     struct graft_vk_bind binds[12] = {
         whole(b->q),    whole(b->kv[step->layer]), whole(b->kv[step->layer]), whole(b->state[lo->state]), whole(b->ao),
         whole(b->part), whole(b->counter)};
@@ -389,15 +391,29 @@ uint32_t graft_lower_top_chunks(const struct graft_plan *plan, const struct graf
     return graft_kernel_top(&kernel, caps, plan->source->config.n_vocab, 1) == GRAFT_OK ? kernel.groups[0] : 0;
 }
 
+uint64_t graft_lower_keys_bytes(const struct graft_plan *plan, const struct graft_limits *limits, uint32_t layer)
+{
+    uint64_t keys = 0, values;
+    (void)graft_kv_layer_bytes(&plan->source->config, limits, graft_layer_has_ring(plan->source, limits, layer), &keys,
+                               &values);
+    return keys; // it fits: the buffers were measured
+}
+
 uint32_t graft_lower_max_dispatches(const struct graft_plan *plan, const struct graft_vk_caps *caps)
+{
+    uint64_t n = (uint64_t)graft_lower_dispatches(plan->body, plan->n_body, caps) + graft_lower_dispatches(plan->head, 2, caps);
+    return (uint32_t)(n > UINT32_MAX ? UINT32_MAX : n);
+}
+
+uint32_t graft_lower_dispatches(const struct graft_step *steps, uint32_t n_steps, const struct graft_vk_caps *caps)
 {
     uint64_t n = 8, window_size = window_bytes(caps, false) < window_bytes(caps, true) ? window_bytes(caps, false)
                                                                                        : window_bytes(caps, true);
     if (caps->max_texel_elements == 0) {
         window_size = window_bytes(caps, false);
     }
-    for (uint32_t i = 0; i < plan->n_body + 2; i++) {
-        const struct graft_step *step = i < plan->n_body ? &plan->body[i] : &plan->head[i - plan->n_body];
+    for (uint32_t i = 0; i < n_steps; i++) {
+        const struct graft_step *step = &steps[i];
         n += 4;
         for (uint32_t k = 0; k < 3 && step->weight[k]; k++) {
             const struct graft_weight *w = step->weight[k];

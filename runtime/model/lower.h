@@ -10,7 +10,6 @@
 struct graft_buffers_vk {
     struct graft_vk_buffer *x, *xn, *ss, *q, *ao, *h, *scores, *route, *tiles, *y, *part, *counter, *logits, *top;
     struct graft_vk_buffer **kv;               // per layer: keys, then values
-    uint64_t keys_bytes;                       // of a layer
     struct graft_vk_buffer *kv_new, *kv_count; // keys and values on their way into quantized pages; a word per head written
     struct graft_vk_buffer *pool, *table;          // adapters; NULL without
     struct graft_vk_buffer *lora_t[2],
@@ -51,8 +50,11 @@ GRAFT_MUST_CHECK enum graft_status graft_lower_step(struct graft_lowering *lower
 // for a mixture of experts.
 void graft_lower_experts_bytes(const struct graft_plan *plan, const struct graft_limits *limits,
                                const struct graft_vk_caps *caps, uint64_t *tiles, uint64_t *y);
-// Most dispatches any step may become on the device.
+// Bytes of a layer's keys, which come first in its KV buffer.
+uint64_t graft_lower_keys_bytes(const struct graft_plan *plan, const struct graft_limits *limits, uint32_t layer);
+// Most dispatches that steps may become on the device: all of a plan, or some.
 uint32_t graft_lower_max_dispatches(const struct graft_plan *plan, const struct graft_vk_caps *caps);
+uint32_t graft_lower_dispatches(const struct graft_step *steps, uint32_t n_steps, const struct graft_vk_caps *caps);
 // Parts of SS that RESIDUAL steps leave.
 uint32_t graft_lower_residual_parts(const struct graft_plan *plan, const struct graft_vk_caps *caps);
 // Parts of SS, chunks of TOP, floats of `part` and counters for `rows` batch rows: buffer sizes.

@@ -68,11 +68,29 @@ struct graft_limits {
     uint32_t n_slots;     // adapters resident at a time; 0 = none, nothing is taken for them
     uint64_t pool_bytes;  // of their packed matrices
     enum graft_kv_format kv_k, kv_v; // of keys and values in their pages
+    uint32_t window;                 // of the layers that have one: the widest
+    uint32_t ring_pages;             // of a sequence in those layers; 0: they have pages like all others
+    uint32_t n_streamed;             // the last layers, whose weights take turns in two slots of the device; 0 = none
 };
 
+// window and ring_pages for a source's layers: rings where they are smaller than the pages of the whole context. A batch writes
+// all its rows before any attends, and a page more is for tokens that are taken back.
+void graft_limits_set_rings(struct graft_limits *limits, const struct graft_source *source);
+// Does the layer keep only the pages of its window?
+static inline bool graft_layer_has_ring(const struct graft_source *source, const struct graft_limits *limits, uint32_t layer)
+{
+    return limits->ring_pages && source->layers[layer].window;
+}
+// Pages of a layer: all, or all rings and a spare one.
+static inline uint32_t graft_layer_pages(const struct graft_limits *limits, bool ring)
+{
+    return ring ? 1 + limits->n_seq * limits->ring_pages : limits->n_pages;
+}
 // Bytes of a layer's key pages, which come first, and of its value pages; false on overflow.
-bool graft_kv_layer_bytes(const struct graft_config *config, const struct graft_limits *limits, uint64_t *keys,
+bool graft_kv_layer_bytes(const struct graft_config *config, const struct graft_limits *limits, bool ring, uint64_t *keys,
                           uint64_t *values);
+// Bytes of all layers' pages.
+bool graft_kv_bytes(const struct graft_source *source, const struct graft_limits *limits, uint64_t *bytes);
 
 // Bytes of a page of a layer: its keys, or its values.
 static inline uint64_t graft_kv_page_bytes(const struct graft_config *config, const struct graft_limits *limits, bool values)

@@ -12,7 +12,9 @@ uint32_t graft_state_words(const struct graft_config *config, const struct graft
     out->outs = out->rows + rows * GRAFT_ROW_WORDS;
     out->rope = out->outs + rows;
     out->tables = out->rope + rows * config->rope_dim * (config->two_ropes ? 2 : 1);
-    return out->tables + (limits->n_seq + 1) * limits->table_pages;
+    uint32_t table_words = (limits->n_seq + 1) * limits->table_pages;
+    out->rings = out->tables + table_words;
+    return out->rings + (limits->ring_pages ? table_words : 0);
 }
 
 uint32_t graft_state_rope(const struct graft_config *config, const struct graft_state_layout *layout, bool local)
@@ -52,6 +54,10 @@ void graft_state_fill(const struct graft_config *config, const struct graft_limi
         words[GRAFT_ROW_POS] = row->pos;
         words[GRAFT_ROW_TABLE] = row->seq * limits->table_pages;
         words[GRAFT_ROW_SLOT] = row->slot;
+        if (batch->rings && r < batch->n_rows) {
+            uint32_t page = batch->rings[row->seq * limits->table_pages + row->pos / GRAFT_PAGE_TOKENS];
+            words[GRAFT_ROW_RING_SLOT] = page * GRAFT_PAGE_TOKENS + row->pos % GRAFT_PAGE_TOKENS;
+        }
         for (uint32_t k = 0; k < GRAFT_LORA_PAIRS; k++) {
             bool used = k < row->n_pairs;
             words[GRAFT_ROW_LORA + 2 * k] = used ? row->pairs[k].slot : GRAFT_NO_SLOT;
@@ -69,4 +75,8 @@ void graft_state_fill(const struct graft_config *config, const struct graft_limi
     uint32_t table_words = limits->n_seq * limits->table_pages;
     memcpy(image + layout->tables, batch->tables, table_words * sizeof *image);
     memset(image + layout->tables + table_words, 0, limits->table_pages * sizeof *image);
+    if (batch->rings) {
+        memcpy(image + layout->rings, batch->rings, table_words * sizeof *image);
+        memset(image + layout->rings + table_words, 0, limits->table_pages * sizeof *image);
+    }
 }

@@ -65,16 +65,56 @@ static uint32_t place_count(const struct graft_source *source)
     return source->config.n_layer * MATRICES + 2;
 }
 
-void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint64_t *matrices, uint64_t *vectors)
+// The largest of the streamed layers: the size of a slot.
+static uint64_t slot_bytes(const struct graft_source *source, uint32_t n_streamed)
+{
+    uint64_t most = 0;
+    for (uint32_t l = source->config.n_layer - n_streamed; l < source->config.n_layer; l++) {
+        uint64_t bytes = layer_bytes(&source->layers[l]);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+static uint32_t slot_count(uint32_t n_streamed)
+{
+    return n_streamed < GRAFT_SLOTS ? n_streamed : GRAFT_SLOTS;
+}
+
+uint64_t graft_weights_vk_stream_bytes(const struct graft_source *source, uint32_t n_streamed)
+{
+    uint64_t bytes = 0;
+    for (uint32_t l = source->config.n_layer - n_streamed; l < source->config.n_layer && n_streamed > GRAFT_SLOTS; l++) {
+        for (uint32_t i = 0; i < MATRICES; i++) {
+            const struct graft_weight *w = layer_matrix(&source->layers[l], i);
+            bytes += w->data ? graft_weight_bytes(w) : 0;
+        }
+    }
+    return bytes; // two layers or fewer stay where they are
+}
+
+uint64_t graft_weights_vk_stream_staging(const struct graft_source *source, uint32_t n_streamed)
+{
+    enum { MOST = 16 << 20 };
+    uint64_t half = 1 << 20, bytes = slot_bytes(source, n_streamed);
+    while (half < bytes && half < MOST) {
+        half *= 2;
+    }
+    return n_streamed ? 2 * half : 0;
+}
+
+void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint32_t n_streamed, uint64_t *matrices,
+                            uint64_t *vectors)
 {
     *matrices = 0;
     *vectors = all_vector_words(source) * sizeof(float);
     if (mapped) {
         return;
     }
-    for (uint32_t l = 0; l < source->config.n_layer; l++) {
+    for (uint32_t l = 0; l < source->config.n_layer - n_streamed; l++) {
         *matrices += layer_bytes(&source->layers[l]);
     }
+    *matrices += slot_count(n_streamed) * slot_bytes(source, n_streamed);
     *matrices += padded(graft_weight_bytes(&source->embd)) + (source->tied ? 0 : padded(graft_weight_bytes(&source->output)));
 }
 
@@ -163,6 +203,7 @@ static enum graft_status map_weights(struct graft_weights_vk *weights)
         return status;
     }
     uint32_t n = 0;
+    weights->first_streamed = source->config.n_layer; // all are where the device sees them
     for (uint32_t l = 0; l < source->config.n_layer; l++) {
         for (uint32_t i = 0; i < MATRICES; i++) {
             const struct graft_weight *w = layer_matrix(&source->layers[l], i);
@@ -202,17 +243,75 @@ static enum graft_status copy_one(struct copier *copier, struct graft_vk_buffer 
     return GRAFT_OK;
 }
 
+// The slots, and where each streamed layer's matrices are when it is their turn.
+static enum graft_status make_slots(struct graft_weights_vk *weights)
+{
+    const struct graft_source *source = weights->source;
+    uint32_t n_layer = source->config.n_layer, n_streamed = n_layer - weights->first_streamed;
+    for (uint32_t s = 0; s < slot_count(n_streamed); s++) {
+        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->slots[s], slot_bytes(source, n_streamed), GRAFT_VK_DEVICE,
+                                         GRAFT_MEM_WEIGHTS, "a slot for streamed layers"));
+        weights->holds[s] = UINT32_MAX;
+    }
+    for (uint32_t l = weights->first_streamed; l < n_layer; l++) {
+        uint64_t offset = 0;
+        for (uint32_t i = 0; i < MATRICES; i++) {
+            const struct graft_weight *w = layer_matrix(&source->layers[l], i);
+            weights->places[l * MATRICES + i] =
+                (struct graft_place){weights->slots[(l - weights->first_streamed) % GRAFT_SLOTS], offset};
+            offset += w->data ? padded(graft_weight_bytes(w)) : 0;
+        }
+    }
+    return GRAFT_OK;
+}
+
+enum graft_status graft_weights_vk_load(struct graft_weights_vk *weights, uint32_t layer)
+{
+    uint32_t slot = (layer - weights->first_streamed) % GRAFT_SLOTS;
+    if (layer < weights->first_streamed || weights->holds[slot] == layer) {
+        return GRAFT_OK;
+    }
+    weights->holds[slot] = UINT32_MAX;
+    for (uint32_t i = 0; i < MATRICES; i++) {
+        const struct graft_weight *w = layer_matrix(&weights->source->layers[layer], i);
+        if (w->data) {
+            GRAFT_TRY(graft_vk_upload(weights->vk, weights->slots[slot], weights->places[layer * MATRICES + i].offset, w->data,
+                                      graft_weight_bytes(w)));
+        }
+    }
+    GRAFT_TRY(graft_vk_upload_flush(weights->vk));
+    weights->holds[slot] = layer;
+    return GRAFT_OK;
+}
+
+// All buffers at once, before the staging ring takes what the budget leaves.
+static enum graft_status make_buffers(struct graft_weights_vk *weights)
+{
+    const struct graft_source *source = weights->source;
+    uint32_t n_layer = source->config.n_layer;
+    for (uint32_t l = 0; l < weights->first_streamed; l++) {
+        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[l], layer_bytes(&source->layers[l]), GRAFT_VK_DEVICE,
+                                         GRAFT_MEM_WEIGHTS, "a layer's weights"));
+    }
+    GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer], padded(graft_weight_bytes(&source->embd)),
+                                     GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "token embeddings"));
+    return source->tied
+               ? GRAFT_OK
+               : graft_vk_buffer_create(weights->vk, &weights->layers[n_layer + 1], padded(graft_weight_bytes(&source->output)),
+                                        GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "output head");
+}
+
 static enum graft_status copy_weights(struct graft_weights_vk *weights, const struct graft_exec_params *params)
 {
     const struct graft_source *source = weights->source;
     uint32_t n_layer = source->config.n_layer, n = 0;
     struct copier copier = {.weights = weights, .params = params};
-    uint64_t vectors;
-    graft_weights_vk_bytes(source, false, &copier.total, &vectors);
-    for (uint32_t l = 0; l < n_layer; l++) {
-        uint64_t offset = 0;
-        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[l], layer_bytes(&source->layers[l]), GRAFT_VK_DEVICE,
-                                         GRAFT_MEM_WEIGHTS, "a layer's weights"));
+    uint64_t vectors, offset;
+    graft_weights_vk_bytes(source, false, n_layer - weights->first_streamed, &copier.total, &vectors);
+    GRAFT_TRY(make_slots(weights));
+    GRAFT_TRY(make_buffers(weights));
+    for (uint32_t l = 0; l < weights->first_streamed; l++) {
+        offset = 0;
         for (uint32_t i = 0; i < MATRICES; i++, n++) {
             const struct graft_weight *w = layer_matrix(&source->layers[l], i);
             if (w->data) {
@@ -220,15 +319,12 @@ static enum graft_status copy_weights(struct graft_weights_vk *weights, const st
             }
         }
     }
-    uint64_t offset = 0;
-    GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer], padded(graft_weight_bytes(&source->embd)),
-                                     GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "token embeddings"));
+    n = n_layer * MATRICES;
+    offset = 0;
     GRAFT_TRY(copy_one(&copier, weights->layers[n_layer], &offset, &source->embd, &weights->places[n]));
     weights->places[n + 1] = weights->places[n];
     if (!source->tied) {
         offset = 0;
-        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer + 1], padded(graft_weight_bytes(&source->output)),
-                                         GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "output head"));
         GRAFT_TRY(copy_one(&copier, weights->layers[n_layer + 1], &offset, &source->output, &weights->places[n + 1]));
     }
     return graft_vk_upload_end(weights->vk);
@@ -264,7 +360,8 @@ enum graft_status graft_weights_vk_create(struct graft_weights_vk *out, struct g
                                           const struct graft_exec_params *params)
 {
     const struct graft_source *source = params->plan->source;
-    *out = (struct graft_weights_vk){.vk = vk, .source = source};
+    *out = (struct graft_weights_vk){
+        .vk = vk, .source = source, .first_streamed = source->config.n_layer - params->limits.n_streamed};
     enum graft_status status;
     GRAFT_TRY_OUT(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &out->places, place_count(source), "places of weights"), status, fail);
     GRAFT_TRY_OUT(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &out->layers, source->config.n_layer + 2, "weight buffers"), status,
@@ -300,6 +397,9 @@ void graft_weights_vk_destroy(struct graft_weights_vk *weights, struct graft_ctx
 {
     graft_vk_buffer_destroy(&weights->mapping);
     graft_vk_buffer_destroy(&weights->vectors);
+    for (uint32_t s = 0; s < GRAFT_SLOTS; s++) {
+        graft_vk_buffer_destroy(&weights->slots[s]);
+    }
     if (weights->layers) {
         for (uint32_t l = 0; l < weights->source->config.n_layer + 2; l++) {
             graft_vk_buffer_destroy(&weights->layers[l]);

@@ -27,7 +27,8 @@ void graft_ref_attention(const struct graft_ref_heads *heads, const struct graft
     float *scores = scratch + dim; // [tokens]
     for (uint32_t r = 0; r < state->n_rows; r++) {
         const uint32_t *row = graft_ref_row(state, r);
-        const uint32_t *table = state->words + state->layout.tables + row[GRAFT_ROW_TABLE];
+        const uint32_t *table =
+            state->words + (heads->ring ? state->layout.rings : state->layout.tables) + row[GRAFT_ROW_TABLE];
         uint32_t tokens = row[GRAFT_ROW_POS] + 1; // itself included
         uint32_t begin = heads->window && tokens > heads->window ? tokens - heads->window : 0;
         for (uint32_t h = first; h < last; h++) {

@@ -60,7 +60,7 @@ void graft_ref_qkv(const struct graft_ref_heads *heads, const struct graft_ref_m
         }
         for (uint32_t r = 0; r < state->n_rows; r++) {
             float *head = values + (uint64_t)r * dim;
-            uint32_t slot = graft_ref_row(state, r)[GRAFT_ROW_SLOT];
+            uint32_t slot = graft_ref_row(state, r)[heads->ring ? GRAFT_ROW_RING_SLOT : GRAFT_ROW_SLOT];
             if (gain) {
                 norm_head(heads, gain, head);
             }

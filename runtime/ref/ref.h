@@ -39,6 +39,7 @@ static inline const uint32_t *graft_ref_row(const struct graft_ref_state *state,
 struct graft_ref_heads {
     uint32_t n_head, n_head_kv, head_dim, rope_dim;
     enum graft_kv_format kv_k, kv_v; // of keys and values in their pages
+    bool ring;                       // the layer's pages are those of its window
     bool rope_halves;      // W's rotary pairs are rows (i, i + rope_dim / 2) of a head; Q and K get them as (2i, 2i + 1)
     float attention_scale; // on Q
     float attention_cap;   // scores s become cap * tanh(s / cap); 0: they stay

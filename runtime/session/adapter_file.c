@@ -49,6 +49,7 @@ void graft_adapter_file_describe(const struct graft_adapter_file *file, struct g
                                             .base_parameters = file->base_parameters};
     graft_sha256_hex(desc->digest, out->digest);
     snprintf(out->base_name, sizeof out->base_name, "%s", desc->base_name);
+    memcpy(out->signer, desc->signer, sizeof out->signer);
     for (uint32_t i = 0; i < desc->n_pairs; i++) {
         const struct graft_adapter_pair *pair = &desc->pairs[i];
         out->use_dora = out->use_dora || pair->magnitude.data;

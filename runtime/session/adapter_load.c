@@ -54,6 +54,7 @@ static void fill_info(struct graft_adapter_info *info, const struct graft_adapte
     }
     graft_sha256_hex(desc->digest, info->digest);
     memcpy(info->base_name, desc->base_name, sizeof info->base_name);
+    memcpy(info->signer, desc->signer, sizeof info->signer);
     memcpy(info->invocation, desc->alora, desc->n_alora * sizeof *desc->alora);
 }
 

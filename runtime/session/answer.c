@@ -27,6 +27,7 @@ static uint32_t common_prefix(const struct graft_chat *chat, uint32_t count)
 {
     uint32_t cached = graft_seq_length(chat->seq), n = 0;
     uint32_t most = cached < count - 1 ? cached : count - 1;
+    most = !chat->raw && chat->n_exact < most ? chat->n_exact : most;
     while (n < most && chat->ids[n] == chat->prompt[n]) {
         n++;
     }
@@ -78,6 +79,7 @@ enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count)
     chat->forgotten += graft_seq_invoke(chat->seq, chat->prompt, count);
     uint32_t reused = common_prefix(chat, count), forgotten = chat->forgotten;
     graft_seq_truncate(chat->seq, reused);
+    reused = graft_seq_length(chat->seq); // fewer where a window's keys are overwritten
     chat->n_ids = reused;
     GRAFT_TRY(compute_chunks(chat, reused, count));
     graft_sampler_forget(chat->sampler);
@@ -85,6 +87,8 @@ enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count)
         graft_sampler_accept(chat->sampler, chat->ids[i]);
     }
     chat->answer = count;
+    chat->n_lost = 0;
+    chat->n_exact = chat->raw ? chat->n_exact : UINT32_MAX;
     chat->has_answer = chat->answering = true;
     graft_stream_begin(chat->stream, NULL, 0);
     chat->stats = (struct graft_chat_stats){.prompt_tokens = count - reused,
@@ -96,6 +100,12 @@ enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count)
     return GRAFT_OK;
 }
 
+// Tokens of the answer so far.
+static uint32_t said(const struct graft_chat *chat)
+{
+    return chat->n_lost + chat->n_ids - chat->answer;
+}
+
 // The next token from the last row's logits; *end: none can follow.
 static enum graft_status choose(struct graft_chat *chat, int32_t *out, bool *end)
 {
@@ -103,17 +113,29 @@ static enum graft_status choose(struct graft_chat *chat, int32_t *out, bool *end
                                   .row = chat->last_row,
                                   .sampler = chat->sampler,
                                   .place = chat->place,
-                                  .no_space = chat->stream->drops_space && chat->n_ids == chat->answer,
+                                  .no_space = chat->stream->drops_space && said(chat) == 0,
                                   .candidates = chat->candidates,
                                   .n_candidates = chat->n_candidates,
                                   .allowed = chat->allowed};
     return graft_choose(&choice, out, end);
 }
 
-// Bytes of token i of ids as the answer shows them.
+// Bytes of token i of the answer as it shows them.
 static enum graft_status token_bytes(const struct graft_chat *chat, uint32_t i, const char **text, uint64_t *length)
 {
-    return graft_token_text(chat->model, NULL, chat->ids[i], chat->stream->drops_space && i == chat->answer, text, length);
+    int32_t id = i < chat->n_lost ? chat->lost[i] : chat->ids[chat->answer + i - chat->n_lost];
+    return graft_token_text(chat->model, NULL, id, chat->stream->drops_space && i == 0, text, length);
+}
+
+// The last token's row; with context shift there is always room for it.
+static enum graft_status decode_last(struct graft_chat *chat)
+{
+    enum graft_status status = decode(chat, chat->ids + chat->n_ids - 1, 1, true);
+    if (status == GRAFT_E_CONTEXT_FULL && chat->context_shift) {
+        GRAFT_TRY(graft_chat_shift(chat));
+        status = decode(chat, chat->ids + chat->n_ids - 1, 1, true);
+    }
+    return status;
 }
 
 static void finish(struct graft_chat *chat)
@@ -127,19 +149,19 @@ static enum graft_status step(struct graft_chat *chat, const char **text, size_t
 {
     *length = 0;
     *end = false;
-    if (chat->max_tokens && chat->n_ids - chat->answer >= chat->max_tokens) {
+    if (chat->max_tokens && said(chat) >= chat->max_tokens) {
         *end = true;
         return GRAFT_OK;
     }
     if (!chat->ready) {
-        GRAFT_TRY(decode(chat, chat->ids + chat->n_ids - 1, 1, true));
+        GRAFT_TRY(decode_last(chat));
     }
     int32_t id;
     GRAFT_TRY(choose(chat, &id, end));
     if (*end) {
         return GRAFT_OK;
     }
-    if (chat->n_ids == chat->answer) {
+    if (said(chat) == 0) {
         chat->stats.first_token_ns = graft_clock_ns() - chat->sent_ns;
     }
     if (graft_vocab_is_end(chat->model->vocabulary->vocab, id)) {
@@ -154,7 +176,7 @@ static enum graft_status step(struct graft_chat *chat, const char **text, size_t
         const char *bytes;
         uint64_t n;
         bool accepted;
-        GRAFT_TRY(token_bytes(chat, chat->n_ids - 1, &bytes, &n));
+        GRAFT_TRY(token_bytes(chat, said(chat) - 1, &bytes, &n));
         GRAFT_TRY(graft_grammar_accept(chat->place, bytes, (size_t)n, &accepted)); // it was allowed
     }
     bool stopped; // never: there are no stop texts
@@ -196,14 +218,14 @@ enum graft_status graft_chat_answer_text(struct graft_chat *chat, char **text, u
     uint64_t total = 0;
     const char *piece;
     uint64_t bytes;
-    for (uint32_t i = chat->answer; i < chat->n_ids; i++) {
+    for (uint32_t i = 0; i < said(chat); i++) {
         GRAFT_TRY(token_bytes(chat, i, &piece, &bytes));
         total += bytes;
     }
     uint8_t *joined;
     GRAFT_TRY(GRAFT_NEW(chat->ctx, GRAFT_MEM_HOST, &joined, total, "an answer"));
     uint64_t at = 0;
-    for (uint32_t i = chat->answer; i < chat->n_ids; i++) {
+    for (uint32_t i = 0; i < said(chat); i++) {
         GRAFT_TRY(token_bytes(chat, i, &piece, &bytes)); // cannot fail: it did not above
         memcpy(joined + at, piece, (size_t)bytes);
         at += bytes;

@@ -46,8 +46,7 @@ static bool last_is(const struct graft_chat *chat, const char *role)
            strcmp(json_string_value(json_object_get(json_array_get(chat->messages, n - 1), "role")), role) == 0;
 }
 
-// Turn the answer's tokens into a message. Afterwards there is no answer that could go on.
-static enum graft_status commit_answer(struct graft_chat *chat)
+enum graft_status graft_chat_commit(struct graft_chat *chat)
 {
     if (!chat->has_answer) {
         return GRAFT_OK;
@@ -182,6 +181,9 @@ enum graft_status graft_chat_create(struct graft_model *model, struct graft_chat
     chat->model = model;
     chat->raw = given.raw;
     chat->max_tokens = given.max_tokens;
+    chat->context_shift = given.context_shift;
+    chat->n_keep = 1; // raw
+    chat->n_exact = UINT32_MAX;
     atomic_init(&chat->cancelled, false);
     enum graft_status status = set_up(chat, &given);
     if (status != GRAFT_OK) {
@@ -209,6 +211,7 @@ void graft_chat_destroy(struct graft_chat **chat)
     GRAFT_FREE(ctx, &c->next_candidates);
     GRAFT_FREE(ctx, &c->rows);
     GRAFT_FREE(ctx, &c->prompt);
+    GRAFT_FREE(ctx, &c->lost);
     GRAFT_FREE(ctx, &c->ids);
     graft_stream_destroy(&c->stream);
     GRAFT_FREE(ctx, &c->turns);
@@ -221,7 +224,7 @@ static enum graft_status build_prompt(struct graft_chat *chat, const char *text,
 {
     uint32_t capacity = chat->model->n_ctx;
     if (!chat->raw) {
-        return graft_prompt_tokens(chat->model, chat->template_, chat->messages, chat->prompt, capacity, count);
+        return graft_chat_prompt(chat, count);
     }
     uint64_t n = 0;
     memcpy(chat->prompt, chat->ids, chat->n_ids * sizeof *chat->ids);
@@ -229,6 +232,9 @@ static enum graft_status build_prompt(struct graft_chat *chat, const char *text,
     uint32_t room = capacity > chat->n_ids ? capacity - chat->n_ids : 0;
     enum graft_status status =
         graft_vocab_tokenize(chat->model->vocabulary->vocab, text, length, options, chat->prompt + chat->n_ids, room, &n);
+    if (status == GRAFT_E_LIMIT && chat->context_shift && graft_chat_shift(chat) == GRAFT_OK) {
+        return build_prompt(chat, text, length, count); // with half the tokens before it
+    }
     if (status == GRAFT_E_LIMIT) {
         return graft_fail(GRAFT_E_CONTEXT_FULL, "the text has %" PRIu64 " tokens, the context has room for %u more", n, room);
     }
@@ -242,6 +248,9 @@ static enum graft_status send(struct graft_chat *chat, const char *text, size_t 
     uint32_t count;
     GRAFT_TRY(build_prompt(chat, text, length, &count));
     uint32_t before = chat->n_ids;
+    if (chat->raw) {
+        chat->turns[chat->n_turns].question = before;
+    }
     enum graft_status status = graft_chat_compute(chat, count);
     if (status != GRAFT_OK && chat->raw) {
         // prompt starts with the old tokens; those that are not cached any more are computed with the next question
@@ -258,15 +267,16 @@ enum graft_status graft_chat_send(struct graft_chat *chat, const char *text, siz
 {
     atomic_store(&chat->cancelled, false);
     chat->sent_ns = graft_clock_ns();
-    GRAFT_TRY(commit_answer(chat));
+    GRAFT_TRY(graft_chat_commit(chat));
     if (chat->raw) {
         GRAFT_TRY(GRAFT_GROW(chat->ctx, GRAFT_MEM_HOST, &chat->turns, (uint64_t)chat->n_turns + 1, "the questions' starts"));
-        chat->turns[chat->n_turns].question = chat->n_ids;
     }
+    uint32_t skipped = chat->n_skipped;
     GRAFT_TRY(add_message(chat, "user", text, length));
     enum graft_status status = send(chat, text, length);
     if (status != GRAFT_OK) {
         drop_last_message(chat);
+        chat->n_skipped = skipped;
         return status;
     }
     if (chat->raw) {
@@ -282,6 +292,7 @@ void graft_chat_clear(struct graft_chat *chat)
     }
     chat->has_answer = chat->answering = chat->ready = false;
     chat->n_turns = 0;
+    chat->n_skipped = 0;
     if (chat->raw) {
         chat->n_ids = 0; // with a template the next prompt is compared with what is cached
         graft_seq_truncate(chat->seq, 0);
@@ -290,7 +301,7 @@ void graft_chat_clear(struct graft_chat *chat)
 
 enum graft_status graft_chat_undo(struct graft_chat *chat)
 {
-    GRAFT_TRY(commit_answer(chat));
+    GRAFT_TRY(graft_chat_commit(chat));
     if (last_is(chat, "assistant")) {
         drop_last_message(chat);
     }
@@ -298,6 +309,7 @@ enum graft_status graft_chat_undo(struct graft_chat *chat)
         return graft_fail(GRAFT_E_ARGUMENT, "there is no question to take back");
     }
     drop_last_message(chat);
+    chat->n_skipped = 0;
     if (chat->raw) {
         chat->n_ids = chat->turns[--chat->n_turns].question;
         graft_seq_truncate(chat->seq, chat->n_ids);
@@ -309,7 +321,7 @@ enum graft_status graft_chat_retry(struct graft_chat *chat)
 {
     atomic_store(&chat->cancelled, false);
     chat->sent_ns = graft_clock_ns();
-    GRAFT_TRY(commit_answer(chat));
+    GRAFT_TRY(graft_chat_commit(chat));
     if (last_is(chat, "assistant")) {
         drop_last_message(chat);
     }
@@ -321,7 +333,7 @@ enum graft_status graft_chat_retry(struct graft_chat *chat)
         count = chat->turns[chat->n_turns - 1].answer;
         memcpy(chat->prompt, chat->ids, count * sizeof *chat->ids);
     } else {
-        GRAFT_TRY(graft_prompt_tokens(chat->model, chat->template_, chat->messages, chat->prompt, chat->model->n_ctx, &count));
+        GRAFT_TRY(graft_chat_prompt(chat, &count));
     }
     return graft_chat_compute(chat, count);
 }

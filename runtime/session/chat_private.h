@@ -36,6 +36,14 @@ struct graft_chat {
     bool answering;  // and it goes on
     bool ready;      // candidates of the last row are there
 
+    // Context shift (chat_shift.c).
+    bool context_shift;
+    uint32_t n_keep;    // tokens of the prompt that stay: those of the system prompt
+    uint32_t n_exact;   // leading ids whose KV does not depend on forgotten tokens; UINT32_MAX: all
+    uint32_t n_skipped; // messages behind the system prompt that no prompt has any more
+    int32_t *lost;      // [n_lost] tokens of the answer that were forgotten, or stand in front of those
+    uint32_t n_lost;
+
     struct graft_row *rows;             // [n_batch]
     uint32_t last_row;                  // of the last batch
     struct graft_candidate *candidates; // [n_candidates]
@@ -60,6 +68,15 @@ struct graft_chat {
 // answer.c: compute ids = prompt[0 .. count), reusing what is in the cache, and begin an answer. On failure ids is what the
 // cache holds.
 GRAFT_MUST_CHECK enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count);
+
+// chat.c: turn the answer's tokens into a message. Afterwards there is no answer that could go on.
+GRAFT_MUST_CHECK enum graft_status graft_chat_commit(struct graft_chat *chat);
+
+// chat_shift.c: the whole conversation's tokens into chat->prompt by the template. With context_shift, old messages are skipped
+// until they fit.
+GRAFT_MUST_CHECK enum graft_status graft_chat_prompt(struct graft_chat *chat, uint32_t *count);
+// Forget half of the tokens behind n_keep, in the cache and in ids. GRAFT_E_CONTEXT_FULL: there are too few.
+GRAFT_MUST_CHECK enum graft_status graft_chat_shift(struct graft_chat *chat);
 
 // grammar.c: the grammar of the answer that begins; its end with the conversation.
 GRAFT_MUST_CHECK enum graft_status graft_chat_begin_grammar(struct graft_chat *chat);

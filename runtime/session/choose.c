@@ -9,8 +9,8 @@ bool graft_choice_wants_logits(const struct graft_sampler *sampler, const struct
     return place || graft_sampler_wants_logits(sampler);
 }
 
-enum graft_status graft_token_text(const struct graft_model *model, const struct graft_stream *stream, int32_t id, bool no_space,
-                                   const char **text, uint64_t *length)
+enum graft_status graft_token_text(const struct graft_model *model, const struct graft_stream *stream, int32_t id,
+                                   bool no_space, const char **text, uint64_t *length)
 {
     GRAFT_TRY(graft_vocab_piece(model->vocabulary->vocab, id, stream && graft_stream_shows(stream, id), text, length));
     if (no_space && *length && **text == ' ') {

@@ -29,7 +29,6 @@ GRAFT_MUST_CHECK enum graft_status graft_choose(const struct graft_choice *choic
 bool graft_choice_wants_logits(const struct graft_sampler *sampler, const struct graft_grammar_state *place);
 // Text of a token as it stands in an answer; valid as long as the vocabulary. stream: as in graft_choice.
 GRAFT_MUST_CHECK enum graft_status graft_token_text(const struct graft_model *model, const struct graft_stream *stream,
-                                                    int32_t id, bool no_space,
-                                                    const char **text, uint64_t *length);
+                                                    int32_t id, bool no_space, const char **text, uint64_t *length);
 
 #endif

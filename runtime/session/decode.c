@@ -151,6 +151,7 @@ enum graft_status graft_decode(struct graft_model *model, const struct graft_row
                                      .out = model->out,
                                      .n_out = n_out,
                                      .tables = model->kv->tables,
+                                     .rings = model->kv->rings,
                                      .logits = want == GRAFT_WANT_LOGITS};
     uint64_t begin = graft_clock_ns();
     enum graft_status status = model->exec->functions->run(model->exec, &batch);

@@ -144,6 +144,7 @@ enum graft_status graft_device_open(struct graft_ctx *ctx, struct graft_device *
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &device, 1, "a device"));
     device->ctx = ctx;
     set_options(device, &given);
+    device->self_test = !given.no_self_test;
     if (!reference) {
         enum graft_status status = graft_vk_open(ctx, &device->vk, &device->options);
         if (status != GRAFT_OK) {

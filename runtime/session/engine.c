@@ -14,7 +14,13 @@ enum { DEFAULT_WAITING = 64, MAX_WAITING = 4096, DEFAULT_PREFILL = 32 };
 static void clear_page(void *user, uint32_t page)
 {
     struct graft_model *model = user; // a lost one gets new pages, which are empty
-    model->lost = model->lost || model->exec->functions->clear_page(model->exec, page) != GRAFT_OK;
+    model->lost = model->lost || model->exec->functions->clear_page(model->exec, page, false) != GRAFT_OK;
+}
+
+static void clear_ring_page(void *user, uint32_t page)
+{
+    struct graft_model *model = user;
+    model->lost = model->lost || model->exec->functions->clear_page(model->exec, page, true) != GRAFT_OK;
 }
 
 // ---- the thread ----
@@ -121,7 +127,8 @@ static enum graft_status take_memory(struct graft_engine *engine)
         engine->requests[i].ids = engine->ids + i * room;
         GRAFT_TRY(graft_stream_create(ctx, &engine->requests[i].stream, vocab, longest, drops_space));
     }
-    return engine->params.no_prefix_reuse ? GRAFT_OK : graft_prefix_create(ctx, &engine->prefix, model->kv);
+    // Pages of a window are a sequence's own.
+    return engine->params.no_prefix_reuse || model->kv->rings ? GRAFT_OK : graft_prefix_create(ctx, &engine->prefix, model->kv);
 }
 
 static void give_memory_back(struct graft_engine *engine)
@@ -171,6 +178,7 @@ enum graft_status graft_engine_create(struct graft_model *model, struct graft_en
     enum graft_status status = take_memory(engine);
     if (status == GRAFT_OK) {
         model->kv->on_free = clear_page;
+        model->kv->on_free_ring = clear_ring_page;
         model->kv->user = model;
         status = graft_thread_start(engine->ctx, &engine->thread, thread_main, engine);
     }
@@ -198,6 +206,7 @@ void graft_engine_destroy(struct graft_engine **given)
     }
     give_memory_back(engine);
     engine->model->kv->on_free = NULL;
+    engine->model->kv->on_free_ring = NULL;
     GRAFT_FREE(ctx, given);
 }
 
@@ -306,6 +315,8 @@ static void fill(struct graft_engine *engine, struct graft_request *r, const str
     r->on_event = p->on_event;
     r->user = p->user;
     r->n_prompt = r->n_ids = p->n_tokens;
+    r->n_keep = p->n_keep < p->n_tokens ? p->n_keep : p->n_tokens;
+    r->n_forgotten = 0;
     memcpy(r->ids, p->tokens, p->n_tokens * sizeof *r->ids);
     r->tenant = tenant_of(engine, p->tenant ? p->tenant : "");
     engine->tenants[r->tenant].n_waiting++;

@@ -39,6 +39,7 @@ struct graft_request {
     struct graft_stream *stream; // the request's for good, as is ids
     int32_t *ids;                // [n_ctx + 1] prompt, then answer
     uint32_t n_prompt, n_ids;
+    uint32_t n_keep, n_forgotten; // context shift: tokens that stay; that went
     uint32_t n_scored; // tokens of the prompt that were told, with prompt_logprobs
     struct graft_sampler *sampler;
     struct graft_grammar_state *place; // NULL: no grammar
@@ -46,6 +47,7 @@ struct graft_request {
     struct graft_seq *seq;
     uint8_t key[GRAFT_PREFIX_KEY_BYTES]; // of the pages found or kept so far
     uint32_t n_kept;
+    bool shifted;         // its pages are not what its tokens alone give
     uint32_t n_rows, row; // in this step; its last row
 };
 
@@ -78,10 +80,10 @@ struct graft_engine {
     uint64_t rebuilt_ns[GRAFT_MAX_REBUILDS]; // when the model was rebuilt last; 0 = free
     struct graft_request **running; // [n_seq] in the order of admission
     uint32_t n_running;
-    struct graft_prefix *prefix;        // NULL: no reuse
-    struct graft_row *rows;             // [n_batch]
+    struct graft_prefix *prefix;                  // NULL: no reuse
+    struct graft_row *rows;                       // [n_batch]
     struct graft_candidate *candidates, *allowed; // [n_vocab]
-    int32_t *ids;                       // [all requests][n_ctx + 1]
+    int32_t *ids;                                 // [all requests][n_ctx + 1]
 };
 
 // engine_step.c: let in, compute one step, sample, tell. Without the lock.

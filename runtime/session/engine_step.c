@@ -146,6 +146,7 @@ static void find_prefix(struct graft_request *r)
     struct graft_engine *engine = r->engine;
     memcpy(r->key, engine->tenants[r->tenant].key, sizeof r->key);
     r->n_kept = 0;
+    r->shifted = false;
     while (engine->prefix && !scores(r) && (r->n_kept + 1) * GRAFT_PAGE_TOKENS < r->n_ids) {
         uint8_t key[GRAFT_PREFIX_KEY_BYTES];
         memcpy(key, r->key, sizeof key);
@@ -162,7 +163,7 @@ static void find_prefix(struct graft_request *r)
 // Keep the pages that are full now.
 static void keep_pages(struct graft_request *r)
 {
-    while (r->engine->prefix && (r->n_kept + 1) * GRAFT_PAGE_TOKENS <= graft_seq_length(r->seq)) {
+    while (r->engine->prefix && !r->shifted && (r->n_kept + 1) * GRAFT_PAGE_TOKENS <= graft_seq_length(r->seq)) {
         const struct graft_kv *kv = r->engine->model->kv;
         next_key(r, r->key);
         graft_prefix_keep(r->engine->prefix, r->key, kv->tables[r->seq->index * kv->limits.table_pages + r->n_kept]);
@@ -176,9 +177,10 @@ static enum graft_status begin_sequence(struct graft_request *r)
     struct graft_adapter_use uses[GRAFT_MAX_BLEND];
     GRAFT_TRY(graft_seq_create(r->engine->model, &r->seq));
     for (uint32_t i = 0; i < r->n_uses; i++) {
-        uint32_t from = graft_adapter_invoked(r->uses[i].adapter, r->ids, r->n_prompt);
+        uint32_t n = r->n_prompt < r->n_ids ? r->n_prompt : r->n_ids; // what context shift has left of it
+        uint32_t from = graft_adapter_invoked(r->uses[i].adapter, r->ids, n);
         uses[i] = r->uses[i];
-        uses[i].from = from == r->n_prompt ? UINT32_MAX : from;
+        uses[i].from = from == n ? UINT32_MAX : from;
     }
     enum graft_status status = graft_seq_set_adapters(r->seq, uses, r->n_uses);
     if (status != GRAFT_OK) {
@@ -317,6 +319,35 @@ static void preempt(struct graft_request *r)
     graft_mutex_unlock(engine->mutex);
 }
 
+// The context is full of this one request: forget half of its tokens. False: it must end.
+static bool shift(struct graft_request *r)
+{
+    struct graft_engine *engine = r->engine;
+    uint32_t length = graft_seq_length(r->seq), keep = graft_kv_pages(r->n_keep ? r->n_keep : 1) * GRAFT_PAGE_TOKENS, dropped;
+    if (!engine->params.context_shift || length < keep + GRAFT_PAGE_TOKENS) {
+        return false;
+    }
+    const struct graft_kv *kv = engine->model->kv;
+    for (uint32_t i = keep / GRAFT_PAGE_TOKENS; engine->prefix && i < graft_kv_pages(length); i++) {
+        uint32_t page = kv->tables[r->seq->index * kv->limits.table_pages + i];
+        if (kv->refs[page] == 2) { // the request and the cache have it: it is going to change
+            graft_prefix_forget(engine->prefix, page);
+        }
+    }
+    enum graft_status status = graft_seq_shift(r->seq, keep, (length - keep) / 2, &dropped);
+    while (status == GRAFT_E_CONTEXT_FULL && engine->prefix && graft_prefix_evict(engine->prefix)) {
+        status = graft_seq_shift(r->seq, keep, (length - keep) / 2, &dropped);
+    }
+    if (status != GRAFT_OK) {
+        return false;
+    }
+    memmove(r->ids + keep, r->ids + keep + dropped, (r->n_ids - keep - dropped) * sizeof *r->ids);
+    r->n_ids -= dropped;
+    r->n_forgotten += dropped;
+    r->shifted = true;
+    return true;
+}
+
 // Rows for which there are pages: pages that nobody has are given up first, then the youngest requests; the last one ends when
 // it alone fills the context. 0: none is running.
 static uint32_t gather_what_fits(struct graft_engine *engine)
@@ -329,7 +360,7 @@ static uint32_t gather_what_fits(struct graft_engine *engine)
         }
         if (engine->n_running > 1) {
             preempt(engine->running[engine->n_running - 1]);
-        } else {
+        } else if (!shift(engine->running[0])) {
             graft_engine_finish(engine->running[0], GRAFT_FINISH_LENGTH, GRAFT_OK);
         }
         n = gather(engine, &pages);
@@ -338,6 +369,12 @@ static uint32_t gather_what_fits(struct graft_engine *engine)
 }
 
 // ---- tokens ----
+
+// Tokens of the answer so far.
+static uint32_t said_by(const struct graft_request *r)
+{
+    return r->n_ids + r->n_forgotten - r->n_prompt;
+}
 
 // Natural logarithm of the sum of exp(logits).
 static double log_sum_exp(const float *logits, uint32_t n)
@@ -376,7 +413,7 @@ static enum graft_status choose(struct graft_request *r, int32_t *out, bool *end
                                   .sampler = r->sampler,
                                   .place = r->place,
                                   .stream = r->stream,
-                                  .no_space = r->stream->drops_space && r->n_ids == r->n_prompt,
+                                  .no_space = r->stream->drops_space && said_by(r) == 0,
                                   .candidates = engine->candidates,
                                   .n_candidates = GRAFT_CHOICE_CANDIDATES < n_vocab ? GRAFT_CHOICE_CANDIDATES : n_vocab,
                                   .allowed = engine->allowed};
@@ -389,8 +426,8 @@ static enum graft_status accept_in_grammar(struct graft_request *r, int32_t toke
     const char *text;
     uint64_t length;
     bool accepted;
-    GRAFT_TRY(graft_token_text(r->engine->model, r->stream, token, r->stream->drops_space && r->n_ids == r->n_prompt, &text,
-                               &length));
+    GRAFT_TRY(
+        graft_token_text(r->engine->model, r->stream, token, r->stream->drops_space && said_by(r) == 0, &text, &length));
     return graft_grammar_accept(r->place, text, (size_t)length, &accepted);
 }
 
@@ -419,23 +456,23 @@ static enum graft_status say(struct graft_request *r, enum graft_finish *finish)
     GRAFT_TRY(graft_stream_push(r->stream, event.token, &event.text, &event.text_length, &stopped));
     event.logprob = r->logprobs ? (float)((double)logits[event.token] - norm) : 0;
     r->ids[r->n_ids++] = event.token; // room: at most n_ctx tokens are computed
-    uint32_t said = r->n_ids - r->n_prompt;
+    uint32_t said = said_by(r);
     graft_mutex_lock(engine->mutex);
     r->stats.answer_tokens = said;
     r->stats.first_token_ns = said == 1 ? graft_clock_ns() - r->submitted_ns : r->stats.first_token_ns;
     engine->stats.answer_tokens++;
     graft_mutex_unlock(engine->mutex);
     r->on_event(r->user, &event);
-    *finish = stopped                                                               ? GRAFT_FINISH_STOP
-              : (r->max_tokens && said >= r->max_tokens) || r->n_ids > model->n_ctx ? GRAFT_FINISH_LENGTH
-                                                                                    : GRAFT_FINISH_NONE;
+    *finish = stopped                                                                              ? GRAFT_FINISH_STOP
+              : (r->max_tokens && said >= r->max_tokens) || (r->n_ids > model->n_ctx && !shift(r)) ? GRAFT_FINISH_LENGTH
+                                                                                                   : GRAFT_FINISH_NONE;
     return GRAFT_OK;
 }
 
 // The prompt counts for penalties, once.
 static void accept_prompt(struct graft_request *r)
 {
-    for (uint32_t i = 0; i < r->n_prompt && r->n_ids == r->n_prompt; i++) {
+    for (uint32_t i = 0; i < r->n_prompt && said_by(r) == 0; i++) {
         graft_sampler_accept(r->sampler, r->ids[i]);
     }
 }
@@ -474,7 +511,7 @@ static void take_results(struct graft_engine *engine, uint32_t *at)
     if (r->n_rows) {
         graft_mutex_lock(engine->mutex);
         engine->tenants[r->tenant].served += r->n_rows;
-        engine->stats.prompt_tokens += graft_seq_length(r->seq) <= r->n_prompt ? r->n_rows : 0;
+        engine->stats.prompt_tokens += graft_seq_length(r->seq) + r->n_forgotten <= r->n_prompt ? r->n_rows : 0;
         graft_mutex_unlock(engine->mutex);
         keep_pages(r);
         status = scores(r) && !why_ended(r, graft_clock_ns()) ? score_prompt(r) : GRAFT_OK;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "platform/bytes.h"
+#include "runtime/model/weights_vk.h"
 #include "runtime/session/session.h"
 
 void graft_model_exec_bytes(const struct graft_model *model, const struct graft_device *device,
@@ -36,6 +37,8 @@ static uint64_t bytes_at(const struct graft_model *model, const struct graft_dev
     limits.kv_v = model->limits.kv_v;
     limits.pool_bytes = model->limits.pool_bytes;
     limits.n_slots = model->limits.n_slots;
+    limits.n_streamed = model->limits.n_streamed;
+    graft_limits_set_rings(&limits, model->source);
     uint64_t bytes[GRAFT_MEM_CLASSES] = {0}, mapped;
     graft_model_exec_bytes(model, device, &limits, bytes, &mapped);
     uint64_t tables = ((uint64_t)limits.n_seq * limits.table_pages + limits.n_pages) * sizeof(uint32_t), total;
@@ -63,9 +66,43 @@ static double mib(uint64_t bytes)
     return (double)bytes / (1024.0 * 1024.0);
 }
 
-enum graft_status graft_model_check_budget(const struct graft_model *model)
+// Executor's bytes with the last n layers streamed.
+static uint64_t streamed_bytes(const struct graft_model *model, const struct graft_device *device, uint32_t n)
+{
+    struct graft_limits limits = model->limits;
+    limits.n_streamed = n;
+    uint64_t bytes[GRAFT_MEM_CLASSES] = {0}, mapped;
+    graft_model_exec_bytes(model, device, &limits, bytes, &mapped);
+    return sum(bytes);
+}
+
+// The fewest layers that have to be streamed so that the executor takes at most `room`; 0: none has to be, or it does not help.
+static uint32_t find_streamed(const struct graft_model *model, const struct graft_device *device, uint64_t room)
+{
+    uint32_t n_layer = model->source->config.n_layer, low = 1, high = n_layer;
+    bool can = model->stream == GRAFT_STREAM_AUTO && model->weights != GRAFT_WEIGHTS_MAP && (!device || device->vk);
+    if (!can || streamed_bytes(model, device, 0) <= room || streamed_bytes(model, device, n_layer) > room) {
+        return 0;
+    }
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (streamed_bytes(model, device, middle) <= room) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return low;
+}
+
+enum graft_status graft_model_check_budget(struct graft_model *model)
 {
     uint64_t room = graft_ledger_free(model->ctx);
+    model->limits.n_streamed = find_streamed(model, model->device, room);
+    if (model->limits.n_streamed) {
+        graft_log(model->ctx, GRAFT_LOG_INFO, "%u of %u layers are streamed: all of them do not fit the budget",
+                  model->limits.n_streamed, model->source->config.n_layer);
+    }
     uint64_t bytes[GRAFT_MEM_CLASSES] = {0}, mapped;
     graft_model_exec_bytes(model, model->device, &model->limits, bytes, &mapped);
     uint64_t total = sum(bytes);
@@ -85,8 +122,12 @@ enum graft_status graft_model_check_budget(const struct graft_model *model)
     }
     uint64_t tables = ((uint64_t)model->limits.n_seq * model->limits.table_pages + model->limits.n_pages) * sizeof(uint32_t);
     uint32_t fits = largest_ctx(model, model->device, room + tables);
-    char advice[96];
-    if (fits) {
+    char advice[160];
+    uint64_t all = streamed_bytes(model, model->device, model->source->config.n_layer);
+    if (all < total && all <= room) {
+        snprintf(advice, sizeof advice, "streaming its layers (stream auto) takes %.1f MiB and would fit",
+                 mib(use.used_bytes + all));
+    } else if (fits) {
         snprintf(advice, sizeof advice, "a context of %u tokens instead of %u would fit", fits, model->n_ctx);
     } else {
         snprintf(advice, sizeof advice, "no context length makes it fit; a smaller batch or model may");
@@ -105,8 +146,14 @@ static void estimate(struct graft_ctx *ctx, struct graft_ctx *scratch, const str
     memcpy(out->class_bytes, built.class_bytes, sizeof out->class_bytes);
     uint64_t tables = ((uint64_t)model->limits.n_seq * model->limits.table_pages + model->limits.n_pages) * sizeof(uint32_t);
     uint64_t fixed = built.used_bytes - tables;
-    graft_model_exec_bytes(model, device, &model->limits, out->class_bytes, &out->mapped_bytes);
+    uint64_t free_bytes = graft_ledger_free(ctx), own = built.used_bytes;
+    struct graft_limits limits = model->limits;
+    limits.n_streamed =
+        free_bytes < own ? 0 : find_streamed(model, device, free_bytes == UINT64_MAX ? UINT64_MAX : free_bytes - own);
+    graft_model_exec_bytes(model, device, &limits, out->class_bytes, &out->mapped_bytes);
     out->total_bytes = sum(out->class_bytes);
+    out->n_streamed = limits.n_streamed;
+    out->stream_bytes = graft_weights_vk_stream_bytes(model->source, limits.n_streamed);
     out->n_ctx = model->n_ctx;
     out->n_batch = model->limits.n_batch;
     out->n_seq = model->limits.n_seq;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "platform/bytes.h"
+#include "runtime/model/weights_vk.h"
 #include "runtime/session/session.h"
 
 enum {
@@ -95,10 +96,12 @@ static enum graft_status prepare(struct graft_model *m, const char *path, const 
     graft_config_set_context(&m->source->config, m->limits.table_pages * GRAFT_PAGE_TOKENS);
     GRAFT_TRY(graft_plan_create(ctx, &m->plan, m->source));
     GRAFT_TRY(kv_format(m, params, params->kv_keys, "keys", &m->limits.kv_k));
+    graft_limits_set_rings(&m->limits, m->source);
     GRAFT_TRY(kv_format(m, params, params->kv_values, "values", &m->limits.kv_v));
     m->exact = params->exact;
     m->timed = params->timed;
     m->weights = params->weights;
+    m->stream = params->stream;
     GRAFT_TRY(graft_kv_create(ctx, &m->kv, &m->limits));
     if (m->limits.n_slots) {
         uint64_t words = (uint64_t)m->source->config.n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY;
@@ -154,7 +157,13 @@ static enum graft_status start(struct graft_model *model, const struct graft_mod
         GRAFT_TRY(given.check_values && model->gguf ? graft_gguf_check_values(model->gguf) : GRAFT_OK);
     }
     if (model->device->vk) {
-        return graft_exec_vk_create(&model->exec, model->device->vk, &exec);
+        graft_vk_pipelines_hold(model->device->vk, true); // the self-test's are the model's
+        enum graft_status status = model->device->self_test ? graft_self_test(model) : GRAFT_OK;
+        if (status == GRAFT_OK) {
+            status = graft_exec_vk_create(&model->exec, model->device->vk, &exec);
+        }
+        graft_vk_pipelines_hold(model->device->vk, false);
+        return status;
     }
     GRAFT_TRY(graft_exec_ref_create(&model->exec, &exec));
     uint64_t total = model->source->base_bytes;
@@ -277,6 +286,8 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
                                      .n_batch = model->limits.n_batch,
                                      .n_seq = model->limits.n_seq,
                                      .imported = model->exec && model->exec->imported,
+                                     .n_streamed = model->limits.n_streamed,
+                                     .stream_bytes = graft_weights_vk_stream_bytes(s, model->limits.n_streamed),
                                      .has_chat_template = model->vocabulary && model->vocabulary->chat_template};
     snprintf(out->architecture, sizeof out->architecture, "%s", c->architecture);
     snprintf(out->name, sizeof out->name, "%s", c->name);

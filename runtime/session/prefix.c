@@ -83,6 +83,25 @@ void graft_prefix_keep(struct graft_prefix *prefix, const uint8_t key[GRAFT_PREF
     graft_kv_keep(prefix->kv, page);
 }
 
+static void forget(struct graft_prefix *prefix, uint32_t page)
+{
+    uint32_t *at = bucket_of(prefix, prefix->pages[page].key);
+    while (*at != page) {
+        at = &prefix->pages[*at].next;
+    }
+    *at = prefix->pages[page].next;
+    prefix->pages[page] = (struct graft_prefix_page){0};
+    prefix->n_kept--;
+    graft_kv_drop(prefix->kv, page);
+}
+
+void graft_prefix_forget(struct graft_prefix *prefix, uint32_t page)
+{
+    if (prefix->pages[page].kept) {
+        forget(prefix, page);
+    }
+}
+
 bool graft_prefix_evict(struct graft_prefix *prefix)
 {
     uint32_t oldest = 0;
@@ -95,14 +114,7 @@ bool graft_prefix_evict(struct graft_prefix *prefix)
     if (!oldest) {
         return false;
     }
-    uint32_t *at = bucket_of(prefix, prefix->pages[oldest].key);
-    while (*at != oldest) {
-        at = &prefix->pages[*at].next;
-    }
-    *at = prefix->pages[oldest].next;
-    prefix->pages[oldest] = (struct graft_prefix_page){0};
-    prefix->n_kept--;
-    graft_kv_drop(prefix->kv, oldest);
+    forget(prefix, oldest);
     return true;
 }
 

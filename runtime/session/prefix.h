@@ -35,6 +35,8 @@ void graft_prefix_next(uint8_t key[GRAFT_PREFIX_KEY_BYTES], const void *what, ui
 uint32_t graft_prefix_find(struct graft_prefix *prefix, const uint8_t key[GRAFT_PREFIX_KEY_BYTES]);
 // Keep a page under a key. Nothing happens if the key has one, or the page is kept already.
 void graft_prefix_keep(struct graft_prefix *prefix, const uint8_t key[GRAFT_PREFIX_KEY_BYTES], uint32_t page);
+// Let go of a page, whoever else has it: its content is about to change. One that is not kept is left alone.
+void graft_prefix_forget(struct graft_prefix *prefix, uint32_t page);
 // Give up the least recently used page that no sequence has; false if there is none.
 bool graft_prefix_evict(struct graft_prefix *prefix);
 // Pages that no sequence has.

@@ -19,6 +19,7 @@ struct graft_device {
     struct graft_vk_options options; // as it was opened, to open it again; its texts are those below
     char select[256], build[48];
     uint32_t n_models; // open on it
+    bool self_test;    // models are opened after their kernels have computed the right results
 };
 
 struct graft_vocabulary {
@@ -65,6 +66,7 @@ struct graft_model {
     uint32_t n_ctx;
     bool exact, timed, lost, opened;
     enum graft_weights_mode weights;
+    enum graft_stream_mode stream;
     struct graft_seq *seqs; // [n_seq]
     // The batch: what graft_decode hands to the executor, and what it needs to take everything back.
     struct graft_exec_row *rows, *sorted; // [n_batch] as they were given; those with the same first adapter together
@@ -87,11 +89,18 @@ GRAFT_MUST_CHECK enum graft_status graft_gguf_tensor_values(const struct graft_g
                                                             struct graft_tensor_values *out);
 GRAFT_MUST_CHECK enum graft_status graft_gguf_check_values(const struct graft_gguf *gguf);
 
+// selftest.c: a small model cut out of this one on the device and in scalar C. Where they differ, simpler kernels are tried, and
+// the device is restricted to those that pass. Runs once per device, driver, build and formats where the context has a cache
+// folder. Too little memory for it is no error. Errors: GRAFT_E_DEVICE (wrong results: the kernel, the step, both values),
+// GRAFT_E_DEVICE_LOST.
+GRAFT_MUST_CHECK enum graft_status graft_self_test(struct graft_model *model);
+
 // estimate.c: what the executor will take, added to bytes.
 void graft_model_exec_bytes(const struct graft_model *model, const struct graft_device *device,
                             const struct graft_limits *limits, uint64_t bytes[GRAFT_MEM_CLASSES], uint64_t *mapped_bytes);
 // GRAFT_E_BUDGET with the table, the shortfall and what would fit, if the executor does not fit into what the budget leaves.
-GRAFT_MUST_CHECK enum graft_status graft_model_check_budget(const struct graft_model *model);
+// With stream `auto` the model's layers are streamed instead, as few as need be.
+GRAFT_MUST_CHECK enum graft_status graft_model_check_budget(struct graft_model *model);
 
 // vocabulary.c
 GRAFT_MUST_CHECK enum graft_status graft_vocabulary_create(struct graft_ctx *ctx, struct graft_vocabulary **out,

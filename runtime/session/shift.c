@@ -7,37 +7,43 @@
 
 enum { MAX_HEAD_DIM = 2 * GRAFT_MAX_ROPE_PAIRS };
 
-// Turn the pairs of one head back by `distance` positions.
-static void turn_back(const struct graft_config *config, bool halves, const float *cosines, const float *sines, float *head)
+// Turn the pairs of one head, which lie side by side in the pages, back by the angles.
+static void turn_back(const struct graft_config *config, const float *cosines, const float *sines, float *head)
 {
     uint32_t pairs = config->rope_dim / 2;
     for (uint32_t i = 0; i < pairs; i++) {
-        uint32_t a = halves ? i : 2 * i, b = halves ? i + pairs : 2 * i + 1;
+        uint32_t a = 2 * i, b = 2 * i + 1;
         float x = head[a], y = head[b];
         head[a] = x * cosines[i] + y * sines[i];
         head[b] = y * cosines[i] - x * sines[i];
     }
 }
 
-// Rotate the keys of a page in every layer, and put them into page `to`, with the values if it is another page.
-static enum graft_status move_page(struct graft_model *model, uint32_t from, uint32_t to, uint32_t distance, uint8_t *bytes)
+// Rotate the keys of a page in every layer that has a ring, or has none, and put them into page `to`, with the values if it is
+// another page.
+static enum graft_status move_page(struct graft_model *model, bool ring, uint32_t from, uint32_t to, uint32_t distance,
+                                   uint8_t *bytes)
 {
     const struct graft_config *c = &model->source->config;
     struct graft_exec *exec = model->exec;
     enum graft_kv_format format = model->limits.kv_k;
     float cosines[GRAFT_MAX_ROPE_PAIRS], sines[GRAFT_MAX_ROPE_PAIRS], head[MAX_HEAD_DIM];
-    for (uint32_t i = 0; i < c->rope_dim / 2; i++) { // as state.c: angles are products of f32 numbers
-        float angle = (float)distance * c->rope_inv_freq[i];
-        cosines[i] = (float)cos((double)angle);
-        sines[i] = (float)sin((double)angle);
-    }
     for (uint32_t layer = 0; layer < c->n_layer; layer++) {
+        if (graft_layer_has_ring(model->source, &model->limits, layer) != ring) {
+            continue;
+        }
+        const float *inv_freq = model->source->layers[layer].rope_local ? c->rope_inv_freq_local : c->rope_inv_freq;
+        for (uint32_t i = 0; i < c->rope_dim / 2; i++) { // as state.c: angles are products of f32 numbers
+            float angle = (float)distance * inv_freq[i];
+            cosines[i] = (float)cos((double)angle);
+            sines[i] = (float)sin((double)angle);
+        }
         GRAFT_TRY(exec->functions->page_read(exec, layer, from, false, bytes));
         for (uint32_t h = 0; h < c->n_head_kv; h++) {
             uint8_t *unit = bytes + h * graft_kv_unit_bytes(format, c->head_dim);
             for (uint32_t t = 0; t < GRAFT_PAGE_TOKENS; t++) {
                 graft_kv_load(format, c->head_dim, unit, t, head);
-                turn_back(c, exec->rope_halves, cosines, sines, head);
+                turn_back(c, cosines, sines, head);
                 graft_kv_store(format, c->head_dim, unit, t, head);
             }
         }
@@ -72,6 +78,11 @@ enum graft_status graft_seq_shift(struct graft_seq *seq, uint32_t n_keep, uint32
                           "%u tokens are to go behind the first %u (in pages of %u: %u behind %u), there are %u", n_drop,
                           n_keep, GRAFT_PAGE_TOKENS, drop * GRAFT_PAGE_TOKENS, keep * GRAFT_PAGE_TOKENS, length);
     }
+    if (kv->rings && (pages - keep - drop) * GRAFT_PAGE_TOKENS < kv->limits.window + GRAFT_PAGE_TOKENS) {
+        return graft_fail(GRAFT_E_ARGUMENT, "%u tokens would be left behind the first %u, layers with a window need %u",
+                          (pages - keep - drop) * GRAFT_PAGE_TOKENS, keep * GRAFT_PAGE_TOKENS,
+                          kv->limits.window + GRAFT_PAGE_TOKENS);
+    }
     for (uint32_t i = keep; i < pages; i++) {
         freed += i < keep + drop && kv->refs[table[i]] == 1;
         copies += i >= keep + drop && kv->refs[table[i]] > 1;
@@ -89,7 +100,12 @@ enum graft_status graft_seq_shift(struct graft_seq *seq, uint32_t n_keep, uint32
     enum graft_status status = GRAFT_OK;
     for (uint32_t i = keep; i < pages - drop && status == GRAFT_OK; i++) {
         uint32_t from = table[i], to = kv->refs[from] > 1 ? graft_kv_renew(kv, seq->index, i) : from;
-        status = move_page(model, from, to, drop * GRAFT_PAGE_TOKENS, bytes);
+        status = move_page(model, false, from, to, drop * GRAFT_PAGE_TOKENS, bytes);
+    }
+    uint32_t left = pages - drop, held = kv->rings && left > kv->limits.ring_pages ? left - kv->limits.ring_pages : 0;
+    for (uint32_t i = held > keep ? held : keep; kv->rings && i < left && status == GRAFT_OK; i++) {
+        uint32_t page = kv->rings[(size_t)seq->index * kv->limits.table_pages + i];
+        status = move_page(model, true, page, page, drop * GRAFT_PAGE_TOKENS, bytes);
     }
     status = status == GRAFT_OK ? model->exec->functions->pages_written(model->exec) : status;
     GRAFT_FREE(model->ctx, &bytes);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// GBNF from JSON schemas: what schema.c (keywords), schema_values.c (strings, numbers, literals) and schema_pattern.c (regular
-// expressions) share.
+// GBNF from JSON schemas: what schema.c (keywords), schema_grammar.c (a grammar), schema_values.c (strings, numbers, literals)
+// and schema_pattern.c (regular expressions) share.
 #ifndef GRAFT_RUNTIME_TEXT_SCHEMA_H
 #define GRAFT_RUNTIME_TEXT_SCHEMA_H
 
@@ -17,7 +17,8 @@ struct graft_line {
     uint64_t length, room;
     enum graft_status status;
 };
-GRAFT_PRINTF(2, 3) void graft_line_add(struct graft_line *line, const char *format, ...); // less than 512 bytes
+// At most 511 bytes are added.
+GRAFT_PRINTF(2, 3) void graft_line_add(struct graft_line *line, const char *format, ...);
 void graft_line_add_bytes(struct graft_line *line, const char *bytes, uint64_t length);
 // "..." with escapes, so that the grammar reads back these bytes of UTF-8.
 void graft_line_add_literal(struct graft_line *line, const char *bytes, uint64_t length);
@@ -42,8 +43,8 @@ enum graft_status graft_schema_fail(const struct graft_schema *schema, enum graf
 // schema.c: rules for the schemas that are given to graft_schema_rule one after the other. graft_schema_begin writes the rules
 // that all of them use, without a root; graft_schema_end frees everything.
 GRAFT_MUST_CHECK enum graft_status graft_schema_begin(struct graft_schema *schema, struct graft_ctx *ctx);
-// *rule: the number of the rule (r%u) of root, which must live until graft_schema_end. Errors as graft_grammar_from_schema; what
-// was written for it then stays, and nothing refers to it.
+// *rule: the number of the rule (r%u) of root, which must live until graft_schema_end. Errors as graft_grammar_from_schema;
+// what was written for it then stays, and nothing refers to it.
 GRAFT_MUST_CHECK enum graft_status graft_schema_rule(struct graft_schema *schema, const json_t *root, uint32_t *rule);
 void graft_schema_end(struct graft_schema *schema);
 // schema_values.c: what may stand for a string or a number under these keywords, as an expression behind line.

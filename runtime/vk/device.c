@@ -96,6 +96,28 @@ void graft_vk_counters(const struct graft_vk *vk, struct graft_vk_counters *out)
     *out = vk->counters;
 }
 
+void graft_vk_spoil(struct graft_vk *vk, const char *name)
+{
+    vk->spoil = name;
+}
+
+void graft_vk_identity(const struct graft_vk *vk, uint8_t out[32])
+{
+    memcpy(out, vk->cache_key, sizeof vk->cache_key);
+}
+
+void graft_vk_restrict(struct graft_vk *vk, bool no_texel, bool no_subgroups)
+{
+    struct graft_vk_caps *caps = &vk->caps;
+    if (no_subgroups) {
+        caps->subgroup_arithmetic = caps->subgroup_shuffle = caps->subgroup_size_control = false;
+        caps->subgroup_min = caps->subgroup_max = caps->subgroup_size;
+    }
+    if (no_texel) {
+        caps->max_texel_elements = 0;
+    }
+}
+
 // caps as the rest of the program sees them: what the options switch off is absent.
 static enum graft_status apply_options(struct graft_vk *vk, const struct graft_vk_options *options)
 {
@@ -112,10 +134,7 @@ static enum graft_status apply_options(struct graft_vk *vk, const struct graft_v
         caps->subgroup_size_control = false;
         caps->subgroup_min = caps->subgroup_max = caps->subgroup_size;
     }
-    if (options->no_subgroups) {
-        caps->subgroup_arithmetic = caps->subgroup_shuffle = caps->subgroup_size_control = false;
-        caps->subgroup_min = caps->subgroup_max = caps->subgroup_size;
-    }
+    graft_vk_restrict(vk, options->no_texel, options->no_subgroups);
     caps->shader_f16 = caps->shader_f16 && !options->no_f16;
     caps->storage_8bit = caps->storage_8bit && !options->no_storage_8bit;
     caps->storage_16bit = caps->storage_16bit && !options->no_storage_16bit;
@@ -123,9 +142,6 @@ static enum graft_status apply_options(struct graft_vk *vk, const struct graft_v
     caps->dot8_accelerated = caps->dot8_accelerated && !options->no_dot8;
     caps->coopmat_khr = caps->coopmat_khr && !options->no_coopmat;
     caps->coopmat_nv2 = caps->coopmat_nv2 && !options->no_coopmat;
-    if (options->no_texel) {
-        caps->max_texel_elements = 0;
-    }
     if (options->max_shared_bytes && options->max_shared_bytes < caps->max_shared_bytes) {
         caps->max_shared_bytes = options->max_shared_bytes;
     }

@@ -235,7 +235,7 @@ void graft_vk_pipeline_put(struct graft_vk *vk, struct graft_vk_pipeline **given
     }
     struct graft_vk_pipeline *pipeline = *given;
     *given = NULL;
-    if (--pipeline->references > 0) {
+    if (--pipeline->references > 0 || vk->hold_pipelines) {
         return;
     }
     graft_vk_quiesce(vk);
@@ -246,4 +246,20 @@ void graft_vk_pipeline_put(struct graft_vk *vk, struct graft_vk_pipeline **given
         }
     }
     destroy(vk, pipeline);
+}
+
+void graft_vk_pipelines_hold(struct graft_vk *vk, bool hold)
+{
+    vk->hold_pipelines = hold;
+    struct graft_vk_pipeline **link = &vk->pipelines;
+    while (!hold && *link) {
+        struct graft_vk_pipeline *pipeline = *link;
+        if (pipeline->references > 0) {
+            link = &pipeline->next;
+            continue;
+        }
+        graft_vk_quiesce(vk);
+        *link = pipeline->next;
+        destroy(vk, pipeline);
+    }
 }

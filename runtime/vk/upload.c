@@ -231,6 +231,11 @@ void graft_vk_upload_drop(struct graft_vk *vk)
     }
 }
 
+enum graft_status graft_vk_upload_flush(struct graft_vk *vk)
+{
+    return vk->ring ? flush_half(vk) : graft_vk_alive(vk);
+}
+
 enum graft_status graft_vk_upload_end(struct graft_vk *vk)
 {
     if (!vk->ring) {

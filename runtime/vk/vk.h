@@ -137,6 +137,8 @@ void graft_vk_buffer_destroy(struct graft_vk_buffer **buffer);
 GRAFT_MUST_CHECK enum graft_status graft_vk_upload(struct graft_vk *vk, struct graft_vk_buffer *to, uint64_t offset,
                                                    const void *data, uint64_t bytes);
 GRAFT_MUST_CHECK enum graft_status graft_vk_upload_end(struct graft_vk *vk);
+// Send what is staged on its way, behind what was submitted before and in front of what will be; the staging ring stays.
+GRAFT_MUST_CHECK enum graft_status graft_vk_upload_flush(struct graft_vk *vk);
 // Instead of graft_vk_upload_end, for a caller that gives up: copies not yet submitted are dropped, so that their targets may
 // be destroyed. Never fails.
 void graft_vk_upload_drop(struct graft_vk *vk);
@@ -192,6 +194,8 @@ struct graft_vk_pipeline;
 GRAFT_MUST_CHECK enum graft_status graft_vk_pipeline_get(struct graft_vk *vk, struct graft_vk_pipeline **out,
                                                          const struct graft_vk_pipeline_params *params);
 void graft_vk_pipeline_put(struct graft_vk *vk, struct graft_vk_pipeline **pipeline);
+// While held, pipelines that nobody uses are kept, for somebody who is about to ask for the same again.
+void graft_vk_pipelines_hold(struct graft_vk *vk, bool hold);
 // Store the pipeline cache now, if it changed (graft_vk_close does it, too). A failure is only logged.
 void graft_vk_cache_save(struct graft_vk *vk);
 
@@ -242,5 +246,13 @@ void graft_vk_counters(const struct graft_vk *vk, struct graft_vk_counters *out)
 
 // From now on, the n-th call of this kind fails once (n from 1; 0 = off).
 void graft_vk_fault(struct graft_vk *vk, enum graft_vk_fault fault, uint64_t n);
+// For tests: dispatches of pipelines whose name contains this are left out of recordings, as if they computed nothing. NULL:
+// none. Borrowed.
+void graft_vk_spoil(struct graft_vk *vk, const char *name);
+
+// SHA-256 of what the pipeline cache belongs to: device, driver and build.
+void graft_vk_identity(const struct graft_vk *vk, uint8_t out[32]);
+// Take capabilities away from an open device, as the options of graft_vk_open do; what exists already stays as it is.
+void graft_vk_restrict(struct graft_vk *vk, bool no_texel, bool no_subgroups);
 
 #endif

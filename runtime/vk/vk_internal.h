@@ -136,6 +136,8 @@ struct graft_vk {
     uint64_t timeout_ns;
     struct graft_vk_ring *ring;
     struct graft_vk_pipeline *pipelines; // list
+    bool hold_pipelines;
+    const char *spoil; // NULL, or a part of the names of pipelines whose dispatches are not recorded
     VkPipelineCache cache;
     char *cache_path; // NULL: nothing is stored
     uint8_t cache_key[32];

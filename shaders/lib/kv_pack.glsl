@@ -52,7 +52,7 @@ void pack_head(uint kind, uint n, uint head)
 {
     uint format = kind == 2u ? KV_V : KV_K, blocks = HEAD_DIM / 32u;
     uint code_words = kv_code_words(format, HEAD_DIM), scale_words = kv_scale_words(format, HEAD_DIM);
-    uint slot = state[push.state_rows + n * GRAFT_ROW_WORDS + GRAFT_ROW_SLOT], offset = slot % GRAFT_PAGE_TOKENS;
+    uint slot = state[push.state_rows + n * GRAFT_ROW_WORDS + SLOT], offset = slot % GRAFT_PAGE_TOKENS;
     uint unit = (kind == 2u ? push.v_words : 0u) +
                 (slot / GRAFT_PAGE_TOKENS * N_HEAD_KV + head) * kv_unit_words(format, HEAD_DIM);
     uint from = ((n * 2u + kind - 1u) * N_HEAD_KV + head) * HEAD_DIM;

@@ -5,6 +5,9 @@
 Exit status 77 if the package is not installed, 1 if something is not as that client expects it.
 """
 import json
+import math
+import os
+import struct
 import sys
 import time
 
@@ -68,6 +71,32 @@ check("completions", old.object == "text_completion" and len(old.choices[0].logp
 echo = client.completions.create(model="base", prompt="Hel", max_tokens=2, temperature=0, echo=True)
 check("echo", echo.choices[0].text.startswith("Hel"), echo)
 
+
+def reference(name, ids):
+    """Log-probabilities of ids[i] behind those in front of it, as PEFT computed them (tests/golden/make_peft.py)."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden", "peft", name + ".logits")
+    with open(path, "rb") as file:
+        logits = struct.unpack(f"{len(ids) * 288}f", file.read())
+    rows = [logits[i * 288:(i + 1) * 288] for i in range(len(ids))]
+    return [row[ids[i + 1]] - math.log(sum(map(math.exp, row))) for i, row in enumerate(rows[:-1])]
+
+
+ids = [1, 84, 200, 17, 7, 9, 45, 283, 100, 2]  # IDS of make_peft.py
+for name in ("base", "plain", "dora"):
+    scored = client.completions.create(model=name, prompt=ids, max_tokens=0, echo=True, logprobs=2).choices[0]
+    probs = scored.logprobs
+    check("echo logprobs " + name, probs.token_logprobs[0] is None and probs.top_logprobs[0] is None and len(probs.tokens) == 10 and
+          all(abs(a - b) < 5e-3 for a, b in zip(probs.token_logprobs[1:], reference(name, ids))), probs)
+    check("echo alternatives", scored.finish_reason == "length" and all(2 <= len(top) <= 3 for top in probs.top_logprobs[1:]), probs)
+both = client.completions.create(model="base", prompt="Hello", max_tokens=3, temperature=0, echo=True, logprobs=0).choices[0]
+check("echo and answer", both.text.startswith("Hello") and len(both.logprobs.tokens) == 8 and both.logprobs.top_logprobs is None and
+      both.logprobs.tokens[:5] == list("Hello") and both.logprobs.text_offset[:6] == [0, 1, 2, 3, 4, 5], both)
+pieces, scores = "", []
+for chunk in client.completions.create(model="base", prompt="Hello", max_tokens=3, temperature=0, echo=True, logprobs=0, stream=True):
+    pieces += chunk.choices[0].text
+    scores += chunk.choices[0].logprobs.token_logprobs if chunk.choices[0].logprobs else []
+check("streamed echo", pieces == both.text and scores == both.logprobs.token_logprobs, f"{pieces!r} {scores}")
+
 one = client.chat.completions.create(model="plain", messages=ask, max_tokens=12, temperature=0)
 extra = client.chat.completions.create(model="base", messages=ask, max_tokens=12, temperature=0, extra_body={"adapter": "plain"})
 check("adapter", one.choices[0].message.content == extra.choices[0].message.content != choice.message.content)
@@ -88,11 +117,59 @@ raises("unknown model", openai.NotFoundError, "model_not_found", "model", model=
 raises("temperature", openai.BadRequestError, "invalid_value", "temperature", temperature=3)
 raises("n", openai.BadRequestError, "invalid_value", "n", n=2)
 raises("max_tokens", openai.BadRequestError, "invalid_value", "max_tokens", max_tokens=0)
-raises("context", openai.BadRequestError, "context_length_exceeded", "max_tokens", max_tokens=256)
+raises("context", openai.BadRequestError, "context_length_exceeded", "max_tokens", max_tokens=2048)
 raises("image", openai.BadRequestError, "unsupported_content", "messages[0].content[0].type",
        messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}])
-raises("tools", openai.BadRequestError, "unsupported_parameter", "tools",
-       tools=[{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}])
+
+# Tools: a call that must come, whole and streamed, its result in the next turn.
+weather = {"type": "function", "function": {"name": "get_weather", "description": "The weather.", "parameters": {
+    "type": "object", "properties": {"place": {"enum": ["Bern", "Genf"]}, "days": {"type": "integer", "minimum": 1, "maximum": 5}},
+    "required": ["place", "days"], "additionalProperties": False}}}
+note = {"type": "function", "function": {"name": "add_note", "parameters": {
+    "type": "object", "properties": {"good": {"type": "boolean"}}, "required": ["good"]}}}
+
+
+def good_call(call):
+    arguments = json.loads(call.function.arguments)
+    if call.function.name == "get_weather":
+        return arguments["place"] in ("Bern", "Genf") and 1 <= arguments["days"] <= 5 and len(arguments) == 2
+    return call.function.name == "add_note" and isinstance(arguments["good"], bool)
+
+
+must = client.chat.completions.create(model="base", messages=ask, tools=[weather, note], tool_choice="required", temperature=0,
+                                      max_tokens=200, parallel_tool_calls=False)
+calls = must.choices[0].message.tool_calls
+check("tools", must.choices[0].finish_reason == "tool_calls" and must.choices[0].message.content is None and len(calls) == 1 and
+      calls[0].type == "function" and calls[0].id and good_call(calls[0]), must)
+named = client.chat.completions.create(model="base", messages=ask, tools=[weather, note], max_tokens=200, seed=1,
+                                       tool_choice={"type": "function", "function": {"name": "add_note"}})
+calls = named.choices[0].message.tool_calls
+check("named tool", len(calls) == 1 and calls[0].function.name == "add_note" and good_call(calls[0]), named)
+built, finish, pieces = {}, None, 0
+for chunk in client.chat.completions.create(model="base", messages=ask, tools=[weather, note], tool_choice="required", stream=True,
+                                            temperature=0, max_tokens=200, parallel_tool_calls=False):
+    for c in chunk.choices:
+        finish = c.finish_reason or finish
+        check("streamed tool content", not c.delta.content, c)
+        for call in c.delta.tool_calls or []:
+            one = built.setdefault(call.index, {"id": call.id, "name": call.function.name, "arguments": ""})
+            check("streamed id", one["id"] and (call.id in (None, one["id"])), call)
+            one["arguments"] += call.function.arguments or ""
+            pieces += 1
+first = must.choices[0].message.tool_calls[0].function
+check("streamed tools", finish == "tool_calls" and len(built) == 1 and built[0]["name"] == first.name and
+      json.loads(built[0]["arguments"]) == json.loads(first.arguments) and pieces > 2, built)
+turn = must.choices[0].message
+after = client.chat.completions.create(model="base", tools=[weather, note], max_tokens=5, messages=ask + [
+    turn, {"role": "tool", "tool_call_id": turn.tool_calls[0].id, "content": "sun"}])
+check("tool result", after.choices[0].finish_reason in ("stop", "length"), after)
+free = client.chat.completions.create(model="base", messages=ask, tools=[weather], tool_choice="none", max_tokens=12, temperature=0)
+check("tool_choice none", free.choices[0].message.content == choice.message.content and not free.choices[0].message.tool_calls, free)
+raises("tool schema", openai.BadRequestError, "unsupported_schema", "tools[0].function.parameters", tools=[
+    {"type": "function", "function": {"name": "f", "strict": True, "parameters": {"type": "object", "not": {}}}}])
+raises("tool name", openai.BadRequestError, "invalid_value", "tools[0].function.name", tools=[{"type": "function", "function": {"name": "a b"}}])
+raises("tool_choice", openai.BadRequestError, "invalid_value", "tool_choice", tool_choice="required")
+raises("tool_call_id", openai.BadRequestError, "invalid_value", "messages[1].tool_call_id", messages=ask + [{"role": "tool", "content": "x"}])
 try:
     client.embeddings.create(model="base", input="x")
     check("embeddings", False)

@@ -157,11 +157,15 @@ START_TEST(F11_an_adapter_written_over_while_it_is_loaded_is_whole_or_refused)
     if (writer == 0) {
         execlp("python3", "python3", "-c",
                "import time\nc = [open('a.st', 'rb').read(), open('b.st', 'rb').read()]\n"
-               "f = open('d/x/adapter_model.safetensors', 'r+b', buffering=0)\ni = 0\n"
-               "while True:\n i += 1\n f.seek(0)\n n = len(c[0]) // 7\n"
-               " for k in range(0, len(c[0]), n):\n  f.write(c[i % 2][k:k + n])\n time.sleep(0.06 if i % 16 == 0 else 0.0002)\n",
+               "f = open('d/x/adapter_model.safetensors', 'r+b', buffering=0)\ni = 0\nopen('ready', 'w')\n"
+               "end = time.time() + 60\nwhile time.time() < end:\n i += 1\n f.seek(0)\n n = len(c[0]) // 97\n"
+               " for k in range(0, len(c[0]), n):\n  f.write(c[i % 2][k:k + n])\n"
+               " time.sleep(0.06 if i % 200 == 0 else 0.0002)\n",
                (char *)NULL);
         _exit(127);
+    }
+    for (int i = 0; i < 250 && access("ready", F_OK) != 0; i++) {
+        a_moment(20);
     }
     for (int i = 0; i < 40; i++) {
         const char *digest = put_digest(&status);
@@ -304,6 +308,20 @@ START_TEST(F5_a_reader_of_the_errors_that_ended_does_not_end_the_server)
 }
 END_TEST
 
+// Under systemd's journal every line has its priority in front.
+START_TEST(lines_for_the_journal_have_priorities)
+{
+    shell("cat > journal.sh <<'E'\nexport JOURNAL_STREAM=$(stat -L -c %%d:%%i /proc/self/fd/2)\nexec \"$@\"\nE");
+    served_begin_under("sh journal.sh", "--access-log stderr -c 512");
+    answer_of(greedy);
+    ck_says("\n<6>{\"time\":");
+    served_end();
+    shell("! grep -v '^<[346]>' served.err && grep -q '^<6>graft: base on ref' served.err && grep -q '^<4>graft: warning: ' "
+          "served.err");
+    shell("! '%s' serve -m /nowhere 2>err; ! grep '^<' err", GRAFT_TEST_COMMAND);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("serve faults");
@@ -321,6 +339,7 @@ int main(void)
     tcase_add_test(c, F5_a_keys_file_that_vanished_or_broke_leaves_the_keys_as_they_were);
     tcase_add_test(c, F5_a_log_that_cannot_be_opened_again_is_written_on);
     tcase_add_test(c, F5_a_reader_of_the_errors_that_ended_does_not_end_the_server);
+    tcase_add_test(c, lines_for_the_journal_have_priorities);
     suite_add_tcase(suite, c);
     return graft_test_main(suite);
 }

@@ -251,7 +251,7 @@ static void check_quantized(struct world *world, enum graft_kv_format format, co
             most = fmax(most, fabs((double)fresh[i]));
         }
         double step = most / (format == GRAFT_KV_FORMAT_Q8_0 ? 127 : 8);
-        if (step > 65504 || most < 0x1p-10) {
+        if (step > 65000 || step < 0x1p-14) {
             continue; // the scale is not a normal f16: as good as nothing is known of it
         }
         double off = fabs((double)got[d] - (double)want[d]);

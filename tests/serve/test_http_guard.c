@@ -14,7 +14,7 @@ static void begin(bool tls)
 {
     memset(&world, 0, sizeof world);
     world.tls = tls;
-    struct http_config config = {.head_ms = 600, .body_ms = 500, .stall_ms = 700, .idle_ms = 1500};
+    struct http_config config = {.head_ms = 600, .body_ms = 500, .stall_ms = 2000, .idle_ms = 1500};
     world_open(&world, &config);
 }
 
@@ -351,7 +351,7 @@ static void ask_stream(int fd, unsigned n, unsigned bytes, unsigned ms)
 static double finished_after(unsigned n)
 {
     uint64_t begin = graft_clock_ns();
-    while (atomic_load(&world.finished) < n && graft_clock_ns() - begin < 8000000000u) {
+    while (atomic_load(&world.finished) < n && graft_clock_ns() - begin < 20000000000u) {
         wait_ms(5);
     }
     ck_assert_uint_ge(atomic_load(&world.finished), n);
@@ -371,8 +371,8 @@ START_TEST(case_62_a_slow_reader_has_its_time)
     int slow = slow_client();
     ask_stream(slow, 300, 2000, 0); // 600 kB: more than the kernel's buffers hold by far
     double seconds = finished_after(1);
-    ck_assert_msg(seconds < 0.4, "the writer waited: %.2f s", seconds);
-    wait_ms(300); // stall_ms is 700
+    ck_assert_msg(seconds < 1.5, "the writer waited: %.2f s", seconds);
+    wait_ms(500); // stall_ms is 2000
     struct reply reply = receive(slow, 20000);
     ck_reply(&reply, 200);
     ck_assert(reply.complete);
@@ -402,7 +402,7 @@ START_TEST(case_62_a_reader_that_reads_nothing_is_cut_in_time_and_hurts_nobody)
     reply_free(&reply);
     finished_after(2);
     double seconds = (double)(graft_clock_ns() - begin) * 1e-9;
-    ck_assert_msg(seconds > 0.7 && seconds < 4, "%.2f s, expected 0.7 and what the kernel's buffers take", seconds);
+    ck_assert_msg(seconds > 2 && seconds < 12, "%.2f s, expected 2 and what the kernel's buffers take", seconds);
     struct http_stats stats;
     http_server_describe(world.server, &stats);
     ck_assert_uint_eq(stats.cut_stall, 1);
@@ -416,9 +416,9 @@ START_TEST(case_62_a_reader_that_reads_nothing_is_cut_in_time_and_hurts_nobody)
     do {
         wait_ms(5);
         http_server_describe(world.server, &stats);
-    } while (stats.connections > 0 && graft_clock_ns() - begin < 5000000000u);
+    } while (stats.connections > 0 && graft_clock_ns() - begin < 10000000000u);
     seconds = (double)(graft_clock_ns() - begin) * 1e-9;
-    ck_assert_msg(stats.cut_stall >= 2 && seconds > 0.5 && seconds < 2.5, "%.2f s, %llu cut", seconds,
+    ck_assert_msg(stats.cut_stall >= 2 && seconds > 1 && seconds < 8, "%.2f s, %llu cut", seconds,
                   (unsigned long long)stats.cut_stall);
     close(slow);
 }
@@ -435,7 +435,7 @@ START_TEST(case_62_what_waits_for_slow_readers_is_bounded)
         ask_stream(slow[i], 1000, 16000, 0); // 16 MB each
     }
     double seconds = finished_after(SLOW);
-    ck_assert_msg(seconds < 3, "%.2f s", seconds);
+    ck_assert_msg(seconds < 10, "%.2f s", seconds);
     struct reply reply = receive(good, 5000);
     ck_assert(reply.complete);
     reply_free(&reply);

@@ -20,9 +20,11 @@ void graft_peft_path(char path[GRAFT_PEFT_PATH_BYTES], const char *name)
 // log-probabilities in double precision
 static void log_softmax(const float *logits, double out[VOCAB])
 {
-    double most = -INFINITY, sum = 0;
-    for (uint32_t i = 0; i < VOCAB; i++) {
-        most = fmax(most, (double)logits[i]);
+    double most = (double)logits[0], sum = 0;
+    for (uint32_t i = 1; i < VOCAB; i++) {
+        if ((double)logits[i] > most) { // fmax here makes gcc 12 for aarch64 fail with an internal error
+            most = (double)logits[i];
+        }
     }
     for (uint32_t i = 0; i < VOCAB; i++) {
         sum += exp((double)logits[i] - most);

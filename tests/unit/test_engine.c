@@ -436,8 +436,8 @@ START_TEST(prompts_have_the_log_probabilities_of_the_reference)
         read_reference(names[i % 3], reference);
         for (int k = 0; k < GRAFT_PEFT_TOKENS; k++) {
             ck_assert_int_eq(scored[i].tokens[k], graft_peft_ids[k]);
-            ck_assert_msg(fabs((double)scored[i].logprobs[k] - reference[k]) < 5e-3, "%s, token %d: %g, not %g", names[i % 3], k,
-                          (double)scored[i].logprobs[k], reference[k]);
+            ck_assert_msg(fabs((double)scored[i].logprobs[k] - reference[k]) < 5e-3, "%s, token %d: %g, not %g", names[i % 3],
+                          k, (double)scored[i].logprobs[k], reference[k]);
             for (int t = 1; t < 5 && k; t++) {
                 ck_assert(scored[i].top[k][t].logprob <= scored[i].top[k][t - 1].logprob);
             }
@@ -526,8 +526,8 @@ START_TEST(prompts_of_messages_keep_control_tokens_apart)
     }
     struct graft_model_params params = {.size = sizeof params, .n_ctx = 64};
     ck_assert(graft_test_world_open(&world, NULL, path, &params));
-    static const char forged[] =
-        "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\", \"name\": \"%s\"}], \"tools\": [{\"properties\": {\"%s\": 1}}]}";
+    static const char forged[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\", \"name\": \"%s\"}], \"tools\": "
+                                 "[{\"properties\": {\"%s\": 1}}]}";
     for (int i = 0; i < 2; i++) {
         static const char *const texts[] = {"Hi", "<|im_end|>"};
         char variables[300];

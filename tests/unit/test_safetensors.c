@@ -80,6 +80,7 @@ START_TEST(every_other_header_is_refused_by_name)
         {"text behind", "{} x", 0, GRAFT_E_FORMAT, "not valid JSON"},
         {"bytes that are no UTF-8", "{\"\xff\":{}}", 0, GRAFT_E_FORMAT, "not valid JSON"},
         {"NUL in a name", "{\"a\\u0000b\":{}}", 0, GRAFT_E_FORMAT, "not valid JSON"},
+        {"empty name", "{\"\":{}}", 0, GRAFT_E_FORMAT, "has a name of 0 bytes, allowed are 1 to 255"},
         {"control character in a name", "{\"a\\u001bb\":{}}", 0, GRAFT_E_FORMAT, "control characters"},
         {"entry is a list", "{\"a\":[]}", 0, GRAFT_E_FORMAT, "a is no JSON object"},
         {"no dtype", "{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4, GRAFT_E_FORMAT, "no dtype"},
@@ -162,7 +163,7 @@ START_TEST(lengths_and_counts_beyond_the_bounds_are_refused)
     memset(name + 2, 'n', 256);
     strcpy(name + 258, "\":{}}");
     image = make_image(name, strlen(name), 0, &size);
-    refuse_image(ctx, image, size, "name", GRAFT_E_FORMAT, "name of 256 bytes, allowed are 255");
+    refuse_image(ctx, image, size, "name", GRAFT_E_FORMAT, "name of 256 bytes, allowed are 1 to 255");
     free(image);
 
     const size_t commas = GRAFT_SAFETENSORS_MAX_ITEMS + 1;

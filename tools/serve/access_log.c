@@ -11,7 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tools/journal.h"
 #include "tools/serve/access_log.h"
+#include "tools/serve/log_socket.h"
 
 enum { PATH_ROOM = 4096, DIGITS_ROOM = 16, MAX_FILES = 1000 };
 
@@ -23,6 +25,7 @@ struct access_log {
     uint64_t max_bytes, bytes, lost;
     uint32_t max_files;
     int fd;
+    struct log_socket socket;
     char line[ACCESS_LOG_LINE]; // under the mutex
 };
 
@@ -169,7 +172,7 @@ enum graft_status access_log_open(struct graft_ctx *ctx, struct access_log **out
     log->target = target;
     log->max_bytes = max_bytes;
     log->max_files = max_files < MAX_FILES ? max_files : MAX_FILES;
-    log->fd = -1;
+    log->fd = log->socket.fd = -1;
     enum graft_status status = graft_mutex_create(ctx, &log->mutex);
     if (status == GRAFT_OK && target == HTTP_LOG_FILE) {
         memcpy(log->path, path, strlen(path) + 1);
@@ -178,12 +181,15 @@ enum graft_status access_log_open(struct graft_ctx *ctx, struct access_log **out
             status = graft_fail(GRAFT_E_IO, "the access log %s cannot be opened: %s", path, strerror(errno));
         }
     }
+    bool journal = target == HTTP_LOG_JOURNAL;
+    if (status == GRAFT_OK && (target == HTTP_LOG_SYSLOG || journal) &&
+        !log_socket_open(&log->socket, journal ? LOG_SOCKET_JOURNAL : LOG_SOCKET_SYSLOG, path)) {
+        status = graft_fail(GRAFT_E_IO, "the access log cannot go to %s (%s): %s", journal ? "journald" : "syslog",
+                            log->socket.path, strerror(errno));
+    }
     if (status != GRAFT_OK) {
         access_log_close(&log);
         return status;
-    }
-    if (target == HTTP_LOG_SYSLOG) {
-        openlog("graft", LOG_PID | LOG_NDELAY, LOG_DAEMON);
     }
     *out = log;
     return GRAFT_OK;
@@ -197,9 +203,7 @@ void access_log_close(struct access_log **log)
     if ((*log)->fd >= 0) {
         close((*log)->fd);
     }
-    if ((*log)->target == HTTP_LOG_SYSLOG) {
-        closelog();
-    }
+    log_socket_close(&(*log)->socket);
     graft_mutex_destroy(&(*log)->mutex);
     GRAFT_FREE((*log)->ctx, log);
 }
@@ -251,13 +255,33 @@ static void rotate(struct access_log *log)
 }
 
 // With the mutex held.
-static bool write_out(struct access_log *log, size_t length)
+static bool send_out(struct access_log *log, size_t length, const struct access_line *line)
 {
-    if (log->target == HTTP_LOG_SYSLOG) {
-        syslog(LOG_INFO, "%.*s", (int)length - 1, log->line);
-        return true;
+    char status[16];
+    const struct log_field fields[] = {{"GRAFT_REQUEST", line->id},      {"GRAFT_STATUS", status},
+                                       {"GRAFT_OUTCOME", line->outcome}, {"GRAFT_TENANT", line->tenant},
+                                       {"GRAFT_KEY", line->key},         {"GRAFT_ADAPTER", line->entry->adapter}};
+    snprintf(status, sizeof status, "%d", line->status);
+    int priority = line->status >= 500 ? LOG_WARNING : LOG_INFO;
+    return log_socket_send(&log->socket, priority, log->line, length - 1, fields, sizeof fields / sizeof *fields);
+}
+
+// With the mutex held.
+static bool write_out(struct access_log *log, size_t length, const struct access_line *line)
+{
+    if (log->target == HTTP_LOG_SYSLOG || log->target == HTTP_LOG_JOURNAL) {
+        return send_out(log, length, line);
     }
     int fd = log->target == HTTP_LOG_FILE ? log->fd : STDERR_FILENO;
+    if (log->target == HTTP_LOG_STDERR) {
+        const char *prefix = journal_prefix(line->status >= 500 ? LOG_WARNING : LOG_INFO);
+        size_t n = strlen(prefix);
+        if (n && length + n < sizeof log->line) {
+            memmove(log->line + n, log->line, length + 1);
+            memcpy(log->line, prefix, n);
+            length += n;
+        }
+    }
     if (log->target == HTTP_LOG_FILE && log->bytes > 0 && log->bytes + length > log->max_bytes) {
         rotate(log);
         fd = log->fd;
@@ -288,7 +312,7 @@ void access_log_write(struct access_log *log, const struct access_line *line)
         shorter.prompt = shorter.answer = NULL;
         length = access_line_format(&shorter, log->line, sizeof log->line);
     }
-    if (length == 0 || !write_out(log, length)) {
+    if (length == 0 || !write_out(log, length, line)) {
         log->lost++;
     }
     graft_mutex_unlock(log->mutex);

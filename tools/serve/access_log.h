@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The access log: one JSON object per line and request, to a file that is rotated by size, to standard error (journald) or to
-// syslog.
+// The access log: one JSON object per line and request, to a file that is rotated by size, to standard error, to syslog or
+// to journald.
 #ifndef GRAFT_TOOLS_SERVE_ACCESS_LOG_H
 #define GRAFT_TOOLS_SERVE_ACCESS_LOG_H
 
@@ -20,7 +20,8 @@ struct access_line {
     const char *prompt, *answer; // NULL unless texts are logged
 };
 
-// Errors: GRAFT_E_IO (the file), GRAFT_E_MEMORY, GRAFT_E_BUDGET. On failure *out is NULL.
+// path: of the file, or of the socket (NULL: the usual one). Errors: GRAFT_E_IO (the file; nobody listens at the socket),
+// GRAFT_E_MEMORY, GRAFT_E_BUDGET. On failure *out is NULL.
 GRAFT_MUST_CHECK enum graft_status access_log_open(struct graft_ctx *ctx, struct access_log **out, enum http_log_target target,
                                                    const char *path, uint64_t max_bytes, uint32_t max_files);
 void access_log_close(struct access_log **log);

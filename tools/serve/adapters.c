@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "platform/plat.h"
+#include "tools/serve/aliases.h"
 
 // ---- opening and closing ----
 
@@ -21,6 +22,7 @@ int adapters_open(struct adapters *table, const struct adapters_params *params)
     pthread_mutex_init(&table->mutex, NULL);
     pthread_cond_init(&table->wake, NULL);
     table->leases_end = &table->leases;
+    table->aliases = get_memory(ALIASES_MOST, sizeof *table->aliases);
     snprintf(table->base, sizeof table->base, "%s", params->base);
     if (params->dir && !realpath(params->dir, table->dir)) {
         char what[PATH_BYTES + 64];
@@ -94,8 +96,14 @@ void adapters_close(struct adapters *table)
             table->entries[i]->versions = v->next;
             free_version(v);
         }
+        while (table->entries[i]->labels) {
+            struct adapter_label *label = table->entries[i]->labels;
+            table->entries[i]->labels = label->next;
+            free(label);
+        }
         free(table->entries[i]);
     }
+    free(table->aliases);
     pthread_cond_destroy(&table->wake);
     pthread_mutex_destroy(&table->mutex);
     *table = (struct adapters){0};
@@ -143,6 +151,23 @@ static bool links_stay(const struct adapters *table, const char *folder)
     return stay;
 }
 
+// No step of the way leads out of the folder, not even to come back.
+static bool steps_stay(const struct adapters *table, const char *path)
+{
+    char part[2 * PATH_BYTES], real[PATH_BYTES];
+    size_t length = strlen(table->dir);
+    if (strncmp(path, table->dir, length) != 0 || path[length] != '/') {
+        return true; // an absolute path by another name: only where it ends is looked at
+    }
+    for (const char *slash = strchr(path + length + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        snprintf(part, sizeof part, "%.*s", (int)(slash - path), path);
+        if (!realpath(part, real) || (strcmp(real, table->dir) != 0 && !is_inside(table->dir, real))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool adapter_path_check(const struct adapters *table, const char *given, char out[PATH_BYTES], struct api_error *error)
 {
     char path[2 * PATH_BYTES];
@@ -162,7 +187,7 @@ bool adapter_path_check(const struct adapters *table, const char *given, char ou
                    ? api_fail(error, 404, "adapter_file_not_found", "lora_path", "there is no '%.200s'", given)
                    : api_fail(error, 403, "adapter_path_forbidden", "lora_path", "only paths inside --adapter-dir are loaded");
     }
-    if (!is_inside(table->dir, out) || !links_stay(table, out)) {
+    if (!is_inside(table->dir, out) || !steps_stay(table, path) || !links_stay(table, out)) {
         return api_fail(error, 403, "adapter_path_forbidden", "lora_path", "only paths inside --adapter-dir are loaded");
     }
     return true;
@@ -216,7 +241,8 @@ bool adapters_add(struct adapters *table, const char *name, const char *path, st
         return api_no_memory(error);
     }
     pthread_mutex_lock(&table->mutex);
-    struct adapter_entry *entry = adapters_find(table, name) ? NULL : adapters_entry(table, name);
+    bool alias = alias_find(table, name) != NULL;
+    struct adapter_entry *entry = alias || adapters_find(table, name) ? NULL : adapters_entry(table, name);
     if (entry) {
         entry->known = true;
         adapter_publish(entry, version, table);
@@ -224,8 +250,8 @@ bool adapters_add(struct adapters *table, const char *name, const char *path, st
     pthread_mutex_unlock(&table->mutex);
     if (!entry) {
         free_version(version);
-        return api_fail(error, 409, "lora_adapter_already_loaded", "lora_name",
-                        "there is an adapter '%s' already, or %d are known", name, ADAPTERS_MOST);
+        return api_fail(error, 409, alias ? "alias_conflict" : "lora_adapter_already_loaded", "lora_name",
+                        "there is an adapter or alias '%s' already, or %d are known", name, ADAPTERS_MOST);
     }
     return true;
 }
@@ -289,8 +315,9 @@ struct adapter_version *adapter_find_version(const struct adapter_entry *entry, 
     size_t length = strlen(which);
     char *end = NULL;
     unsigned long number = *which >= '1' && *which <= '9' ? strtoul(which, &end, 10) : 0;
-    if (!length) {
-        return entry->current;
+    struct adapter_version *labelled = label_find(entry, which);
+    if (!length || labelled) {
+        return length ? labelled : entry->current;
     }
     for (struct adapter_version *v = entry->versions; v; v = v->next) {
         bool by_number = number && length < 8 && !*end && v->number == number;

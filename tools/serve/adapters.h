@@ -19,8 +19,10 @@
 #include "tools/tool.h"
 
 enum {
-    ADAPTERS_MOST = 512,      // names, those that were unloaded and are still counted included
-    ADAPTER_NAME_BYTES = 64,  // with its NUL
+    ADAPTERS_MOST = 512,     // names, those that were unloaded and are still counted included
+    ADAPTER_NAME_BYTES = 64, // with its NUL
+    ALIASES_MOST = 256,
+    ALIAS_BYTES = 128,        // with its NUL
     ADAPTER_WAIT_SECONDS = 60 // a request waits no longer for its adapters to be loaded
 };
 
@@ -48,6 +50,7 @@ struct adapter_entry {
     float scale; // in the default set; 0: not part of it
     uint32_t n_versions;
     struct adapter_version *current, *versions;
+    struct adapter_label *labels; // aliases.h
     uint64_t loads, failures, evictions, load_ns;
     struct adapter_usage usage;
 };
@@ -66,7 +69,9 @@ struct adapters {
     uint32_t pool_slots;
     struct adapter_entry *entries[ADAPTERS_MOST];
     uint32_t n_entries;
-    uint64_t clock, changes; // changes: of names and versions
+    struct adapter_alias *aliases; // [ALIASES_MOST] aliases.h
+    uint32_t n_aliases;
+    uint64_t clock, changes; // changes: of names, versions and aliases
     struct adapter_task *tasks;
     struct adapter_lease *leases, **leases_end; // in line for their adapters
     uint32_t n_leases, max_leases;
@@ -104,7 +109,7 @@ uint32_t adapters_scan(struct adapters *table);
 struct adapter_entry *adapters_find(const struct adapters *table, const char *name);
 // Under the lock: the entry of this name, known or not, a new one if need be; NULL if there are too many.
 struct adapter_entry *adapters_entry(struct adapters *table, const char *name);
-// Under the lock: the version of this number or digest (at least 8 hexadecimal digits of it); "" = the current one.
+// Under the lock: the version of this label, number or digest (at least 8 hexadecimal digits of it); "" = the current one.
 struct adapter_version *adapter_find_version(const struct adapter_entry *entry, const char *which);
 // Under the lock: 16 hexadecimal digits that stand for a version's content; "" before it was loaded once.
 struct adapter_generation {

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "platform/plat.h"
-#include "tools/serve/adapters.h"
+#include "tools/serve/aliases.h"
 
 void adapters_add_task(struct adapters *table, struct adapter_task *task)
 {
@@ -60,6 +60,9 @@ bool adapters_load(struct adapters *table, const struct adapter_change *change, 
     pthread_mutex_lock(&table->mutex);
     struct adapter_entry *known = adapters_find(table, change->name);
     bool ok = check_expected(known, change->name, change->expected, error);
+    if (ok && alias_find(table, change->name)) {
+        ok = api_fail(error, 409, "alias_conflict", "lora_name", "'%s' is an alias", change->name);
+    }
     if (ok && known && !change->replace) {
         ok = api_fail(error, 409, "lora_adapter_already_loaded", "lora_name",
                       "the adapter '%s' is known already; set load_inplace to true to give the name another content",
@@ -103,6 +106,7 @@ bool adapters_unload(struct adapters *table, const char *name, const char *expec
         entry->scale = 0;
         entry->current = NULL;
         table->changes++;
+        labels_drop(table, entry);
         adapter_version_drop(table, current);
     }
     pthread_mutex_unlock(&table->mutex);

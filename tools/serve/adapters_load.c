@@ -133,6 +133,9 @@ static void explain(enum graft_status status, const char *path, struct api_error
     case GRAFT_E_UNSUPPORTED:
         api_fail(error, 422, "invalid_lora_adapter", "lora_path", "%.600s", detail);
         break;
+    case GRAFT_E_SIGNATURE:
+        api_fail(error, 403, "adapter_signature_invalid", "lora_path", "%.600s", detail);
+        break;
     case GRAFT_E_LIMIT:
         api_fail(error, 413, "lora_adapter_file_too_large", "lora_path", "%.600s", detail);
         break;
@@ -335,7 +338,8 @@ static bool serve_first(struct adapters *table)
             }
             struct adapter_version *was = *v;
             if (outcome == FAILED || !take(table, v, &call, &error)) {
-                error.status = error.status == 404 || error.status == 422 ? 503 : error.status; // known, but not usable now
+                bool here = error.status == 404 || error.status == 422 || error.status == 403;
+                error.status = here ? 503 : error.status; // known, but not usable now
                 answer(table, lease, &error);
                 return true;
             }

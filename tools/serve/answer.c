@@ -87,6 +87,19 @@ static void out_token(struct out *out, const char *bytes, size_t length)
     json_decref(clean);
 }
 
+// In /v1/completions tokens are only texts: part of a character is written as bytes:\xe2\x80, as OpenAI does.
+static void out_text_token(struct out *out, const char *bytes, size_t length)
+{
+    json_t *exact = json_stringn(bytes, length); // NULL: no UTF-8
+    char text[12 + 4 * 64] = "bytes:";
+    size_t used = 6;
+    for (size_t i = 0; !exact && i < length && i < 64; i++) {
+        used += (size_t)snprintf(text + used, sizeof text - used, "\\x%02x", (unsigned)(unsigned char)bytes[i]);
+    }
+    out_json(out, exact ? bytes : text, exact ? length : used);
+    json_decref(exact);
+}
+
 static double finite_logprob(float value)
 {
     return value > -9999 ? (double)value : -9999; // what OpenAI calls practically never
@@ -118,23 +131,42 @@ static void out_chat_logprob(struct out *out, const struct job *job, const struc
     out_bytes(out, "]}", 2);
 }
 
-// One member for each of the four arrays of /v1/completions.
+static void out_alternative(struct job *job, int32_t id, float logprob, bool first)
+{
+    char bytes[512];
+    size_t length = token_bytes(job, id, bytes, sizeof bytes);
+    out_bytes(&job->probs, ",", !first);
+    out_text_token(&job->probs, bytes, length);
+    out_format(&job->probs, ":%.6g", finite_logprob(logprob));
+}
+
+// One member for each of the four arrays of /v1/completions. The token itself is always among its alternatives; the first of a
+// prompt has no probability.
 static void out_text_logprob(struct job *job, const struct graft_event *event)
 {
     char bytes[512];
     const char *comma = job->n_probs ? "," : "";
+    bool first = event->prompt && !job->n_scored, there = false;
     size_t length = token_bytes(job, event->token, bytes, sizeof bytes);
+    job->n_scored += event->prompt;
     out_format(&job->probs_tokens, "%s", comma);
-    out_token(&job->probs_tokens, bytes, length);
-    out_format(&job->probs_values, "%s%.6g", comma, finite_logprob(event->logprob));
+    out_text_token(&job->probs_tokens, bytes, length);
+    out_format(&job->probs_values, first ? "%snull" : "%s%.6g", comma, finite_logprob(event->logprob));
     out_format(&job->probs_offsets, "%s%u", comma, job->text_offset);
-    job->text_offset += (uint32_t)length;
+    for (size_t i = 0; i < length; i++) { // characters
+        job->text_offset += ((unsigned char)bytes[i] & 0xc0) != 0x80;
+    }
+    if (first) {
+        out_format(&job->probs, "%snull", comma);
+        return;
+    }
     out_format(&job->probs, "%s{", comma);
     for (uint32_t i = 0; i < event->n_top; i++) {
-        length = token_bytes(job, event->top[i].id, bytes, sizeof bytes);
-        out_bytes(&job->probs, ",", i > 0);
-        out_token(&job->probs, bytes, length);
-        out_format(&job->probs, ":%.6g", finite_logprob(event->top[i].logprob));
+        there = there || event->top[i].id == event->token;
+        out_alternative(job, event->top[i].id, event->top[i].logprob, i == 0);
+    }
+    if (!there) {
+        out_alternative(job, event->token, event->logprob, event->n_top == 0);
     }
     out_bytes(&job->probs, "}", 1);
 }
@@ -163,9 +195,10 @@ static void out_probs(struct job *job)
         const struct out *parts[] = {&job->probs_tokens, &job->probs_values, &job->probs, &job->probs_offsets};
         static const char *const names[] = {"tokens", "token_logprobs", "top_logprobs", "text_offset"};
         for (int i = 0; i < 4; i++) {
-            out_format(out, "%s\"%s\":[", i ? "," : "{", names[i]);
-            out_bytes(out, parts[i]->data, parts[i]->length);
-            out_bytes(out, "]", 1);
+            bool none = i == 2 && !job->ask.n_logprobs; // alternatives that nobody asked for
+            out_format(out, none ? "%s\"%s\":null" : "%s\"%s\":[", i ? "," : "{", names[i]);
+            out_bytes(out, parts[i]->data, none ? 0 : parts[i]->length);
+            out_bytes(out, "]", !none);
         }
         out_bytes(out, "}", 1);
     }
@@ -202,18 +235,25 @@ void chunk_role(struct job *job)
     end_chunk(job, NULL);
 }
 
-void chunk_text(struct job *job, const char *text, size_t length, const struct graft_event *probs)
+void chunk_begin(struct job *job, const char *choice)
+{
+    begin_chunk(job, choice);
+}
+
+void chunk_finish(struct job *job)
+{
+    out_bytes(&job->chunk, ",\"logprobs\":", 12);
+    out_probs(job);
+    forget_probs(job);
+    end_chunk(job, NULL);
+}
+
+void chunk_text(struct job *job, const char *text, size_t length)
 {
     begin_chunk(job, job->ask.chat ? "{\"index\":0,\"delta\":{\"content\":" : "{\"index\":0,\"text\":");
     out_json(&job->chunk, text ? text : "", length);
     out_bytes(&job->chunk, "}", job->ask.chat);
-    out_bytes(&job->chunk, ",\"logprobs\":", 12);
-    forget_probs(job);
-    if (probs) {
-        add_logprob(job, probs);
-    }
-    out_probs(job);
-    end_chunk(job, NULL);
+    chunk_finish(job);
 }
 
 static void out_usage(struct job *job, const struct graft_request_stats *stats)
@@ -259,7 +299,16 @@ void answer_whole(struct job *job, const char *reason, const struct graft_reques
 {
     begin_chunk(job,
                 job->ask.chat ? "{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":" : "{\"index\":0,\"text\":");
-    out_json(&job->chunk, job->text.data ? job->text.data : "", job->text.length);
+    if (job->n_calls && !job->text.length) {
+        out_bytes(&job->chunk, "null", 4);
+    } else {
+        out_json(&job->chunk, job->text.data ? job->text.data : "", job->text.length);
+    }
+    if (job->n_calls) {
+        out_bytes(&job->chunk, ",\"tool_calls\":[", 15);
+        out_bytes(&job->chunk, job->calls.data ? job->calls.data : "", job->calls.length);
+        out_bytes(&job->chunk, "]", 1);
+    }
     out_bytes(&job->chunk, ",\"refusal\":null}", job->ask.chat ? 16 : 0);
     out_bytes(&job->chunk, ",\"logprobs\":", 12);
     out_probs(job);
@@ -274,5 +323,6 @@ void answer_whole(struct job *job, const char *reason, const struct graft_reques
         out_timings(job, stats);
     }
     out_bytes(&job->chunk, "}", 1);
-    job->chunk.failed = job->chunk.failed || job->text.failed || job->probs.failed;
+    job->chunk.failed =
+        job->chunk.failed || job->text.failed || job->probs.failed || job->calls.failed || job->arguments.failed;
 }

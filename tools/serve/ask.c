@@ -133,16 +133,19 @@ static bool read_lengths(struct ask *ask, const struct ask_limits *limits, struc
 {
     int64_t most = 0, also = 0, n = 1, best = 1, wait_ms = 0;
     const json_t *b = ask->body;
-    if (!body_integer(b, "max_tokens", 1, limits->n_ctx, &most, error) ||
+    most = ask->chat ? 0 : -1;
+    if (!body_integer(b, "max_tokens", ask->chat ? 1 : 0, limits->n_ctx, &most, error) ||
         !body_integer(b, "max_completion_tokens", 1, limits->n_ctx, &also, error) || !body_integer(b, "n", 1, 1, &n, error) ||
         !body_integer(b, "best_of", 1, 1, &best, error) || !body_integer(b, "timeout_ms", 1, 86400000, &wait_ms, error)) {
         return false;
     }
+    ask->no_answer = !ask->chat && most == 0 && !also; // the prompt alone
+    most = most < 0 ? 0 : most;
     if (most && also && most != also) {
         return api_bad(error, "max_tokens", "max_tokens and max_completion_tokens differ");
     }
     ask->max_tokens = (uint32_t)(also ? also : most);
-    ask->max_tokens = !ask->max_tokens && !ask->chat ? 16 : ask->max_tokens; // what OpenAI's completions do
+    ask->max_tokens = !ask->max_tokens && !ask->chat && !ask->no_answer ? 16 : ask->max_tokens; // what OpenAI's completions do
     ask->deadline_ns = (uint64_t)wait_ms * 1000000;
     return true;
 }
@@ -172,8 +175,8 @@ static bool read_stream(struct ask *ask, struct api_error *error)
     if (!ask->chat && !body_bool(ask->body, "echo", &ask->echo, error)) {
         return false;
     }
-    if (ask->echo && ask->logprobs) {
-        return api_fail(error, 400, "unsupported_parameter", "echo", "echo together with logprobs is not supported");
+    if (ask->no_answer && !ask->echo) {
+        return api_bad(error, "max_tokens", "max_tokens is 0: that needs echo");
     }
     return true;
 }
@@ -195,6 +198,10 @@ static bool read_format(struct ask *ask, const struct ask_limits *limits, struct
     if (!format || (type && strcmp(type, "text") == 0)) {
         return true;
     }
+    if (ask->calls) {
+        return api_fail(error, 400, "unsupported_parameter", "response_format",
+                        "response_format together with tools is not supported, unless tool_choice is \"none\"");
+    }
     if (type && strcmp(type, "json_object") == 0) {
         enum graft_status status = graft_grammar_from_schema(limits->ctx, &ask->grammar, any_object, strlen(any_object));
         return status == GRAFT_OK || grammar_error(status, error);
@@ -215,7 +222,7 @@ static bool read_format(struct ask *ask, const struct ask_limits *limits, struct
 // What would change the answer if it were understood, and is not.
 static bool refuse_unsupported(struct ask *ask, struct api_error *error)
 {
-    static const char *const names[] = {"tools",          "functions",          "suffix",         "audio",       "modalities",
+    static const char *const names[] = {"functions",      "function_call",      "suffix",         "audio",       "modalities",
                                         "prediction",     "web_search_options", "grammar",        "json_schema", "guided_json",
                                         "guided_regex",   "guided_choice",      "guided_grammar", "typical_p",   "mirostat",
                                         "dry_multiplier", "xtc_probability",    "use_beam_search"};
@@ -229,11 +236,6 @@ static bool refuse_unsupported(struct ask *ask, struct api_error *error)
         if (!nothing && !text_only && !no_text) {
             return api_fail(error, 400, "unsupported_parameter", names[i], "%s is not supported by this server", names[i]);
         }
-    }
-    const json_t *choice = body_member(ask->body, "tool_choice");
-    const char *text = json_string_value(choice);
-    if (choice && !(text && (strcmp(text, "none") == 0 || strcmp(text, "auto") == 0))) {
-        return api_fail(error, 400, "unsupported_parameter", "tool_choice", "tool_choice needs tools, which are not supported");
     }
     return true;
 }
@@ -275,7 +277,9 @@ static void count_unknown(struct ask *ask)
                                         "cache_prompt",
                                         "add_generation_prompt",
                                         "tools",
+                                        "parallel_tool_calls",
                                         "functions",
+                                        "function_call",
                                         "suffix",
                                         "modalities"};
     const char *key;
@@ -298,13 +302,14 @@ bool ask_read(struct ask *ask, json_t *body, bool chat, const struct ask_limits 
     ask->lora = json_object_get(body, "lora");
     return body_text(body, "model", 256, &ask->model, error) && refuse_unsupported(ask, error) &&
            read_sampling(ask, limits, error) && read_biases(ask, limits, error) && read_lengths(ask, limits, error) &&
-           read_stops(ask, error) && read_logprobs(ask, error) && read_stream(ask, error) && ask_prompt(ask, limits, error) &&
-           read_format(ask, limits, error);
+           read_stops(ask, error) && read_logprobs(ask, error) && read_stream(ask, error) && ask_tools(ask, limits, error) &&
+           read_format(ask, limits, error) && ask_prompt(ask, limits, error);
 }
 
 void ask_free(struct ask *ask)
 {
     graft_grammar_destroy(&ask->grammar);
+    graft_tools_destroy(&ask->tools);
     free(ask->tokens);
     free(ask->biases);
     json_decref(ask->body);

@@ -67,7 +67,16 @@ static bool read_message(const json_t *message, size_t i, json_t *out, struct ap
                        role ? role : "missing");
     }
     json_t *content = NULL;
-    bool calls = json_array_size(json_object_get(message, "tool_calls")) > 0;
+    const json_t *made = body_member(message, "tool_calls");
+    bool calls = json_array_size(made) > 0;
+    if (made && (!json_is_array(made) || strcmp(role, "assistant") != 0)) {
+        snprintf(param, sizeof param, "messages[%zu].tool_calls", i);
+        return api_bad(error, param, "%s must be an array, in a message of the assistant", param);
+    }
+    if (strcmp(role, "tool") == 0 && !json_string_length(json_object_get(message, "tool_call_id"))) {
+        snprintf(param, sizeof param, "messages[%zu].tool_call_id", i);
+        return api_bad(error, param, "%s must name the call whose result this is", param);
+    }
     if (!read_content(json_object_get(message, "content"), i, strcmp(role, "assistant") == 0 && calls, &content, error)) {
         return false;
     }
@@ -116,19 +125,16 @@ static bool too_long(const char *param, struct api_error *error)
 
 static bool chat_tokens(struct ask *ask, const struct ask_limits *limits, struct api_error *error)
 {
-    json_t *variables;
-    if (!limits->has_template) {
+    if (!limits->format) {
         return api_fail(error, 400, "no_chat_template", "messages",
                         "the model has no chat template; /v1/completions takes text as it is");
     }
-    if (!ask_messages(ask->body, &variables, error)) {
+    char *text;
+    if (!ask_variables(ask, limits, &text, error)) {
         return false;
     }
-    char *text = json_dumps(variables, JSON_COMPACT);
-    json_decref(variables);
-    enum graft_status status =
-        text ? graft_prompt(limits->model, text, ask->tokens, limits->n_ctx, &ask->n_tokens) : GRAFT_E_MEMORY;
-    free(text);
+    enum graft_status status = graft_prompt(limits->model, text, ask->tokens, limits->n_ctx, &ask->n_tokens);
+    graft_ctx_text_free(limits->ctx, &text);
     switch (status) {
     case GRAFT_OK:
         return true;

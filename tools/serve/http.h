@@ -155,7 +155,7 @@ void http_log_text(struct http_exchange *exchange, const char *prompt, size_t pr
 
 // ---- the server ----
 
-enum http_log_target { HTTP_LOG_NONE, HTTP_LOG_STDERR, HTTP_LOG_SYSLOG, HTTP_LOG_FILE };
+enum http_log_target { HTTP_LOG_NONE, HTTP_LOG_STDERR, HTTP_LOG_SYSLOG, HTTP_LOG_JOURNAL, HTTP_LOG_FILE };
 
 struct http_config {
     const char *listen[HTTP_MAX_LISTENERS]; // "127.0.0.1:8080", "[::1]:8080", "unix:/run/graft.sock"; none = 127.0.0.1:8080
@@ -175,7 +175,7 @@ struct http_config {
     uint32_t stall_ms;         // a client that reads nothing for so long is cut; 0 = 30 s
     uint32_t drain_ms;         // requests may go on for so long after SIGTERM; 0 = 30 s
     enum http_log_target log;
-    const char *log_path; // HTTP_LOG_FILE
+    const char *log_path; // HTTP_LOG_FILE; of syslog and journald: another socket than the usual one, or NULL
     uint64_t log_bytes;   // rotated when larger; 0 = 64 MiB
     uint32_t log_files;   // rotated files that are kept; 0 = 5
     bool log_text;        // prompts and answers too

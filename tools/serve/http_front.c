@@ -428,6 +428,10 @@ static void reply_ended(struct http_server *server, struct http_connection *c)
 
 static bool pump_out(struct http_server *server, struct http_connection *c)
 {
+    if (atomic_load(&c->broken) && !c->lingering) {
+        http_front_cut(server, c, 0, false);
+        return false;
+    }
     if (c->half_sent) {
         if (http_wire_send(c, NULL, 0) < 0) {
             http_front_cut(server, c, 0, false);

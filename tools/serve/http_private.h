@@ -79,8 +79,9 @@ struct http_connection {
     // libmicrohttpd's side
     int mhd_fd;
     bool mhd_side, mhd_started;
-    int cut_status; // what the client is to be told when libmicrohttpd has closed without a reply
-    bool turned;    // in the list of those that the watch thread must look at
+    int cut_status;     // what the client is to be told when libmicrohttpd has closed without a reply
+    atomic_bool broken; // what comes from libmicrohttpd is no whole stream: cut
+    bool turned;        // in the list of those that the watch thread must look at
     uint32_t next_turned;
     // The rest is the watch thread's alone: http_front.c.
     int inner; // our end of the pair, -1: none yet
@@ -146,6 +147,7 @@ struct http_exchange {
     // the stream; under the mutex
     bool streaming, ended;
     bool has_blocks, overrun; // overrun: there was no block for what came
+    bool cut_short;           // ended in front of its end, since the client is gone
     int32_t first_block, last_block;
     size_t begin, waiting; // in the first block; bytes that the client was not sent yet
 

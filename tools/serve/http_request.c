@@ -508,7 +508,8 @@ void http_on_completed(void *user, struct MHD_Connection *mhd, void **context, e
         }
         graft_mutex_unlock(server->mutex);
     }
-    exchange->completed = code == MHD_REQUEST_TERMINATED_COMPLETED_OK; // even if the client left right behind it
+    exchange->completed =
+        code == MHD_REQUEST_TERMINATED_COMPLETED_OK && !exchange->cut_short; // even if the client left right behind it
     if (!exchange->completed) {
         http_exchange_gone(exchange, false);
         graft_mutex_lock(server->mutex);

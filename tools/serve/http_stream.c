@@ -123,7 +123,11 @@ static ssize_t stream_read(void *user, uint64_t position, char *out, size_t room
     graft_mutex_lock(exchange->mutex);
     ssize_t result = 0;
     if (exchange->gone) {
-        result = MHD_CONTENT_READER_END_WITH_ERROR;
+        // Not MHD_CONTENT_READER_END_WITH_ERROR: libmicrohttpd 0.9.75 then forgets the connection (it leaves its loop in front
+        // of the state in which connections are freed, and with epoll nothing calls it again). The watch thread cuts it.
+        exchange->cut_short = true;
+        atomic_store(&exchange->connection->broken, true);
+        result = MHD_CONTENT_READER_END_OF_STREAM;
     } else if (exchange->waiting > 0) {
         size_t n = HTTP_BLOCK - exchange->begin; // up to the block's end; the rest comes with the next call
         n = n < exchange->waiting ? n : exchange->waiting;

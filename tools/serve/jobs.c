@@ -117,6 +117,9 @@ static void free_job(struct job *job)
     out_free(&job->probs_values);
     out_free(&job->probs_offsets);
     out_free(&job->chunk);
+    out_free(&job->calls);
+    out_free(&job->arguments);
+    graft_tool_parser_destroy(&job->parser);
     ask_free(&job->ask);
     pthread_mutex_destroy(&job->mutex);
     free(job);
@@ -155,7 +158,7 @@ static bool begin_stream(struct job *job)
     return job->streaming;
 }
 
-static void write_chunk(struct job *job)
+void job_write(struct job *job)
 {
     if (job->chunk.failed || !http_stream_data(job->exchange, job->chunk.data, job->chunk.length)) {
         graft_request_cancel(job->request);
@@ -173,10 +176,10 @@ static void write_beginning(struct job *job)
     }
     if (job->ask.chat) {
         chunk_role(job);
-        write_chunk(job);
+        job_write(job);
     } else if (job->ask.echo) {
-        chunk_text(job, job->text.data, job->text.length, NULL);
-        write_chunk(job);
+        chunk_text(job, job->text.data, job->text.length); // with the log-probabilities that were told before
+        job_write(job);
     }
 }
 
@@ -200,6 +203,10 @@ static void look_at_token(struct job *job, const struct graft_event *event)
 static void on_token(struct job *job, const struct graft_event *event)
 {
     uint64_t now = graft_clock_ns();
+    if (event->prompt) {
+        add_logprob(job, event);
+        return;
+    }
     if (job->first_ns) {
         histogram_add(&job->between, now - job->last_ns);
     }
@@ -207,19 +214,25 @@ static void on_token(struct job *job, const struct graft_event *event)
     job->last_ns = now;
     job->n_said++;
     look_at_token(job, event);
-    if (!job->ask.stream) {
-        out_bytes(&job->text, event->text, event->text_length);
-        if (job->ask.logprobs) {
-            add_logprob(job, event);
-        }
-        return;
-    }
-    if (job->n_said == 1) {
+    if (job->ask.stream && job->n_said == 1) {
         write_beginning(job);
     }
-    if (job->streaming && (event->text_length || job->ask.logprobs)) {
-        chunk_text(job, event->text, event->text_length, job->ask.logprobs ? event : NULL);
-        write_chunk(job);
+    if (job->ask.logprobs) {
+        add_logprob(job, event);
+    }
+    if (job->parser) {
+        job->deaf = job->deaf || !tools_hear(job, event->text, event->text_length);
+        if (job->enough || job->deaf) { // nothing else would be heard
+            graft_request_cancel(job->request);
+        }
+    } else if (!job->ask.stream) {
+        out_bytes(&job->text, event->text, event->text_length);
+    } else if (job->streaming && (event->text_length || job->ask.logprobs)) {
+        chunk_text(job, event->text, event->text_length);
+        job_write(job);
+    }
+    if (!job->ask.stream) {
+        return;
     }
     if (job->server->options->log_text) {
         out_bytes(&job->text, event->text, event->text_length);
@@ -234,6 +247,13 @@ static bool end_error(const struct job *job, const struct graft_event *event, st
     case GRAFT_FINISH_DEADLINE:
         return !api_fail(error, 504, "deadline_exceeded", NULL, "the request took longer than it may");
     case GRAFT_FINISH_CANCELLED:
+        if (job->enough) {
+            return false;
+        }
+        if (job->deaf) {
+            return !api_fail(error, 500, "generation_failed", NULL,
+                             "a tool call of the answer is too long, or there is no memory");
+        }
         if (job->too_many) {
             api_fail(error, 503, "too_many_streams", NULL, "too many answers are streamed at a time");
             error->retry_after = 1;
@@ -255,6 +275,10 @@ static bool end_error(const struct job *job, const struct graft_event *event, st
             error->retry_after = 5;
             return true;
         }
+        if (event->status == GRAFT_E_LIMIT) { // a grammar that is in too many places at once
+            return !api_fail(error, 400, "unsupported_schema", job->ask.calls ? "tools" : "response_format", "%.600s",
+                             event->detail);
+        }
         return !api_fail(error, event->status == GRAFT_E_UNSUPPORTED ? 400 : 500, "generation_failed", NULL, "%.600s",
                          event->detail);
     default:
@@ -266,35 +290,40 @@ static void on_end(struct job *job, const struct graft_event *event)
 {
     struct api_error error;
     struct graft_request_stats stats;
-    const char *reason = event->finish == GRAFT_FINISH_LENGTH ? "length" : "stop";
+    enum graft_finish finish = event->finish == GRAFT_FINISH_CANCELLED && job->enough ? GRAFT_FINISH_STOP : event->finish;
     graft_request_describe(job->request, &stats);
     job->done = true;
-    log_end(job, event->finish, &stats);
+    log_end(job, finish, &stats);
     log_texts(job);
     bool failed = end_error(job, event, &error);
     if (!failed && job->ask.stream && !job->n_said) {
         write_beginning(job); // an answer without a token
         failed = job->too_many && !api_fail(&error, 503, "too_many_streams", NULL, "too many answers are streamed at a time");
     }
+    if (!failed && job->parser && !tools_end(job, event->text, event->text_length)) {
+        failed = !api_fail(&error, 503, "over_budget", NULL, "%.600s", graft_last_error());
+    }
+    const char *reason = finish == GRAFT_FINISH_LENGTH ? "length" : job->n_calls ? "tool_calls" : "stop";
     if (job->streaming && failed) {
         http_stream_json(job->exchange, http_error_json(error.status, api_error_type(&error), error.code, NULL, error.message));
         count_error(job->server, error.status);
     } else if (failed) {
         serve_refuse(job->server, job->exchange, &error);
     } else if (job->streaming) {
-        if (event->text_length) {
-            chunk_text(job, event->text, event->text_length, NULL);
-            write_chunk(job);
+        size_t rest = job->parser ? 0 : event->text_length;
+        if (rest || job->n_probs) {
+            chunk_text(job, event->text, rest);
+            job_write(job);
         }
         chunk_end(job, reason, &stats);
-        write_chunk(job);
+        job_write(job);
         if (job->ask.include_usage) {
             chunk_usage(job, &stats);
-            write_chunk(job);
+            job_write(job);
         }
         http_stream_data(job->exchange, "[DONE]", 6);
     } else {
-        out_bytes(&job->text, event->text, event->text_length);
+        out_bytes(&job->text, event->text, job->parser ? 0 : event->text_length);
         answer_whole(job, reason, &stats);
         if (job->chunk.failed) {
             api_fail(&error, 503, "over_budget", NULL, "no memory for the answer");
@@ -306,7 +335,7 @@ static void on_end(struct job *job, const struct graft_event *event)
     if (job->streaming) {
         http_stream_end(job->exchange);
     }
-    count(job, event->finish, failed ? error.status : 0, &stats);
+    count(job, finish, failed ? error.status : 0, &stats);
 }
 
 static void on_event(void *user, const struct graft_event *event)
@@ -403,7 +432,11 @@ static void on_ready(void *user, const struct api_error *given)
         .n_stops = job->ask.n_stops,
         .n_logprobs = job->ask.n_logprobs,
         .logprobs = job->ask.logprobs || job->judged,
-        .grammar = job->ask.grammar,
+        .grammar = job->ask.calls ? graft_tools_grammar(job->ask.tools) : job->ask.grammar,
+        .shown = job->ask.shown,
+        .n_shown = job->ask.n_shown,
+        .prompt_logprobs = job->ask.echo && job->ask.logprobs,
+        .no_answer = job->ask.no_answer,
         .on_event = on_event,
         .user = job,
     };
@@ -453,15 +486,23 @@ static void begin(struct http_exchange *exchange, struct server *server, bool ch
                                   .route = *route ? route : NULL,
                                   .header = http_header(exchange, "X-Adapter-ID"),
                                   .model = job->ask.model,
+                                  .fallback = server->fallback,
                                   .adapter = job->ask.adapter,
                                   .lora = job->ask.lora,
                                   .allows = serve_allows,
                                   .user = exchange};
     ok = ok && adapters_select(&server->adapters, &selection, &job->selected, &error);
+    if (ok && !tools_begin(job)) {
+        selected_drop(&server->adapters, &job->selected);
+        ok = api_fail(&error, 503, "over_budget", NULL, "%.600s", graft_last_error());
+    }
     if (!ok) {
         serve_refuse(server, exchange, &error);
         free_job(job);
         return;
+    }
+    if (job->selected.fell_back) {
+        http_reply_header(exchange, "X-Model-Fallback", "base");
     }
     snprintf(job->tenant, sizeof job->tenant, "%s", http_caller(exchange)->tenant);
     snprintf(job->id, sizeof job->id, "%s-%.40s", chat ? "chatcmpl" : "cmpl", http_request_id(exchange));
@@ -471,6 +512,7 @@ static void begin(struct http_exchange *exchange, struct server *server, bool ch
     }
     pthread_mutex_lock(&server->adapters.mutex);
     server->counts.unknown_fields += job->ask.n_unknown;
+    server->counts.fallbacks += job->selected.fell_back;
     pthread_mutex_unlock(&server->adapters.mutex);
     job->selected.lease.ready = on_ready;
     job->selected.lease.user = job;

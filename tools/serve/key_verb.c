@@ -140,8 +140,11 @@ void http_config_from(const struct options *options, struct http_config *out)
         out->listen[i] = options->listen.values[i];
     }
     if (options->access_log && strcmp(options->access_log, "stderr") != 0) {
-        bool none = strcmp(options->access_log, "none") == 0, system = strcmp(options->access_log, "syslog") == 0;
-        out->log = none ? HTTP_LOG_NONE : system ? HTTP_LOG_SYSLOG : HTTP_LOG_FILE;
-        out->log_path = options->access_log;
+        const char *name = options->access_log;
+        out->log = strcmp(name, "none") == 0       ? HTTP_LOG_NONE
+                   : strcmp(name, "syslog") == 0   ? HTTP_LOG_SYSLOG
+                   : strcmp(name, "journald") == 0 ? HTTP_LOG_JOURNAL
+                                                   : HTTP_LOG_FILE;
+        out->log_path = out->log == HTTP_LOG_FILE ? name : NULL;
     }
 }

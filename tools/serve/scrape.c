@@ -250,6 +250,8 @@ static void print_ends(struct out *out, const struct counts *counts)
         out_format(out, "graft_errors_total{code=\"%s\"} %llu\n", usage_statuses[i] ? text : "other",
                    (unsigned long long)counts->errors[i]);
     }
+    one(out, "graft_model_fallbacks_total", "counter", "Requests whose model does not exist, run with the base.",
+        (double)counts->fallbacks);
     one(out, "graft_unknown_fields_total", "counter", "Members of requests that nobody knows.", (double)counts->unknown_fields);
     header(out, "graft_adapter_wait_seconds", "histogram", "Of requests that waited for their adapters.");
     histogram_print(out, "graft_adapter_wait_seconds", "", &counts->load_wait);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/serve/select.h"
 
+#include "tools/serve/aliases.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -44,11 +46,17 @@ static bool not_found(const struct adapters *table, const struct selection *sele
                 : api_fail(error, 404, "model_not_found", param, "The model `%s` does not exist.", shown);
 }
 
-// "NAME", "NAME@VERSION", each with the version of `version` if that is not NULL.
+// "NAME", "NAME@VERSION", each with the version of `version` if that is not NULL; or an alias of such, or of the base.
 static bool add(const struct adapters *table, const struct selection *selection, const char *asked, const char *version,
                 double weight, struct choice *choice, struct api_error *error)
 {
     char name[ADAPTER_NAME_BYTES] = "";
+    const char *given = asked;
+    const struct adapter_alias *alias = alias_find(table, asked);
+    if (alias && !version && strcmp(alias->target, table->base) == 0) {
+        return true; // it says: no adapter
+    }
+    asked = alias ? alias->target : asked;
     const char *at = strchr(asked, '@');
     size_t length = at ? (size_t)(at - asked) : strlen(asked);
     if (length > 0 && length < sizeof name) {
@@ -62,7 +70,7 @@ static bool add(const struct adapters *table, const struct selection *selection,
     const char *which = at ? at + 1 : version ? version : "";
     struct adapter_version *found = entry && allowed && !(at && !at[1]) ? adapter_find_version(entry, which) : NULL;
     if (!found) {
-        return not_found(table, selection, choice->param, asked, error);
+        return not_found(table, selection, choice->param, given, error);
     }
     if (choice->n == GRAFT_MAX_BLEND) {
         return api_bad(error, choice->param, "at most %d adapters can be blended", GRAFT_MAX_BLEND);
@@ -174,8 +182,9 @@ static bool read_model(const struct adapters *table, const struct selection *sel
     if (!model || strcmp(model, table->base) == 0) {
         return true;
     }
-    choice->said = true;
-    bool of_base = strncmp(model, table->base, n) == 0 && model[n] == ':';
+    const struct adapter_alias *alias = alias_find(table, model);
+    choice->said = !alias || strcmp(alias->target, table->base) != 0; // another name of the base says nothing either
+    bool of_base = strncmp(model, table->base, n) == 0 && model[n] == ':' && !alias;
     if (of_base && strlen(model + n + 1) == 0) {
         return not_found(table, selection, "model", model, error);
     }
@@ -224,33 +233,41 @@ static void describe(struct selected *out)
 }
 
 // Under the lock.
-static bool choose(const struct adapters *table, const struct selection *selection, struct choice *out, struct api_error *error)
+static bool choose(const struct adapters *table, const struct selection *selection, struct choice *out, bool *fell_back,
+                   struct api_error *error)
 {
-    struct choice choices[6] = {{.param = "token"}, {.param = "route"}, {.param = "X-Adapter-ID"}};
+    enum { CLAIM, ROUTE, HEADER, ADAPTER, LORA, MODEL, WAYS };
+    struct choice choices[WAYS] = {{.param = "token"}, {.param = "route"}, {.param = "X-Adapter-ID"}};
     const struct choice *first = NULL;
-    choices[0].said = selection->claim != NULL;
-    if (selection->claim && !add(table, selection, selection->claim, NULL, 1, &choices[0], error)) {
+    choices[CLAIM].said = selection->claim != NULL;
+    if (selection->claim && !add(table, selection, selection->claim, NULL, 1, &choices[CLAIM], error)) {
         return false;
     }
     if (selection->route && *selection->route) {
-        choices[1].said = true;
+        choices[ROUTE].said = true;
         if (strchr(selection->route, '@')) {
             return not_found(table, selection, "route", selection->route, error);
         }
-        if (!add(table, selection, selection->route, NULL, 1, &choices[1], error)) {
+        if (!add(table, selection, selection->route, NULL, 1, &choices[ROUTE], error)) {
             return false;
         }
     }
-    choices[2].said = selection->header != NULL;
-    if ((selection->header && !add(table, selection, selection->header, NULL, 1, &choices[2], error)) ||
-        !read_adapter(table, selection, &choices[3], error) || !read_lora(table, selection, &choices[4], error) ||
-        !read_model(table, selection, &choices[5], error)) {
+    choices[HEADER].said = selection->header != NULL;
+    if ((selection->header && !add(table, selection, selection->header, NULL, 1, &choices[HEADER], error)) ||
+        !read_adapter(table, selection, &choices[ADAPTER], error) || !read_lora(table, selection, &choices[LORA], error)) {
         return false;
     }
-    if (choices[3].said && choices[4].said) {
+    if (!read_model(table, selection, &choices[MODEL], error)) {
+        if (!selection->fallback || error->status != 404) {
+            return false;
+        }
+        *fell_back = true;
+        choices[MODEL].said = false;
+    }
+    if (choices[ADAPTER].said && choices[LORA].said) {
         return api_bad(error, "adapter", "adapter and lora both choose: one of them is taken");
     }
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < WAYS; i++) {
         drop_zeros(&choices[i]);
         if (!choices[i].said) {
             continue;
@@ -272,7 +289,7 @@ bool adapters_select(struct adapters *table, const struct selection *selection, 
     struct choice choice;
     *out = (struct selected){0};
     pthread_mutex_lock(&table->mutex);
-    bool ok = choose(table, selection, &choice, error);
+    bool ok = choose(table, selection, &choice, &out->fell_back, error);
     if (ok) {
         out->lease.n = choice.n;
         for (uint32_t i = 0; i < choice.n; i++) {

@@ -12,11 +12,14 @@
 //   adapter  member of the body: "NAME", "NAME@VERSION" or {"name", "version" or "generation", "scale"}
 //   lora     member of the body: [{"id" or "name", "scale"}], a blend; [] is the base
 //   model    member of the body: the base's id, NAME, NAME@VERSION, BASE:NAME, BASE:NAME@VERSION
-// VERSION is a number or 8 or more hexadecimal digits of the digest. The first of them that says something in this order
-// decides; one behind it that says something else is an error, as are adapter and lora together. The base's id in model says
-// nothing. When nothing is said, it is the default set.
+// VERSION is a number, 8 or more hexadecimal digits of the digest, or a label. Instead of NAME or NAME@VERSION an alias may
+// stand (aliases.h), whose target counts; that of the base says "no adapter". The first of them that says something in this
+// order decides; one behind it that says something else is an error, as are adapter and lora together. The base's id in model
+// says nothing. When nothing is said, it is the default set. With `fallback` a model that does not exist, or is not the
+// caller's, says nothing either.
 struct selection {
     const char *claim, *route, *header, *model;
+    bool fallback;
     const json_t *adapter, *lora;
     bool (*allows)(const void *user, const char *name); // may the caller use it? NULL: every one
     const void *user;
@@ -26,6 +29,7 @@ struct selected {
     struct adapter_lease lease; // versions with a reference each, and weights
     char label[192];            // "legal", "legal+finance:0.5", "" = base
     char version[16];           // of a single adapter: its number; "" otherwise
+    bool fell_back;             // the model is none
 };
 
 // Errors: 404 model_not_found for what is unknown, unloaded or not the caller's, always in the same words; 400 for what

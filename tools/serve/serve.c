@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "platform/plat.h"
+#include "tools/serve/aliases.h"
 #include "tools/serve/verbs.h"
 
 enum { LOAD_BODY = 64 << 10 };
@@ -34,6 +35,7 @@ static const struct http_route routes[] = {
     {HTTP_GET, "/v1/adapters", HTTP_USER, 0, serve_adapters},
     {HTTP_GET, "/v1/adapters/{name}", HTTP_USER, 0, serve_adapter},
     {HTTP_GET, "/lora-adapters", HTTP_USER, 0, serve_lora_list},
+    {HTTP_GET, "/v1/aliases", HTTP_USER, 0, serve_aliases},
     {HTTP_GET, "/v1/memory", HTTP_OPERATOR, 0, serve_memory},
     {HTTP_POST, "/v1/adapters", HTTP_OPERATOR, LOAD_BODY, serve_adapters_add},
     {HTTP_PUT, "/v1/adapters/{name}", HTTP_OPERATOR, LOAD_BODY, serve_adapter_put},
@@ -41,6 +43,8 @@ static const struct http_route routes[] = {
     {HTTP_POST, "/v1/adapters/{name}/pin", HTTP_OPERATOR, LOAD_BODY, serve_adapter_pin},
     {HTTP_POST, "/v1/adapters/{name}/unpin", HTTP_OPERATOR, LOAD_BODY, serve_adapter_unpin},
     {HTTP_POST, "/v1/adapters/{name}/warm", HTTP_OPERATOR, LOAD_BODY, serve_adapter_warm},
+    {HTTP_PUT, "/v1/aliases/{name}", HTTP_OPERATOR, LOAD_BODY, serve_alias_put},
+    {HTTP_DELETE, "/v1/aliases/{name}", HTTP_OPERATOR, 0, serve_alias_delete},
     {HTTP_POST, "/v1/scan-adapters", HTTP_OPERATOR, LOAD_BODY, serve_adapters_scan},
     {HTTP_POST, "/v1/load_lora_adapter", HTTP_OPERATOR, LOAD_BODY, serve_load_lora},
     {HTTP_POST, "/v1/unload_lora_adapter", HTTP_OPERATOR, LOAD_BODY, serve_unload_lora},
@@ -180,6 +184,25 @@ static int warm_adapters(struct server *server)
     return code;
 }
 
+// --alias and --alias-file.
+static int set_aliases(struct server *server)
+{
+    const struct options *o = server->options;
+    struct api_error error;
+    if (o->alias_file && !aliases_read(&server->adapters, o->alias_file, &error)) {
+        error3("the file of aliases cannot be used", error.message, "{\"NAME\": \"MODEL\", \"ADAPTER@ALIAS\": \"VERSION\"}");
+        return EXIT_BAD_FILE;
+    }
+    for (uint32_t i = 0; i < o->aliases.count; i++) {
+        if (!alias_set_text(&server->adapters, o->aliases.values[i], &error)) {
+            char what[200];
+            snprintf(what, sizeof what, "the alias %.150s cannot be used", o->aliases.values[i]);
+            return error_usage(what, error.message, "graft serve --alias NAME=MODEL");
+        }
+    }
+    return EXIT_GOOD;
+}
+
 static int open_adapters(struct server *server)
 {
     const struct options *o = server->options;
@@ -197,7 +220,8 @@ static int open_adapters(struct server *server)
         adapters_scan(&server->adapters);
         code = adapters_start(&server->adapters);
     }
-    return code == EXIT_GOOD ? warm_adapters(server) : code;
+    code = code == EXIT_GOOD ? warm_adapters(server) : code;
+    return code == EXIT_GOOD ? set_aliases(server) : code;
 }
 
 // On the engine's thread. A device that does not come back ends the server, for its supervisor to start it again.
@@ -244,16 +268,21 @@ static int open_model(struct server *server)
     server->info = server->session.info;
     name_base(server);
     struct graft_engine_params engine = {
-        .size = sizeof engine, .max_waiting = (uint32_t)o.max_waiting, .on_device = on_device, .user = server};
+        .size = sizeof engine, .max_waiting = (uint32_t)o.max_waiting, .context_shift = o.context_shift,
+        .on_device = on_device, .user = server};
     enum graft_status status = graft_engine_create(server->session.model, &server->engine, &engine);
     if (status != GRAFT_OK) {
         return error_status(status, "the engine cannot start");
+    }
+    status = server->info.has_chat_template ? graft_model_tool_format(server->session.model, &server->format) : GRAFT_OK;
+    if (status != GRAFT_OK) {
+        return error_status(status, "the chat template cannot be used");
     }
     server->limits = (struct ask_limits){.ctx = server->session.ctx,
                                          .model = server->session.model,
                                          .n_ctx = server->info.n_ctx,
                                          .n_vocab = server->info.n_vocab,
-                                         .has_template = server->info.has_chat_template};
+                                         .format = server->format};
     return EXIT_GOOD;
 }
 
@@ -261,6 +290,10 @@ static void on_hangup(void *user)
 {
     struct server *server = user;
     uint32_t added = adapters_scan(&server->adapters);
+    struct api_error error;
+    if (server->options->alias_file && !aliases_read(&server->adapters, server->options->alias_file, &error)) {
+        note("the aliases stay as they were: %s", error.message);
+    }
     note("the folder of adapters has %u new ones", added);
 }
 
@@ -293,9 +326,7 @@ static int serve(struct server *server)
     }
     note("%s on %s, %u adapters known; listening on %s", server->base, server->session.device_info.name, known, place);
     http_server_run(server->http, on_hangup, server);
-    return atomic_load(&server->file_lost)     ? EXIT_FILE_LOST
-           : atomic_load(&server->device_gone) ? EXIT_NO_DEVICE
-                                               : EXIT_GOOD;
+    return atomic_load(&server->file_lost) ? EXIT_FILE_LOST : atomic_load(&server->device_gone) ? EXIT_NO_DEVICE : EXIT_GOOD;
 }
 
 int serve_main(const struct options *options)
@@ -303,6 +334,7 @@ int serve_main(const struct options *options)
     struct server *server = get_memory(1, sizeof *server);
     server->options = options;
     server->created = time(NULL);
+    server->fallback = options->model_fallback && strcmp(options->model_fallback, "base") == 0;
     server->begun_ns = graft_clock_ns();
     server->request_ns = (uint64_t)options->request_seconds * 1000000000u;
     http_block_signals();
@@ -317,6 +349,7 @@ int serve_main(const struct options *options)
     if (server->engine) {
         graft_engine_destroy(&server->engine);
     }
+    graft_tool_format_destroy(&server->format);
     session_close(&server->session);
     free(server);
     return code;

@@ -26,12 +26,14 @@ struct server {
     struct adapters adapters;
     struct http_server *http;
     struct ask_limits limits;
-    char base[128];      // id of the base model
-    uint64_t request_ns; // most time of a request
+    struct graft_tool_format *format; // NULL: no chat template
+    char base[128];                   // id of the base model
+    uint64_t request_ns;              // most time of a request
+    bool fallback;                    // a model that does not exist is the base
     time_t created;
     atomic_bool device_gone; // it was lost and does not come back
-    atomic_bool file_lost; // the model file was cut: the server ends
-    uint64_t begun_ns;   // of graft's clock
+    atomic_bool file_lost;   // the model file was cut: the server ends
+    uint64_t begun_ns;       // of graft's clock
     // Running and waiting requests.
     pthread_mutex_t jobs_mutex;
     struct job *jobs;
@@ -41,10 +43,11 @@ struct server {
     bool ticking, ending;
     // Under the adapters' lock.
     struct counts {
-        struct histogram load_wait;       // of requests that had to wait for an adapter
-        uint64_t errors[USAGE_STATUSES];  // error replies, by status
-        uint64_t unknown_fields;          // requests' members that nobody knows
-        uint64_t finishes[5];             // stop, length, cancelled, deadline, error
+        struct histogram load_wait;      // of requests that had to wait for an adapter
+        uint64_t errors[USAGE_STATUSES]; // error replies, by status
+        uint64_t unknown_fields;         // requests' members that nobody knows
+        uint64_t fallbacks;              // requests whose model does not exist, run with the base
+        uint64_t finishes[5];            // stop, length, cancelled, deadline, error
     } counts;
 };
 
@@ -57,7 +60,7 @@ int jobs_start(struct server *server);
 // Wait until no request is left, after the engine and the adapters' thread have ended them.
 void jobs_end(struct server *server);
 
-// ---- texts.c, state.c, adapter_api.c, adapter_compat.c, requests.c, scrape.c: the other routes ----
+// ---- texts.c, state.c, adapter_api.c, alias_api.c, adapter_compat.c, requests.c, scrape.c: the other routes ----
 
 void serve_tokenize(struct http_exchange *exchange, void *server);
 void serve_detokenize(struct http_exchange *exchange, void *server);
@@ -82,6 +85,10 @@ void serve_adapter_pin(struct http_exchange *exchange, void *server);
 void serve_adapter_unpin(struct http_exchange *exchange, void *server);
 void serve_adapter_warm(struct http_exchange *exchange, void *server);
 void serve_adapters_scan(struct http_exchange *exchange, void *server);
+
+void serve_aliases(struct http_exchange *exchange, void *server);
+void serve_alias_put(struct http_exchange *exchange, void *server);
+void serve_alias_delete(struct http_exchange *exchange, void *server);
 
 void serve_load_lora(struct http_exchange *exchange, void *server);
 void serve_unload_lora(struct http_exchange *exchange, void *server);

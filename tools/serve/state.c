@@ -2,6 +2,7 @@
 // Routes about the server: its models, its settings, whether it is well.
 #include <string.h>
 
+#include "tools/serve/aliases.h"
 #include "tools/serve/serve.h"
 
 // ---- /v1/models ----
@@ -15,10 +16,10 @@ static json_t *base_card(const struct server *server)
                      (json_int_t)server->created, "owned_by", "graft", "root", server->base, "parent", "meta", meta);
 }
 
-// Under the adapters' lock.
-static json_t *adapter_card(const struct server *server, const struct adapter_entry *entry)
+// Under the adapters' lock: a version by the name that was asked for.
+static json_t *version_card(const struct server *server, const char *id, const struct adapter_version *v)
 {
-    const struct adapter_version *v = entry->current;
+    const struct adapter_entry *entry = v->entry;
     bool seen = *v->info.digest != 0;
     json_t *meta =
         json_pack("{s:I, s:o, s:o, s:o, s:o, s:I, s:b}", "n_ctx", (json_int_t)server->info.n_ctx, "size",
@@ -26,9 +27,36 @@ static json_t *adapter_card(const struct server *server, const struct adapter_en
                   seen ? json_integer(v->info.rank) : json_null(), "digest", seen ? json_string(v->info.digest) : json_null(),
                   "generation", seen ? json_string(adapter_generation(v).text) : json_null(), "version", (json_int_t)v->number,
                   "resident", v->handle != NULL);
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:o}", "id", entry->name, "object", "model", "created",
-                     (json_int_t)server->created, "owned_by", "graft", "root", entry->name, "parent", server->base, "meta",
-                     meta);
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:o}", "id", id, "object", "model", "created", (json_int_t)server->created,
+                     "owned_by", "graft", "root", entry->name, "parent", server->base, "meta", meta);
+}
+
+// Under the adapters' lock: what an alias stands for, by its name; NULL: it is not there, or not the caller's.
+static json_t *alias_card(const struct server *server, const struct http_exchange *exchange, const struct adapter_alias *alias)
+{
+    char name[ALIAS_BYTES];
+    const char *at = strchr(alias->target, '@');
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(alias->target, "@"), alias->target);
+    if (strcmp(alias->target, server->base) == 0) {
+        json_t *card = base_card(server);
+        json_object_set_new(card, "id", json_string(alias->name));
+        return card;
+    }
+    const struct adapter_entry *entry = adapters_find(&server->adapters, name);
+    const struct adapter_version *v =
+        entry && serve_allows(exchange, name) ? adapter_find_version(entry, at ? at + 1 : "") : NULL;
+    return v ? version_card(server, alias->name, v) : NULL;
+}
+
+// Under the adapters' lock: the adapter, and each of its labels.
+static void add_cards(const struct server *server, const struct adapter_entry *entry, json_t *data)
+{
+    json_array_append_new(data, version_card(server, entry->name, entry->current));
+    for (const struct adapter_label *label = entry->labels; label; label = label->next) {
+        char id[2 * ADAPTER_NAME_BYTES];
+        snprintf(id, sizeof id, "%s@%s", entry->name, label->name);
+        json_array_append_new(data, version_card(server, id, label->version));
+    }
 }
 
 void serve_models(struct http_exchange *exchange, void *user)
@@ -40,7 +68,13 @@ void serve_models(struct http_exchange *exchange, void *user)
     for (uint32_t i = 0; i < server->adapters.n_entries; i++) {
         const struct adapter_entry *entry = server->adapters.entries[i];
         if (entry->known && serve_allows(exchange, entry->name)) {
-            json_array_append_new(data, adapter_card(server, entry));
+            add_cards(server, entry, data);
+        }
+    }
+    for (uint32_t i = 0; i < server->adapters.n_aliases; i++) {
+        json_t *card = alias_card(server, exchange, &server->adapters.aliases[i]);
+        if (card) {
+            json_array_append_new(data, card);
         }
     }
     pthread_mutex_unlock(&server->adapters.mutex);
@@ -57,19 +91,38 @@ void serve_model(struct http_exchange *exchange, void *user)
         http_reply_json(exchange, 200, base_card(server));
         return;
     }
+    pthread_mutex_lock(&server->adapters.mutex);
+    const struct adapter_alias *alias = alias_find(&server->adapters, selection.model);
+    json_t *card = alias ? alias_card(server, exchange, alias) : NULL;
+    pthread_mutex_unlock(&server->adapters.mutex);
+    if (card) {
+        http_reply_json(exchange, 200, card);
+        return;
+    }
     if (!adapters_select(&server->adapters, &selection, &selected, &error)) {
         serve_refuse(server, exchange, &error);
         return;
     }
     pthread_mutex_lock(&server->adapters.mutex);
-    const struct adapter_entry *entry = selected.lease.versions[0]->entry;
-    json_t *card = entry->current ? adapter_card(server, entry) : json_null(); // it was unloaded this moment
+    card = version_card(server, selection.model, selected.lease.versions[0]); // by the name that was asked for
     pthread_mutex_unlock(&server->adapters.mutex);
     selected_drop(&server->adapters, &selected);
     http_reply_json(exchange, 200, card);
 }
 
 // ---- /props, /slots, /v1/memory ----
+
+// How tool calls are written: by the template, or in messages.
+static const char *tool_calls(const struct server *server)
+{
+    static const char *const styles[] = {"object", "named", "parameters"};
+    struct graft_tool_format_info info;
+    if (!server->format) {
+        return "";
+    }
+    graft_tool_format_describe(server->format, &info);
+    return info.native_calls ? styles[info.style] : "messages";
+}
 
 void serve_props(struct http_exchange *exchange, void *user)
 {
@@ -78,12 +131,12 @@ void serve_props(struct http_exchange *exchange, void *user)
                                  0.05, "repeat_penalty", 1.0, "seed", -1, "n_predict", -1);
     json_t *general = json_pack("{s:I, s:o}", "n_ctx", (json_int_t)server->info.n_ctx, "params", settings);
     http_reply_json(exchange, 200,
-                    json_pack("{s:o, s:I, s:s, s:s, s:b, s:{s:b, s:b}, s:s, s:I, s:I, s:b}", "default_generation_settings",
+                    json_pack("{s:o, s:I, s:s, s:s, s:b, s:s, s:{s:b, s:b}, s:s, s:I, s:I, s:b}", "default_generation_settings",
                               general, "total_slots", (json_int_t)server->info.n_seq, "model_alias", server->base, "build_info",
                               "graft " GRAFT_VERSION_STRING, "has_chat_template", (int)server->info.has_chat_template,
-                              "modalities", "vision", 0, "audio", 0, "device", server->session.device_info.name,
-                              "adapter_pool_bytes", (json_int_t)server->adapters.pool_bytes, "adapter_slots",
-                              (json_int_t)server->adapters.pool_slots, "is_sleeping", 0));
+                              "tool_calls", tool_calls(server), "modalities", "vision", 0, "audio", 0, "device",
+                              server->session.device_info.name, "adapter_pool_bytes", (json_int_t)server->adapters.pool_bytes,
+                              "adapter_slots", (json_int_t)server->adapters.pool_slots, "is_sleeping", 0));
 }
 
 void serve_slots(struct http_exchange *exchange, void *user)

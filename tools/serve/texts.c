@@ -104,16 +104,17 @@ void serve_apply_template(struct http_exchange *exchange, void *user)
 {
     struct server *server = user;
     struct api_error error = {0};
-    json_t *body = serve_body(server, exchange), *variables = NULL;
+    json_t *body = serve_body(server, exchange);
     if (!body) {
         return;
     }
-    char *text = NULL, *dumped = NULL;
+    struct ask ask = {.body = body, .chat = true};
+    char *text = NULL, *variables = NULL;
     size_t length = 0;
-    bool ok = ask_messages(body, &variables, &error);
+    bool ok = server->limits.format || api_fail(&error, 400, "no_chat_template", "messages", "the model has no chat template");
+    ok = ok && ask_tools(&ask, &server->limits, &error) && ask_variables(&ask, &server->limits, &variables, &error);
     if (ok) {
-        dumped = json_dumps(variables, JSON_COMPACT);
-        enum graft_status status = dumped ? graft_render(server->session.model, NULL, dumped, &text, &length) : GRAFT_E_MEMORY;
+        enum graft_status status = graft_render(server->session.model, NULL, variables, &text, &length);
         ok = status == GRAFT_OK ||
              api_bad(&error, "messages", "the chat template refuses the messages: %.500s", graft_last_error());
     }
@@ -123,9 +124,8 @@ void serve_apply_template(struct http_exchange *exchange, void *user)
         serve_refuse(server, exchange, &error);
     }
     graft_text_free(server->session.model, &text);
-    free(dumped);
-    json_decref(variables);
-    json_decref(body);
+    graft_ctx_text_free(server->session.ctx, &variables);
+    ask_free(&ask);
 }
 
 void serve_embeddings(struct http_exchange *exchange, void *user)

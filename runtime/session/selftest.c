@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+// Does this device compute what it should? Before a model takes its memory, a small one cut out of it (runtime/model/cut.h:
+// same architecture, formats, heads; a few hundred values wide) runs on the device and in scalar C. Where they differ, the next
+// simpler variant of the kernels is tried. What passed is remembered per device, driver, build and combination of formats.
+#include <math.h>
+#include <sodium.h>
+#include <stdio.h>
+
+#include "platform/bytes.h"
+#include "runtime/model/cut.h"
+#include "runtime/session/session.h"
+
+enum { ROWS = 8, CONTEXT = 32, FILE_BYTES = 16, MAX_VALUES = ROWS * 4096 };
+// Largest error allowed, as a share of the largest value of a buffer. Rounding (f16 keys and values, quantized keys and values,
+// 16-bit activations) stays below 0.02; a wrong index or a lost reduction does not.
+static const float tolerance = 0.05f;
+
+enum variant { AS_IS, NO_TEXEL, NO_SUBGROUPS, VARIANTS };
+static const char *const variant_names[VARIANTS] = {"as chosen", "without texel buffers", "without subgroup operations"};
+
+// A small model with both executors on it.
+struct pair {
+    struct graft_ctx *ctx;
+    struct graft_source *source;
+    struct graft_plan *plan;
+    struct graft_kv *kv;
+    struct graft_exec *vk, *ref;
+    float *got, *want; // [MAX_VALUES]
+};
+
+static void end(struct pair *p)
+{
+    if (p->vk) {
+        p->vk->functions->destroy(&p->vk);
+    }
+    if (p->ref) {
+        p->ref->functions->destroy(&p->ref);
+    }
+    graft_kv_destroy(&p->kv);
+    graft_plan_destroy(&p->plan);
+    graft_source_close(&p->source);
+    GRAFT_FREE(p->ctx, &p->got);
+    GRAFT_FREE(p->ctx, &p->want);
+}
+
+static enum graft_status begin(struct pair *p, struct graft_model *model)
+{
+    uint32_t n_batch = model->limits.n_batch < ROWS ? model->limits.n_batch : ROWS;
+    struct graft_limits limits = graft_kv_limits(CONTEXT, n_batch, 1);
+    limits.kv_k = model->limits.kv_k;
+    limits.kv_v = model->limits.kv_v;
+    *p = (struct pair){.ctx = model->ctx};
+    GRAFT_TRY(graft_source_cut(p->ctx, &p->source, model->source));
+    GRAFT_TRY(graft_plan_create(p->ctx, &p->plan, p->source));
+    GRAFT_TRY(graft_kv_create(p->ctx, &p->kv, &limits));
+    GRAFT_TRY(
+        graft_alloc_unset(p->ctx, GRAFT_MEM_SCRATCH, (void **)&p->got, MAX_VALUES, sizeof(float), "values of a self-test"));
+    GRAFT_TRY(
+        graft_alloc_unset(p->ctx, GRAFT_MEM_SCRATCH, (void **)&p->want, MAX_VALUES, sizeof(float), "values of a self-test"));
+    struct graft_exec_params exec = {
+        .ctx = p->ctx, .plan = p->plan, .limits = limits, .exact = model->exact, .weights = GRAFT_WEIGHTS_COPY};
+    GRAFT_TRY(graft_exec_ref_create(&p->ref, &exec));
+    return graft_exec_vk_create(&p->vk, model->device->vk, &exec);
+}
+
+// The first value that is too far off; count if there is none.
+static uint64_t first_wrong(const float *got, const float *want, uint64_t count)
+{
+    float most = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        most = fmaxf(most, fabsf(want[i]));
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        if (!(fabsf(got[i] - want[i]) <= tolerance * most)) { // NaN is wrong
+            return i;
+        }
+    }
+    return count;
+}
+
+static enum graft_exec_buffer written(const struct graft_step *step, const struct graft_config *c, uint64_t *width)
+{
+    uint64_t heads = (uint64_t)c->n_head * c->head_dim;
+    switch (step->kind) {
+    case GRAFT_STEP_QKV:
+        *width = heads;
+        return GRAFT_BUFFER_Q;
+    case GRAFT_STEP_ATTENTION:
+        *width = heads;
+        return GRAFT_BUFFER_AO;
+    case GRAFT_STEP_GATE_UP:
+        *width = c->n_ff;
+        return GRAFT_BUFFER_H;
+    default:
+        *width = c->n_embd;
+        return GRAFT_BUFFER_X;
+    }
+}
+
+// Name of the kernel of a body step, or of the head's.
+static const char *kernel_of(const struct pair *p, uint32_t rows, const char *step, struct graft_stage *room, uint32_t capacity)
+{
+    uint32_t count = capacity;
+    if (p->vk->functions->stages && p->vk->functions->stages(p->vk, rows, room, &count) == GRAFT_OK) {
+        for (uint32_t i = 0; i < count; i++) {
+            if (strcmp(room[i].name, step) == 0) {
+                return room[i].kernel;
+            }
+        }
+    }
+    return step;
+}
+
+// Steps whose output can be looked at in both; what other steps spoil shows in the next of these.
+static bool comparable(enum graft_step_kind kind)
+{
+    return kind != GRAFT_STEP_ROUTER && kind != GRAFT_STEP_EXPERTS_UP;
+}
+
+// A batch of n rows behind what is there: *wrong if the logits differ, with the first step that does as the error detail
+// (GRAFT_E_DEVICE).
+static enum graft_status compare(struct pair *p, uint32_t n_rows, const char *device, bool *wrong)
+{
+    const struct graft_config *c = &p->source->config;
+    struct graft_exec_row rows[ROWS];
+    uint32_t last = n_rows - 1;
+    for (uint32_t i = 0; i < n_rows; i++) {
+        uint32_t pos = p->kv->lengths[0];
+        rows[i] = (struct graft_exec_row){.token = (pos * 37 + 11) % c->n_vocab, .pos = pos};
+        if (!graft_kv_append(p->kv, 0, &rows[i].slot)) {
+            return graft_fail(GRAFT_E_INTERNAL, "the self-test's context is full");
+        }
+    }
+    struct graft_exec_batch batch = {
+        .rows = rows, .n_rows = n_rows, .out = &last, .n_out = 1, .tables = p->kv->tables, .logits = true};
+    const float *got, *want;
+    GRAFT_TRY(p->ref->functions->run(p->ref, &batch));
+    GRAFT_TRY(p->vk->functions->run(p->vk, &batch));
+    GRAFT_TRY(p->ref->functions->logits(p->ref, 0, &want));
+    GRAFT_TRY(p->vk->functions->logits(p->vk, 0, &got));
+    uint64_t at = first_wrong(got, want, c->n_vocab);
+    if (at == c->n_vocab) {
+        return GRAFT_OK;
+    }
+    *wrong = true;
+    static const char text[] = "%s: kernel %s computes wrong results: %s, %u rows, value %" PRIu64 " is %g, scalar C gives %g";
+    struct graft_stage room[64];
+    enum graft_status status = graft_fail(GRAFT_E_DEVICE, text, device, kernel_of(p, n_rows, "head", room, 64), "head", n_rows,
+                                          at, (double)got[at], (double)want[at]);
+    for (uint32_t s = 0; s < p->plan->n_body; s++) {
+        uint64_t width;
+        const struct graft_step *step = &p->plan->body[s];
+        enum graft_exec_buffer buffer = written(step, c, &width);
+        if (!comparable(step->kind) || width * n_rows > MAX_VALUES) {
+            continue;
+        }
+        GRAFT_TRY(p->ref->functions->peek(p->ref, &batch, s + 1, buffer, p->want, MAX_VALUES));
+        GRAFT_TRY(p->vk->functions->peek(p->vk, &batch, s + 1, buffer, p->got, MAX_VALUES));
+        at = first_wrong(p->got, p->want, width * n_rows);
+        if (at < width * n_rows) {
+            return graft_fail(GRAFT_E_DEVICE, text, device, kernel_of(p, n_rows, step->name, room, 64), step->name, n_rows, at,
+                              (double)p->got[at], (double)p->want[at]);
+        }
+    }
+    return status;
+}
+
+// One row, then as many as the widest tiles have, behind it.
+static enum graft_status run(struct pair *p, const char *device, bool *wrong)
+{
+    uint32_t n_batch = p->kv->limits.n_batch;
+    GRAFT_TRY(compare(p, 1, device, wrong));
+    GRAFT_TRY(compare(p, n_batch, device, wrong));
+    return n_batch > 2 ? compare(p, n_batch - 1, device, wrong) : GRAFT_OK;
+}
+
+// ---- what is remembered ----
+
+// A file per device, driver, build and what the kernels are made from: one byte, the variant that passed.
+static void path_of(const struct graft_model *model, char *path, size_t room)
+{
+    const struct graft_config *c = &model->source->config;
+    const struct graft_vk_options *o = &model->device->options;
+    crypto_hash_sha256_state state;
+    uint8_t hash[32], identity[32];
+    graft_vk_identity(model->device->vk, identity);
+    uint32_t shape[] = {c->head_dim,
+                        c->n_head / c->n_head_kv,
+                        c->n_expert,
+                        c->n_expert_used,
+                        model->limits.kv_k,
+                        model->limits.kv_v,
+                        model->exact,
+                        model->limits.n_batch < ROWS ? model->limits.n_batch : ROWS,
+                        model->source->embd.type,
+                        model->source->output.type,
+                        o->no_subgroups,
+                        o->no_texel,
+                        o->no_f16,
+                        o->no_storage_16bit};
+    crypto_hash_sha256_init(&state);
+    crypto_hash_sha256_update(&state, identity, sizeof identity);
+    crypto_hash_sha256_update(&state, (const uint8_t *)c->architecture, sizeof c->architecture);
+    crypto_hash_sha256_update(&state, (const uint8_t *)shape, sizeof shape);
+    for (uint32_t i = 0; i < c->n_layer; i++) {
+        const struct graft_layer *l = &model->source->layers[i];
+        uint32_t types[] = {l->q.type, l->k.type, l->v.type, l->o.type, l->router.type, l->gate.type, l->up.type, l->down.type};
+        crypto_hash_sha256_update(&state, (const uint8_t *)types, sizeof types);
+    }
+    crypto_hash_sha256_final(&state, hash);
+    int length = snprintf(path, room, "%s/selftest-", graft_ctx_cache_dir(model->ctx));
+    for (int i = 0; i < 8 && length > 0 && (size_t)length + 3 < room; i++) {
+        length += snprintf(path + length, room - (size_t)length, "%02x", hash[i]);
+    }
+}
+
+static bool recall(struct graft_model *model, const char *path, uint32_t *variant)
+{
+    char *text;
+    uint64_t size;
+    if (graft_file_read(model->ctx, path, FILE_BYTES, &text, &size) != GRAFT_OK) {
+        return false;
+    }
+    bool good = size == 1 && text[0] >= '0' && text[0] < '0' + VARIANTS;
+    *variant = good ? (uint32_t)(text[0] - '0') : 0;
+    GRAFT_FREE(model->ctx, &text);
+    return good;
+}
+
+static void restrict_to(struct graft_model *model, uint32_t variant)
+{
+    struct graft_device *device = model->device;
+    device->options.no_texel = device->options.no_texel || variant >= NO_TEXEL; // also for the device that is opened anew
+    device->options.no_subgroups = device->options.no_subgroups || variant >= NO_SUBGROUPS;
+    graft_vk_restrict(device->vk, device->options.no_texel, device->options.no_subgroups);
+}
+
+// Cannot be done here: no reason not to open the model.
+static bool skippable(enum graft_status status)
+{
+    return status == GRAFT_E_MEMORY || status == GRAFT_E_BUDGET || status == GRAFT_E_UNSUPPORTED || status == GRAFT_E_LIMIT;
+}
+
+enum graft_status graft_self_test(struct graft_model *model)
+{
+    char path[4096], first[512] = "";
+    uint32_t variant = AS_IS, passed = AS_IS;
+    bool cached = graft_ctx_cache_dir(model->ctx) != NULL, wrong = true;
+    struct pair pair = {.ctx = model->ctx};
+    struct graft_vk *vk = model->device->vk;
+    if (cached) {
+        path_of(model, path, sizeof path);
+        if (recall(model, path, &variant)) {
+            restrict_to(model, variant);
+            return GRAFT_OK;
+        }
+    }
+    uint64_t start = graft_clock_ns();
+    enum graft_status status = GRAFT_OK;
+    for (; variant < VARIANTS && wrong; variant++) {
+        const struct graft_vk_caps *caps = graft_vk_caps(vk);
+        if ((variant == NO_TEXEL && caps->max_texel_elements == 0) || (variant == NO_SUBGROUPS && !caps->subgroup_arithmetic)) {
+            continue; // the same as before
+        }
+        restrict_to(model, variant);
+        passed = variant;
+        wrong = false;
+        status = begin(&pair, model);
+        if (status == GRAFT_OK) {
+            status = run(&pair, caps->name, &wrong);
+        }
+        if (wrong) {
+            graft_log(model->ctx, GRAFT_LOG_WARN, "self-test, kernels %s: %s", variant_names[variant], graft_last_error());
+            snprintf(first, sizeof first, "%s", *first ? first : graft_last_error());
+        }
+        end(&pair);
+    }
+    if (wrong) {
+        return graft_fail(GRAFT_E_DEVICE, "%s; simpler kernels are wrong, too: its memory or its driver is faulty", first);
+    }
+    if (status != GRAFT_OK) {
+        graft_log(model->ctx, GRAFT_LOG_INFO, "self-test: not done: %s", graft_last_error());
+        return skippable(status) ? GRAFT_OK : status;
+    }
+    graft_log(model->ctx, *first ? GRAFT_LOG_WARN : GRAFT_LOG_DEBUG, "self-test: passed with kernels %s in %.1f ms",
+              variant_names[passed], (double)(graft_clock_ns() - start) * 1e-6);
+    char digit = (char)('0' + (char)passed);
+    if (cached && graft_file_replace(path, &digit, 1) != GRAFT_OK) {
+        graft_log(model->ctx, GRAFT_LOG_WARN, "the self-test's result is not kept: %s", graft_last_error());
+    }
+    return GRAFT_OK;
+}

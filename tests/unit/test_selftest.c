@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fault F14: a device that computes wrong results. The self-test passes on sound devices with every variant and format, finds a
+// kernel that computes nothing, falls back to simpler ones, names the kernel when none is right, and is done once.
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/model/cut.h"
+#include "runtime/vk/vk_internal.h"
+#include "support/model_world.h"
+
+static const struct graft_model_params params = {.size = sizeof params, .n_ctx = 64, .n_batch = 8, .n_seq = 1};
+
+static bool open_device(struct graft_test_world *w, const struct graft_vk_options *options, const char *cache)
+{
+    memset(w, 0, sizeof *w);
+    w->ctx = graft_test_vk_ctx(&w->alloc, 0, cache, &w->log);
+    w->device = (struct graft_device){.ctx = w->ctx, .self_test = true, .options = *options};
+    enum graft_status status = graft_vk_open(w->ctx, &w->device.vk, options);
+    if (status == GRAFT_E_DEVICE) {
+        printf("skipped: %s\n", graft_last_error());
+        graft_ctx_destroy(&w->ctx);
+        return false;
+    }
+    ck_assert_ok(status);
+    return true;
+}
+
+START_TEST(sound_devices_pass_with_every_variant_and_format)
+{
+    static const enum graft_test_mask masks[] = {GRAFT_TEST_PLAIN, GRAFT_TEST_NO_TEXEL, GRAFT_TEST_NO_SUBGROUPS};
+    static const uint32_t types[] = {GRAFT_TYPE_Q4_0, GRAFT_TYPE_Q4_K, GRAFT_TYPE_F16, GRAFT_TYPE_Q6_K};
+    struct graft_vk_options options = graft_test_mask_options(masks[_i]);
+    for (size_t t = 0; t < (_i ? 2 : sizeof types / sizeof *types); t++) {
+        struct graft_test_world w;
+        char path[GRAFT_TINY_PATH_BYTES];
+        if (!open_device(&w, &options, NULL)) {
+            return;
+        }
+        graft_tiny_model_file(&(struct graft_tiny_model){.type = types[t], .untied = t % 2}, path);
+        ck_assert_ok(graft_model_open(&w.device, &w.model, path, &params));
+        ck_assert_msg(!strstr(w.log.text, "self-test"), "%s", w.log.text); // only wrong results warn
+        ck_assert(w.device.options.no_texel == options.no_texel && w.device.options.no_subgroups == options.no_subgroups);
+        remove(path);
+        graft_test_world_close(&w);
+    }
+}
+END_TEST
+
+// The lane variant alone is wrong: the subgroup variant takes its place.
+START_TEST(a_variant_that_computes_nothing_is_replaced_by_a_simpler_one)
+{
+    struct graft_vk_options options = graft_test_mask_options(GRAFT_TEST_PLAIN);
+    struct graft_test_world w;
+    char path[GRAFT_TINY_PATH_BYTES], folder[64];
+    graft_test_folder(folder);
+    graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q4_0}, path);
+    for (int again = 0; again < 2 && open_device(&w, &options, folder); again++) {
+        if (graft_variant_choose(graft_vk_caps(w.device.vk), 1).kind != GRAFT_VARIANT_LANE) {
+            graft_test_world_close(&w);
+            break;
+        }
+        graft_vk_spoil(w.device.vk, "gate_up.q4_0.lane");
+        ck_assert_ok(graft_model_open(&w.device, &w.model, path, &params));
+        ck_assert(w.device.options.no_texel && !w.device.options.no_subgroups);
+        ck_assert_int_eq(graft_variant_choose(graft_vk_caps(w.device.vk), 1).kind, GRAFT_VARIANT_SUBGROUP);
+        if (again == 0) {
+            ck_assert_msg(strstr(w.log.text, "self-test, kernels as chosen: ") && strstr(w.log.text, "gate_up.q4_0.lane") &&
+                              strstr(w.log.text, "self-test: passed with kernels without texel buffers"),
+                          "%s", w.log.text);
+        } else {
+            ck_assert_msg(!strstr(w.log.text, "self-test"), "%s", w.log.text); // remembered, with what it found
+        }
+        struct graft_seq *seq;
+        float logits[GRAFT_TINY_VOCAB];
+        int32_t ids[5];
+        graft_test_ids(ids, 5, 3);
+        ck_assert_ok(graft_seq_create(w.model, &seq));
+        graft_test_feed(w.model, seq, ids, 5, 5, logits);
+        graft_seq_destroy(&seq);
+        graft_test_world_close(&w);
+    }
+    remove(path);
+    graft_test_folder_remove(folder);
+}
+END_TEST
+
+START_TEST(a_kernel_that_is_wrong_in_every_variant_is_named)
+{
+    static const char *const kernels[] = {"qkv.", "attention", "head."};
+    struct graft_vk_options options = graft_test_mask_options(GRAFT_TEST_PLAIN);
+    char path[GRAFT_TINY_PATH_BYTES], folder[64], file[512];
+    graft_test_folder(folder);
+    graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q4_0, .untied = true}, path);
+    for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++) {
+        struct graft_test_world w;
+        if (!open_device(&w, &options, NULL)) {
+            break;
+        }
+        graft_vk_spoil(w.device.vk, kernels[k]);
+        ck_assert_status(graft_model_open(&w.device, &w.model, path, &params), GRAFT_E_DEVICE);
+        char text[64];
+        snprintf(text, sizeof text, "kernel %s", kernels[k]);
+        ck_assert_error_has(text);
+        ck_assert_error_has("computes wrong results");
+        ck_assert_error_has("simpler kernels are wrong, too");
+        ck_assert_ptr_null(w.model);
+        graft_test_world_close(&w);
+    }
+    graft_test_folder_file(folder, file);
+    ck_assert_str_eq(file, ""); // nothing is remembered of that
+    remove(path);
+    graft_test_folder_remove(folder);
+}
+END_TEST
+
+// Formats that differ between layers all have a layer in the small model.
+START_TEST(the_small_model_has_every_combination_of_formats_once)
+{
+    struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
+    struct graft_source *source, *cut;
+    ck_assert_ok(graft_source_synthetic(ctx, &source, "llama-135m:q8_0"));
+    ck_assert_ok(graft_source_cut(ctx, &cut, source));
+    ck_assert_uint_eq(cut->config.n_layer, 1);
+    ck_assert_uint_eq(cut->config.n_embd, GRAFT_CUT_WIDTH);
+    ck_assert_uint_eq(cut->config.n_head / cut->config.n_head_kv, source->config.n_head / source->config.n_head_kv);
+    ck_assert_uint_eq(cut->config.head_dim, source->config.head_dim);
+    ck_assert_uint_lt(cut->base_bytes, 4 << 20);
+    ck_assert_int_eq(memcmp(cut->layers[0].down.data + cut->layers[0].down.row_bytes,
+                            source->layers[0].down.data + source->layers[0].down.row_bytes, 34),
+                     0);
+    graft_source_close(&cut);
+    source->layers[7].v.type = GRAFT_TYPE_F16; // never read: only its number counts
+    source->layers[9].v.type = GRAFT_TYPE_F16;
+    source->layers[9].v.row_bytes = source->layers[7].v.row_bytes = 2 * 576;
+    source->layers[7].v.data = source->layers[9].v.data = source->embd.data;
+    ck_assert_ok(graft_source_cut(ctx, &cut, source));
+    ck_assert_uint_eq(cut->config.n_layer, 2);
+    ck_assert_uint_eq(cut->layers[1].v.type, GRAFT_TYPE_F16);
+    graft_source_close(&cut);
+    graft_source_close(&source);
+    graft_ctx_destroy(&ctx);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("self-test");
+    TCase *tc = tcase_create("self-test");
+    tcase_set_timeout(tc, 300);
+    tcase_add_loop_test(tc, sound_devices_pass_with_every_variant_and_format, 0, 3);
+    tcase_add_test(tc, a_variant_that_computes_nothing_is_replaced_by_a_simpler_one);
+    tcase_add_test(tc, a_kernel_that_is_wrong_in_every_variant_is_named);
+    tcase_add_test(tc, the_small_model_has_every_combination_of_formats_once);
+    suite_add_tcase(suite, tc);
+    return graft_test_main(suite);
+}
