@@ -490,7 +490,9 @@ enum graft_status graft_gguf_open_map(struct graft_ctx *ctx, struct graft_gguf *
     if (graft_map_damaged(&map)) { // whatever the parser thought of the zeros
         status = graft_gguf_check_intact(gguf);
     }
-    GRAFT_TRY_OUT(status, status, failed);
+    if (status != GRAFT_OK) {
+        goto failed;
+    }
     *out = gguf;
     return GRAFT_OK;
 failed:

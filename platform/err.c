@@ -59,7 +59,7 @@ const char *graft_version(void)
     return GRAFT_VERSION_STRING;
 }
 
-enum graft_status graft_fail(enum graft_status status, const char *format, ...)
+enum graft_status(graft_fail)(enum graft_status status, const char *format, ...)
 {
     va_list args;
     va_start(args, format);

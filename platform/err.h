@@ -9,6 +9,10 @@
 // a failing function ends with: return graft_fail(GRAFT_E_FORMAT, "tensor %s ends at %" PRIu64 ...);
 GRAFT_PRINTF(2, 3) enum graft_status graft_fail(enum graft_status status, const char *format, ...);
 
+#ifdef GRAFT_ANALYZE // static analyzers see one file at a time: a failure is no success
+#define graft_fail(status, ...) ((graft_fail)((status), __VA_ARGS__), (status) == GRAFT_OK ? GRAFT_E_INTERNAL : (status))
+#endif
+
 // Put "prefix: " in front of this thread's detail (a file name, say) and return `status` unchanged.
 GRAFT_PRINTF(2, 3) enum graft_status graft_fail_prefix(enum graft_status status, const char *format, ...);
 

@@ -37,6 +37,7 @@ struct graft_config {
     float logit_cap;                                 // logits likewise
     float embedding_scale;                           // on rows of the embedding; 1 in most
     enum graft_activation activation;                // of the gate
+    bool norms_plus_one;                             // gains in the file are 1 + what the model was trained with (Gemma)
     // Long rope: a context longer than this takes rope_inv_freq_long (graft_config_set_context); 0: there is one set only.
     uint32_t n_ctx_short;
     float rope_inv_freq_long[GRAFT_MAX_ROPE_PAIRS];

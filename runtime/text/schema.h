@@ -19,7 +19,7 @@ struct graft_line {
 };
 // At most 511 bytes are added.
 GRAFT_PRINTF(2, 3) void graft_line_add(struct graft_line *line, const char *format, ...);
-void graft_line_add_bytes(struct graft_line *line, const char *bytes, uint64_t length);
+void graft_line_add_bytes(struct graft_line *line, const char *text, uint64_t bytes);
 // "..." with escapes, so that the grammar reads back these bytes of UTF-8.
 void graft_line_add_literal(struct graft_line *line, const char *bytes, uint64_t length);
 // A character inside of a class [...].

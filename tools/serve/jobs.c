@@ -160,6 +160,9 @@ static bool begin_stream(struct job *job)
 
 void job_write(struct job *job)
 {
+    if (!job->streaming) {
+        return; // there are too many: it ends
+    }
     if (job->chunk.failed || !http_stream_data(job->exchange, job->chunk.data, job->chunk.length)) {
         graft_request_cancel(job->request);
     }

@@ -275,8 +275,10 @@ static int open_model(struct server *server)
         return error_status(status, "the engine cannot start");
     }
     status = server->info.has_chat_template ? graft_model_tool_format(server->session.model, &server->format) : GRAFT_OK;
-    if (status != GRAFT_OK) {
-        return error_status(status, "the chat template cannot be used");
+    if (status == GRAFT_E_FORMAT || status == GRAFT_E_UNSUPPORTED || status == GRAFT_E_LIMIT) {
+        note("warning: the chat template cannot be used, only /v1/completions answers: %s", graft_last_error());
+    } else if (status != GRAFT_OK) {
+        return error_status(status, "the chat template cannot be looked at");
     }
     server->limits = (struct ask_limits){.ctx = server->session.ctx,
                                          .model = server->session.model,
