@@ -163,7 +163,7 @@ const struct option_info option_infos[] = {
      OPENS | TEXTS | V(ESTIMATE) | V(INSPECT) | V(MERGE), true, AT(model), 0, 0, NULL},
     {"model", "m", NULL, OPTION_MODEL, "FILE", NULL, "the base: does it fit, what share is changed",
      V(ADAPTER), true, AT(model), 0, 0, NULL},
-    {"synthetic", NULL, NULL, OPTION_TEXT, "SHAPE:TYPE", NULL, "random weights: llama-8b, llama-1b, llama-135m or moe-7b",
+    {"synthetic", NULL, NULL, OPTION_TEXT, "SHAPE:TYPE", NULL, "random: llama-8b, llama-1b, llama-135m or moe-7b",
      V(BENCH), true, AT(synthetic), 0, 0, NULL},
     {"prompt", "p", NULL, OPTION_TEXT, "TEXT", NULL, "answer this and end",
      V(RUN), true, AT(prompt), 0, 0, NULL},
