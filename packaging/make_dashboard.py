@@ -106,6 +106,10 @@ panel("timeseries", "Requests in the engine, by adapter", 8, [(f"sum by (adapter
 panel("timeseries", "Places and lines", 8,
       [(f"sum(graft_engine_slots{{{HERE}}})", "places"), (f"sum(graft_engine_running{{{HERE}}})", "running"),
        (f"sum(graft_engine_waiting{{{HERE}}})", "waiting"), (f"sum(graft_adapter_line{{{HERE}}})", "for an adapter")])
+panel("timeseries", "Speculation", 8,
+      [(f"sum(rate(graft_speculation_draft_tokens_total{{{HERE}}}{RATE}))", "guessed tokens/s"),
+       (f"sum(rate(graft_speculation_accepted_tokens_total{{{HERE}}}{RATE}))", "that came true")],
+      text="Tokens guessed from the request's own text and computed beside the one that is due.")
 
 row("Adapters")
 panel("state-timeline", "Resident", 12, [(f"max by (adapter) (graft_adapter_resident{{{MINE}}})", "{{adapter}}")], most=1,

@@ -15,7 +15,7 @@
 #include "support/support.h"
 
 #define NO_END "\"logit_bias\": {\"257\": -100, \"258\": -100}"
-enum { STREAMS = 18 }; // some may have ended when they are looked at
+enum { STREAMS = 60 }; // some may have ended when they are looked at
 
 static void a_moment(long ms)
 {
@@ -73,7 +73,7 @@ START_TEST(ps_finds_the_servers_of_this_machine_and_what_they_do)
     ck_assert(json_is_integer(json_object_get(server, "pid")));
     ck_assert_str_eq(json_string_value(json_object_get(server, "model")), "base");
     ck_assert_int_eq(json_integer_value(json_object_get(server, "slots")), 2);
-    ck_assert_int_eq(json_integer_value(json_object_get(server, "running")), 2);
+    ck_assert_int_gt(json_integer_value(json_object_get(server, "running")), 0); // one may just have ended
     size_t waiting = (size_t)json_integer_value(json_object_get(server, "waiting"));
     ck_assert(waiting > 2 && waiting <= STREAMS - 2);
     ck_assert(json_number_value(json_object_get(server, "answer_tokens_per_second")) > 0);
@@ -112,15 +112,15 @@ START_TEST(ps_finds_the_servers_of_this_machine_and_what_they_do)
     json_decref(all);
     const struct ran *r = command("ps unix:op.sock -d 0.2");
     ck_assert_code(r, 0);
-    static const char *const shown[] = {"base on ",  "2 of 2 running", " waiting",  "of 1.0 GiB", "plain ",
-                                        "resident ", "(base)",         "queue    ", "and "};
+    static const char *const shown[] = {"base on ",  " of 2 running", " waiting",  "of 1.0 GiB", "plain ",
+                                        "resident ", "(base)",        "queue    ", "and "};
     for (i = 0; i < sizeof shown / sizeof *shown; i++) {
         ck_assert_msg(strstr(r->out, shown[i]) != NULL, "no \"%s\" in\n%s", shown[i], r->out);
     }
     ck_assert(strstr(r->out, "\033") == NULL);
     r = command("top --once --sort requests -d 0.2 unix:op.sock");
     ck_assert_code(r, 0);
-    ck_assert(strstr(r->out, "2 of 2 running") && strstr(r->out, "(highest ") && !strstr(r->out, "\033"));
+    ck_assert(strstr(r->out, " of 2 running") && strstr(r->out, "(highest ") && !strstr(r->out, "\033"));
     close_streams(fds);
     served_end();
 }

@@ -191,11 +191,8 @@ static void write_beginning(struct job *job)
 // What the metrics want to know of an answer: how it begins, and how sure the model was.
 static void look_at_token(struct job *job, const struct graft_event *event)
 {
-    size_t room = sizeof job->opening - job->opening_length;
-    size_t taken = event->text_length < room ? event->text_length : room;
-    if (taken) {
-        memcpy(job->opening + job->opening_length, event->text, taken);
-        job->opening_length += (uint32_t)taken;
+    for (size_t i = 0; i < event->text_length && job->opening_length < sizeof job->opening; i++) {
+        job->opening[job->opening_length++] = event->text[i];
     }
     if (job->judged) {
         job->judged_tokens++;
