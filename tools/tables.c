@@ -293,7 +293,7 @@ const struct option_info option_infos[] = {
     {"stream", NULL, NULL, OPTION_CHOICE, "HOW", "auto", "layers that do not fit --memory: auto streams them; off",
      OPENS | V(ESTIMATE), false, AT(stream), 0, 0, "auto|off"},
     {"kv", NULL, "cache-type", OPTION_CHOICE, "TYPE", "f16", "keys and values as f16, f32, q8_0 or q4_0",
-     OPENS | V(ESTIMATE), true, AT(kv), 0, 0, "f16|f32|q8_0|q4_0"},
+     OPENS | V(ESTIMATE), false, AT(kv), 0, 0, "f16|f32|q8_0|q4_0"},
     {"kv-keys", "ctk", "cache-type-k", OPTION_CHOICE, "TYPE", "as --kv", "the keys alone",
      OPENS | V(ESTIMATE), false, AT(kv_keys), 0, 0, "f16|f32|q8_0|q4_0"},
     {"kv-values", "ctv", "cache-type-v", OPTION_CHOICE, "TYPE", "as --kv", "the values alone",
