@@ -257,7 +257,7 @@ START_TEST(answers_are_bit_for_bit_those_without)
         ck_assert(stats.draft_tokens == drafted && stats.accepted_tokens == accepted && off == 0);
         ck_assert_msg(drafts == 1   ? accepted > 40 && drafted > accepted + 40 && stats.draft_steps > 5
                       : drafts == 0 ? drafted == 0
-                                    : drafted > 0,
+                                    : drafted >= accepted,
                       "%u drafted, %u accepted, %u steps", drafted, accepted, (unsigned)stats.draft_steps);
         ck_assert_ok(graft_engine_run(engine, graft_test_release_all, NULL));
         graft_engine_destroy(&engine);
