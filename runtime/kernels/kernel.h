@@ -56,7 +56,8 @@ static inline uint32_t graft_variant_rows(const struct graft_variant *variant)
 // Specialization constants of qkv: the formats of keys and values (graft_kernel_kv); of gate_up: which matrices
 // (shaders/gate_up.comp).
 enum { GRAFT_QKV_CONSTANT_K = 3, GRAFT_QKV_CONSTANT_V = 13, GRAFT_QKV_CONSTANT_RING = 14, GRAFT_GATE_UP_CONSTANT_PART = 3 };
-// One that the caller sets, 0 by default: gate_up: GELU instead of silu; head: the bits of a cap on logits. residual's is set by
+// One that the caller sets, 0 by default: gate_up: GELU instead of silu; head: the bits of a cap on logits. residual's is set
+// by
 // graft_kernel_post_norm.
 enum { GRAFT_MATMUL_CONSTANT = 7 };
 
@@ -82,7 +83,8 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_matmul(struct graft_kernel *out,
                                                        uint32_t batch_rows);
 // What a qkv kernel writes keys and values as. Without it: f16.
 void graft_kernel_kv(struct graft_kernel *qkv, enum graft_kv_format keys, enum graft_kv_format values);
-// What qkv knows of the heads, set after graft_kernel_matmul. With head_norm raw heads are [n][n_head + n_head_kv][head_dim] f32,
+// What qkv knows of the heads, set after graft_kernel_matmul. With head_norm raw heads are [n][n_head + n_head_kv][head_dim]
+// f32,
 // counters [n][n_head + n_head_kv], zeros; a head may not be cut between two dispatches.
 struct graft_qkv_shape {
     uint32_t head_dim, rope_dim, n_head_kv;
@@ -128,7 +130,8 @@ struct graft_experts_shape {
     uint32_t n_expert, n_used;
     uint32_t n_embd, n_ff; // n_ff: of one expert
 };
-// How a batch of rows goes to its experts: in tiles of `cols` (row, expert) pairs of one expert, or (grouped false, cols 1) each
+// How a batch of rows goes to its experts: in tiles of `cols` (row, expert) pairs of one expert, or (grouped false, cols 1)
+// each
 // pair alone, where rows hardly share experts. n_tiles: of experts_up and experts_down; grouped: the most there can be.
 struct graft_experts_tiling {
     bool grouped;

@@ -222,7 +222,8 @@ enum graft_status graft_arch_matrices(struct graft_arch_reader *reader, struct g
         return graft_fail(GRAFT_E_FORMAT,
                           "%s: tensor %s has shape [%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64
                           "], the hyperparameters ask for [%u, %u%s]",
-                          gguf->path, name, tensor->dims[0], tensor->dims[1], tensor->dims[2], tensor->dims[3], n_in, n_out, experts);
+                          gguf->path, name, tensor->dims[0], tensor->dims[1], tensor->dims[2], tensor->dims[3], n_in, n_out,
+                          experts);
     }
     uint64_t row_bytes;
     if (!graft_quant_find(tensor->type) || !graft_type_row_bytes(tensor->type, n_in, &row_bytes)) {

@@ -21,7 +21,8 @@ struct graft_config {
     char architecture[32];
     char name[128];
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ctx_train;
-    // A mixture of experts: n_expert 0 in a dense model. Each row goes to n_expert_used experts of n_ff_expert values each, whose
+    // A mixture of experts: n_expert 0 in a dense model. Each row goes to n_expert_used experts of n_ff_expert values each,
+    // whose
     // weights add up to 1 (expert_norm) or to their share of all experts'.
     uint32_t n_expert, n_expert_used, n_ff_expert;
     bool expert_norm;
@@ -113,7 +114,8 @@ struct graft_arch {
     const char *name;
     enum graft_status (*read)(struct graft_source *source, const struct graft_gguf *gguf);
 };
-extern const struct graft_arch graft_arch_llama, graft_arch_qwen2, graft_arch_qwen3, graft_arch_phi3, graft_arch_gemma2, graft_arch_gemma3;
+extern const struct graft_arch graft_arch_llama, graft_arch_qwen2, graft_arch_qwen3, graft_arch_phi3, graft_arch_gemma2,
+    graft_arch_gemma3;
 
 // Choose between the two sets of frequencies of long rope, for sequences of up to n_ctx tokens. Once, before the plan is made.
 void graft_config_set_context(struct graft_config *config, uint32_t n_ctx);

@@ -50,7 +50,7 @@ static void corner(struct cut *c, struct graft_weight *to, const struct graft_we
 
 static void cut_layer(struct cut *c, struct graft_layer *to, const struct graft_layer *from)
 {
-    _Static_assert(sizeof(struct graft_layer) == 10 * sizeof(struct graft_weight), "every weight of a layer is cut here");
+    _Static_assert(sizeof(struct graft_layer) == 17 * sizeof(struct graft_weight) + 8, "every weight of a layer is cut here");
     const struct graft_config *s = &c->to->config;
     uint32_t n = s->n_embd, heads = s->n_head * s->head_dim, heads_kv = s->n_head_kv * s->head_dim;
     uint32_t ff = s->n_expert ? s->n_ff_expert : s->n_ff;
@@ -64,13 +64,22 @@ static void cut_layer(struct cut *c, struct graft_layer *to, const struct graft_
     corner(c, &to->gate, &from->gate, n, ff, s->n_expert);
     corner(c, &to->up, &from->up, n, ff, s->n_expert);
     corner(c, &to->down, &from->down, ff, n, s->n_expert);
+    corner(c, &to->q_bias, &from->q_bias, heads, 1, 0);
+    corner(c, &to->k_bias, &from->k_bias, heads_kv, 1, 0);
+    corner(c, &to->v_bias, &from->v_bias, heads_kv, 1, 0);
+    corner(c, &to->q_norm, &from->q_norm, s->head_dim, 1, 0);
+    corner(c, &to->k_norm, &from->k_norm, s->head_dim, 1, 0);
+    corner(c, &to->post_attn_norm, &from->post_attn_norm, n, 1, 0);
+    corner(c, &to->post_ffn_norm, &from->post_ffn_norm, n, 1, 0);
+    to->window = from->window;
+    to->rope_local = from->rope_local;
 }
 
 static bool same_formats(const struct graft_layer *a, const struct graft_layer *b)
 {
     return a->q.type == b->q.type && a->k.type == b->k.type && a->v.type == b->v.type && a->o.type == b->o.type &&
            a->router.type == b->router.type && a->gate.type == b->gate.type && a->up.type == b->up.type &&
-           a->down.type == b->down.type;
+           a->down.type == b->down.type && a->window == b->window && a->rope_local == b->rope_local;
 }
 
 // Layers that differ from all before them.

@@ -309,8 +309,10 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
     }
     out->n_parameters = totals.parameters;
     out->weight_bytes = totals.bytes;
-    // A token reads one row of the embeddings, but all of them when they are the output too; and the matrices of its own experts.
-    out->token_weight_bytes = totals.bytes - totals.unused_bytes + s->embd.row_bytes - (s->tied ? 0 : s->embd.row_bytes * s->embd.n_out);
+    // A token reads one row of the embeddings, but all of them when they are the output too; and the matrices of its own
+    // experts.
+    out->token_weight_bytes =
+        totals.bytes - totals.unused_bytes + s->embd.row_bytes - (s->tied ? 0 : s->embd.row_bytes * s->embd.n_out);
     uint32_t most = 0;
     for (uint32_t type = 0; type < sizeof totals.matrices / sizeof *totals.matrices; type++) {
         if (totals.matrices[type] > most) {
