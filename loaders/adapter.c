@@ -47,7 +47,8 @@ static bool parse_layer_name(const char *p, struct graft_adapter_tensor *out)
         char module[64];
         bool norm = target == GRAFT_TARGET_ATTN_NORM || target == GRAFT_TARGET_FFN_NORM;
         bool attention = target < GRAFT_TARGET_GATE || target == GRAFT_TARGET_QKV;
-        int length = snprintf(module, sizeof module, "%s.%s%s", norm ? "" : attention ? ".self_attn" : ".mlp",
+        const char *block = norm ? "" : attention ? ".self_attn" : ".mlp";
+        int length = snprintf(module, sizeof module, "%s.%s%s", block,
                               graft_target_name((enum graft_target)target), norm ? ".weight" : "");
         bool outside = target == GRAFT_TARGET_EMBED || target == GRAFT_TARGET_HEAD || target == GRAFT_TARGET_OUTPUT_NORM;
         if (outside || strncmp(p, module, (size_t)length) != 0) {
@@ -121,7 +122,8 @@ static enum graft_status read_names(const struct graft_safetensors *st, struct g
             return graft_fail(
                 GRAFT_E_UNSUPPORTED,
                 "%s: tensor %s is not supported; known are base_model.model.model.layers.N, then self_attn with q_proj, "
-                "k_proj, v_proj, qkv_proj, o_proj or mlp with gate_proj, up_proj, gate_up_proj, down_proj, then lora_A.weight or lora_B.weight; "
+                "k_proj, v_proj, qkv_proj, o_proj or mlp with gate_proj, up_proj, gate_up_proj, down_proj, then "
+                "lora_A.weight or lora_B.weight; "
                 "embed_tokens and lm_head; and whole norms and lm_head",
                 file, t->name);
         }

@@ -114,7 +114,8 @@ static enum graft_status add_pair(struct graft_adapter_desc *desc, const struct 
     char module[MODULE_BYTES];
     if (first->target < GRAFT_LAYER_TARGETS || first->target >= GRAFT_TARGETS) {
         snprintf(module, sizeof module, "model.layers.%u.%s.%s", first->layer,
-                 first->target < GRAFT_TARGET_GATE || first->target == GRAFT_TARGET_QKV ? "self_attn" : "mlp", target_names[first->target]);
+                 first->target < GRAFT_TARGET_GATE || first->target == GRAFT_TARGET_QKV ? "self_attn" : "mlp",
+                 target_names[first->target]);
     } else {
         snprintf(module, sizeof module, "%s", first->target == GRAFT_TARGET_EMBED ? "model.embed_tokens" : "lm_head");
     }

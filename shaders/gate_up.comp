@@ -2,7 +2,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// The gated feed-forward's first half: h = f(g) * u, f = silu or, with GELU, its tanh form, with g = Wg xn / rms, u = Wu xn / rms (SwiGLU: Shazeer 2020).
+// The gated feed-forward's first half: h = f(g) * u, f = silu or, with GELU, its tanh form, with g = Wg xn / rms, u = Wu xn /
+// rms (SwiGLU: Shazeer 2020).
 //   weights, weights2 [n_ff][n_embd] quantized, one format   xn [n][n_embd]   ss [n][parts_in]   h [n][n_ff]
 // An owner computes R / 2 values of h: its first R / 2 rows are of Wg, the others the same rows of Wu. Where the two have
 // different formats, there are two dispatches, each with its matrix in both bindings, whose owners compute R values: PART 1

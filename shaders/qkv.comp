@@ -2,9 +2,11 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// Queries, keys and values of a layer: y = W xn / rms + bias; a norm of each head of q and k (HEAD_NORM: y gain / rms(y)); rotary
+// Queries, keys and values of a layer: y = W xn / rms + bias; a norm of each head of q and k (HEAD_NORM: y gain / rms(y));
+// rotary
 // embedding on queries and keys (Su 2021); queries times attention_scale go to Q, keys and values in the formats KV_K and KV_V
-// (runtime/quant/kv.h) into the row's KV slot. A quantized head needs all its values: they go to `fresh`, and whoever writes the
+// (runtime/quant/kv.h) into the row's KV slot. A quantized head needs all its values: they go to `fresh`, and whoever writes
+// the
 // last ones packs them.
 //   weights [segments][rows][n_in] quantized   xn [n][n_embd]   ss [n][parts_in]   state   q_out [n][n_head][head_dim]
 //   kv pages   vectors: biases and gains   raw [n][(n_head + n_head_kv) head_dim], counter [n][n_head + n_head_kv]: HEAD_NORM

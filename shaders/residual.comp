@@ -3,7 +3,8 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 // Output projection or FFN down projection, residual, and what the next norm needs: X += W in; XN = X * gain; SS = parts of sum
-// of X^2. With POST what is added is normed first: X += y gain / rms(y), y = W in; the last workgroup of a column tile to finish
+// of X^2. With POST what is added is normed first: X += y gain / rms(y), y = W in; the last workgroup of a column tile to
+// finish
 // does that and leaves one part of SS.
 //   weights [n_embd][n_in] quantized   x [n][n_in]   X [n][n_embd] in place   vectors: gains   xn [n][n_embd]
 //   ss_out [n][parts_out]   raw [n][n_embd], counter [n]: POST

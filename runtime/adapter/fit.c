@@ -140,8 +140,8 @@ static enum graft_status fit_whole(const struct graft_adapter_whole *whole, cons
     const struct graft_weight *weight = graft_adapter_base_weight(source, whole->target, whole->layer);
     bool norm = whole->target >= GRAFT_TARGET_ATTN_NORM;
     if (norm && whole->target == GRAFT_TARGET_FFN_NORM && !whole->base_copy && source->layers[0].post_attn_norm.data) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter replaces %s, which is not supported for architecture %s", whole->name,
-                          source->config.architecture);
+        return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter replaces %s, which is not supported for architecture %s",
+                          whole->name, source->config.architecture);
     }
     uint64_t rows = norm ? 1 : weight->n_out, cols = norm ? source->config.n_embd : weight->n_in;
     if (whole->view.rows != rows || whole->view.cols != cols) {

@@ -38,8 +38,9 @@ uint64_t graft_adapter_packed_bytes(const struct graft_adapter_desc *desc);
 
 // Write the packed bytes to out[graft_adapter_packed_bytes()] and the table rows to entries[n_layer][GRAFT_LORA_TARGETS]
 // [GRAFT_LORA_ENTRY] (shaders/params.h): a and b count 16-byte units from `out`'s start; targets without a pair are all zero.
-// Only for an adapter that graft_adapter_fit accepted and that graft_adapter_split cut. Takes scratch for DoRA and replaced tensors (class HOST). Rows of q's
-// and k's B go to the places that convert_hf_to_gguf gives the base's rows. Errors: GRAFT_E_MEMORY, GRAFT_E_BUDGET,
+// Only for an adapter that graft_adapter_fit accepted and that graft_adapter_split cut. Takes scratch for DoRA and replaced
+// tensors (class HOST). Rows of q's and k's B go to the places that convert_hf_to_gguf gives the base's rows. Errors:
+// GRAFT_E_MEMORY, GRAFT_E_BUDGET,
 // GRAFT_E_FORMAT (DoRA without a norm), GRAFT_E_UNSUPPORTED (a value beyond f16's range, with tensor and index); out and
 // entries are then unusable. Thread-safety: safe.
 GRAFT_MUST_CHECK enum graft_status graft_adapter_pack(const struct graft_adapter_desc *desc, const struct graft_source *source,

@@ -56,7 +56,8 @@ static inline uint32_t graft_variant_rows(const struct graft_variant *variant)
 // Specialization constants of qkv: the formats of keys and values (graft_kernel_kv); of gate_up: which matrices
 // (shaders/gate_up.comp).
 enum { GRAFT_QKV_CONSTANT_K = 3, GRAFT_QKV_CONSTANT_V = 13, GRAFT_QKV_CONSTANT_RING = 14, GRAFT_GATE_UP_CONSTANT_PART = 3 };
-// One that the caller sets, 0 by default: gate_up: GELU instead of silu; head: the bits of a cap on logits. residual's is set by
+// One that the caller sets, 0 by default: gate_up: GELU instead of silu; head: the bits of a cap on logits. residual's is set
+// by
 // graft_kernel_post_norm.
 enum { GRAFT_MATMUL_CONSTANT = 7 };
 

@@ -36,8 +36,9 @@ static enum graft_status check_kind(const struct graft_adapter_desc *desc, const
     }
     for (uint32_t i = 0; i < desc->n_whole; i++) {
         if (source->config.norms_plus_one && !desc->rows_permuted && desc->whole[i].target >= GRAFT_TARGET_ATTN_NORM) {
-            return graft_fail(GRAFT_E_UNSUPPORTED, "%s: replaces %s, which is not supported for architecture %s; run it unmerged",
-                              path, desc->whole[i].name, source->config.architecture);
+            return graft_fail(GRAFT_E_UNSUPPORTED,
+                              "%s: replaces %s, which is not supported for architecture %s; run it unmerged", path,
+                              desc->whole[i].name, source->config.architecture);
         }
     }
     return GRAFT_OK;

@@ -88,7 +88,8 @@ void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_l
         bytes[GRAFT_MEM_KV] = UINT64_MAX / 2; // more than any budget
         return;
     }
-    uint64_t floats = 2 * s.x + 2 * s.q + s.h + s.scores + 2 * s.route + 2 * s.ss + s.logits + thread_count() * s.scratch + s.state + s.lora_t;
+    uint64_t floats = 2 * s.x + 2 * s.q + s.h + s.scores + 2 * s.route + 2 * s.ss + s.logits + thread_count() * s.scratch +
+                      s.state + s.lora_t;
     bytes[GRAFT_MEM_SCRATCH] += 4 * (floats + 2 * GRAFT_MAX_CANDIDATES) + BLOCKS * PER_BLOCK;
     bytes[GRAFT_MEM_KV] += s.kv + PER_BLOCK;
     bytes[GRAFT_MEM_ADAPTERS] += s.pool ? s.pool + 4 * s.table + 2 * PER_BLOCK : 0;
@@ -186,20 +187,23 @@ static void work_part(void *user, uint32_t thread, uint32_t first, uint32_t last
                             scratch);
         break;
     case GRAFT_STEP_RESIDUAL:
-        graft_ref_residual(&m[0], s->from_ff ? e->h : e->ao, n_rows, s->post ? e->q : e->x, s->post != NULL, first, last, scratch);
+        graft_ref_residual(&m[0], s->from_ff ? e->h : e->ao, n_rows, s->post ? e->q : e->x, s->post != NULL, first, last,
+                           scratch);
         break;
     case GRAFT_STEP_GATE_UP:
-        graft_ref_gate_up(&m[0], &m[1], e->xn, e->inv_rms, n_rows, c->activation == GRAFT_ACTIVATION_GELU, e->h, first, last, scratch);
+        graft_ref_gate_up(&m[0], &m[1], e->xn, e->inv_rms, n_rows, c->activation == GRAFT_ACTIVATION_GELU, e->h, first, last,
+                          scratch);
         break;
     case GRAFT_STEP_ROUTER:
         graft_ref_router(&m[0], e->xn, e->inv_rms, n_rows, e->scores, first, last, scratch);
         break;
     case GRAFT_STEP_EXPERTS_UP:
-        graft_ref_experts_up(&m[0], &m[1], e->route, e->plan->source->config.n_expert_used, e->xn, e->inv_rms, n_rows, e->h, first,
-                             last, scratch);
+        graft_ref_experts_up(&m[0], &m[1], e->route, e->plan->source->config.n_expert_used, e->xn, e->inv_rms, n_rows, e->h,
+                             first, last, scratch);
         break;
     case GRAFT_STEP_EXPERTS_DOWN:
-        graft_ref_experts_down(&m[0], e->route, e->plan->source->config.n_expert_used, e->h, n_rows, e->x, first, last, scratch);
+        graft_ref_experts_down(&m[0], e->route, e->plan->source->config.n_expert_used, e->h, n_rows, e->x, first, last,
+                               scratch);
         break;
     case GRAFT_STEP_HEAD:
         graft_ref_head(&m[0], &e->state, e->xn, e->inv_rms, c->logit_cap, e->logits, first, last, scratch);
@@ -355,9 +359,9 @@ static enum graft_status peek(struct graft_exec *exec, const struct graft_exec_b
     const struct {
         const float *data;
         uint64_t width;
-    } buffers[] = {
-        [GRAFT_BUFFER_X] = {e->x, c->n_embd}, [GRAFT_BUFFER_XN] = {e->xn, c->n_embd}, [GRAFT_BUFFER_SS] = {e->ss, 1},
-        [GRAFT_BUFFER_Q] = {e->q, heads},     [GRAFT_BUFFER_AO] = {e->ao, heads},     [GRAFT_BUFFER_H] = {e->h, graft_config_hidden(c)}};
+    } buffers[] = {[GRAFT_BUFFER_X] = {e->x, c->n_embd}, [GRAFT_BUFFER_XN] = {e->xn, c->n_embd},
+                   [GRAFT_BUFFER_SS] = {e->ss, 1},       [GRAFT_BUFFER_Q] = {e->q, heads},
+                   [GRAFT_BUFFER_AO] = {e->ao, heads},   [GRAFT_BUFFER_H] = {e->h, graft_config_hidden(c)}};
     uint64_t count = buffers[buffer].width * batch->n_rows;
     if (count > capacity) {
         return graft_fail(GRAFT_E_ARGUMENT, "the buffer has %" PRIu64 " values, there is room for %" PRIu64, count, capacity);
@@ -436,7 +440,8 @@ static void destroy(struct graft_exec **exec)
     struct exec_ref *e = self_of(*exec);
     struct graft_ctx *ctx = e->ctx;
     graft_workers_destroy(&e->workers);
-    float **floats[] = {&e->x, &e->xn, &e->ss, &e->inv_rms, &e->q, &e->ao, &e->h, &e->scores, &e->logits, &e->values, &e->scratch};
+    float **floats[] = {&e->x, &e->xn,     &e->ss,     &e->inv_rms, &e->q,      &e->ao,
+                        &e->h, &e->scores, &e->logits, &e->values,  &e->scratch};
     for (size_t i = 0; i < sizeof floats / sizeof *floats; i++) {
         GRAFT_FREE(ctx, floats[i]);
     }

@@ -108,8 +108,8 @@ void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_li
     bytes[GRAFT_MEM_WEIGHTS] += matrices + vectors;
     bytes[GRAFT_MEM_KV] += b.overflow ? UINT64_MAX / 2 : b.kv; // more than any budget
     bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + b.q + b.ao + b.h + b.scores + b.route + b.tiles + b.y + b.part + b.counter +
-                                b.logits * (logits_mapped(caps) ? 1 : 2) + b.top + STATES * b.state + 2 * b.lora_t + b.lora_count +
-                                b.kv_new + b.kv_count;
+                                b.logits * (logits_mapped(caps) ? 1 : 2) + b.top + STATES * b.state + 2 * b.lora_t +
+                                b.lora_count + b.kv_new + b.kv_count;
     bytes[GRAFT_MEM_ADAPTERS] += limits->n_slots ? limits->pool_bytes + b.table : 0;
     bytes[GRAFT_MEM_STAGING] += caps->unified ? 0 : graft_weights_vk_stream_staging(source, limits->n_streamed);
     bytes[GRAFT_MEM_STAGING] += limits->n_slots && !caps->unified ? WINDOW_BYTES : 0;

@@ -40,7 +40,8 @@ static uint32_t window_rows(const struct graft_lowering *lo, const struct graft_
 }
 
 // Rows of a window of q, k or v that cuts no head: the kernel reads a head's rows in an order of its own. 0: no such window.
-static uint32_t head_rows(const struct graft_lowering *lo, const struct graft_variant *variant, const struct graft_weight *weight)
+static uint32_t head_rows(const struct graft_lowering *lo, const struct graft_variant *variant,
+                          const struct graft_weight *weight)
 {
     uint32_t rows = window_rows(lo, variant, weight), head_dim = lo->plan->source->config.head_dim;
     uint32_t unit = graft_variant_rows(variant), heads = unit;
