@@ -299,7 +299,7 @@ const struct option_info option_infos[] = {
     {"kv-values", "ctv", "cache-type-v", OPTION_CHOICE, "TYPE", "as --kv", "the values alone",
      OPENS | V(ESTIMATE), false, AT(kv_values), 0, 0, "f16|f32|q8_0|q4_0"},
     {"session", NULL, NULL, OPTION_FILE, "FILE", NULL, "go on with a saved conversation; saved again at the end",
-     V(RUN), true, AT(session_file), 0, 0, NULL},
+     V(RUN), false, AT(session_file), 0, 0, NULL},
     {"context-shift", NULL, NULL, OPTION_FLAG, NULL, NULL, "when the context is full, forget its oldest half",
      V(RUN) | V(SERVE), false, AT(context_shift), 0, 0, NULL},
     {"threads", "t", NULL, OPTION_COUNT, "N", "all", "processors that may be used",
