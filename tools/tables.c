@@ -318,6 +318,8 @@ const struct option_info option_infos[] = {
      V(SERVE), true, AT(adapter_dir), 0, 0, NULL},
     {"adapter", NULL, "lora", OPTION_TEXTS, "[NAME=]PATH[:S]", NULL, "another adapter; with a scale it is used by default",
      V(SERVE), true, AT(adapters), 0, 0, NULL},
+    {"draft-max", NULL, NULL, OPTION_COUNT, "N", "10", "most tokens guessed from the text at a time; 0: off",
+     V(RUN) | V(SERVE), false, AT(draft_max), 0, 16, NULL},
     {"warm", NULL, NULL, OPTION_TEXTS, "NAME", NULL, "load it before the first request; all: every one",
      V(SERVE), false, AT(warm), 0, 0, NULL},
     {"alias", NULL, NULL, OPTION_TEXTS, "NAME=MODEL", NULL, "another name of the base, NAME, NAME@VERSION",
