@@ -43,12 +43,14 @@ static bool parse_layer_name(const char *p, struct graft_adapter_tensor *out)
                                           {".lora_B.bias", GRAFT_ADAPTER_BIAS},
                                           {".lora_magnitude_vector", GRAFT_ADAPTER_MAGNITUDE},
                                           {".lora_magnitude_vector.weight", GRAFT_ADAPTER_MAGNITUDE}};
-    for (unsigned target = 0; target <= GRAFT_TARGET_FFN_NORM; target++) {
+    for (unsigned target = 0; target < GRAFT_ALL_TARGETS; target++) {
         char module[64];
-        bool norm = target >= GRAFT_TARGET_ATTN_NORM;
-        int length = snprintf(module, sizeof module, "%s.%s%s", norm ? "" : target < GRAFT_TARGET_GATE ? ".self_attn" : ".mlp",
+        bool norm = target == GRAFT_TARGET_ATTN_NORM || target == GRAFT_TARGET_FFN_NORM;
+        bool attention = target < GRAFT_TARGET_GATE || target == GRAFT_TARGET_QKV;
+        int length = snprintf(module, sizeof module, "%s.%s%s", norm ? "" : attention ? ".self_attn" : ".mlp",
                               graft_target_name((enum graft_target)target), norm ? ".weight" : "");
-        if (target == GRAFT_TARGET_EMBED || target == GRAFT_TARGET_HEAD || strncmp(p, module, (size_t)length) != 0) {
+        bool outside = target == GRAFT_TARGET_EMBED || target == GRAFT_TARGET_HEAD || target == GRAFT_TARGET_OUTPUT_NORM;
+        if (outside || strncmp(p, module, (size_t)length) != 0) {
             continue;
         }
         out->target = (enum graft_target)target;
@@ -111,15 +113,15 @@ static enum graft_status read_names(const struct graft_safetensors *st, struct g
                                                             : NULL;
         if (part) {
             return graft_fail(GRAFT_E_UNSUPPORTED,
-                              "%s: tensor %s changes %s, which is not supported; supported with a mixture of experts are q_proj, "
-                              "k_proj, v_proj, o_proj, embed_tokens, lm_head and norms",
+                              "%s: tensor %s changes %s, which is not supported; supported with a mixture of experts are "
+                              "q_proj, k_proj, v_proj, o_proj, embed_tokens, lm_head and norms",
                               file, t->name, part);
         }
         if (!parse_name(t->name, &tensors[i])) {
             return graft_fail(
                 GRAFT_E_UNSUPPORTED,
                 "%s: tensor %s is not supported; known are base_model.model.model.layers.N, then self_attn with q_proj, "
-                "k_proj, v_proj, o_proj or mlp with gate_proj, up_proj, down_proj, then lora_A.weight or lora_B.weight; "
+                "k_proj, v_proj, qkv_proj, o_proj or mlp with gate_proj, up_proj, gate_up_proj, down_proj, then lora_A.weight or lora_B.weight; "
                 "embed_tokens and lm_head; and whole norms and lm_head",
                 file, t->name);
         }

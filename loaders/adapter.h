@@ -14,7 +14,10 @@ enum graft_target {
     GRAFT_LAYER_TARGETS,
     GRAFT_TARGET_EMBED = GRAFT_LAYER_TARGETS, GRAFT_TARGET_HEAD,
     GRAFT_TARGET_ATTN_NORM, GRAFT_TARGET_FFN_NORM, GRAFT_TARGET_OUTPUT_NORM,
-    GRAFT_TARGETS
+    GRAFT_TARGETS,
+    // Several of the above as one module: of a base whose file has them as one tensor (Phi 3).
+    GRAFT_TARGET_QKV = GRAFT_TARGETS, GRAFT_TARGET_GATE_UP,
+    GRAFT_ALL_TARGETS
 };
 
 // A tensor of the adapter's bytes. type: enum graft_type (F32, F16 or BF16).

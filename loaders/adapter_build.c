@@ -10,13 +10,14 @@
 
 enum { MODULE_BYTES = 64 };
 
-static const char *const target_names[GRAFT_TARGETS] = {"q_proj",  "k_proj",    "v_proj",       "o_proj", "gate_proj",
+static const char *const target_names[GRAFT_ALL_TARGETS] = {"q_proj",  "k_proj",    "v_proj",       "o_proj", "gate_proj",
                                                         "up_proj", "down_proj", "embed_tokens", "lm_head",
-                                                        "input_layernorm", "post_attention_layernorm", "norm"};
+                                                        "input_layernorm", "post_attention_layernorm", "norm",
+                                                        "qkv_proj", "gate_up_proj"};
 
 const char *graft_target_name(enum graft_target target)
 {
-    return (unsigned)target < GRAFT_TARGETS ? target_names[target] : "?";
+    return (unsigned)target < GRAFT_ALL_TARGETS ? target_names[target] : "?";
 }
 
 bool graft_adapter_layer(const char **text, uint32_t *out)
@@ -111,9 +112,9 @@ static enum graft_status add_pair(struct graft_adapter_desc *desc, const struct 
     struct graft_adapter_pair *pair = &desc->pairs[desc->n_pairs];
     *pair = (struct graft_adapter_pair){.target = first->target, .layer = first->layer};
     char module[MODULE_BYTES];
-    if (first->target < GRAFT_LAYER_TARGETS) {
+    if (first->target < GRAFT_LAYER_TARGETS || first->target >= GRAFT_TARGETS) {
         snprintf(module, sizeof module, "model.layers.%u.%s.%s", first->layer,
-                 first->target < GRAFT_TARGET_GATE ? "self_attn" : "mlp", target_names[first->target]);
+                 first->target < GRAFT_TARGET_GATE || first->target == GRAFT_TARGET_QKV ? "self_attn" : "mlp", target_names[first->target]);
     } else {
         snprintf(module, sizeof module, "%s", first->target == GRAFT_TARGET_EMBED ? "model.embed_tokens" : "lm_head");
     }

@@ -136,13 +136,13 @@ static enum graft_status add_pattern(struct writing *w, uint32_t first)
 // their layer otherwise.
 static enum graft_status list_modules(json_t *out, const struct writing *w, bool whole)
 {
-    uint32_t n = whole ? w->desc->n_whole : w->desc->n_pairs, counts[GRAFT_TARGETS] = {0};
+    uint32_t n = whole ? w->desc->n_whole : w->desc->n_pairs, counts[GRAFT_ALL_TARGETS] = {0};
     for (uint32_t i = 0; i < n; i++) {
         if (!whole || !w->desc->whole[i].base_copy) {
             counts[whole ? w->desc->whole[i].target : w->desc->pairs[i].target]++;
         }
     }
-    for (unsigned target = 0; target < GRAFT_TARGETS; target++) {
+    for (unsigned target = 0; target < GRAFT_ALL_TARGETS; target++) {
         bool single = target == GRAFT_TARGET_EMBED || target == GRAFT_TARGET_HEAD || target == GRAFT_TARGET_OUTPUT_NORM;
         if (counts[target] && (single || counts[target] == w->n_layer)) {
             // "norm" would name every norm: PEFT compares the ends of names

@@ -76,9 +76,10 @@ static enum graft_status read_alora(struct graft_adapter_desc *desc, const struc
 // [blk.N.]MODULE.weight, then .lora_a or .lora_b, nothing for a norm; false if the name is another one.
 static bool parse_name(const char *name, struct graft_adapter_tensor *out)
 {
-    static const char *const modules[GRAFT_TARGETS] = {"attn_q",   "attn_k",    "attn_v",   "attn_output",
+    static const char *const modules[GRAFT_ALL_TARGETS] = {"attn_q",   "attn_k",    "attn_v",   "attn_output",
                                                        "ffn_gate", "ffn_up",    "ffn_down", "token_embd",
-                                                       "output",   "attn_norm", "ffn_norm", "output_norm"};
+                                                       "output",   "attn_norm", "ffn_norm", "output_norm",
+                                                           "attn_qkv", "ffn_up"};
     const char *p = name;
     bool of_layer = strncmp(p, "blk.", 4) == 0;
     out->layer = 0;
@@ -88,7 +89,7 @@ static bool parse_name(const char *name, struct graft_adapter_tensor *out)
             return false;
         }
     }
-    for (unsigned target = 0; target < GRAFT_TARGETS; target++) {
+    for (unsigned target = 0; target <= GRAFT_TARGET_QKV; target++) { // ffn_up is gate_up_proj if the base has it so: fit.c
         char stem[40];
         int length = snprintf(stem, sizeof stem, "%s.weight", modules[target]);
         bool single = target == GRAFT_TARGET_EMBED || target == GRAFT_TARGET_HEAD || target == GRAFT_TARGET_OUTPUT_NORM;
@@ -97,7 +98,7 @@ static bool parse_name(const char *name, struct graft_adapter_tensor *out)
         }
         p += length;
         out->target = (enum graft_target)target;
-        out->part = target >= GRAFT_TARGET_ATTN_NORM ? GRAFT_ADAPTER_WHOLE
+        out->part = target >= GRAFT_TARGET_ATTN_NORM && target < GRAFT_TARGETS ? GRAFT_ADAPTER_WHOLE
                     : strcmp(p, ".lora_a") == 0      ? GRAFT_ADAPTER_A
                                                      : GRAFT_ADAPTER_B;
         return out->part == GRAFT_ADAPTER_B ? strcmp(p, ".lora_b") == 0 : out->part == GRAFT_ADAPTER_A || *p == '\0';

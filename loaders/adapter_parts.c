@@ -25,7 +25,9 @@ const char *graft_adapter_module(enum graft_target target, uint32_t layer, char 
     } else if (target == GRAFT_TARGET_EMBED || target == GRAFT_TARGET_OUTPUT_NORM) {
         snprintf(out, GRAFT_ADAPTER_NAME_BYTES, "model.%s", name);
     } else {
-        const char *block = target < GRAFT_TARGET_GATE ? "self_attn." : target < GRAFT_LAYER_TARGETS ? "mlp." : "";
+        const char *block = target < GRAFT_TARGET_GATE || target == GRAFT_TARGET_QKV          ? "self_attn."
+                            : target < GRAFT_LAYER_TARGETS || target == GRAFT_TARGET_GATE_UP ? "mlp."
+                                                                                             : "";
         snprintf(out, GRAFT_ADAPTER_NAME_BYTES, "model.layers.%u.%s%s", layer, block, name);
     }
     return out;
@@ -48,12 +50,14 @@ static void name_peft(struct graft_adapter_item *item)
 
 static void name_gguf(struct graft_adapter_item *item)
 {
-    static const char *const names[GRAFT_TARGETS] = {"attn_q",   "attn_k",    "attn_v",   "attn_output",
+    static const char *const names[GRAFT_ALL_TARGETS] = {"attn_q",   "attn_k",    "attn_v",   "attn_output",
                                                      "ffn_gate", "ffn_up",    "ffn_down", "token_embd",
-                                                     "output",   "attn_norm", "ffn_norm", "output_norm"};
+                                                     "output",   "attn_norm", "ffn_norm", "output_norm",
+                                                         "attn_qkv", "ffn_up"};
     const char *ending = item->part == GRAFT_ADAPTER_A ? ".lora_a" : item->part == GRAFT_ADAPTER_B ? ".lora_b" : "";
     bool of_layer =
-        item->target < GRAFT_LAYER_TARGETS || item->target == GRAFT_TARGET_ATTN_NORM || item->target == GRAFT_TARGET_FFN_NORM;
+        item->target < GRAFT_LAYER_TARGETS || item->target == GRAFT_TARGET_ATTN_NORM || item->target == GRAFT_TARGET_FFN_NORM ||
+        item->target >= GRAFT_TARGETS;
     char layer[24] = "";
     if (of_layer) {
         snprintf(layer, sizeof layer, "blk.%u.", item->layer);
@@ -86,7 +90,9 @@ static enum graft_status check_pair(const struct graft_adapter_pair *pair)
 {
     char module[GRAFT_ADAPTER_NAME_BYTES];
     const char *name = graft_adapter_module(pair->target, pair->layer, module);
-    if ((unsigned)pair->target > GRAFT_TARGET_HEAD || pair->rank < 1 || pair->rank > GRAFT_ADAPTER_MAX_RANK ||
+    bool known = (unsigned)pair->target <= GRAFT_TARGET_HEAD || pair->target == GRAFT_TARGET_QKV ||
+                 pair->target == GRAFT_TARGET_GATE_UP;
+    if (!known || pair->rank < 1 || pair->rank > GRAFT_ADAPTER_MAX_RANK ||
         !good_view(&pair->a) || !good_view(&pair->b) || pair->a.rows != pair->rank || pair->b.cols != pair->rank) {
         return graft_fail(GRAFT_E_ARGUMENT,
                           "%s has rank %u, A of %" PRIu64 " x %" PRIu64 " and B of %" PRIu64 " x %" PRIu64

@@ -2,8 +2,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// What a row's experts say, residual, and what the next norm needs: X += sum over k of weight[k] * Wd[e[k]] h[k]; XN = X * gain;
-// SS = parts of sum of X^2. The sum goes from the first expert of ROUTE to the last, whatever shares the batch.
+// What a row's experts say, residual, and what the next norm needs: X += sum over k of weight[k] * Wd[e[k]] h[k];
+// XN = X * gain; SS = parts of sum of X^2. The sum goes from the first expert of ROUTE to the last, whatever shares the batch.
 //   weights [n_expert][n_embd][n_ff] quantized   h [n][n_used][n_ff]   X [n][n_embd] in place   vectors: gains   xn [n][n_embd]
 //   ss_out [n][parts_out]   route [n][n_used] (expert, weight)   y [n][n_used][n_embd]
 // PRODUCTS 1: computes Wd h itself, for batches whose rows hardly share experts; 0: experts_down left it in Y.

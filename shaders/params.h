@@ -140,8 +140,8 @@ struct graft_attention_push {
 
 // A mixture of experts.
 //   ROUTE  [n][n_used] pairs: expert, weight (f32 bits), the largest router logit first
-//   TILES  [tile][1 + columns]: an expert, then assignments (row * n_used + place in ROUTE) that it computes; GRAFT_NO_EXPERT in
-//          places that are not used
+//   TILES  [tile][1 + columns]: an expert, then assignments (row * n_used + place in ROUTE) that it computes;
+//          GRAFT_NO_EXPERT in places that are not used
 #define GRAFT_MAX_EXPERTS 512u
 #define GRAFT_MAX_EXPERTS_USED 32u
 #define GRAFT_NO_EXPERT 0xffffffffu

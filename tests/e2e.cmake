@@ -15,6 +15,11 @@ if(GRAFT_TOOLS)
   target_compile_definitions(fail_malloc PRIVATE _GNU_SOURCE)
   target_compile_definitions(test_serve_memory PRIVATE GRAFT_TEST_FAIL_MALLOC="$<TARGET_FILE:fail_malloc>")
   add_dependencies(test_serve_memory fail_malloc)
+  # Reads so slowly that others can write meanwhile.
+  add_library(slow_read MODULE e2e/slow_read.c)
+  target_compile_definitions(slow_read PRIVATE _GNU_SOURCE)
+  target_compile_definitions(test_serve_faults PRIVATE GRAFT_TEST_SLOW_READ="$<TARGET_FILE:slow_read>")
+  add_dependencies(test_serve_faults slow_read)
   # A Vulkan layer that loses the device when it is told to.
   add_library(graft_lose_layer MODULE layer/lose_layer.c)
   target_compile_definitions(graft_lose_layer PRIVATE _GNU_SOURCE)

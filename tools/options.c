@@ -34,6 +34,7 @@ static const struct options defaults = {
     .serve_seq = 4,
     .adapter_slots = 16,
     .max_waiting = 64,
+    .draft_max = 10,
     .request_seconds = 600,
     .interval = -1, // by the verb
     .sort = "name",

@@ -81,7 +81,7 @@ struct options {
     int64_t n_ctx, n_batch, n_seq, threads, predict, seed, top_k, penalty_window, repetitions, top, svd_rank;
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty, keep_effect, density, svd_clamp;
     double typical_p, top_n_sigma, xtc_probability, xtc_threshold, dry_multiplier, dry_base, mirostat_tau, mirostat_eta;
-    int64_t dry_allowed_length, dry_window, mirostat;
+    int64_t dry_allowed_length, dry_window, mirostat, draft_max;
     struct option_texts logit_biases;
     struct option_list bench_prompt, bench_gen;
     // of serve and load-test

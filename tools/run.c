@@ -116,6 +116,8 @@ enum graft_status talk_start(struct talk *talk)
         .sampling = talk->sampling,
         .max_tokens = o->predict <= 0 ? 0 : (uint32_t)o->predict,
         .raw = o->raw,
+        .no_speculation = o->draft_max == 0,
+        .draft_tokens = (uint32_t)o->draft_max,
     };
     if (talk->chat) {
         graft_chat_destroy(&talk->chat);
@@ -202,6 +204,10 @@ void talk_stats(const struct talk *talk, FILE *stream)
     fprintf(stream, "prompt %" PRIu32 " tokens (%" PRIu32 " reused), %.1f tokens/s; answer %" PRIu32 " tokens, %.1f tokens/s\n",
             s.prompt_tokens, s.reused_tokens, per_second(s.prompt_tokens, s.prompt_ns), s.answer_tokens,
             per_second(s.answer_tokens, s.answer_ns));
+    if (s.draft_tokens) {
+        fprintf(stream, "guessed %" PRIu32 " tokens, of which %" PRIu32 " (%.0f %%) came true\n", s.draft_tokens,
+                s.accepted_tokens, 100.0 * s.accepted_tokens / s.draft_tokens);
+    }
     fprintf(stream,
             "first token %.2f s after the question; model opened in %.2f s; context %" PRIu32 " of %" PRIu32 "; seed %" PRIu64
             "\n",
@@ -243,10 +249,11 @@ static json_t *answer_json(const struct talk *talk, const struct text *answer, b
     struct graft_memory_use use;
     graft_chat_last_stats(talk->chat, &s);
     graft_ctx_memory(talk->session.ctx, &use);
-    return json_pack("{s:o, s:b, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:s, s:o}", "text",
+    return json_pack("{s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I, s:I, s:s, s:o}", "text",
                      json_text(answer->data ? answer->data : "", answer->length), "interrupted", (int)interrupted,
                      "prompt_tokens", (json_int_t)s.prompt_tokens, "reused_tokens", (json_int_t)s.reused_tokens,
-                     "answer_tokens", (json_int_t)s.answer_tokens, "prompt_tokens_per_second",
+                     "answer_tokens", (json_int_t)s.answer_tokens, "draft_tokens", (json_int_t)s.draft_tokens,
+                     "accepted_tokens", (json_int_t)s.accepted_tokens, "prompt_tokens_per_second",
                      per_second(s.prompt_tokens, s.prompt_ns), "answer_tokens_per_second",
                      per_second(s.answer_tokens, s.answer_ns), "first_token_seconds", (double)s.first_token_ns * 1e-9,
                      "context_used", (json_int_t)s.context_used, "context_size", (json_int_t)s.context_size, "seed",

@@ -102,7 +102,10 @@ static void add_address(json_t *addresses, int pid, const char *address)
             return;
         }
     }
-    if (strlen(place) < ADDRESS_ROOM) {
+    size_t length = strlen(place);
+    bool any_port =
+        length > 2 && strncmp(place, "unix:", 5) != 0 && strcmp(place + length - 2, ":0") == 0; // which, is not known
+    if (length < ADDRESS_ROOM && !any_port) {
         json_array_append_new(addresses, json_string(place));
     }
 }

@@ -79,6 +79,9 @@ struct graft_chat_params {
     struct graft_sampling sampling; // sampling.size may stay 0 here: the fields count all the same
     uint32_t max_tokens;            // of one answer; 0 = until the context is full
     bool raw;                       // no template: text goes in as it is, special tokens in it are tokens
+    // Prompt lookup as in graft/engine.h: tokens are guessed from the conversation's own text; answers are those without.
+    bool no_speculation;   // never guess
+    uint32_t draft_tokens; // most guesses at a time; 0 = 10, at most 16
     // When the context is full: go on, without the oldest half of what stands behind the system prompt (graft_seq_shift), and
     // leave the oldest questions and answers out of the next prompt, down to half the context, if the conversation has outgrown
     // it. graft_chat_history has them all the same. raw: the first page of 32 tokens is kept. An answer then ends only by
@@ -133,6 +136,7 @@ struct graft_chat_stats {
     uint32_t context_used, context_size;
     uint64_t seed;
     uint32_t recomputed_tokens; // of prompt_tokens: had been computed before the adapters were changed
+    uint32_t draft_tokens, accepted_tokens; // guesses that were computed for the answer; those that came true
 };
 GRAFT_API void graft_chat_last_stats(const struct graft_chat *chat, struct graft_chat_stats *out);
 

@@ -30,6 +30,11 @@ struct graft_engine_params {
     uint32_t max_waiting;  // requests that may wait; 0 = 64
     uint32_t prefill_rows; // most prompt tokens of a step in which answers are running; 0 = 32
     bool no_prefix_reuse;  // compute every prompt whole
+    uint32_t grammars;     // requests with a grammar that run at a time, others wait, 2 MiB each; 0 = n_seq, at most 4
+    // Prompt lookup (Saxena 2023): tokens are guessed from the request's own text and computed beside the one that is due,
+    // where measuring says that it pays; answers are bit for bit those without.
+    bool no_speculation;   // never guess
+    uint32_t draft_tokens; // most guesses of a request in a step; 0 = 10, at most 16
     // An answer that fills the context goes on without the oldest half of what stands behind its first n_keep tokens
     // (graft_seq_shift) instead of ending. Its tokens then depend on when that was; one that loses its pages to others is
     // computed anew from the tokens that are left. Shifting takes memory while it lasts.
@@ -44,10 +49,9 @@ struct graft_engine_params {
 enum { GRAFT_MAX_REBUILDS = 3, GRAFT_REBUILD_MINUTES = 10 }; // so many within so long; then a lost device is given up
 
 // Start the engine's thread, which from here on is the only one that may use the model and its adapters, until
-// graft_engine_destroy has returned: others go through graft_engine_run. Takes memory for all requests now; what comes later
-// takes a sampler for each request, and with a grammar its state of 3 MiB, and nothing else. The model must have no sequences
-// alive. On failure *out is NULL. Errors: GRAFT_E_ARGUMENT, GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (no thread).
-// Thread-safety: safe.
+// graft_engine_destroy has returned: others go through graft_engine_run. Takes memory for all requests now: requests, steps and
+// tokens allocate nothing, on the host or on the device. The model must have no sequences alive. On failure *out is NULL.
+// Errors: GRAFT_E_ARGUMENT, GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL (no thread). Thread-safety: safe.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_engine_create(struct graft_model *model, struct graft_engine **out,
                                                                  const struct graft_engine_params *params);
 // Cancel everything, wait for the thread, free. Requests must be released before or never used again.
@@ -67,7 +71,14 @@ enum graft_finish {
     GRAFT_FINISH_ERROR      // status and detail say why
 };
 
-enum { GRAFT_MAX_LOGPROBS = 20, GRAFT_MAX_STOPS = 4, GRAFT_MAX_STOP_BYTES = 64, GRAFT_MAX_SHOWN = 16 };
+enum {
+    GRAFT_MAX_LOGPROBS = 20,
+    GRAFT_MAX_STOPS = 4,
+    GRAFT_MAX_STOP_BYTES = 64,
+    GRAFT_MAX_SHOWN = 16,
+    GRAFT_MAX_REQUEST_BIASES = 1024,
+    GRAFT_MAX_REQUEST_BREAKERS = 1024
+};
 
 struct graft_token_logprob {
     int32_t id;
@@ -93,10 +104,10 @@ struct graft_request_params {
     const int32_t *tokens; // the prompt; copied
     uint32_t n_tokens;
     uint32_t max_tokens; // of the answer; 0 = until the context is full
-    struct graft_sampling sampling;
+    struct graft_sampling sampling; // at most GRAFT_MAX_REQUEST_BIASES biases and GRAFT_MAX_REQUEST_BREAKERS DRY breakers
     const struct graft_adapter_use
-        *uses;                // as graft_seq_set_adapters; held until the request ends. `from` is not used: an aLoRA
-    uint32_t n_uses;          // begins where the prompt invokes it last
+        *uses;                // as graft_seq_set_adapters; the handles must live until the last event. `from` is not used: an
+    uint32_t n_uses;          // aLoRA begins where the prompt invokes it last
     const char *tenant;       // whose request: fair shares, and whose prefixes it may reuse; NULL = ""
     bool low_priority;        // waits until no other request does
     uint64_t deadline_ns;     // of graft's clock from submission on; 0 = none
@@ -104,8 +115,9 @@ struct graft_request_params {
     uint32_t n_stops;
     uint32_t n_logprobs; // alternatives in graft_event.top; 0 and !logprobs = none
     bool logprobs;
-    // The answer is a text of this grammar, as with graft_chat_set_grammar; it must live until the last event. Takes a
-    // graft_grammar_state for as long as the request lives. NULL: any text.
+    bool no_speculation;   // not for this request
+    uint32_t draft_tokens; // most guesses in a step; 0 or more than the engine's: as many as the engine's
+    // The answer is a text of this grammar, as with graft_chat_set_grammar; it must live until the last event. NULL: any text.
     const struct graft_grammar *grammar;
     uint32_t n_keep; // with context_shift: tokens of the prompt that stay; 0 = the first page of 32
     const int32_t *shown; // [n_shown] control tokens that are part of the text, by name; copied. Others are not seen in it
@@ -130,7 +142,7 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_prompt(const struct graft_mod
 
 // Put a request into the queue. Errors, nothing is queued then: GRAFT_E_ARGUMENT (no tokens, one outside the vocabulary, bad
 // sampling, too many stops or shown tokens), GRAFT_E_CONTEXT_FULL (the prompt does not fit the context), GRAFT_E_LIMIT (the
-// queue is full), GRAFT_E_DEVICE_LOST, GRAFT_E_MEMORY, GRAFT_E_BUDGET. Thread-safety: safe.
+// queue is full; too many biases or breakers), GRAFT_E_DEVICE_LOST. Allocates nothing. Thread-safety: safe.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_engine_submit(struct graft_engine *engine, struct graft_request **out,
                                                                  const struct graft_request_params *params);
 // End it within one token; the last event comes all the same. Thread-safety: safe.
@@ -140,6 +152,7 @@ struct graft_request_stats {
     uint32_t prompt_tokens, reused_tokens, answer_tokens;
     uint64_t queue_ns, first_token_ns, total_ns; // from submission on: left the queue; first token; last event or now
     uint32_t preemptions;                        // times its KV was given to others, to be computed again
+    uint32_t draft_tokens, accepted_tokens;      // guesses that were computed; those that came true
 };
 GRAFT_API void graft_request_describe(struct graft_request *request, struct graft_request_stats *out);
 // The caller needs the handle no more; the request runs on. *request becomes NULL. Thread-safety: safe.
@@ -149,6 +162,7 @@ struct graft_engine_stats {
     uint32_t waiting, running;
     uint64_t requests, steps, rows; // since the engine was created
     uint64_t prompt_tokens, reused_tokens, answer_tokens, preemptions;
+    uint64_t draft_tokens, accepted_tokens, draft_steps; // guesses computed, come true; steps that had some
     uint32_t pages, free_pages, cached_pages; // of the KV cache; cached: of no running request
     bool lost;                                // the device was lost and is not there again; submitting is refused
     uint32_t rebuilds;                        // times it came back

@@ -131,7 +131,8 @@ struct graft_model;
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_open(struct graft_device *device, struct graft_model **out,
                                                               const char *path, const struct graft_model_params *params);
 // A model of a real shape with random weights made in place, for measuring: shape is "NAME:TYPE", NAME one of llama-8b,
-// llama-1b, llama-135m, TYPE any supported format ("q4_0"). It has no vocabulary: text functions return GRAFT_E_UNSUPPORTED.
+// llama-1b, llama-135m, moe-7b (a mixture of experts), TYPE any supported format ("q4_0"). It has no vocabulary: text functions
+// return GRAFT_E_UNSUPPORTED.
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_open_synthetic(struct graft_device *device, struct graft_model **out,
                                                                         const char *shape,
                                                                         const struct graft_model_params *params);

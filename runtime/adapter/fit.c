@@ -16,15 +16,22 @@ const struct graft_weight *graft_adapter_base_weight(const struct graft_source *
                                                      uint32_t layer)
 {
     const struct graft_layer *l = &source->layers[layer];
-    const struct graft_weight *weights[GRAFT_TARGETS] = {&l->q,   &l->k,          &l->v,            &l->o,
+    const struct graft_weight *weights[GRAFT_ALL_TARGETS] = {&l->q,   &l->k,          &l->v,            &l->o,
                                                          &l->gate, &l->up,         &l->down,         &source->embd,
-                                                         &source->output, &l->attn_norm, &l->ffn_norm, &source->output_norm};
+                                                         &source->output, &l->attn_norm, &l->ffn_norm, &source->output_norm,
+                                                             &l->q, &l->gate};
     return weights[target];
 }
 
 static enum graft_status check_layer(enum graft_target target, uint32_t layer, const struct graft_source *source)
 {
-    if ((unsigned)target >= GRAFT_TARGETS) {
+    if ((unsigned)target < GRAFT_ALL_TARGETS && target >= GRAFT_TARGETS && !source->fused) {
+        return graft_fail(GRAFT_E_UNSUPPORTED,
+                          "the adapter changes %s, which the base (architecture %s) has as %s; was it made for another base?",
+                          graft_target_name(target), source->config.architecture,
+                          target == GRAFT_TARGET_QKV ? "q_proj, k_proj and v_proj" : "gate_proj and up_proj");
+    }
+    if ((unsigned)target >= GRAFT_ALL_TARGETS) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter changes %s, which is not supported", graft_target_name(target));
     }
     if (source->config.n_expert && target >= GRAFT_TARGET_GATE && target <= GRAFT_TARGET_DOWN) {
@@ -69,7 +76,12 @@ static enum graft_status fit_pair(const struct graft_adapter_pair *pair, const s
     }
     const struct graft_weight *weight = graft_adapter_base_weight(source, pair->target, pair->layer);
     bool embed = pair->target == GRAFT_TARGET_EMBED; // its table has a row per token, which is A's column
-    uint64_t rows = embed ? weight->n_in : weight->n_out, cols = embed ? weight->n_out : weight->n_in;
+    uint64_t rows = embed ? weight->n_in : weight->n_out;
+    for (uint32_t i = 1; pair->target >= GRAFT_TARGETS && i < graft_adapter_fused(pair->target); i++) {
+        enum graft_target part = (enum graft_target)(graft_adapter_fused_first(pair->target) + i);
+        rows += graft_adapter_base_weight(source, part, pair->layer)->n_out;
+    }
+    uint64_t cols = embed ? weight->n_out : weight->n_in;
     if (pair->a.cols != cols || pair->b.rows != rows) {
         return wrong_shape(pair->layer, pair->target, pair->b.rows, pair->a.cols, rows, cols);
     }
@@ -127,6 +139,10 @@ static enum graft_status fit_whole(const struct graft_adapter_whole *whole, cons
     GRAFT_TRY(check_layer(whole->target, whole->layer, source));
     const struct graft_weight *weight = graft_adapter_base_weight(source, whole->target, whole->layer);
     bool norm = whole->target >= GRAFT_TARGET_ATTN_NORM;
+    if (norm && whole->target == GRAFT_TARGET_FFN_NORM && !whole->base_copy && source->layers[0].post_attn_norm.data) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter replaces %s, which is not supported for architecture %s", whole->name,
+                          source->config.architecture);
+    }
     uint64_t rows = norm ? 1 : weight->n_out, cols = norm ? source->config.n_embd : weight->n_in;
     if (whole->view.rows != rows || whole->view.cols != cols) {
         return wrong_shape(whole->layer, whole->target, whole->view.rows, whole->view.cols, rows, cols);
@@ -134,8 +150,13 @@ static enum graft_status fit_whole(const struct graft_adapter_whole *whole, cons
     return whole->base_copy ? check_copy(whole, weight, ctx) : GRAFT_OK;
 }
 
-enum graft_status graft_adapter_fit(const struct graft_adapter_desc *desc, const struct graft_source *source)
+enum graft_status graft_adapter_fit(struct graft_adapter_desc *desc, const struct graft_source *source)
 {
+    for (uint32_t i = 0; i < desc->n_pairs && source->fused; i++) { // llama.cpp's name of both is that of the second
+        struct graft_adapter_pair *pair = &desc->pairs[i];
+        bool both = desc->rows_permuted && pair->target == GRAFT_TARGET_UP && pair->b.rows == 2 * (uint64_t)source->config.n_ff;
+        pair->target = both ? GRAFT_TARGET_GATE_UP : pair->target;
+    }
     uint32_t changes = desc->n_pairs;
     for (uint32_t i = 0; i < desc->n_pairs; i++) {
         const struct graft_adapter_pair *pair = &desc->pairs[i];

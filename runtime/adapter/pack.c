@@ -35,12 +35,18 @@ static uint64_t bytes_of_vector(uint64_t count)
     return round_up(count * sizeof(float));
 }
 
+// Parts of a fused projection follow each other and have one A.
+static bool shares_a(const struct graft_adapter_desc *desc, uint32_t i)
+{
+    return i > 0 && desc->pairs[i].a.data == desc->pairs[i - 1].a.data && desc->pairs[i].layer == desc->pairs[i - 1].layer;
+}
+
 uint64_t graft_adapter_packed_bytes(const struct graft_adapter_desc *desc)
 {
     uint64_t bytes = UNIT_BYTES; // not used; a file of 2 GiB packs into at most 16 GiB: no overflow
     for (uint32_t i = 0; i < desc->n_pairs; i++) {
         const struct graft_adapter_pair *pair = &desc->pairs[i];
-        bytes += bytes_of_a(pair) + bytes_of_b(pair);
+        bytes += (shares_a(desc, i) ? 0 : bytes_of_a(pair)) + bytes_of_b(pair);
         bytes +=
             (pair->magnitude.data ? bytes_of_vector(pair->b.rows) : 0) + (pair->bias.data ? bytes_of_vector(pair->b.rows) : 0);
     }
@@ -151,14 +157,15 @@ static uint32_t take(struct packing *p, uint64_t bytes, uint8_t **data)
     return (uint32_t)unit;
 }
 
-static enum graft_status pack_pair(struct packing *p, const struct graft_adapter_pair *pair, uint32_t *entry)
+// shared: the place of A if it is there already, otherwise 0.
+static enum graft_status pack_pair(struct packing *p, const struct graft_adapter_pair *pair, uint32_t shared, uint32_t *entry)
 {
     const struct graft_source *source = p->source;
     uint64_t rank = padded_rank(pair);
     bool permute = !p->desc->rows_permuted && source->config.rope_pairs == GRAFT_ROPE_ADJACENT &&
                    (pair->target == GRAFT_TARGET_Q || pair->target == GRAFT_TARGET_K);
-    uint8_t *a, *b, *dora = NULL, *bias = NULL;
-    entry[GRAFT_LORA_A] = take(p, bytes_of_a(pair), &a);
+    uint8_t *a = NULL, *b, *dora = NULL, *bias = NULL;
+    entry[GRAFT_LORA_A] = shared ? shared : take(p, bytes_of_a(pair), &a);
     entry[GRAFT_LORA_B] = take(p, bytes_of_b(pair), &b);
     entry[GRAFT_LORA_ENTRY_RANK] = (uint32_t)rank;
     entry[GRAFT_LORA_DORA] = pair->magnitude.data ? take(p, bytes_of_vector(pair->b.rows), &dora) : 0;
@@ -166,7 +173,7 @@ static enum graft_status pack_pair(struct packing *p, const struct graft_adapter
     if (pair->target == GRAFT_TARGET_EMBED) {
         GRAFT_TRY(pack_transposed(pair, a));
     }
-    for (uint64_t row = 0; row < pair->rank && pair->target != GRAFT_TARGET_EMBED; row++) {
+    for (uint64_t row = 0; row < pair->rank && pair->target != GRAFT_TARGET_EMBED && a; row++) {
         GRAFT_TRY(pack_row(pair, &pair->a, "A", row, 1.0f, a + row * pair->a.cols * F16_BYTES));
     }
     struct graft_dora norms = {0};
@@ -208,8 +215,9 @@ static enum graft_status pack_whole(struct packing *p, const struct graft_adapte
         entry[GRAFT_LORA_A] = take(p, bytes_of_vector(view->cols), &out);
         read_values(view, 0, 0, view->cols, values);
         memcpy(base, weight->data, (size_t)(view->cols * sizeof *base)); // gains are F32
+        float plus = p->source->config.norms_plus_one && !p->desc->rows_permuted ? 1.0f : 0.0f;
         for (uint64_t i = 0; i < view->cols; i++) {
-            store_f32(out, i, values[i] - base[i]);
+            store_f32(out, i, values[i] + plus - base[i]);
         }
         goto done;
     }
@@ -236,10 +244,12 @@ enum graft_status graft_adapter_pack(const struct graft_adapter_desc *desc, cons
     struct packing p = {.desc = desc, .source = source, .out = out, .place = UNIT_BYTES};
     memset(entries, 0, sizeof *entries * source->config.n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY);
     memset(out, 0, UNIT_BYTES);
-    for (uint32_t i = 0; i < desc->n_pairs; i++) {
+    for (uint32_t i = 0, shared = 0; i < desc->n_pairs; i++) {
         const struct graft_adapter_pair *pair = &desc->pairs[i];
         uint64_t at = (uint64_t)pair->layer * GRAFT_LORA_TARGETS + (uint64_t)pair->target;
-        GRAFT_TRY(pack_pair(&p, pair, entries + at * GRAFT_LORA_ENTRY));
+        shared = shares_a(desc, i) ? shared : 0;
+        GRAFT_TRY(pack_pair(&p, pair, shared, entries + at * GRAFT_LORA_ENTRY));
+        shared = entries[at * GRAFT_LORA_ENTRY + GRAFT_LORA_A];
     }
     for (uint32_t i = 0; i < desc->n_whole; i++) {
         const struct graft_adapter_whole *whole = &desc->whole[i];

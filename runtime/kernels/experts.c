@@ -66,8 +66,10 @@ static enum graft_status group_kernel(struct graft_kernel *out, const struct gra
     out->pipeline.constants[2] = tiling.cols;
     out->pipeline.required_subgroup_size = lane ? variant.subgroup : 0;
     out->pipeline.full_subgroups = out->pipeline.required_subgroup_size != 0;
-    out->push.experts = (struct graft_experts_push){
-        .expert_count = shape->n_expert, .n_used = shape->n_used, .n_assigned = batch_rows * shape->n_used, .n_tiles = tiling.n_tiles};
+    out->push.experts = (struct graft_experts_push){.expert_count = shape->n_expert,
+                                                    .n_used = shape->n_used,
+                                                    .n_assigned = batch_rows * shape->n_used,
+                                                    .n_tiles = tiling.n_tiles};
     out->groups[0] = out->groups[1] = out->groups[2] = 1;
     return GRAFT_OK;
 }
@@ -116,11 +118,8 @@ enum graft_status graft_kernel_experts(struct graft_kernel *out, enum graft_expe
     out->groups[0] = divide_up(rows, covered);
     out->groups[1] = router ? divide_up(batch_rows, variant.cols) : ends ? batch_rows : tiling.n_tiles;
     out->groups[2] = 1;
-    out->push.experts = (struct graft_experts_push){.subs = n_in / 32,
-                                                    .rows = rows,
-                                                    .expert_count = shape->n_expert,
-                                                    .n_used = shape->n_used,
-                                                    .parts_out = out->groups[0]};
+    out->push.experts = (struct graft_experts_push){
+        .subs = n_in / 32, .rows = rows, .expert_count = shape->n_expert, .n_used = shape->n_used, .parts_out = out->groups[0]};
     if (out->groups[0] > caps->max_group_count[0] || out->groups[1] > caps->max_group_count[1]) {
         return graft_fail(GRAFT_E_LIMIT, "kernel %s needs %u x %u workgroups, the device allows %u x %u", out->name,
                           out->groups[0], out->groups[1], caps->max_group_count[0], caps->max_group_count[1]);

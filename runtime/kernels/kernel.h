@@ -18,11 +18,11 @@ enum graft_lora_kind { GRAFT_LORA_NONE, GRAFT_LORA_SOME, GRAFT_LORA_EXTRAS };
 // How a matrix kernel is cut: see shaders/lib/matmul.glsl.
 struct graft_variant {
     enum graft_variant_kind kind;
-    uint32_t workgroup; // invocations
-    uint32_t owners;    // tiles a workgroup computes
-    uint32_t rows;      // R: weight rows of a tile (even)
-    uint32_t cols;      // C: batch rows of a tile
-    uint32_t subgroup;  // required subgroup size, 0 = the driver's choice
+    uint32_t workgroup;        // invocations
+    uint32_t owners;           // tiles a workgroup computes
+    uint32_t rows;             // R: weight rows of a tile (even)
+    uint32_t cols;             // C: batch rows of a tile
+    uint32_t subgroup;         // required subgroup size, 0 = the driver's choice
     enum graft_lora_kind lora; // adapters to add: set by the caller, never chosen
     bool fold; // the kernels that write o's and down's inputs shrink for them, as those in front of qkv and gate always do
 };
@@ -82,8 +82,8 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_matmul(struct graft_kernel *out,
                                                        uint32_t batch_rows);
 // What a qkv kernel writes keys and values as. Without it: f16.
 void graft_kernel_kv(struct graft_kernel *qkv, enum graft_kv_format keys, enum graft_kv_format values);
-// What qkv knows of the heads, set after graft_kernel_matmul. With head_norm raw heads are [n][n_head + n_head_kv][head_dim] f32,
-// counters [n][n_head + n_head_kv], zeros; a head may not be cut between two dispatches.
+// What qkv knows of the heads, set after graft_kernel_matmul. With head_norm raw heads are [n][n_head + n_head_kv][head_dim]
+// f32, counters [n][n_head + n_head_kv], zeros; a head may not be cut between two dispatches.
 struct graft_qkv_shape {
     uint32_t head_dim, rope_dim, n_head_kv;
     bool rope_halves; // rotary pairs of the weights are rows (i, i + rope_dim / 2) of a head
@@ -97,8 +97,7 @@ void graft_kernel_post_norm(struct graft_kernel *residual);
 // embed: weights, state, gain, X, xn, ss; lora: and pool, table, the next step's t, counters, state.  parts of SS it writes:
 // out->groups[0].
 GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t type,
-                                                      uint32_t n_embd, uint32_t batch_rows,
-                                                      enum graft_lora_kind lora);
+                                                      uint32_t n_embd, uint32_t batch_rows, enum graft_lora_kind lora);
 // attention: q, kv, kv, state, ao, part, counter; lora: and pool, table, the next step's t, counters, state.
 struct graft_attention_shape {
     uint32_t n_head, n_head_kv, head_dim, n_ctx; // n_ctx: longest sequence
@@ -128,8 +127,8 @@ struct graft_experts_shape {
     uint32_t n_expert, n_used;
     uint32_t n_embd, n_ff; // n_ff: of one expert
 };
-// How a batch of rows goes to its experts: in tiles of `cols` (row, expert) pairs of one expert, or (grouped false, cols 1) each
-// pair alone, where rows hardly share experts. n_tiles: of experts_up and experts_down; grouped: the most there can be.
+// How a batch of rows goes to its experts: in tiles of `cols` (row, expert) pairs of one expert, or (grouped false, cols 1)
+// each pair alone, where rows hardly share experts. n_tiles: of experts_up and experts_down; grouped: the most there can be.
 struct graft_experts_tiling {
     bool grouped;
     uint32_t cols, n_tiles;

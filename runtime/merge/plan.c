@@ -12,19 +12,32 @@
 static const char head_name[] = "output.weight";
 
 // What cannot become part of a file's tensors.
-static enum graft_status check_kind(const struct graft_adapter_desc *desc, const char *path)
+static enum graft_status check_kind(const struct graft_adapter_desc *desc, const struct graft_source *source, const char *path)
 {
     if (desc->n_alora > 0) {
         return graft_fail(GRAFT_E_UNSUPPORTED,
                           "%s: is an aLoRA, active only from its invocation on; merged it would be active always", path);
     }
     for (uint32_t i = 0; i < desc->n_pairs; i++) {
+        enum graft_target target = desc->pairs[i].target;
+        bool part = target <= GRAFT_TARGET_V || target == GRAFT_TARGET_GATE || target == GRAFT_TARGET_UP;
+        if (source->fused && part) {
+            return graft_fail(GRAFT_E_UNSUPPORTED,
+                              "%s: changes layer %u %s, which is a part of a tensor of the base; run it unmerged", path,
+                              desc->pairs[i].layer, graft_target_name(target));
+        }
         if (desc->pairs[i].bias.data) {
             return graft_fail(
                 GRAFT_E_UNSUPPORTED,
                 "%s: layer %u %s has a bias (lora_bias), and the base's architecture has no biases that could hold "
                 "it; run it unmerged",
                 path, desc->pairs[i].layer, graft_target_name(desc->pairs[i].target));
+        }
+    }
+    for (uint32_t i = 0; i < desc->n_whole; i++) {
+        if (source->config.norms_plus_one && !desc->rows_permuted && desc->whole[i].target >= GRAFT_TARGET_ATTN_NORM) {
+            return graft_fail(GRAFT_E_UNSUPPORTED, "%s: replaces %s, which is not supported for architecture %s; run it unmerged",
+                              path, desc->whole[i].name, source->config.architecture);
         }
     }
     return GRAFT_OK;
@@ -61,7 +74,7 @@ static enum graft_status read_adapters(struct graft_merge *m)
         if (status != GRAFT_OK) {
             return graft_fail_prefix(status, "%s", given->path);
         }
-        GRAFT_TRY(check_kind(m->adapters[i], given->path));
+        GRAFT_TRY(check_kind(m->adapters[i], m->source, given->path));
     }
     return GRAFT_OK;
 }

@@ -222,7 +222,8 @@ enum graft_status graft_arch_matrices(struct graft_arch_reader *reader, struct g
         return graft_fail(GRAFT_E_FORMAT,
                           "%s: tensor %s has shape [%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64
                           "], the hyperparameters ask for [%u, %u%s]",
-                          gguf->path, name, tensor->dims[0], tensor->dims[1], tensor->dims[2], tensor->dims[3], n_in, n_out, experts);
+                          gguf->path, name, tensor->dims[0], tensor->dims[1], tensor->dims[2], tensor->dims[3], n_in, n_out,
+                          experts);
     }
     uint64_t row_bytes;
     if (!graft_quant_find(tensor->type) || !graft_type_row_bytes(tensor->type, n_in, &row_bytes)) {
@@ -259,10 +260,9 @@ enum graft_status graft_arch_check_tensors(const struct graft_arch_reader *reade
     for (uint64_t i = 0; i < reader->gguf->n_tensors; i++) {
         const struct graft_gguf_tensor *tensor = &reader->gguf->tensors[i];
         if (!reader->taken[i]) {
-            return graft_fail(
-                GRAFT_E_UNSUPPORTED,
-                "%s: tensor %.*s is not part of the architecture %s as this version knows it",
-                reader->gguf->path, (int)tensor->name.length, tensor->name.data, reader->prefix);
+            return graft_fail(GRAFT_E_UNSUPPORTED,
+                              "%s: tensor %.*s is not part of the architecture %s as this version knows it", reader->gguf->path,
+                              (int)tensor->name.length, tensor->name.data, reader->prefix);
         }
     }
     return GRAFT_OK;

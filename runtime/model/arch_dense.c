@@ -14,7 +14,7 @@ enum {
     MAX_HEAD_DIM = 512,
     MAX_VOCAB = 1 << 21,
     MAX_CONTEXT = 1 << 27,
-    MAX_SLOTS = 18,  // of a layer
+    MAX_SLOTS = 18, // of a layer
     OTHER_WEIGHTS = 6
 };
 
@@ -282,6 +282,7 @@ enum graft_status graft_arch_gemma_scales(struct graft_arch_reader *r, uint32_t 
     struct graft_config *c = &r->source->config;
     c->embedding_scale = sqrtf((float)c->n_embd);
     c->activation = GRAFT_ACTIVATION_GELU;
+    c->norms_plus_one = true;
     float scale = c->n_layer == layers_27b ? 1.0f / sqrtf((float)c->n_embd / (float)c->n_head) : c->attention_scale;
     return graft_arch_positive(r, "attention.scale", false, scale, &c->attention_scale);
 }

@@ -21,7 +21,8 @@ enum graft_status graft_arch_expert_keys(struct graft_arch_reader *r)
     GRAFT_TRY(graft_arch_u32(r, "expert_used_count", 1, most, &c->n_expert_used));
     GRAFT_TRY(graft_arch_u32_or(r, "expert_feed_forward_length", c->n_ff, 1, MAX_FF, &c->n_ff_expert));
     if (c->n_ff_expert % 32 != 0) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: an expert has %u values, allowed are multiples of 32", path, c->n_ff_expert);
+        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: an expert has %u values, allowed are multiples of 32", path,
+                          c->n_ff_expert);
     }
     GRAFT_TRY(graft_arch_u32_or(r, "expert_gating_func", SOFTMAX, 0, UINT32_MAX, &gating));
     if (gating != SOFTMAX) {

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// Architecture "gemma2": embeddings scaled by sqrt(n_embd), norms behind attention and feed-forward as well, GELU, capped scores
-// and logits, and every other layer, the first included, with a sliding window. Norm weights in the file include the 1 that
-// the model adds. Source: Riviere et al. 2024 (Gemma 2).
+// Architecture "gemma2": embeddings scaled by sqrt(n_embd), norms behind attention and feed-forward as well, GELU, capped
+// scores and logits, and every other layer, the first included, with a sliding window. Norm weights in the file include the 1
+// that the model adds. Source: Riviere et al. 2024 (Gemma 2).
 #include "runtime/model/arch.h"
 
 enum { DEFAULT_WINDOW = 4096, LAYERS_OF_27B = 46 };
 
-static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS,     "attention.sliding_window", "attention.scale",
-                                         "attn_logit_softcapping",  "final_logit_softcapping",  "rope.scaling.type",
-                                         "rope.scaling.factor",     "rope.scale_linear",
+static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, "attention.sliding_window", "attention.scale",
+                                         "attn_logit_softcapping", "final_logit_softcapping", "rope.scaling.type",
+                                         "rope.scaling.factor", "rope.scale_linear",
                                          // these describe the past of the file and change nothing:
                                          "rope.scaling.original_context_length", "rope.scaling.finetuned", NULL};
 
-static const struct graft_arch_neutral neutral_keys[] = {
-    GRAFT_ARCH_NEUTRAL_KEYS, GRAFT_ARCH_DENSE_NEUTRAL_KEYS, {"rope.scaling.attn_factor", 1, "a rotary attention factor"}, {NULL, 0, NULL}};
+static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_NEUTRAL_KEYS,
+                                                         GRAFT_ARCH_DENSE_NEUTRAL_KEYS,
+                                                         {"rope.scaling.attn_factor", 1, "a rotary attention factor"},
+                                                         {NULL, 0, NULL}};
 
 static enum graft_status finish(struct graft_arch_reader *r)
 {

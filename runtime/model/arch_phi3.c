@@ -5,10 +5,12 @@
 // in the cache stay what they are. Source: Abdin et al. 2024 (Phi 3), Ding et al. 2024 (LongRoPE).
 #include "runtime/model/arch.h"
 
-static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, "attention.sliding_window", "rope.scaling.attn_factor",
-                                         "rope.scaling.original_context_length", "rope.scaling.finetuned", NULL};
+static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS,      "attention.sliding_window",
+                                         "rope.scaling.attn_factor", "rope.scaling.original_context_length",
+                                         "rope.scaling.finetuned",   NULL};
 
-static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_NEUTRAL_KEYS, GRAFT_ARCH_DENSE_NEUTRAL_KEYS, {NULL, 0, NULL}};
+static const struct graft_arch_neutral neutral_keys[] = {
+    GRAFT_ARCH_NEUTRAL_KEYS, GRAFT_ARCH_DENSE_NEUTRAL_KEYS, {NULL, 0, NULL}};
 
 static enum graft_status finish(struct graft_arch_reader *r)
 {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Architecture "qwen2": Qwen 1.5, 2 and 2.5: as llama, but with biases on q, k and v, and rotary pairs of halves. Source: Yang et al.
-// 2024 (Qwen2).
+// Architecture "qwen2": Qwen 1.5, 2 and 2.5: as llama, but with biases on q, k and v, and rotary pairs of halves. Source: Yang
+// et al. 2024 (Qwen2).
 #include "runtime/model/arch.h"
 
 static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear",
                                          // these describe the past of the file and change nothing:
                                          "rope.scaling.original_context_length", "rope.scaling.finetuned", NULL};
 
-static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_NEUTRAL_KEYS, GRAFT_ARCH_DENSE_NEUTRAL_KEYS,
+static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_NEUTRAL_KEYS,
+                                                         GRAFT_ARCH_DENSE_NEUTRAL_KEYS,
                                                          {"attention.sliding_window", 0, "sliding-window attention"},
                                                          {"rope.scaling.attn_factor", 1, "a rotary attention factor"},
                                                          {NULL, 0, NULL}};

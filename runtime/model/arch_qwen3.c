@@ -7,7 +7,8 @@ static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, "rope.scaling.ty
                                          // these describe the past of the file and change nothing:
                                          "rope.scaling.original_context_length", "rope.scaling.finetuned", NULL};
 
-static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_NEUTRAL_KEYS, GRAFT_ARCH_DENSE_NEUTRAL_KEYS,
+static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_NEUTRAL_KEYS,
+                                                         GRAFT_ARCH_DENSE_NEUTRAL_KEYS,
                                                          {"attention.sliding_window", 0, "sliding-window attention"},
                                                          {"rope.scaling.attn_factor", 1, "a rotary attention factor"},
                                                          {NULL, 0, NULL}};

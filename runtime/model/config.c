@@ -6,7 +6,7 @@
 
 #include "platform/bytes.h"
 
-static const struct graft_arch *const architectures[] = {&graft_arch_llama, &graft_arch_qwen2,  &graft_arch_qwen3,
+static const struct graft_arch *const architectures[] = {&graft_arch_llama, &graft_arch_qwen2,  &graft_arch_qwen3, &graft_arch_qwen3moe,
                                                      &graft_arch_phi3,  &graft_arch_gemma2, &graft_arch_gemma3};
 
 // An adapter or a vocabulary is a valid GGUF file, but no model.

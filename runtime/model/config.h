@@ -21,8 +21,8 @@ struct graft_config {
     char architecture[32];
     char name[128];
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ctx_train;
-    // A mixture of experts: n_expert 0 in a dense model. Each row goes to n_expert_used experts of n_ff_expert values each, whose
-    // weights add up to 1 (expert_norm) or to their share of all experts'.
+    // A mixture of experts: n_expert 0 in a dense model. Each row goes to n_expert_used experts of n_ff_expert values each,
+    // whose weights add up to 1 (expert_norm) or to their share of all experts'.
     uint32_t n_expert, n_expert_used, n_ff_expert;
     bool expert_norm;
     float rms_eps;
@@ -37,6 +37,7 @@ struct graft_config {
     float logit_cap;                                 // logits likewise
     float embedding_scale;                           // on rows of the embedding; 1 in most
     enum graft_activation activation;                // of the gate
+    bool norms_plus_one;                             // gains in the file are 1 + what the model was trained with (Gemma)
     // Long rope: a context longer than this takes rope_inv_freq_long (graft_config_set_context); 0: there is one set only.
     uint32_t n_ctx_short;
     float rope_inv_freq_long[GRAFT_MAX_ROPE_PAIRS];
@@ -101,9 +102,9 @@ GRAFT_MUST_CHECK enum graft_status graft_source_open(struct graft_ctx *ctx, stru
                                                      const struct graft_gguf *gguf);
 void graft_source_close(struct graft_source **source);
 
-// A model of a real shape with random weights, made in place: "NAME:TYPE", NAME one of llama-8b, llama-1b, llama-135m, TYPE any
-// supported format, in any case. Matrices have that type (135m: blocks of 256 do not divide its rows and are refused),
-// vectors are F32.
+// A model of a real shape with random weights, made in place: "NAME:TYPE", NAME one of llama-8b, llama-1b, llama-135m, moe-7b
+// (a mixture of experts), TYPE any supported format, in any case. Matrices have that type (135m: blocks of 256 do not divide
+// its rows and are refused), vectors are F32.
 // Memory: class WEIGHTS. Errors: GRAFT_E_ARGUMENT (name or type, with what is offered), GRAFT_E_MEMORY, GRAFT_E_BUDGET.
 GRAFT_MUST_CHECK enum graft_status graft_source_synthetic(struct graft_ctx *ctx, struct graft_source **out, const char *shape);
 
@@ -112,7 +113,8 @@ struct graft_arch {
     const char *name;
     enum graft_status (*read)(struct graft_source *source, const struct graft_gguf *gguf);
 };
-extern const struct graft_arch graft_arch_llama, graft_arch_qwen2, graft_arch_qwen3, graft_arch_phi3, graft_arch_gemma2, graft_arch_gemma3;
+extern const struct graft_arch graft_arch_llama, graft_arch_qwen2, graft_arch_qwen3, graft_arch_qwen3moe, graft_arch_phi3,
+    graft_arch_gemma2, graft_arch_gemma3;
 
 // Choose between the two sets of frequencies of long rope, for sequences of up to n_ctx tokens. Once, before the plan is made.
 void graft_config_set_context(struct graft_config *config, uint32_t n_ctx);

@@ -123,7 +123,9 @@ bool graft_kv_append(struct graft_kv *kv, uint32_t seq, uint32_t *slot)
 
 void graft_kv_keep(struct graft_kv *kv, uint32_t page)
 {
-    kv->refs[page]++;
+    if (++kv->refs[page] == 2 && kv->on_shared) {
+        kv->on_shared(kv->shared_user, page);
+    }
 }
 
 void graft_kv_drop(struct graft_kv *kv, uint32_t page)
@@ -133,6 +135,8 @@ void graft_kv_drop(struct graft_kv *kv, uint32_t page)
             kv->on_free(kv->user, page);
         }
         kv->free[kv->n_free++] = page;
+    } else if (kv->refs[page] == 1 && kv->on_shared) {
+        kv->on_shared(kv->shared_user, page);
     }
 }
 

@@ -24,6 +24,9 @@ struct graft_kv {
     void (*on_free)(void *user, uint32_t page);
     void (*on_free_ring)(void *user, uint32_t page); // the same for a page of the rings, when its sequence is emptied
     void *user;
+    // Called when a page that one had is had by two, and when it is had by one again; NULL = nothing is done.
+    void (*on_shared)(void *user, uint32_t page);
+    void *shared_user;
 };
 
 GRAFT_MUST_CHECK enum graft_status graft_kv_create(struct graft_ctx *ctx, struct graft_kv **out,

@@ -25,8 +25,8 @@ static uint32_t window_experts(const struct graft_vk_caps *caps, const struct gr
 }
 
 // Does experts_down leave its products in Y?
-static bool has_products(const struct graft_vk_caps *caps, const struct graft_experts_shape *shape, const struct graft_weight *down,
-                         uint32_t rows)
+static bool has_products(const struct graft_vk_caps *caps, const struct graft_experts_shape *shape,
+                         const struct graft_weight *down, uint32_t rows)
 {
     return graft_experts_tiles(caps, shape, rows).grouped || window_experts(caps, down) < down->n_expert;
 }
@@ -126,8 +126,8 @@ static enum graft_status lower_windows(struct graft_lowering *lo, const struct g
         struct graft_vk_bind matrix = window(lo, places[0].buffer, places[0].offset + offset, bytes, &push->base[0]);
         const struct graft_vk_buffer *work = work_of(lo, &shape);
         struct graft_vk_bind ups[] = {
-            matrix, whole(b->xn), whole(b->ss), whole(work), whole(b->h),
-            window(lo, places[1].buffer, places[1].offset + offset, bytes, &push->base[1])};
+            matrix,      whole(b->xn), whole(b->ss),
+            whole(work), whole(b->h),  window(lo, places[1].buffer, places[1].offset + offset, bytes, &push->base[1])};
         bool down = kind == GRAFT_EXPERTS_DOWN;
         uint64_t read = bytes_read(lo, first, count);
         if (down) {

@@ -22,8 +22,8 @@ static inline uint64_t window_bytes(const struct graft_vk_caps *caps, bool texel
 
 // Bind bytes [offset, offset + bytes) of a buffer: the binding starts at the alignment below; *delta is what it starts too
 // early.
-static inline struct graft_vk_bind window(const struct graft_lowering *lo, const struct graft_vk_buffer *buffer, uint64_t offset,
-                                   uint64_t bytes, uint32_t *delta)
+static inline struct graft_vk_bind window(const struct graft_lowering *lo, const struct graft_vk_buffer *buffer,
+                                          uint64_t offset, uint64_t bytes, uint32_t *delta)
 {
     uint64_t alignment =
         lo->caps->storage_alignment > lo->caps->texel_alignment ? lo->caps->storage_alignment : lo->caps->texel_alignment;
@@ -40,8 +40,8 @@ static inline struct graft_vk_bind whole(const struct graft_vk_buffer *buffer)
     return (struct graft_vk_bind){buffer, 0, buffer->bytes};
 }
 
-static inline enum graft_status record(struct graft_lowering *lo, struct graft_kernel *kernel, const struct graft_vk_bind *binds,
-                                const char *step, uint64_t weight_bytes)
+static inline enum graft_status record(struct graft_lowering *lo, struct graft_kernel *kernel,
+                                       const struct graft_vk_bind *binds, const char *step, uint64_t weight_bytes)
 {
     if (lo->n_pipelines == lo->pipelines_capacity || (lo->stages && lo->n_stages == lo->stages_capacity)) {
         return graft_fail(GRAFT_E_INTERNAL, "more dispatches than planned at %s", step);

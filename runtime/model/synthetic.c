@@ -9,23 +9,25 @@
 #include "runtime/model/arch.h"
 #include "runtime/quant/quant.h"
 
-// Shapes as published with the models: Llama 3 8B, Llama 3.2 1B, SmolLM2 135M.
+// Shapes as published with the models: Llama 3 8B, Llama 3.2 1B, SmolLM2 135M, OLMoE 1B-7B (as Mixtral computes).
 struct shape {
     const char *name;
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ctx;
     bool tied;
     float rope_base, eps;
+    uint32_t n_expert, n_used; // n_expert 0: dense; else n_ff is that of an expert
 };
 static const struct shape shapes[] = {
-    {"llama-8b", 32, 4096, 14336, 32, 8, 128, 128256, 8192, false, 500000.0f, 1e-5f},
-    {"llama-1b", 16, 2048, 8192, 32, 8, 64, 128256, 131072, true, 500000.0f, 1e-5f},
-    {"llama-135m", 30, 576, 1536, 9, 3, 64, 49152, 8192, true, 100000.0f, 1e-5f},
+    {"llama-8b", 32, 4096, 14336, 32, 8, 128, 128256, 8192, false, 500000.0f, 1e-5f, 0, 0},
+    {"llama-1b", 16, 2048, 8192, 32, 8, 64, 128256, 131072, true, 500000.0f, 1e-5f, 0, 0},
+    {"llama-135m", 30, 576, 1536, 9, 3, 64, 49152, 8192, true, 100000.0f, 1e-5f, 0, 0},
+    {"moe-7b", 16, 2048, 1024, 16, 16, 128, 50304, 4096, false, 10000.0f, 1e-5f, 64, 8},
 };
 
 enum {
     PATTERN_BLOCKS = 509, // prime: rows, whose blocks are a round number, do not repeat
     ALIGNMENT = 64,
-    WEIGHTS_PER_LAYER = 9,
+    WEIGHTS_PER_LAYER = 10,
     OTHER_WEIGHTS = 3,
     LABEL_BYTES = 32,
     TYPE_NUMBERS = 64 // more than GGUF has types
@@ -67,10 +69,11 @@ static enum graft_status find(const char *text, const struct shape **shape, cons
         *type = info && same_text(colon + 1, strlen(colon + 1), info->name) ? info : *type;
     }
     if (!*shape || !*type) {
-        return graft_fail(GRAFT_E_ARGUMENT,
-                          "synthetic model \"%.64s\": expected NAME:TYPE, NAME one of llama-8b, llama-1b, llama-135m, TYPE one "
-                          "of " GRAFT_TYPE_NAMES,
-                          text);
+        return graft_fail(
+            GRAFT_E_ARGUMENT,
+            "synthetic model \"%.64s\": expected NAME:TYPE, NAME one of llama-8b, llama-1b, llama-135m, moe-7b, TYPE "
+            "one of " GRAFT_TYPE_NAMES,
+            text);
     }
     uint64_t bytes;
     if (!graft_type_row_bytes((*type)->type, (*shape)->n_embd, &bytes) ||
@@ -81,8 +84,10 @@ static enum graft_status find(const char *text, const struct shape **shape, cons
     return GRAFT_OK;
 }
 
-// Place one weight at the end of what is laid out; its bytes are known, its memory is not yet there.
-static void place(struct builder *b, struct graft_weight *w, uint32_t n_in, uint32_t n_out, int layer, const char *what)
+// Place one weight (n_expert: matrices of a mixture; 0: one) at the end of what is laid out; its bytes are known, its memory is
+// not yet there.
+static void place_experts(struct builder *b, struct graft_weight *w, uint32_t n_in, uint32_t n_out, uint32_t n_expert,
+                          int layer, const char *what)
 {
     char *label = b->source->labels + (size_t)b->n_labels++ * LABEL_BYTES;
     if (layer >= 0) {
@@ -90,10 +95,19 @@ static void place(struct builder *b, struct graft_weight *w, uint32_t n_in, uint
     } else {
         snprintf(label, LABEL_BYTES, "%s.weight", what);
     }
-    *w = (struct graft_weight){
-        .label = label, .type = n_out == 1 ? GRAFT_TYPE_F32 : b->type->type, .n_in = n_in, .n_out = n_out, .offset = b->used};
+    *w = (struct graft_weight){.label = label,
+                               .type = n_out == 1 ? GRAFT_TYPE_F32 : b->type->type,
+                               .n_in = n_in,
+                               .n_out = n_out,
+                               .n_expert = n_expert,
+                               .offset = b->used};
     (void)graft_type_row_bytes(w->type, n_in, &w->row_bytes); // the shapes are known to divide
-    b->used += (w->row_bytes * n_out + ALIGNMENT - 1) & ~(uint64_t)(ALIGNMENT - 1);
+    b->used += (graft_weight_bytes(w) + ALIGNMENT - 1) & ~(uint64_t)(ALIGNMENT - 1);
+}
+
+static void place(struct builder *b, struct graft_weight *w, uint32_t n_in, uint32_t n_out, int layer, const char *what)
+{
+    place_experts(b, w, n_in, n_out, 0, layer, what);
 }
 
 static void place_all(struct builder *b, const struct shape *s)
@@ -109,9 +123,12 @@ static void place_all(struct builder *b, const struct shape *s)
         place(b, &l->v, s->n_embd, heads_kv, (int)i, "attn_v");
         place(b, &l->o, heads, s->n_embd, (int)i, "attn_output");
         place(b, &l->ffn_norm, s->n_embd, 1, (int)i, "ffn_norm");
-        place(b, &l->gate, s->n_embd, s->n_ff, (int)i, "ffn_gate");
-        place(b, &l->up, s->n_embd, s->n_ff, (int)i, "ffn_up");
-        place(b, &l->down, s->n_ff, s->n_embd, (int)i, "ffn_down");
+        if (s->n_expert) {
+            place(b, &l->router, s->n_embd, s->n_expert, (int)i, "ffn_gate_inp");
+        }
+        place_experts(b, &l->gate, s->n_embd, s->n_ff, s->n_expert, (int)i, s->n_expert ? "ffn_gate_exps" : "ffn_gate");
+        place_experts(b, &l->up, s->n_embd, s->n_ff, s->n_expert, (int)i, s->n_expert ? "ffn_up_exps" : "ffn_up");
+        place_experts(b, &l->down, s->n_ff, s->n_embd, s->n_expert, (int)i, s->n_expert ? "ffn_down_exps" : "ffn_down");
     }
     place(b, &source->output_norm, s->n_embd, 1, -1, "output_norm");
     if (!s->tied) {
@@ -124,7 +141,7 @@ static void fill(struct builder *b, struct graft_weight *w)
 {
     uint8_t *to = b->source->memory + w->offset;
     w->data = to;
-    uint64_t left = w->row_bytes * w->n_out;
+    uint64_t left = graft_weight_bytes(w);
     if (w->n_out == 1) {
         const float one = 1.0f;
         for (uint32_t i = 0; i < w->n_in; i++) {
@@ -149,10 +166,12 @@ static void fill_all(struct builder *b)
     fill(b, &s->output_norm);
     for (uint32_t i = 0; i < s->config.n_layer; i++) {
         struct graft_layer *l = &s->layers[i];
-        struct graft_weight *all[WEIGHTS_PER_LAYER] = {&l->attn_norm, &l->q,    &l->k,  &l->v,   &l->o,
-                                                       &l->ffn_norm,  &l->gate, &l->up, &l->down};
+        struct graft_weight *all[WEIGHTS_PER_LAYER] = {&l->attn_norm, &l->q,    &l->k,  &l->v,    &l->o,
+                                                       &l->ffn_norm,  &l->gate, &l->up, &l->down, &l->router};
         for (int k = 0; k < WEIGHTS_PER_LAYER; k++) {
-            fill(b, all[k]);
+            if (all[k]->n_out) { // a dense model has no router
+                fill(b, all[k]);
+            }
         }
     }
     if (s->tied) {
@@ -195,6 +214,10 @@ static void configure(struct graft_config *c, const struct shape *s, const char 
     *c = (struct graft_config){.n_layer = s->n_layer,
                                .n_embd = s->n_embd,
                                .n_ff = s->n_ff,
+                               .n_expert = s->n_expert,
+                               .n_expert_used = s->n_used,
+                               .n_ff_expert = s->n_expert ? s->n_ff : 0,
+                               .expert_norm = true,
                                .n_head = s->n_head,
                                .n_head_kv = s->n_head_kv,
                                .head_dim = s->head_dim,

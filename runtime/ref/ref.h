@@ -128,13 +128,13 @@ struct graft_ref_route {
     uint32_t expert;
     float weight;
 };
-// Router logits scores[r][e] = W[e] . xn[r] * inv_rms[r] for experts e in [first, last). scores [n_rows][n_out]. scratch: n_in +
-// n_rows floats.
+// Router logits scores[r][e] = W[e] . xn[r] * inv_rms[r] for experts e in [first, last). scores [n_rows][n_out]. scratch:
+// n_in + n_rows floats.
 void graft_ref_router(const struct graft_ref_matrix *w, const float *xn, const float *inv_rms, uint32_t n_rows, float *scores,
                       uint32_t first, uint32_t last, float *scratch);
-// One row's n_used largest of n_expert scores, the largest first, of equal ones the smaller number first, NaN before all; weight
-// = exp(score - max) / sum, over the chosen (normalize) or over all. Shazeer 2017; Fedus 2021. route [n_used], n_used <=
-// n_expert.
+// One row's n_used largest of n_expert scores, the largest first, of equal ones the smaller number first, NaN before all;
+// weight = exp(score - max) / sum, over the chosen (normalize) or over all. Shazeer 2017; Fedus 2021. route [n_used], n_used
+// <= n_expert.
 void graft_ref_choose_experts(const float *scores, uint32_t n_expert, uint32_t n_used, bool normalize,
                               struct graft_ref_route *route);
 // H[r][k][o] = silu(g) u with the matrices of expert route[r][k], for outputs o in [first, last): gate and up hold one matrix

@@ -178,6 +178,7 @@ enum graft_status graft_chat_set_adapters(struct graft_chat *chat, const struct 
     struct graft_seq_use wanted[GRAFT_MAX_BLEND] = {0};
     struct graft_seq *seq = chat->seq;
     GRAFT_TRY(check_uses(seq, uses, n));
+    graft_chat_drop_draft(chat);
     for (uint32_t i = 0; i < n; i++) {
         bool alora = seq->model->infos[uses[i].adapter->slot].n_invocation > 0; // it begins where the next prompt invokes it
         wanted[i] = (struct graft_seq_use){uses[i].adapter->slot, uses[i].weight, alora ? UINT32_MAX : 0};

@@ -65,6 +65,7 @@ static enum graft_status read_file(struct graft_adapter_load *load)
     GRAFT_TRY(graft_adapter_read(model->ctx, &load->desc, load->path));
     GRAFT_TRY(graft_adapter_fit(load->desc, model->source));
     fill_info(&load->info, load->desc);
+    GRAFT_TRY(graft_adapter_split(load->desc, model->source));
     memcpy(load->digest, load->desc->digest, sizeof load->digest);
     GRAFT_TRY(GRAFT_NEW(model->ctx, GRAFT_MEM_HOST, &load->adapter, 1, "an adapter"));
     load->adapter->model = model;

@@ -53,6 +53,10 @@ enum graft_status graft_chat_commit(struct graft_chat *chat)
     }
     char *text;
     uint64_t length;
+    if (chat->speculation.n_tokens) { // the rest of a draft
+        graft_seq_truncate(chat->seq, chat->n_ids);
+        chat->speculation.n_tokens = 0;
+    }
     GRAFT_TRY(graft_chat_answer_text(chat, &text, &length));
     enum graft_status status = add_message(chat, "assistant", text, length);
     GRAFT_FREE(chat->ctx, &text);
@@ -147,6 +151,11 @@ static enum graft_status set_up(struct graft_chat *chat, const struct graft_chat
     GRAFT_TRY(graft_stream_create(ctx, &chat->stream, vocabulary->vocab, longest, drops_space && !chat->raw));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->ids, (uint64_t)n_ctx + 1, "a conversation's tokens"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->prompt, (uint64_t)n_ctx + 1, "a conversation's tokens"));
+    chat->draft_tokens = chat->model->kv->rings ? 0 : chat->draft_tokens; // what a window has left cannot be taken back
+    if (chat->draft_tokens) {
+        GRAFT_TRY(graft_speculation_take(ctx, &chat->speculation, n_ctx));
+        graft_draft_meter_begin(&chat->meter);
+    }
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &chat->rows, chat->model->limits.n_batch, "a batch"));
     struct graft_sampling sampling = params->sampling;
     sampling.size = sampling.size ? sampling.size : sizeof sampling; // a part of params, whose size was checked
@@ -173,6 +182,9 @@ enum graft_status graft_chat_create(struct graft_model *model, struct graft_chat
         }
         memcpy(&given, params, params->size);
     }
+    if (given.draft_tokens > GRAFT_DRAFT_MOST) {
+        return graft_fail(GRAFT_E_ARGUMENT, "draft_tokens is %u, allowed are up to %d", given.draft_tokens, GRAFT_DRAFT_MOST);
+    }
     const struct graft_vocabulary *vocabulary;
     GRAFT_TRY(graft_model_vocabulary(model, &vocabulary));
     struct graft_chat *chat;
@@ -181,6 +193,7 @@ enum graft_status graft_chat_create(struct graft_model *model, struct graft_chat
     chat->model = model;
     chat->raw = given.raw;
     chat->max_tokens = given.max_tokens;
+    chat->draft_tokens = given.no_speculation ? 0 : given.draft_tokens ? given.draft_tokens : GRAFT_DRAFT_DEFAULT;
     chat->context_shift = given.context_shift;
     chat->n_keep = 1; // raw
     chat->n_exact = UINT32_MAX;
@@ -207,6 +220,7 @@ void graft_chat_destroy(struct graft_chat **chat)
     graft_chat_destroy_grammar(c);
     graft_template_destroy(&c->template_);
     json_decref(c->messages);
+    graft_speculation_give_back(ctx, &c->speculation);
     GRAFT_FREE(ctx, &c->candidates);
     GRAFT_FREE(ctx, &c->next_candidates);
     GRAFT_FREE(ctx, &c->rows);

@@ -2,7 +2,8 @@
 // A conversation's inside, shared by chat.c (messages) and answer.c (tokens).
 //
 // ids[0 .. n_ids) are the tokens of the conversation; the first graft_seq_length(seq) of them are in the KV cache. Between two
-// calls at most one token, the last one shown, is not: it is computed when the next one is asked for.
+// calls at most one token, the last one shown, is not: it is computed when the next one is asked for. Behind ids the cache may
+// hold the rest of a draft.
 #ifndef GRAFT_RUNTIME_SESSION_CHAT_PRIVATE_H
 #define GRAFT_RUNTIME_SESSION_CHAT_PRIVATE_H
 
@@ -10,6 +11,7 @@
 
 #include "graft/grammar.h"
 #include "runtime/session/choose.h"
+#include "runtime/session/speculate.h"
 #include "runtime/session/stream.h"
 
 struct graft_chat {
@@ -35,6 +37,7 @@ struct graft_chat {
     bool has_answer; // an answer (perhaps of no tokens yet) follows the last message
     bool answering;  // and it goes on
     bool ready;      // candidates of the last row are there
+    uint64_t batch;  // in this batch's results
 
     // Context shift (chat_shift.c).
     bool context_shift;
@@ -58,6 +61,13 @@ struct graft_chat {
 
     struct graft_stream *stream; // its tokens as text
 
+    uint32_t draft_tokens; // most guesses at a time; 0: none
+    uint32_t draft_held;   // how many of the draft came true
+    uint32_t draft_pause;  // tokens for which there is none
+    uint32_t draft_kind;   // of the step, for the meter
+    struct graft_speculation speculation;
+    struct graft_draft_meter meter;
+
     uint32_t forgotten; // tokens that the cache held until the adapters were changed
 
     atomic_bool cancelled;
@@ -68,6 +78,9 @@ struct graft_chat {
 // answer.c: compute ids = prompt[0 .. count), reusing what is in the cache, and begin an answer. On failure ids is what the
 // cache holds.
 GRAFT_MUST_CHECK enum graft_status graft_chat_compute(struct graft_chat *chat, uint32_t count);
+
+// answer.c: a draft that is there counts no more; the token behind it is computed again.
+void graft_chat_drop_draft(struct graft_chat *chat);
 
 // chat.c: turn the answer's tokens into a message. Afterwards there is no answer that could go on.
 GRAFT_MUST_CHECK enum graft_status graft_chat_commit(struct graft_chat *chat);

@@ -98,5 +98,8 @@ enum graft_status graft_chat_shift(struct graft_chat *chat)
         turn->answer = turn->answer < keep ? turn->answer : turn->answer < end ? keep : turn->answer - dropped;
     }
     chat->n_exact = chat->n_exact < keep ? chat->n_exact : keep;
+    if (chat->draft_tokens) {
+        graft_speculation_forget(&chat->speculation);
+    }
     return GRAFT_OK;
 }

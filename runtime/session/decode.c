@@ -133,8 +133,7 @@ enum graft_status graft_decode(struct graft_model *model, const struct graft_row
                               "have more than %u tokens",
                               i, pos, model->kv->n_free, GRAFT_PAGE_TOKENS, model->n_ctx);
         }
-        model->rows[i] = (struct graft_exec_row){
-            .token = (uint32_t)rows[i].token, .pos = pos, .seq = seq, .slot = slot};
+        model->rows[i] = (struct graft_exec_row){.token = (uint32_t)rows[i].token, .pos = pos, .seq = seq, .slot = slot};
         add_pairs(&model->rows[i], rows[i].seq);
         model->out_of[i] = GRAFT_NO_SLOT;
         if (rows[i].want) {
@@ -153,6 +152,7 @@ enum graft_status graft_decode(struct graft_model *model, const struct graft_row
                                      .tables = model->kv->tables,
                                      .rings = model->kv->rings,
                                      .logits = want == GRAFT_WANT_LOGITS};
+    model->n_batches++;
     uint64_t begin = graft_clock_ns();
     enum graft_status status = model->exec->functions->run(model->exec, &batch);
     model->run_ns = graft_clock_ns() - begin;

@@ -8,8 +8,9 @@
 #include "platform/bytes.h"
 #include "platform/plat.h"
 #include "runtime/session/engine_private.h"
+#include "runtime/text/grammar.h"
 
-enum { DEFAULT_WAITING = 64, MAX_WAITING = 4096, DEFAULT_PREFILL = 32 };
+enum { DEFAULT_WAITING = 64, MAX_WAITING = 4096, DEFAULT_PREFILL = 32, DEFAULT_GRAMMARS = 4, MAX_GRAMMARS = 1024 };
 
 static void clear_page(void *user, uint32_t page)
 {
@@ -96,9 +97,53 @@ static enum graft_status copy_params(const struct graft_engine_params *given, st
     }
     out->max_waiting = out->max_waiting ? out->max_waiting : DEFAULT_WAITING;
     out->prefill_rows = out->prefill_rows ? out->prefill_rows : DEFAULT_PREFILL;
+    out->draft_tokens = out->draft_tokens ? out->draft_tokens : GRAFT_DRAFT_DEFAULT;
+    if (out->grammars > MAX_GRAMMARS) {
+        return graft_fail(GRAFT_E_ARGUMENT, "grammars is %u, allowed are up to %d", out->grammars, MAX_GRAMMARS);
+    }
+    if (out->draft_tokens > GRAFT_DRAFT_MOST) {
+        return graft_fail(GRAFT_E_ARGUMENT, "draft_tokens is %u, allowed are up to %d", out->draft_tokens, GRAFT_DRAFT_MOST);
+    }
     return out->max_waiting <= MAX_WAITING
                ? GRAFT_OK
                : graft_fail(GRAFT_E_ARGUMENT, "max_waiting is %u, allowed are up to %d", out->max_waiting, MAX_WAITING);
+}
+
+// Every request has its lists of biases and breakers; a ring of tokens it has already. What is written anew for every choice
+// they share.
+static enum graft_status take_sampler_room(struct graft_engine *engine)
+{
+    struct graft_ctx *ctx = engine->ctx;
+    struct graft_sampler_room *room = &engine->room;
+    uint32_t n_vocab = engine->model->source->config.n_vocab, n_tokens = engine->model->n_ctx + 1;
+    uint64_t n = engine->n_requests;
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &engine->biases, n * GRAFT_MAX_REQUEST_BIASES, "the requests' biases"));
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &engine->breakers, n * GRAFT_MAX_REQUEST_BREAKERS, "the requests' breakers"));
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &room->counts, n_vocab, "token counts"));
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &room->shifts, n_vocab, "logit biases"));
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &room->overlaps, n_tokens, "repetitions"));
+    room->n_recent = room->most_window = n_tokens;
+    room->most_biases = GRAFT_MAX_REQUEST_BIASES;
+    room->most_breakers = GRAFT_MAX_REQUEST_BREAKERS;
+    for (uint32_t i = 0; i < engine->n_requests; i++) {
+        struct graft_request *r = &engine->requests[i];
+        r->sampler.room = *room;
+        r->sampler.room.recent = r->ids;
+        r->sampler.room.biases = engine->biases + (size_t)i * GRAFT_MAX_REQUEST_BIASES;
+        r->sampler.room.breakers = engine->breakers + (size_t)i * GRAFT_MAX_REQUEST_BREAKERS;
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status take_places(struct graft_engine *engine)
+{
+    uint32_t n = engine->params.grammars;
+    GRAFT_TRY(GRAFT_NEW(engine->ctx, GRAFT_MEM_HOST, &engine->places, n, "places in grammars"));
+    for (; engine->n_places < n; engine->n_places++) {
+        GRAFT_TRY(graft_grammar_state_reserve(engine->ctx, &engine->places[engine->n_places]));
+        engine->n_free_places++;
+    }
+    return GRAFT_OK;
 }
 
 static enum graft_status take_memory(struct graft_engine *engine)
@@ -108,6 +153,9 @@ static enum graft_status take_memory(struct graft_engine *engine)
     uint32_t n_seq = model->limits.n_seq;
     uint64_t room = (uint64_t)model->n_ctx + 1;
     engine->n_requests = engine->params.max_waiting + n_seq;
+    engine->params.grammars = engine->params.grammars    ? engine->params.grammars
+                              : n_seq < DEFAULT_GRAMMARS ? n_seq
+                                                         : DEFAULT_GRAMMARS;
     GRAFT_TRY(graft_mutex_create(ctx, &engine->mutex));
     GRAFT_TRY(graft_cond_create(ctx, &engine->wake));
     GRAFT_TRY(graft_cond_create(ctx, &engine->done));
@@ -116,6 +164,14 @@ static enum graft_status take_memory(struct graft_engine *engine)
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &engine->ids, engine->n_requests * room, "the requests' tokens"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &engine->running, n_seq, "running requests"));
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &engine->rows, model->limits.n_batch, "a batch"));
+    if (!engine->params.no_speculation && !model->kv->rings) { // what a window has left cannot be taken back
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &engine->speculations, n_seq, "speculation"));
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &engine->drafts, n_seq, "speculation"));
+        for (uint32_t i = 0; i < n_seq; i++) {
+            GRAFT_TRY(graft_speculation_take(ctx, &engine->speculations[i], model->n_ctx));
+        }
+        graft_draft_meter_begin(&engine->meter);
+    }
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &engine->candidates, model->source->config.n_vocab, "candidates"));
     const struct graft_vocab *vocab = model->vocabulary ? model->vocabulary->vocab : NULL;
     uint64_t longest = 0;
@@ -127,6 +183,8 @@ static enum graft_status take_memory(struct graft_engine *engine)
         engine->requests[i].ids = engine->ids + i * room;
         GRAFT_TRY(graft_stream_create(ctx, &engine->requests[i].stream, vocab, longest, drops_space));
     }
+    GRAFT_TRY(take_sampler_room(engine));
+    GRAFT_TRY(vocab ? take_places(engine) : GRAFT_OK);
     // Pages of a window are a sequence's own.
     return engine->params.no_prefix_reuse || model->kv->rings ? GRAFT_OK : graft_prefix_create(ctx, &engine->prefix, model->kv);
 }
@@ -138,10 +196,22 @@ static void give_memory_back(struct graft_engine *engine)
     }
     graft_prefix_destroy(&engine->prefix);
     for (uint32_t i = 0; engine->requests && i < engine->n_requests; i++) {
-        graft_sampler_destroy(&engine->requests[i].sampler);
-        graft_grammar_state_destroy(&engine->requests[i].place);
         graft_stream_destroy(&engine->requests[i].stream);
     }
+    for (uint32_t i = 0; engine->speculations && i < engine->model->limits.n_seq; i++) {
+        graft_speculation_give_back(ctx, &engine->speculations[i]);
+    }
+    while (engine->n_free_places) {
+        graft_grammar_state_destroy(&engine->places[--engine->n_free_places]);
+    }
+    GRAFT_FREE(ctx, &engine->places);
+    GRAFT_FREE(ctx, &engine->room.overlaps);
+    GRAFT_FREE(ctx, &engine->room.shifts);
+    GRAFT_FREE(ctx, &engine->room.counts);
+    GRAFT_FREE(ctx, &engine->breakers);
+    GRAFT_FREE(ctx, &engine->biases);
+    GRAFT_FREE(ctx, &engine->drafts);
+    GRAFT_FREE(ctx, &engine->speculations);
     GRAFT_FREE(ctx, &engine->allowed);
     GRAFT_FREE(ctx, &engine->candidates);
     GRAFT_FREE(ctx, &engine->rows);
@@ -290,21 +360,23 @@ static uint32_t tenant_of(struct graft_engine *engine, const char *name)
 }
 
 // A free request takes what was asked for. Under the lock.
-static void fill(struct graft_engine *engine, struct graft_request *r, const struct graft_request_params *p,
-                 struct graft_sampler *sampler, struct graft_grammar_state *place)
+static void fill(struct graft_engine *engine, struct graft_request *r, const struct graft_request_params *p)
 {
     r->released = r->preempted = false;
     r->arrival = ++engine->arrivals;
     r->stats = (struct graft_request_stats){.prompt_tokens = p->n_tokens};
     atomic_store(&r->cancelled, false);
     r->low_priority = p->low_priority;
+    r->speculates = !p->no_speculation;
+    r->draft_tokens =
+        p->draft_tokens && p->draft_tokens < engine->params.draft_tokens ? p->draft_tokens : engine->params.draft_tokens;
     r->logprobs = p->logprobs || p->n_logprobs;
     r->n_logprobs = p->n_logprobs;
     r->max_tokens = p->max_tokens;
     r->submitted_ns = graft_clock_ns();
     r->deadline_ns = p->deadline_ns ? r->submitted_ns + p->deadline_ns : 0;
-    r->sampler = sampler;
-    r->place = place;
+    r->grammar = p->grammar;
+    r->place = NULL;
     r->n_uses = p->n_uses;
     memcpy(r->uses, p->uses ? p->uses : r->uses, p->n_uses * sizeof *r->uses);
     graft_stream_begin(r->stream, p->stops, p->n_stops);
@@ -330,8 +402,6 @@ enum graft_status graft_engine_submit(struct graft_engine *engine, struct graft_
                                       const struct graft_request_params *params)
 {
     struct graft_request_params p = {0};
-    struct graft_sampler *sampler;
-    struct graft_grammar_state *place = NULL;
     *out = NULL;
     if (params->size == 0 || params->size > sizeof p) {
         return graft_fail(GRAFT_E_ARGUMENT, "graft_request_params.size is %zu, this library knows %zu", params->size, sizeof p);
@@ -339,33 +409,23 @@ enum graft_status graft_engine_submit(struct graft_engine *engine, struct graft_
     memcpy(&p, params, params->size);
     GRAFT_TRY(check_request(engine, &p));
     p.sampling.size = p.sampling.size ? p.sampling.size : sizeof p.sampling;
-    GRAFT_TRY(graft_sampler_create(engine->ctx, &sampler, &p.sampling, engine->model->source->config.n_vocab));
-    enum graft_status status = p.grammar ? graft_grammar_state_create(p.grammar, &place) : GRAFT_OK;
-    if (status != GRAFT_OK) {
-        graft_sampler_destroy(&sampler);
-        return status;
-    }
     graft_mutex_lock(engine->mutex);
     struct graft_request *r = NULL;
     for (uint32_t i = 0; i < engine->n_requests && !r && engine->n_waiting < engine->params.max_waiting; i++) {
         r = engine->requests[i].state == GRAFT_REQUEST_FREE ? &engine->requests[i] : NULL;
     }
-    bool lost = engine->stats.lost, ending = engine->quit;
-    uint32_t waiting = engine->n_waiting;
-    if (r && !lost && !ending) {
-        fill(engine, r, &p, sampler, place);
+    enum graft_status status = engine->stats.lost ? graft_fail(GRAFT_E_DEVICE_LOST, "the device was lost")
+                               : engine->quit     ? graft_fail(GRAFT_E_CANCELLED, "the engine is ending")
+                               : r ? graft_sampler_begin(&r->sampler, &p.sampling, engine->model->source->config.n_vocab)
+                                   : graft_fail(GRAFT_E_LIMIT, "%u requests are waiting, at most %u may", engine->n_waiting,
+                                                engine->params.max_waiting);
+    if (status == GRAFT_OK) {
+        fill(engine, r, &p);
         *out = r;
         graft_cond_broadcast(engine->wake);
     }
     graft_mutex_unlock(engine->mutex);
-    if (*out) {
-        return GRAFT_OK;
-    }
-    graft_sampler_destroy(&sampler);
-    graft_grammar_state_destroy(&place);
-    return lost     ? graft_fail(GRAFT_E_DEVICE_LOST, "the device was lost")
-           : ending ? graft_fail(GRAFT_E_CANCELLED, "the engine is ending")
-                    : graft_fail(GRAFT_E_LIMIT, "%u requests are waiting, at most %u may", waiting, engine->params.max_waiting);
+    return status;
 }
 
 void graft_request_cancel(struct graft_request *request)

@@ -296,10 +296,10 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
     add_weight(&totals, &s->output_norm, 0);
     for (uint32_t i = 0; i < c->n_layer; i++) {
         const struct graft_layer *l = &s->layers[i];
-        const struct graft_weight *all[] = {&l->attn_norm, &l->q,    &l->k,  &l->v,   &l->o,
-                                            &l->ffn_norm,  &l->gate, &l->up, &l->down, &l->router,
-                                            &l->q_bias, &l->k_bias, &l->v_bias, &l->q_norm, &l->k_norm,
-                                            &l->post_attn_norm, &l->post_ffn_norm}; // absent ones are zero
+        const struct graft_weight *all[] = {
+            &l->attn_norm,    &l->q,      &l->k,      &l->v,      &l->o,      &l->ffn_norm, &l->gate,   &l->up,
+            &l->down,         &l->router, &l->q_bias, &l->k_bias, &l->v_bias, &l->q_norm,   &l->k_norm, &l->post_attn_norm,
+            &l->post_ffn_norm}; // absent ones are zero
         for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
             add_weight(&totals, all[k], c->n_expert_used);
         }
@@ -309,8 +309,10 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
     }
     out->n_parameters = totals.parameters;
     out->weight_bytes = totals.bytes;
-    // A token reads one row of the embeddings, but all of them when they are the output too; and the matrices of its own experts.
-    out->token_weight_bytes = totals.bytes - totals.unused_bytes + s->embd.row_bytes - (s->tied ? 0 : s->embd.row_bytes * s->embd.n_out);
+    // A token reads one row of the embeddings, but all of them when they are the output too; and the matrices of its own
+    // experts.
+    out->token_weight_bytes =
+        totals.bytes - totals.unused_bytes + s->embd.row_bytes - (s->tied ? 0 : s->embd.row_bytes * s->embd.n_out);
     uint32_t most = 0;
     for (uint32_t type = 0; type < sizeof totals.matrices / sizeof *totals.matrices; type++) {
         if (totals.matrices[type] > most) {

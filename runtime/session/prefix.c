@@ -6,6 +6,33 @@
 #include "loaders/sha256.h"
 #include "platform/bytes.h"
 
+static void leave_list(struct graft_prefix *prefix, uint32_t page)
+{
+    struct graft_prefix_page *p = &prefix->pages[page];
+    prefix->pages[p->before].after = p->after;
+    prefix->pages[p->after].before = p->before;
+    p->before = p->after = 0;
+    p->idle = false;
+    prefix->n_idle--;
+}
+
+static void on_shared(void *user, uint32_t page)
+{
+    struct graft_prefix *prefix = user;
+    struct graft_prefix_page *p = &prefix->pages[page], *end = &prefix->pages[0];
+    bool idle = p->kept && prefix->kv->refs[page] == 1;
+    if (p->idle && !idle) {
+        leave_list(prefix, page);
+    } else if (idle && !p->idle) {
+        p->before = end->before;
+        p->after = 0;
+        prefix->pages[end->before].after = page;
+        end->before = page;
+        p->idle = true;
+        prefix->n_idle++;
+    }
+}
+
 enum graft_status graft_prefix_create(struct graft_ctx *ctx, struct graft_prefix **out, struct graft_kv *kv)
 {
     struct graft_prefix *prefix;
@@ -20,6 +47,8 @@ enum graft_status graft_prefix_create(struct graft_ctx *ctx, struct graft_prefix
         graft_prefix_destroy(&prefix);
         return status;
     }
+    kv->on_shared = on_shared;
+    kv->shared_user = prefix;
     *out = prefix;
     return GRAFT_OK;
 }
@@ -29,6 +58,7 @@ void graft_prefix_destroy(struct graft_prefix **prefix)
     if (!prefix || !*prefix) {
         return;
     }
+    (*prefix)->kv->on_shared = NULL;
     GRAFT_FREE((*prefix)->ctx, &(*prefix)->buckets);
     GRAFT_FREE((*prefix)->ctx, &(*prefix)->pages);
     GRAFT_FREE((*prefix)->ctx, prefix);
@@ -49,7 +79,7 @@ static uint32_t *bucket_of(const struct graft_prefix *prefix, const uint8_t *key
     return &prefix->buckets[graft_load_u32(key) % prefix->kv->limits.n_pages];
 }
 
-static uint32_t find(const struct graft_prefix *prefix, const uint8_t *key)
+uint32_t graft_prefix_find(const struct graft_prefix *prefix, const uint8_t key[GRAFT_PREFIX_KEY_BYTES])
 {
     uint32_t page = *bucket_of(prefix, key);
     while (page && memcmp(prefix->pages[page].key, key, GRAFT_PREFIX_KEY_BYTES) != 0) {
@@ -58,28 +88,17 @@ static uint32_t find(const struct graft_prefix *prefix, const uint8_t *key)
     return page;
 }
 
-uint32_t graft_prefix_find(struct graft_prefix *prefix, const uint8_t key[GRAFT_PREFIX_KEY_BYTES])
-{
-    uint32_t page = find(prefix, key);
-    if (page) {
-        prefix->pages[page].used = ++prefix->clock;
-    }
-    return page;
-}
-
 void graft_prefix_keep(struct graft_prefix *prefix, const uint8_t key[GRAFT_PREFIX_KEY_BYTES], uint32_t page)
 {
     struct graft_prefix_page *p = &prefix->pages[page];
-    if (p->kept || find(prefix, key)) {
+    if (p->kept || graft_prefix_find(prefix, key)) {
         return;
     }
     uint32_t *bucket = bucket_of(prefix, key);
     memcpy(p->key, key, sizeof p->key);
     p->kept = true;
-    p->used = ++prefix->clock;
     p->next = *bucket;
     *bucket = page;
-    prefix->n_kept++;
     graft_kv_keep(prefix->kv, page);
 }
 
@@ -90,8 +109,10 @@ static void forget(struct graft_prefix *prefix, uint32_t page)
         at = &prefix->pages[*at].next;
     }
     *at = prefix->pages[page].next;
+    if (prefix->pages[page].idle) {
+        leave_list(prefix, page);
+    }
     prefix->pages[page] = (struct graft_prefix_page){0};
-    prefix->n_kept--;
     graft_kv_drop(prefix->kv, page);
 }
 
@@ -104,13 +125,7 @@ void graft_prefix_forget(struct graft_prefix *prefix, uint32_t page)
 
 bool graft_prefix_evict(struct graft_prefix *prefix)
 {
-    uint32_t oldest = 0;
-    for (uint32_t page = 1; page < prefix->kv->limits.n_pages; page++) {
-        const struct graft_prefix_page *p = &prefix->pages[page];
-        if (p->kept && prefix->kv->refs[page] == 1 && (!oldest || p->used < prefix->pages[oldest].used)) {
-            oldest = page;
-        }
-    }
+    uint32_t oldest = prefix->pages[0].after;
     if (!oldest) {
         return false;
     }
@@ -120,9 +135,5 @@ bool graft_prefix_evict(struct graft_prefix *prefix)
 
 uint32_t graft_prefix_idle(const struct graft_prefix *prefix)
 {
-    uint32_t n = 0;
-    for (uint32_t page = 1; page < prefix->kv->limits.n_pages; page++) {
-        n += prefix->pages[page].kept && prefix->kv->refs[page] == 1;
-    }
-    return n;
+    return prefix->n_idle;
 }

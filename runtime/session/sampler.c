@@ -7,16 +7,10 @@
 
 #include "platform/bytes.h"
 #include "platform/plat.h"
+#include "runtime/session/choose.h"
 #include "runtime/session/sampler.h"
 
-enum {
-    DEFAULT_TOP_K = 40,
-    DEFAULT_WINDOW = 64,
-    DEFAULT_DRY_WINDOW = 1024,
-    MAX_WINDOW = 1 << 20,
-    MAX_LIST = 1 << 20,
-    SURE_CANDIDATES = 64
-};
+enum { DEFAULT_TOP_K = 40, DEFAULT_WINDOW = 64, DEFAULT_DRY_WINDOW = 1024, MAX_WINDOW = 1 << 20, MAX_LIST = 1 << 20 };
 
 static uint64_t splitmix64(uint64_t *state)
 {
@@ -146,37 +140,68 @@ static int compare_ids(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-// Everything of a sampler that depends on its settings.
-static enum graft_status take_memory(struct graft_sampler *sampler)
+enum graft_status graft_sampler_begin(struct graft_sampler *sampler, const struct graft_sampling *sampling, uint32_t n_vocab)
+{
+    struct graft_sampler_room *room = &sampler->room;
+    struct graft_sampling set;
+    GRAFT_TRY(with_defaults(sampling, &set, n_vocab));
+    if (set.n_biases > room->most_biases || set.n_dry_breakers > room->most_breakers) {
+        return graft_fail(GRAFT_E_LIMIT, "n_biases is %u and n_dry_breakers %u, there is room for %u and %u", set.n_biases,
+                          set.n_dry_breakers, room->most_biases, room->most_breakers);
+    }
+    sampler->n_vocab = n_vocab;
+    sampler->penalties = set.repeat_penalty != 1.0f || set.presence_penalty != 0.0f || set.frequency_penalty != 0.0f;
+    sampler->dry = set.dry_multiplier > 0.0f;
+    set.n_dry_breakers = sampler->dry ? set.n_dry_breakers : 0;
+    set.penalty_window = set.penalty_window < room->most_window ? set.penalty_window : room->most_window;
+    set.dry_window = set.dry_window < room->most_window ? set.dry_window : room->most_window;
+    if (set.n_biases) {
+        memcpy(room->biases, set.biases, set.n_biases * sizeof *set.biases);
+    }
+    if (set.n_dry_breakers) {
+        memcpy(room->breakers, set.dry_breakers, set.n_dry_breakers * sizeof *set.dry_breakers);
+        qsort(room->breakers, set.n_dry_breakers, sizeof *room->breakers, compare_ids);
+    }
+    set.biases = room->biases;
+    set.dry_breakers = room->breakers;
+    if (set.seed == 0) {
+        uint64_t mixed = graft_clock_ns() ^ (uint64_t)(uintptr_t)sampler;
+        set.seed = splitmix64(&mixed) | 1; // 0 would mean "a new one" when it is given again
+    }
+    sampler->set = set;
+    sampler->surprise = 2.0 * (double)set.mirostat_tau;
+    sampler->accepted = 0;
+    uint64_t seed = set.seed;
+    for (int i = 0; i < 4; i++) {
+        sampler->state[i] = splitmix64(&seed);
+    }
+    return GRAFT_OK;
+}
+
+// What the settings need, and no more.
+static enum graft_status take_room(struct graft_sampler *sampler, const struct graft_sampling *set, uint32_t n_vocab)
 {
     struct graft_ctx *ctx = sampler->ctx;
-    struct graft_sampling *set = &sampler->set;
+    struct graft_sampler_room *room = &sampler->room;
     bool dry = set->dry_multiplier > 0.0f;
-    sampler->n_recent = sampler->penalties ? set->penalty_window : 0;
-    sampler->n_recent = dry && set->dry_window > sampler->n_recent ? set->dry_window : sampler->n_recent;
-    if (sampler->penalties) {
-        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler->counts, sampler->n_vocab, "token counts"));
-    }
-    if (sampler->n_recent) {
-        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler->recent, sampler->n_recent, "recent tokens"));
+    bool penalties = set->repeat_penalty != 1.0f || set->presence_penalty != 0.0f || set->frequency_penalty != 0.0f;
+    room->most_window = MAX_WINDOW;
+    room->most_biases = set->n_biases;
+    room->most_breakers = set->n_dry_breakers;
+    room->n_recent = penalties ? set->penalty_window : 0;
+    room->n_recent = dry && set->dry_window > room->n_recent ? set->dry_window : room->n_recent;
+    if (penalties || dry) {
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &room->counts, n_vocab, "token counts"));
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &room->recent, room->n_recent, "recent tokens"));
     }
     if (dry) {
-        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler->matches, sampler->n_vocab, "repetitions of tokens"));
-        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler->overlaps, set->dry_window, "repetitions"));
-    }
-    if (dry && set->n_dry_breakers) {
-        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler->breakers, set->n_dry_breakers, "tokens that end repetitions"));
-        memcpy(sampler->breakers, set->dry_breakers, set->n_dry_breakers * sizeof *sampler->breakers);
-        qsort(sampler->breakers, set->n_dry_breakers, sizeof *sampler->breakers, compare_ids);
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &room->overlaps, set->dry_window, "repetitions"));
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &room->breakers, set->n_dry_breakers, "tokens that end repetitions"));
     }
     if (set->n_biases) {
-        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler->biases, sampler->n_vocab, "logit biases"));
-        for (uint32_t i = 0; i < set->n_biases; i++) {
-            sampler->biases[set->biases[i].id] += set->biases[i].bias;
-        }
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &room->biases, set->n_biases, "logit biases"));
+        GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &room->shifts, n_vocab, "logit biases"));
     }
-    set->biases = NULL;
-    set->dry_breakers = NULL;
     return GRAFT_OK;
 }
 
@@ -189,19 +214,8 @@ enum graft_status graft_sampler_create(struct graft_ctx *ctx, struct graft_sampl
     struct graft_sampler *sampler;
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &sampler, 1, "a sampler"));
     sampler->ctx = ctx;
-    sampler->n_vocab = n_vocab;
-    sampler->penalties = set.repeat_penalty != 1.0f || set.presence_penalty != 0.0f || set.frequency_penalty != 0.0f;
-    if (set.seed == 0) {
-        uint64_t mixed = graft_clock_ns() ^ (uint64_t)(uintptr_t)sampler;
-        set.seed = splitmix64(&mixed) | 1; // 0 would mean "a new one" when it is given again
-    }
-    sampler->set = set;
-    sampler->surprise = 2.0 * (double)set.mirostat_tau;
-    uint64_t seed = set.seed;
-    for (int i = 0; i < 4; i++) {
-        sampler->state[i] = splitmix64(&seed);
-    }
-    enum graft_status status = take_memory(sampler);
+    enum graft_status status = take_room(sampler, &set, n_vocab);
+    status = status == GRAFT_OK ? graft_sampler_begin(sampler, &set, n_vocab) : status;
     if (status != GRAFT_OK) {
         graft_sampler_destroy(&sampler);
         return status;
@@ -216,22 +230,23 @@ void graft_sampler_destroy(struct graft_sampler **sampler)
         return;
     }
     struct graft_ctx *ctx = (*sampler)->ctx;
-    GRAFT_FREE(ctx, &(*sampler)->biases);
-    GRAFT_FREE(ctx, &(*sampler)->breakers);
-    GRAFT_FREE(ctx, &(*sampler)->overlaps);
-    GRAFT_FREE(ctx, &(*sampler)->matches);
-    GRAFT_FREE(ctx, &(*sampler)->recent);
-    GRAFT_FREE(ctx, &(*sampler)->counts);
+    struct graft_sampler_room *room = &(*sampler)->room;
+    GRAFT_FREE(ctx, &room->biases);
+    GRAFT_FREE(ctx, &room->breakers);
+    GRAFT_FREE(ctx, &room->overlaps);
+    GRAFT_FREE(ctx, &room->shifts);
+    GRAFT_FREE(ctx, &room->recent);
+    GRAFT_FREE(ctx, &room->counts);
     GRAFT_FREE(ctx, sampler);
 }
 
 bool graft_sampler_wants_logits(const struct graft_sampler *sampler)
 {
     const struct graft_sampling *set = &sampler->set;
-    if (sampler->penalties || sampler->matches || set->n_biases) {
+    if (sampler->penalties || sampler->dry || set->n_biases) {
         return true;
     }
-    return set->temperature >= 0.0f && (set->top_k > SURE_CANDIDATES || set->top_n_sigma > 0.0f || set->mirostat);
+    return set->temperature >= 0.0f && (set->top_k > GRAFT_CHOICE_CANDIDATES || set->top_n_sigma > 0.0f || set->mirostat);
 }
 
 uint32_t graft_sampler_enough(const struct graft_sampler *sampler)
@@ -249,25 +264,13 @@ uint64_t graft_sampler_seed(const struct graft_sampler *sampler)
 
 void graft_sampler_accept(struct graft_sampler *sampler, int32_t token)
 {
-    if (!sampler->recent || token < 0 || (uint32_t)token >= sampler->n_vocab) {
-        return;
+    if ((sampler->penalties || sampler->dry) && token >= 0 && (uint32_t)token < sampler->n_vocab) {
+        sampler->room.recent[sampler->accepted++ % sampler->room.n_recent] = token;
     }
-    uint32_t window = sampler->set.penalty_window;
-    if (sampler->penalties) {
-        if (sampler->accepted >= window) {
-            sampler->counts[sampler->recent[(sampler->accepted - window) % sampler->n_recent]]--;
-        }
-        sampler->counts[token]++;
-    }
-    sampler->recent[sampler->accepted % sampler->n_recent] = token;
-    sampler->accepted++;
 }
 
 void graft_sampler_forget(struct graft_sampler *sampler)
 {
-    if (sampler->penalties) {
-        memset(sampler->counts, 0, sampler->n_vocab * sizeof *sampler->counts);
-    }
     sampler->accepted = 0;
     sampler->surprise = 2.0 * (double)sampler->set.mirostat_tau;
 }

@@ -6,22 +6,34 @@
 
 #include "runtime/session/session.h"
 
-struct graft_sampler {
-    struct graft_ctx *ctx;
-    struct graft_sampling set; // defaults filled in; its arrays are copied to where they are used
-    uint32_t n_vocab;
-    bool penalties;
-    uint64_t state[4];
-    uint32_t *counts; // [n_vocab] how often a token is among the last penalty_window; NULL without penalties
-    int32_t *recent;  // ring of the last n_recent tokens; NULL without penalties and DRY
+// Where a sampler works. Several that one thread uses may share the first three.
+struct graft_sampler_room {
+    uint32_t *counts;   // [n_vocab] zeros between two choices; with penalties or DRY
+    float *shifts;      // [n_vocab] zeros between two choices; with biases
+    uint32_t *overlaps; // [most_window] scratch; with DRY
+    int32_t *recent;    // [n_recent] ring of the last tokens; with penalties or DRY
     uint32_t n_recent;
-    uint64_t accepted;
-    float *biases;      // [n_vocab]; NULL without any
-    int32_t *breakers;  // DRY: sorted
-    uint32_t *matches;  // DRY: [n_vocab] longest repetition that a token would continue
-    uint32_t *overlaps; // DRY: [dry_window] scratch
-    double surprise;    // mirostat: the bound mu, in bits
+    uint32_t most_window;            // longer windows of penalties and DRY are cut to this
+    struct graft_logit_bias *biases; // [most_biases]
+    int32_t *breakers;               // [most_breakers]
+    uint32_t most_biases, most_breakers;
 };
+
+struct graft_sampler {
+    struct graft_ctx *ctx;     // NULL: the room is not its own
+    struct graft_sampling set; // defaults filled in; its arrays are those of the room, the DRY breakers sorted
+    struct graft_sampler_room room;
+    uint32_t n_vocab;
+    bool penalties, dry;
+    uint64_t state[4];
+    uint64_t accepted;
+    double surprise; // mirostat: the bound mu, in bits
+};
+
+// Begin with other settings in a room that there is. Allocates nothing, but sorting more than 256 breakers may. Errors:
+// GRAFT_E_ARGUMENT (settings), GRAFT_E_LIMIT (more biases or breakers than the room is for); nothing changes then.
+GRAFT_MUST_CHECK enum graft_status graft_sampler_begin(struct graft_sampler *sampler, const struct graft_sampling *sampling,
+                                                       uint32_t n_vocab);
 
 // Uniform in [0, 1) with 53 bits.
 double graft_sampler_random(struct graft_sampler *sampler);

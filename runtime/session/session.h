@@ -15,7 +15,7 @@
 
 struct graft_device {
     struct graft_ctx *ctx;
-    struct graft_vk *vk; // NULL: the reference
+    struct graft_vk *vk;             // NULL: the reference
     struct graft_vk_options options; // as it was opened, to open it again; its texts are those below
     char select[256], build[48];
     uint32_t n_models; // open on it
@@ -74,6 +74,7 @@ struct graft_model {
     uint32_t *out, *out_of;               // [n_batch] rows that want logits; their number by row, GRAFT_NO_SLOT = not wanted
     uint32_t *lengths;                    // [n_seq] before the batch
     uint32_t n_rows;                      // of the last batch; 0 after a failed one
+    uint64_t n_batches;                   // so far: whose results there are
     bool has_logits;
     struct graft_candidate *candidates; // [GRAFT_MAX_CANDIDATES]
 };
@@ -89,10 +90,10 @@ GRAFT_MUST_CHECK enum graft_status graft_gguf_tensor_values(const struct graft_g
                                                             struct graft_tensor_values *out);
 GRAFT_MUST_CHECK enum graft_status graft_gguf_check_values(const struct graft_gguf *gguf);
 
-// selftest.c: a small model cut out of this one on the device and in scalar C. Where they differ, simpler kernels are tried, and
-// the device is restricted to those that pass. Runs once per device, driver, build and formats where the context has a cache
-// folder. Too little memory for it is no error. Errors: GRAFT_E_DEVICE (wrong results: the kernel, the step, both values),
-// GRAFT_E_DEVICE_LOST.
+// selftest.c: a small model cut out of this one on the device and in scalar C. Where they differ, simpler kernels are tried,
+// and the device is restricted to those that pass. Runs once per device, driver, build and formats where the context has a
+// cache folder. Too little memory for it is no error. Errors: GRAFT_E_DEVICE (wrong results: the kernel, the step, both
+// values), GRAFT_E_DEVICE_LOST.
 GRAFT_MUST_CHECK enum graft_status graft_self_test(struct graft_model *model);
 
 // estimate.c: what the executor will take, added to bytes.

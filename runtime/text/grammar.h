@@ -72,4 +72,10 @@ GRAFT_MUST_CHECK enum graft_status graft_grammar_add_repeat(struct graft_grammar
 // Left recursion and a root without texts are refused. *rule gets the rule that is at fault.
 GRAFT_MUST_CHECK enum graft_status graft_grammar_check(struct graft_grammar *grammar, uint32_t *rule);
 
+// grammar_match.c: a state without a grammar, all memory taken; then at the beginning of one, as often as wanted. Errors:
+// GRAFT_E_MEMORY, GRAFT_E_BUDGET; GRAFT_E_LIMIT as graft_grammar_state_create.
+GRAFT_MUST_CHECK enum graft_status graft_grammar_state_reserve(struct graft_ctx *ctx, struct graft_grammar_state **out);
+GRAFT_MUST_CHECK enum graft_status graft_grammar_state_begin(struct graft_grammar_state *state,
+                                                             const struct graft_grammar *grammar);
+
 #endif

@@ -32,6 +32,7 @@ struct set {
 };
 
 struct graft_grammar_state {
+    struct graft_ctx *ctx;
     const struct graft_grammar *grammar;
     struct node *nodes; // [0] is the bottom
     uint32_t n_nodes, *node_slots;
@@ -290,14 +291,13 @@ enum graft_status graft_grammar_state_reset(struct graft_grammar_state *state)
     return GRAFT_OK;
 }
 
-enum graft_status graft_grammar_state_create(const struct graft_grammar *grammar, struct graft_grammar_state **out)
+enum graft_status graft_grammar_state_reserve(struct graft_ctx *ctx, struct graft_grammar_state **out)
 {
     *out = NULL;
-    struct graft_ctx *ctx = grammar->ctx;
     struct graft_grammar_state *state;
     enum graft_status status;
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &state, 1, "a place in a grammar"));
-    state->grammar = grammar;
+    state->ctx = ctx;
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &state->nodes, MAX_NODES, "stacks of a grammar"), status, failed);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &state->node_slots, NODE_SLOTS, "stacks of a grammar"), status, failed);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &state->sets, MAX_SETS, "states of a grammar"), status, failed);
@@ -305,11 +305,26 @@ enum graft_status graft_grammar_state_create(const struct graft_grammar *grammar
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &state->members, MAX_MEMBERS, "states of a grammar"), status, failed);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &state->moves, MAX_SETS, "moves of a grammar"), status, failed);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &state->work, MAX_NODES, "stacks of a grammar"), status, failed);
-    GRAFT_TRY_OUT(graft_grammar_state_reset(state), status, failed);
     *out = state;
     return GRAFT_OK;
 failed:
     graft_grammar_state_destroy(&state);
+    return status;
+}
+
+enum graft_status graft_grammar_state_begin(struct graft_grammar_state *state, const struct graft_grammar *grammar)
+{
+    state->grammar = grammar;
+    return graft_grammar_state_reset(state);
+}
+
+enum graft_status graft_grammar_state_create(const struct graft_grammar *grammar, struct graft_grammar_state **out)
+{
+    GRAFT_TRY(graft_grammar_state_reserve(grammar->ctx, out));
+    enum graft_status status = graft_grammar_state_begin(*out, grammar);
+    if (status != GRAFT_OK) {
+        graft_grammar_state_destroy(out);
+    }
     return status;
 }
 
@@ -319,7 +334,7 @@ void graft_grammar_state_destroy(struct graft_grammar_state **state)
     if (!self) {
         return;
     }
-    struct graft_ctx *ctx = self->grammar->ctx;
+    struct graft_ctx *ctx = self->ctx;
     GRAFT_FREE(ctx, &self->work);
     GRAFT_FREE(ctx, &self->moves);
     GRAFT_FREE(ctx, &self->members);

@@ -21,6 +21,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, MistralConfig, Phi3Config, Qwen2Config, Qwen3Config
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "arch")
+KINDS = {
+    "lora": dict(r=4, lora_alpha=4, target_modules="all-linear", use_rslora=True),
+    "dora": dict(r=3, lora_alpha=6, target_modules="all-linear", use_dora=True),
+    "bias": dict(r=2, lora_alpha=3, target_modules="all-linear", lora_bias=True),
+    "whole": dict(r=2, lora_alpha=4, target_modules=["embed_tokens", "o_proj"], modules_to_save=["model.norm", "input_layernorm"]),
+}
 VOCAB, EMBD, FF, LAYERS, CONTEXT, WINDOW, TAIL = 288, 64, 96, 2, 64, 7, 8
 IDS = [1, 84, 200, 17, 7, 9, 45, 283, 100, 2, 66, 150, 31, 32, 33, 240, 12, 99, 180, 5]
 COMMON = dict(vocab_size=VOCAB, hidden_size=EMBD, intermediate_size=FF, num_hidden_layers=LAYERS, num_attention_heads=4,
@@ -175,7 +181,7 @@ def base(name, config):
             w.add_tensor(gguf_name(n, name), (x + 1 if gemma else x).astype(np.float32))
             continue
         # gemma scales its embeddings by sqrt(n_embd)
-        x = (torch.randn(x.shape) * ((1 / 8 if gemma else 1.0) if "embed" in n else 0.15)).numpy()
+        x = (torch.randn(x.shape) * ((1 / 8 if gemma else 0.3) if "embed" in n else 0.15)).numpy()
         kind = T.Q8_0 if "embed" in n or "lm_head" in n else T.Q5_0 if "v_proj" in n else T.Q4_0
         quantized = gguf.quants.quantize(x, kind)
         p.data = torch.from_numpy(gguf.quants.dequantize(quantized, kind).copy())
@@ -212,9 +218,29 @@ def expected(model, name):
     np.array(ids[len(IDS):], dtype=np.int32).tofile(os.path.join(HERE, name + ".greedy"))
 
 
+def adapters(name, config, state):
+    for kind, options in KINDS.items():
+        torch.manual_seed(7)
+        model = get_peft_model(fresh(config, state), LoraConfig(task_type="CAUSAL_LM", **options)).eval()
+        trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        for n, p in trained:  # values that show, as f16
+            scale = 0.2 * p.data.abs().mean() + 0.1 if "modules_to_save" in n else 0.1
+            new = p.data * (1 + 0.3 * torch.randn_like(p)) if "magnitude" in n else scale * torch.randn_like(p)
+            p.data = (p.data + new if "modules_to_save" in n else new).half().float()
+        logits(model, IDS)[-TAIL:].numpy().tofile(os.path.join(HERE, f"{name}.{kind}.logits"))
+        for n, p in trained:
+            p.data = p.data.half()
+        folder = os.path.join(HERE, f"{name}.{kind}")
+        shutil.rmtree(folder, ignore_errors=True)
+        model.save_pretrained(folder, save_embedding_layers=False)
+        os.remove(os.path.join(folder, "README.md"))
+
+
 os.makedirs(HERE, exist_ok=True)
 for name, config in CONFIGS.items():
     if sys.argv[1:] and name not in sys.argv[1:]:
         continue
     state = base(name, config)
     expected(fresh(config, state), name)
+    if name not in ("mistral", "phi3-long"):
+        adapters(name, config, state)

@@ -42,7 +42,7 @@ ADAPTERS = {
     "plain": dict(r=5, lora_alpha=7, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]),
     "dora": dict(r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], use_dora=True),
     "norms": dict(r=2, lora_alpha=2, target_modules=["q_proj"],
-                  modules_to_save=["norm", "input_layernorm", "post_attention_layernorm"]),
+                  modules_to_save=["model.norm", "input_layernorm", "post_attention_layernorm"]),
     "embed-head": dict(r=4, lora_alpha=8, target_modules=["embed_tokens", "lm_head", "v_proj"]),
 }
 REFUSED = {

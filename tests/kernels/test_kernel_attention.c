@@ -7,7 +7,7 @@
 #include "runtime/quant/quant.h"
 #include "support/matrices.h"
 
-enum { MAX_LENGTH = 1000, TABLE_PAGES = 32, STATE_ROWS = 4, MAX_HEAD_DIM = 128 };
+enum { MAX_LENGTH = 1000, TABLE_PAGES = 32, STATE_ROWS = 4, MAX_HEAD_DIM = 256 };
 
 enum data {
     ORDINARY,

@@ -70,7 +70,7 @@ static void make_buffers(struct world *w, struct graft_test_gpu *gpu, uint32_t r
 
 static void free_buffers(struct world *w)
 {
-    struct graft_test_buffer *all[] = {&w->gates, &w->ups, &w->downs, &w->xn, &w->ss,  &w->route,  &w->tiles, &w->h,
+    struct graft_test_buffer *all[] = {&w->gates, &w->ups, &w->downs, &w->xn,  &w->ss,   &w->route,  &w->tiles, &w->h,
                                        &w->in,    &w->y,   &w->x,     &w->old, &w->gain, &w->out_xn, &w->out_ss};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         graft_test_buffer_free(all[i]);
@@ -126,8 +126,7 @@ static void run(struct world *w, bool windows)
     kernel_of(w, &kernel, windows || tiling.grouped ? GRAFT_EXPERTS_SUM : GRAFT_EXPERTS_RESIDUAL, &down, &w->down);
     kernel.push.experts.base[0] = DOWN_AT;
     ck_assert_uint_eq(kernel.push.experts.parts_out, w->parts);
-    const struct graft_test_buffer *last[] = {&w->downs, &w->in,     &w->x,     &w->gain,
-                                              &w->out_xn, &w->out_ss, &w->route, &w->y};
+    const struct graft_test_buffer *last[] = {&w->downs, &w->in, &w->x, &w->gain, &w->out_xn, &w->out_ss, &w->route, &w->y};
     graft_test_dispatch(w->gpu, &kernel, last, 8);
 }
 
@@ -199,7 +198,8 @@ static bool same(const struct graft_test_buffer *one, const struct graft_test_bu
 // Row i of the batch alone must give the bits it has in the batch; in windows too.
 static void check_single_rows(struct world *batch)
 {
-    struct world one = {.gate = batch->gate, .up = batch->up, .down = batch->down, .n_ff = batch->n_ff, .n_embd = batch->n_embd};
+    struct world one = {
+        .gate = batch->gate, .up = batch->up, .down = batch->down, .n_ff = batch->n_ff, .n_embd = batch->n_embd};
     uint64_t n_in = one.gate.n_in, down_in = USED * (uint64_t)one.down.n_in;
     make_buffers(&one, batch->gpu, 1);
     for (uint32_t r = 0; r < batch->rows; r++) {

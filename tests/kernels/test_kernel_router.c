@@ -35,8 +35,7 @@ static void make_world(struct world *world, struct graft_test_gpu *gpu)
 
 static void free_world(struct world *world)
 {
-    struct graft_test_buffer *all[] = {&world->weights, &world->xn,      &world->ss,
-                                       &world->scores,  &world->counter, &world->route};
+    struct graft_test_buffer *all[] = {&world->weights, &world->xn, &world->ss, &world->scores, &world->counter, &world->route};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         graft_test_buffer_free(all[i]);
     }
@@ -82,8 +81,8 @@ static void check(struct world *world)
             const uint32_t *got = world->route.u + ((uint64_t)r * world->n_used + k) * 2;
             float weight;
             memcpy(&weight, &got[1], 4);
-            ck_assert_msg(got[0] == want[k].expert, "%s, row %u, place %u of %u: expert %u, expected %u", world->gpu->mask, r, k,
-                          world->n_used, got[0], want[k].expert);
+            ck_assert_msg(got[0] == want[k].expert, "%s, row %u, place %u of %u: expert %u, expected %u", world->gpu->mask, r,
+                          k, world->n_used, got[0], want[k].expert);
             if (isfinite(xn[0])) { // Vulkan's exp is good to 3 + 2 |x| units in the last place
                 graft_test_close(weight, (double)want[k].weight, (double)want[k].weight * 0x1p-16 + 1e-30, world->gpu, "weight",
                                  k);
@@ -137,7 +136,10 @@ START_TEST(the_chosen_are_those_of_the_reference)
 {
     static const struct {
         uint32_t type, n_expert, n_used;
-    } shapes[] = {{GRAFT_TYPE_F32, 128, 8}, {GRAFT_TYPE_F32, 512, 32}, {GRAFT_TYPE_F32, 1, 1}, {GRAFT_TYPE_Q4_0, 33, 33 - 1},
+    } shapes[] = {{GRAFT_TYPE_F32, 128, 8},
+                  {GRAFT_TYPE_F32, 512, 32},
+                  {GRAFT_TYPE_F32, 1, 1},
+                  {GRAFT_TYPE_Q4_0, 33, 33 - 1},
                   {GRAFT_TYPE_BF16, 7, 2}};
     struct graft_test_gpu gpu;
     if (graft_test_gpu_open(&gpu, (enum graft_test_mask)_i)) {

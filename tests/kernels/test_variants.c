@@ -122,7 +122,8 @@ END_TEST
 
 START_TEST(grids_of_a_mixture_of_experts_cover_their_rows)
 {
-    static const struct graft_experts_shape shapes[] = {{128, 8, 2048, 768}, {8, 2, 4096, 14336}, {512, 10, 2048, 512}, {1, 1, 32, 32}};
+    static const struct graft_experts_shape shapes[] = {
+        {128, 8, 2048, 768}, {8, 2, 4096, 14336}, {512, 10, 2048, 512}, {1, 1, 32, 32}};
     const struct made_up *device = &devices[_i];
     for (uint32_t i = 0; i < sizeof batches / sizeof *batches; i++) {
         for (uint32_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
@@ -139,7 +140,9 @@ START_TEST(grids_of_a_mixture_of_experts_cover_their_rows)
                                                   batches[i], GRAFT_LORA_NONE));
                 check_pipeline(device, &kernel);
                 if (k != GRAFT_EXPERTS_GROUP) {
-                    uint32_t wide = k == GRAFT_EXPERTS_ROUTER ? shape->n_expert : k >= GRAFT_EXPERTS_DOWN ? shape->n_embd : shape->n_ff;
+                    uint32_t wide = k == GRAFT_EXPERTS_ROUTER ? shape->n_expert
+                                    : k >= GRAFT_EXPERTS_DOWN ? shape->n_embd
+                                                              : shape->n_ff;
                     struct graft_variant v = graft_variant_choose(&device->caps, 1);
                     uint32_t covered = graft_variant_rows(&v) / (k == GRAFT_EXPERTS_GATE_UP ? 2 : 1);
                     ck_assert(kernel.groups[0] * covered >= wide && (kernel.groups[0] - 1) * covered < wide);
@@ -150,8 +153,9 @@ START_TEST(grids_of_a_mixture_of_experts_cover_their_rows)
     }
     struct graft_experts_shape many = {GRAFT_MAX_EXPERTS + 1, 8, 32, 32};
     struct graft_kernel kernel;
-    ck_assert_int_eq(graft_kernel_experts(&kernel, GRAFT_EXPERTS_ROUTER, &device->caps, &many, GRAFT_TYPE_F32, 1, GRAFT_LORA_NONE),
-                     GRAFT_E_LIMIT);
+    ck_assert_int_eq(
+        graft_kernel_experts(&kernel, GRAFT_EXPERTS_ROUTER, &device->caps, &many, GRAFT_TYPE_F32, 1, GRAFT_LORA_NONE),
+        GRAFT_E_LIMIT);
 }
 END_TEST
 
@@ -192,8 +196,8 @@ START_TEST(attention_fits_every_head_shape)
         for (uint32_t d = 0; d < sizeof dims / sizeof *dims; d++) {
             for (uint32_t i = 0; i < sizeof batches / sizeof *batches; i++) {
                 for (uint32_t n_ctx = 32; n_ctx <= 131072; n_ctx *= 16) {
-                    struct graft_attention_shape shape = {heads[h][0], heads[h][1], dims[d], n_ctx, GRAFT_KV_FORMAT_F16, GRAFT_KV_FORMAT_F16,
-                                                          0, 0};
+                    struct graft_attention_shape shape = {heads[h][0],         heads[h][1],         dims[d], n_ctx,
+                                                          GRAFT_KV_FORMAT_F16, GRAFT_KV_FORMAT_F16, 0,       0};
                     struct graft_kernel kernel;
                     ck_assert_ok(graft_kernel_attention(&kernel, &device->caps, &shape, batches[i], false));
                     check_pipeline(device, &kernel);

@@ -330,6 +330,38 @@ START_TEST(clients_that_leave_are_noticed_within_a_token)
 }
 END_TEST
 
+// Clients that leave when the last event has come and the reply has not ended: no connection is forgotten.
+START_TEST(clients_that_leave_at_the_end_leave_nothing)
+{
+    struct world world = {.ctx = NULL};
+    world_open(&world, NULL);
+    struct http_stats stats;
+    for (int i = 0; i < 300; i++) {
+        char bytes[512];
+        size_t n = 0;
+        int fd = client(&world);
+        SEND(fd, HEAD("POST", "/stream?n=4&bytes=1&ms=2") JSON_BODY);
+        for (ssize_t got = 1; got > 0 && n < sizeof bytes && (i % 2 || !memmem(bytes, n, "[DONE]", 6)); n += (size_t)got) {
+            got = recv(fd, bytes + n, sizeof bytes - n, 0);
+            if (i % 2) { // the first bytes are enough
+                break;
+            }
+        }
+        close(fd);
+    }
+    for (int i = 0; i < 300; i++) {
+        http_server_describe(world.server, &stats);
+        if (stats.connections + stats.exchanges + stats.streams == 0) {
+            break;
+        }
+        wait_ms(10);
+    }
+    ck_assert_msg(stats.connections + stats.exchanges + stats.streams == 0, "left: %u connections, %u exchanges, %u streams",
+                  stats.connections, stats.exchanges, stats.streams);
+    world_close(&world);
+}
+END_TEST
+
 START_TEST(a_server_that_ends_tells_everybody)
 {
     struct world world = {.ctx = NULL};
@@ -846,6 +878,7 @@ int main(void)
     tcase_add_test(tests, a_stream_comes_whole_and_in_order);
     tcase_add_test(tests, long_bodies_hold_nobody_up);
     tcase_add_test(tests, clients_that_leave_are_noticed_within_a_token);
+    tcase_add_test(tests, clients_that_leave_at_the_end_leave_nothing);
     tcase_add_test(tests, a_server_that_ends_tells_everybody);
     tcase_add_test(tests, sigterm_drains_and_sighup_reloads_without_dropping_a_stream);
     tcase_add_test(tests, what_runs_after_the_drain_is_cancelled_and_a_second_signal_does_not_wait);

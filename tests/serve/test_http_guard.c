@@ -591,6 +591,7 @@ START_TEST(case_57_chunks_to_the_letter)
     REFUSED("data longer than said", 400, CHUNKED "2\r\n{}}\r\n0\r\n\r\n");
     REFUSED("an extension", 400, CHUNKED "2;a=b\r\n{}\r\n0\r\n\r\n");
     REFUSED("a blank behind the size", 400, CHUNKED "2 \r\n{}\r\n0\r\n\r\n");
+    REFUSED("something for CR", 400, CHUNKED "2;\n{}\r\n0\r\n\r\n");
     REFUSED("no size", 400, CHUNKED "\r\n{}\r\n0\r\n\r\n");
     REFUSED("a prefix", 400, CHUNKED "0x2\r\n{}\r\n0\r\n\r\n");
     REFUSED("a trailer", 400, CHUNKED "2\r\n{}\r\n0\r\nA: b\r\n\r\n");

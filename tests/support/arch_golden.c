@@ -37,12 +37,8 @@ bool graft_arch_open(struct graft_arch_world *world, const char *name, int devic
     char path[512], file[64];
     struct graft_device_params device_params = devices[device].params;
     device_params.size = sizeof device_params;
-    struct graft_model_params params = {.size = sizeof params,
-                                        .n_ctx = 32,
-                                        .n_batch = 22,
-                                        .n_seq = 2,
-                                        .exact = true,
-                                        .adapter_pool_bytes = pool_bytes};
+    struct graft_model_params params = {
+        .size = sizeof params, .n_ctx = 32, .n_batch = 22, .n_seq = 2, .exact = true, .adapter_pool_bytes = pool_bytes};
     world->ctx = graft_test_ctx(NULL, 0);
     if (graft_device_open(world->ctx, &world->device, &device_params) != GRAFT_OK) {
         printf("skipped: %s\n", graft_last_error());

@@ -66,8 +66,9 @@ static const struct vendor_mask {
     uint32_t subgroup_size; // 0: no subgroup operations
     struct graft_vk_options options;
 } vendors[] = {
-#define PHONE .no_texel = true, .no_f16 = true, .no_storage_16bit = true, .no_storage_8bit = true, .no_size_control = true,    \
-              .no_dot8 = true, .no_coopmat = true, .no_import = true, .max_shared_bytes = 16384, .max_invocations = 128
+#define PHONE                                                                                                                  \
+    .no_texel = true, .no_f16 = true, .no_storage_16bit = true, .no_storage_8bit = true, .no_size_control = true,              \
+    .no_dot8 = true, .no_coopmat = true, .no_import = true, .max_shared_bytes = 16384, .max_invocations = 128
     {"mobile", 0, {PHONE, .no_subgroups = true}},
     {"mali_4", 4, {PHONE}},
     {"mali_16", 16, {PHONE}},

@@ -22,9 +22,9 @@ enum graft_test_mask {
 const char *graft_test_mask_name(enum graft_test_mask mask);
 // Masks like the devices of a vendor, by name in the environment variable GRAFT_TEST_MASK: "mobile" (Mali and Adreno at their
 // poorest), "mali_4", "mali_16", "intel_8", "intel_16", "intel_32", "amd_32", "amd_64" (of what they have, and by the size of
-// their subgroups). Programs then run once, under this mask alone, with fewer shapes. A size that the device at hand has not and
-// cannot be asked for is skipped, and the line says so; lavapipe's size follows LP_NATIVE_VECTOR_WIDTH: 4, 8 or 16 (above, it
-// says more than it computes with).
+// their subgroups). Programs then run once, under this mask alone, with fewer shapes. A size that the device at hand has not
+// and cannot be asked for is skipped, and the line says so; lavapipe's size follows LP_NATIVE_VECTOR_WIDTH: 4, 8 or 16 (above,
+// it says more than it computes with).
 struct graft_vk_options graft_test_mask_options(enum graft_test_mask mask);
 
 struct graft_test_gpu {
@@ -32,7 +32,7 @@ struct graft_test_gpu {
     struct graft_vk *vk;
     const struct graft_vk_caps *caps;
     enum graft_test_mask which;
-    bool few; // take fewer shapes
+    bool few;         // take fewer shapes
     const char *mask; // name, for messages
     // Software Vulkan takes up to half a second to make a pipeline: all are kept until the device is closed.
     struct graft_vk_pipeline *pipelines[2048];

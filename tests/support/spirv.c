@@ -7,9 +7,21 @@
 #include "support/support.h"
 
 enum { HEADER_WORDS = 5 };
-enum { OP_CAPABILITY = 17, OP_TYPE_INT = 21, OP_TYPE_FLOAT = 22, OP_TYPE_VECTOR = 23, OP_TYPE_ARRAY = 28, OP_TYPE_POINTER = 32,
-       OP_CONSTANT = 43, OP_SPEC_CONSTANT = 50, OP_SPEC_CONSTANT_OP = 52, OP_VARIABLE = 59, OP_DECORATE = 71, OP_I_ADD = 128,
-       OP_I_MUL = 132 };
+enum {
+    OP_CAPABILITY = 17,
+    OP_TYPE_INT = 21,
+    OP_TYPE_FLOAT = 22,
+    OP_TYPE_VECTOR = 23,
+    OP_TYPE_ARRAY = 28,
+    OP_TYPE_POINTER = 32,
+    OP_CONSTANT = 43,
+    OP_SPEC_CONSTANT = 50,
+    OP_SPEC_CONSTANT_OP = 52,
+    OP_VARIABLE = 59,
+    OP_DECORATE = 71,
+    OP_I_ADD = 128,
+    OP_I_MUL = 132
+};
 enum { DECORATION_SPEC_ID = 1, WORKGROUP = 4 };
 
 // What an id stands for: a type's bytes, what a pointer points to, or a constant's value.

@@ -8,8 +8,13 @@
 // Bytes of shared memory with the pipeline's specialization constants. Fails the test on a type it does not know.
 uint64_t graft_test_shared_bytes(const struct graft_vk_pipeline_params *params);
 // True if the module declares the capability (numbers of the SPIR-V specification).
-enum { GRAFT_SPIRV_FLOAT16 = 9, GRAFT_SPIRV_INT8 = 39, GRAFT_SPIRV_GROUP_NON_UNIFORM = 61, GRAFT_SPIRV_STORAGE_16BIT = 4433,
-       GRAFT_SPIRV_STORAGE_8BIT = 4448 };
+enum {
+    GRAFT_SPIRV_FLOAT16 = 9,
+    GRAFT_SPIRV_INT8 = 39,
+    GRAFT_SPIRV_GROUP_NON_UNIFORM = 61,
+    GRAFT_SPIRV_STORAGE_16BIT = 4433,
+    GRAFT_SPIRV_STORAGE_8BIT = 4448
+};
 bool graft_test_needs(const struct graft_vk_pipeline_params *params, uint32_t capability);
 
 #endif

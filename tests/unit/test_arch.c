@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every architecture against transformers (make_arch.py): logits of a tiny random model whose prompt is longer than its sliding
 // window, on the reference executor and on every variant of the kernels; in one batch, a token at a time, and beside other
-// sequences; and the tokens that follow greedily.
+// sequences; and the tokens that follow greedily. Then with
+// adapters of every kind, against PEFT.
 #include <stdio.h>
 
 #include "support/arch_golden.h"
@@ -60,12 +61,54 @@ START_TEST(logits_and_greedy_tokens_are_those_of_transformers)
 }
 END_TEST
 
+static const char *const adapted[] = {"qwen2", "qwen3", "phi3", "gemma2", "gemma3"}, *const kinds[] = {"lora", "dora", "bias",
+                                                                                                       "whole"};
+
+static void check_adapter(struct graft_model *model, const char *name, const char *kind, const char *device)
+{
+    static float want[GRAFT_ARCH_TAIL][GRAFT_ARCH_VOCAB], got[GRAFT_ARCH_TOKENS][GRAFT_ARCH_VOCAB];
+    char path[512], file[64];
+    struct graft_adapter *adapter;
+    struct graft_seq *seq, *other;
+    snprintf(file, sizeof file, "%s.%s", name, kind);
+    graft_arch_path(path, file);
+    graft_arch_read(file, "logits", want, sizeof want);
+    ck_assert_msg(graft_adapter_load(model, &adapter, path) == GRAFT_OK, "%s: %s", file, graft_last_error());
+    ck_assert_ok(graft_seq_create(model, &seq));
+    ck_assert_ok(graft_seq_create(model, &other));
+    ck_assert_ok(graft_seq_set_adapters(seq, &(struct graft_adapter_use){.adapter = adapter, .weight = 1}, 1));
+    graft_arch_compute(model, seq, other, GRAFT_ARCH_TOKENS, got);
+    double worst, most = graft_arch_compare(want[0], got + GRAFT_ARCH_TOKENS - GRAFT_ARCH_TAIL, GRAFT_ARCH_TAIL, &worst);
+    // Matrices are kept as f16: what that costs is a KL far below any format's.
+    ck_assert_msg(most <= 1e-5 && worst <= 0.01, "%s on %s: KL %.3g, log-probabilities are off by %g", file, device, most,
+                  worst);
+    graft_seq_destroy(&seq);
+    graft_seq_destroy(&other);
+    graft_adapter_release(&adapter);
+}
+
+START_TEST(adapters_of_every_kind_give_the_logits_of_peft)
+{
+    for (size_t i = 0; i < sizeof adapted / sizeof *adapted; i++) {
+        struct graft_arch_world world;
+        if (!graft_arch_open(&world, adapted[i], _i, 4 << 20)) {
+            continue;
+        }
+        for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+            check_adapter(world.model, adapted[i], kinds[k], graft_arch_device_name(_i));
+        }
+        graft_arch_close(&world);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("architectures");
     TCase *tc = tcase_create("arch");
     tcase_set_timeout(tc, 300);
     tcase_add_loop_test(tc, logits_and_greedy_tokens_are_those_of_transformers, 0, GRAFT_ARCH_DEVICES);
+    tcase_add_loop_test(tc, adapters_of_every_kind_give_the_logits_of_peft, 0, GRAFT_ARCH_DEVICES);
     suite_add_tcase(suite, tc);
     return graft_test_main(suite);
 }

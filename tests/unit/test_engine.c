@@ -1,212 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
 // The engine: answers beside others are those alone, prefixes are reused by whom they may, ends come as asked for.
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/model/exec_vk.h"
-#include "runtime/session/engine_private.h"
+#include "support/engine_world.h"
 #include "support/model_path.h"
-#include "support/model_world.h"
 #include "support/peft_golden.h"
 #include "support/tiny_model.h"
-
-enum { MOST = 64, VOCAB = 288, KINDS = 5 };
-
-// What came of one request; filled on the engine's thread.
-struct answer {
-    pthread_mutex_t mutex;
-    pthread_cond_t ended;
-    int32_t tokens[MOST];
-    float logprobs[MOST];
-    struct graft_token_logprob top[MOST][GRAFT_MAX_LOGPROBS];
-    uint32_t n, n_top;
-    char text[1024];
-    size_t length;
-    enum graft_finish finish;
-    enum graft_status status;
-    char detail[256];
-    struct graft_request *request;
-    uint32_t cancel_at; // cancel from inside after so many tokens; 0 = never
-    uint64_t *order, ended_at;
-};
-
-static void on_event(void *user, const struct graft_event *event)
-{
-    struct answer *a = user;
-    pthread_mutex_lock(&a->mutex);
-    if (event->token >= 0) {
-        ck_assert_uint_lt(a->n, MOST);
-        a->tokens[a->n] = event->token;
-        a->logprobs[a->n] = event->logprob;
-        memcpy(a->top[a->n], event->top, event->n_top * sizeof *event->top);
-        a->n_top = event->n_top;
-        a->n++;
-    }
-    memcpy(a->text + a->length, event->text, event->text_length);
-    a->length += event->text_length;
-    a->text[a->length] = 0;
-    if (event->finish != GRAFT_FINISH_NONE) {
-        ck_assert_int_eq(a->finish, GRAFT_FINISH_NONE); // once
-        a->finish = event->finish;
-        a->status = event->status;
-        a->ended_at = a->order ? ++*a->order : 0;
-        snprintf(a->detail, sizeof a->detail, "%s", event->detail);
-        pthread_cond_signal(&a->ended);
-    } else if (a->cancel_at && a->n == a->cancel_at) {
-        graft_request_cancel(a->request);
-    }
-    pthread_mutex_unlock(&a->mutex);
-}
-
-static void submit(struct graft_engine *engine, struct answer *a, struct graft_request_params params)
-{
-    memset(a, 0, sizeof *a);
-    pthread_mutex_init(&a->mutex, NULL);
-    pthread_cond_init(&a->ended, NULL);
-    params.size = sizeof params;
-    params.on_event = on_event;
-    params.user = a;
-    pthread_mutex_lock(&a->mutex); // so that request is set before the first event
-    ck_assert_ok(graft_engine_submit(engine, &a->request, &params));
-    pthread_mutex_unlock(&a->mutex);
-}
-
-static void wait_for(struct answer *a)
-{
-    pthread_mutex_lock(&a->mutex);
-    while (a->finish == GRAFT_FINISH_NONE) {
-        pthread_cond_wait(&a->ended, &a->mutex);
-    }
-    pthread_mutex_unlock(&a->mutex);
-}
-
-static struct graft_request_stats end(struct answer *a)
-{
-    struct graft_request_stats stats;
-    wait_for(a);
-    graft_request_describe(a->request, &stats);
-    graft_request_release(&a->request);
-    return stats;
-}
-
-static struct graft_adapter *adapters[3];
-
-static enum graft_status load_all(struct graft_model *model, void *user)
-{
-    static const char *const names[] = {"plain", "rslora", "alora"};
-    (void)user;
-    for (int i = 0; i < 3; i++) {
-        char path[512];
-        snprintf(path, sizeof path, "%s/golden/peft/%s", GRAFT_TEST_SOURCE_DIR, names[i]);
-        GRAFT_TRY(graft_adapter_load(model, &adapters[i], path));
-    }
-    return GRAFT_OK;
-}
-
-static enum graft_status release_all(struct graft_model *model, void *user)
-{
-    (void)model;
-    (void)user;
-    for (int i = 0; i < 3; i++) {
-        graft_adapter_release(&adapters[i]);
-    }
-    return GRAFT_OK;
-}
-
-// Base, two adapters, an aLoRA, a blend.
-static uint32_t uses_of(uint32_t kind, struct graft_adapter_use uses[2])
-{
-    switch (kind % KINDS) {
-    case 1:
-        uses[0] = (struct graft_adapter_use){.adapter = adapters[0], .weight = 1};
-        return 1;
-    case 2:
-        uses[0] = (struct graft_adapter_use){.adapter = adapters[1], .weight = 1};
-        return 1;
-    case 3:
-        uses[0] = (struct graft_adapter_use){.adapter = adapters[2], .weight = 1};
-        return 1;
-    case 4:
-        uses[0] = (struct graft_adapter_use){.adapter = adapters[0], .weight = 0.5f};
-        uses[1] = (struct graft_adapter_use){.adapter = adapters[1], .weight = -0.25f};
-        return 2;
-    default:
-        return 0;
-    }
-}
-
-static bool open_world(struct graft_test_world *world, int vulkan, uint32_t n_ctx, uint32_t n_seq)
-{
-    struct graft_vk_options options = graft_test_mask_options(vulkan == 2 ? GRAFT_TEST_STAGED : GRAFT_TEST_PLAIN);
-    struct graft_model_params params = {.size = sizeof params,
-                                        .n_ctx = n_ctx,
-                                        .n_batch = 16,
-                                        .n_seq = n_seq,
-                                        .adapter_pool_bytes = 256 << 10,
-                                        .adapter_slots = 4};
-    char path[512];
-    snprintf(path, sizeof path, "%s/golden/peft/base.gguf", GRAFT_TEST_SOURCE_DIR);
-    return graft_test_world_open(world, vulkan ? &options : NULL, path, &params);
-}
-
-// Request i of the crowd: some share beginnings, some have an invocation of the aLoRA, all have a seed.
-static struct graft_request_params crowd(uint32_t i, int32_t ids[100], struct graft_adapter_use uses[2])
-{
-    uint32_t n = 5 + i * 7 % 80;
-    for (uint32_t k = 0; k < n; k++) {
-        ids[k] = (int32_t)((k < 40 ? k * 13 : k * 17 + i) % 256);
-    }
-    if (n > 50) {
-        ids[45] = 7; // alora_invocation_tokens of the golden adapter
-        ids[46] = 9;
-    }
-    return (struct graft_request_params){.tokens = ids,
-                                         .n_tokens = n,
-                                         .max_tokens = 3 + i % 9 * 3,
-                                         .sampling = {.seed = 100 + i, .repeat_penalty = i % 4 ? 0 : 1.2f, .top_k = 20},
-                                         .uses = uses,
-                                         .n_uses = uses_of(i, uses),
-                                         .tenant = i % 3 ? "a" : "b"};
-}
 
 START_TEST(answers_beside_others_are_those_alone)
 {
     enum { N = 60 };
-    static struct answer alone[N], beside[N];
+    static struct graft_test_answer alone[N], beside[N];
     struct graft_test_world world;
     struct graft_engine *engine;
     struct graft_adapter_use uses[2];
     int32_t ids[100];
     uint32_t reused = 0, preempted = 0, cancelled = 0;
-    if (!open_world(&world, _i, 128, 4)) {
+    if (!graft_test_open_engine_world(&world, _i, 128, 4)) {
         return;
     }
-    struct graft_engine_params cold = {.size = sizeof cold, .no_prefix_reuse = true};
+    struct graft_engine_params cold = {.size = sizeof cold, .no_prefix_reuse = true, .no_speculation = true};
     ck_assert_ok(graft_engine_create(world.model, &engine, &cold));
-    ck_assert_ok(graft_engine_run(engine, load_all, NULL));
+    ck_assert_ok(graft_engine_run(engine, graft_test_load_all, NULL));
     for (uint32_t i = 0; i < N; i++) {
-        submit(engine, &alone[i], crowd(i, ids, uses));
-        struct graft_request_stats stats = end(&alone[i]);
+        graft_test_submit(engine, &alone[i], graft_test_crowd(i, ids, uses));
+        struct graft_request_stats stats = graft_test_end(&alone[i]);
         ck_assert_msg(alone[i].finish == GRAFT_FINISH_LENGTH || alone[i].finish == GRAFT_FINISH_STOP, "request %u: %s", i,
                       alone[i].detail);
         ck_assert(stats.reused_tokens == 0 && stats.answer_tokens == alone[i].n);
     }
-    ck_assert_ok(graft_engine_run(engine, release_all, NULL));
+    ck_assert_ok(graft_engine_run(engine, graft_test_release_all, NULL));
     graft_engine_destroy(&engine);
     struct graft_engine_params warm = {.size = sizeof warm, .prefill_rows = 9};
     ck_assert_ok(graft_engine_create(world.model, &engine, &warm));
-    ck_assert_ok(graft_engine_run(engine, load_all, NULL));
+    ck_assert_ok(graft_engine_run(engine, graft_test_load_all, NULL));
     for (uint32_t i = 0; i < N; i++) {
-        submit(engine, &beside[i], crowd(i, ids, uses));
+        graft_test_submit(engine, &beside[i], graft_test_crowd(i, ids, uses));
         pthread_mutex_lock(&beside[i].mutex);
         beside[i].cancel_at = i % 5 == 2 ? 2 : 0;
         pthread_mutex_unlock(&beside[i].mutex);
     }
     for (uint32_t i = 0; i < N; i++) {
-        struct graft_request_stats stats = end(&beside[i]);
+        struct graft_request_stats stats = graft_test_end(&beside[i]);
         bool was_cancelled = beside[i].finish == GRAFT_FINISH_CANCELLED;
         reused += stats.reused_tokens;
         preempted += stats.preemptions;
@@ -219,7 +58,7 @@ START_TEST(answers_beside_others_are_those_alone)
     ck_assert_uint_gt(reused, 0);
     ck_assert_uint_gt(cancelled, 3);
     ck_assert_uint_gt(preempted, 0);
-    ck_assert_ok(graft_engine_run(engine, release_all, NULL));
+    ck_assert_ok(graft_engine_run(engine, graft_test_release_all, NULL));
     graft_engine_destroy(&engine);
     if (_i == 1) { // pages that nobody has are zeros
         const struct exec_vk *e = (const struct exec_vk *)(const void *)world.model->exec;
@@ -239,11 +78,11 @@ START_TEST(prefixes_are_reused_by_whom_they_may)
     struct graft_test_world world;
     struct graft_engine *engine;
     struct graft_adapter_use uses[2];
-    struct answer a;
+    struct graft_test_answer a;
     int32_t ids[100];
-    ck_assert(open_world(&world, 0, 1024, 2));
+    ck_assert(graft_test_open_engine_world(&world, 0, 1024, 2));
     ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
-    ck_assert_ok(graft_engine_run(engine, load_all, NULL));
+    ck_assert_ok(graft_engine_run(engine, graft_test_load_all, NULL));
     for (uint32_t i = 0; i < 100; i++) {
         ids[i] = (int32_t)(i * 3 % 250);
     }
@@ -261,11 +100,11 @@ START_TEST(prefixes_are_reused_by_whom_they_may)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         p.tenant = cases[i].tenant;
         p.n_tokens = cases[i].n_tokens;
-        p.n_uses = uses_of(cases[i].kind, uses);
+        p.n_uses = graft_test_uses(cases[i].kind, uses);
         uses[0].weight = p.n_uses ? cases[i].weight : 0;
         p.uses = uses;
-        submit(engine, &a, p);
-        struct graft_request_stats stats = end(&a);
+        graft_test_submit(engine, &a, p);
+        struct graft_request_stats stats = graft_test_end(&a);
         ck_assert_msg(stats.reused_tokens == cases[i].reused, "case %zu: %u tokens reused, not %u", i, stats.reused_tokens,
                       cases[i].reused);
     }
@@ -273,12 +112,12 @@ START_TEST(prefixes_are_reused_by_whom_they_may)
     ids[81] = 9;
     p.tenant = "a";
     p.n_tokens = 100;
-    p.n_uses = uses_of(3, uses);
-    submit(engine, &a, p);
-    ck_assert_uint_eq(end(&a).reused_tokens, 64);
-    submit(engine, &a, p);
-    ck_assert_uint_eq(end(&a).reused_tokens, 96);
-    ck_assert_ok(graft_engine_run(engine, release_all, NULL));
+    p.n_uses = graft_test_uses(3, uses);
+    graft_test_submit(engine, &a, p);
+    ck_assert_uint_eq(graft_test_end(&a).reused_tokens, 64);
+    graft_test_submit(engine, &a, p);
+    ck_assert_uint_eq(graft_test_end(&a).reused_tokens, 96);
+    ck_assert_ok(graft_engine_run(engine, graft_test_release_all, NULL));
     graft_engine_destroy(&engine);
     graft_test_world_close(&world);
 }
@@ -288,37 +127,37 @@ START_TEST(ends_come_as_asked_for)
 {
     struct graft_test_world world;
     struct graft_engine *engine;
-    struct answer a, b;
+    struct graft_test_answer a, b;
     int32_t ids[4] = {65, 66, 67, 68};
-    ck_assert(open_world(&world, 0, 64, 1));
+    ck_assert(graft_test_open_engine_world(&world, 0, 64, 1));
     ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
     struct graft_request_params p = {.tokens = ids, .n_tokens = 4, .max_tokens = 12, .sampling = {.temperature = -1}};
-    submit(engine, &a, p); // what it says unhindered
-    end(&a);
+    graft_test_submit(engine, &a, p); // what it says unhindered
+    graft_test_end(&a);
     ck_assert(a.finish == GRAFT_FINISH_LENGTH && a.n == 12 && a.length >= 6);
     char stop[3] = {a.text[3], a.text[4], 0};
     const char *stops[] = {"never seen", stop};
     p.stops = stops;
     p.n_stops = 2;
-    submit(engine, &b, p);
-    end(&b);
+    graft_test_submit(engine, &b, p);
+    graft_test_end(&b);
     ck_assert(b.finish == GRAFT_FINISH_STOP && b.n < 12);
     ck_assert_msg(strncmp(a.text, b.text, b.length) == 0 && !strstr(b.text, stop), "\"%s\" before \"%s\" of \"%s\"", b.text,
                   stop, a.text);
     p.n_stops = 0;
     p.max_tokens = 0; // until the context is full: 64 tokens, and the one that comes out of them
-    submit(engine, &a, p);
-    end(&a);
+    graft_test_submit(engine, &a, p);
+    graft_test_end(&a);
     ck_assert(a.finish == GRAFT_FINISH_STOP || a.n == 61);
     p.deadline_ns = 1;
-    submit(engine, &a, p);
-    end(&a);
+    graft_test_submit(engine, &a, p);
+    graft_test_end(&a);
     ck_assert(a.finish == GRAFT_FINISH_DEADLINE && a.n == 0);
     p.deadline_ns = 0;
     p.max_tokens = 4;
     p.n_logprobs = 5;
-    submit(engine, &a, p);
-    end(&a);
+    graft_test_submit(engine, &a, p);
+    graft_test_end(&a);
     for (uint32_t i = 0; i < a.n; i++) {
         ck_assert(a.n_top == 5 && a.top[i][0].id == a.tokens[i] && a.top[i][0].logprob == a.logprobs[i]);
         ck_assert(a.logprobs[i] < 0 && a.top[i][4].logprob <= a.top[i][3].logprob);
@@ -334,7 +173,7 @@ START_TEST(ends_come_as_asked_for)
     }
     ck_assert_ok(graft_decode(world.model, rows, 4, GRAFT_WANT_LOGITS));
     ck_assert_ok(graft_model_logits(world.model, 3, &logits));
-    for (int i = 0; i < VOCAB; i++) {
+    for (int i = 0; i < GRAFT_TEST_VOCAB; i++) {
         sum += exp((double)logits[i]);
     }
     ck_assert_double_eq_tol((double)a.logprobs[0], (double)logits[a.tokens[0]] - log(sum), 1e-5);
@@ -350,19 +189,19 @@ START_TEST(grammars_bind_answers)
     struct graft_grammar *grammar;
     static const char gbnf[] = "root ::= \"yes\" | \"no\" [a-c]{3}";
     int32_t ids[3] = {65, 66, 67};
-    ck_assert(open_world(&world, 0, 64, 2));
+    ck_assert(graft_test_open_engine_world(&world, 0, 64, 2));
     ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
     ck_assert_ok(graft_grammar_create(world.ctx, &grammar, gbnf, strlen(gbnf)));
     for (uint32_t i = 0; i < 12; i++) {
-        struct answer bound, free_one; // beside one that nothing binds
+        struct graft_test_answer bound, free_one; // beside one that nothing binds
         struct graft_request_params p = {.tokens = ids, .n_tokens = 3, .max_tokens = 30, .sampling = {.seed = 1 + i}};
-        submit(engine, &free_one, p);
+        graft_test_submit(engine, &free_one, p);
         p.grammar = grammar;
         p.sampling.top_k = i % 2 ? 5 : UINT32_MAX; // of candidates, and of the whole vocabulary
         p.n_logprobs = i % 3;
-        submit(engine, &bound, p);
-        end(&bound);
-        end(&free_one);
+        graft_test_submit(engine, &bound, p);
+        graft_test_end(&bound);
+        graft_test_end(&free_one);
         bool is_no = strncmp(bound.text, "no", 2) == 0 && strlen(bound.text) == 5 && strspn(bound.text + 2, "abc") == 3;
         ck_assert_msg(bound.finish == GRAFT_FINISH_STOP && (is_no || strcmp(bound.text, "yes") == 0), "seed %u: \"%s\" (%s)",
                       i + 1, bound.text, bound.detail);
@@ -377,7 +216,7 @@ END_TEST
 static void read_reference(const char *name, double out[GRAFT_PEFT_TOKENS])
 {
     char path[GRAFT_PEFT_PATH_BYTES];
-    static float logits[GRAFT_PEFT_TOKENS][VOCAB];
+    static float logits[GRAFT_PEFT_TOKENS][GRAFT_TEST_VOCAB];
     graft_peft_path(path, name);
     FILE *file = fopen(path, "rb");
     ck_assert(file && fread(logits, sizeof logits, 1, file) == 1);
@@ -385,7 +224,7 @@ static void read_reference(const char *name, double out[GRAFT_PEFT_TOKENS])
     out[0] = 0;
     for (int i = 1; i < GRAFT_PEFT_TOKENS; i++) {
         double sum = 0;
-        for (int k = 0; k < VOCAB; k++) {
+        for (int k = 0; k < GRAFT_TEST_VOCAB; k++) {
             sum += exp((double)logits[i - 1][k]);
         }
         out[i] = (double)logits[i - 1][graft_peft_ids[i]] - log(sum);
@@ -395,28 +234,28 @@ static void read_reference(const char *name, double out[GRAFT_PEFT_TOKENS])
 START_TEST(prompts_have_the_log_probabilities_of_the_reference)
 {
     static const char *const names[] = {"base.logits", "plain.logits", "rslora.logits"};
-    static struct answer scored[12], alone, beside;
+    static struct graft_test_answer scored[12], alone, beside;
     struct graft_test_world world;
     struct graft_engine *engine;
     struct graft_adapter_use uses[2];
     int32_t ids[100];
     double reference[GRAFT_PEFT_TOKENS];
-    if (!open_world(&world, _i, 128, 4)) {
+    if (!graft_test_open_engine_world(&world, _i, 128, 4)) {
         return;
     }
     ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
-    ck_assert_ok(graft_engine_run(engine, load_all, NULL));
+    ck_assert_ok(graft_engine_run(engine, graft_test_load_all, NULL));
     // A long prompt, scored alone: most of it is wanted in several steps. Then the same beside others, its pages kept by then.
-    struct graft_request_params text = crowd(8, ids, uses);
+    struct graft_request_params text = graft_test_crowd(8, ids, uses);
     text.n_uses = 0;
     text.n_tokens = text.n_tokens < 55 ? text.n_tokens : 55;
     text.max_tokens = 3;
     text.prompt_logprobs = true;
     text.n_logprobs = 2;
-    submit(engine, &alone, text);
-    end(&alone);
+    graft_test_submit(engine, &alone, text);
+    graft_test_end(&alone);
     ck_assert_uint_eq(alone.n, text.n_tokens + 3);
-    submit(engine, &beside, text);
+    graft_test_submit(engine, &beside, text);
     for (uint32_t i = 0; i < 12; i++) {
         struct graft_request_params p = {.tokens = graft_peft_ids,
                                          .n_tokens = GRAFT_PEFT_TOKENS,
@@ -425,11 +264,11 @@ START_TEST(prompts_have_the_log_probabilities_of_the_reference)
                                          .no_answer = i % 2 == 0,
                                          .max_tokens = 2,
                                          .uses = uses};
-        p.n_uses = uses_of(i % 3, uses);
-        submit(engine, &scored[i], p);
+        p.n_uses = graft_test_uses(i % 3, uses);
+        graft_test_submit(engine, &scored[i], p);
     }
     for (uint32_t i = 0; i < 12; i++) {
-        struct graft_request_stats stats = end(&scored[i]);
+        struct graft_request_stats stats = graft_test_end(&scored[i]);
         ck_assert_uint_eq(stats.answer_tokens, i % 2 ? 2 : 0);
         ck_assert_uint_eq(scored[i].n, GRAFT_PEFT_TOKENS + stats.answer_tokens);
         ck_assert_int_eq(scored[i].finish, GRAFT_FINISH_LENGTH);
@@ -444,13 +283,13 @@ START_TEST(prompts_have_the_log_probabilities_of_the_reference)
             ck_assert(!k || scored[i].top[k][0].logprob >= scored[i].logprobs[k]);
         }
     }
-    end(&beside);
+    graft_test_end(&beside);
     ck_assert_uint_eq(alone.n, beside.n);
     for (uint32_t i = 0; i < alone.n; i++) { // prompts are computed in other chunks beside others
         ck_assert_int_eq(alone.tokens[i], beside.tokens[i]);
         ck_assert(fabsf(alone.logprobs[i] - beside.logprobs[i]) < 1e-3f);
     }
-    ck_assert_ok(graft_engine_run(engine, release_all, NULL));
+    ck_assert_ok(graft_engine_run(engine, graft_test_release_all, NULL));
     graft_engine_destroy(&engine);
     graft_test_world_close(&world);
 }
@@ -459,7 +298,7 @@ END_TEST
 // Control tokens that are to be shown are text, for stop texts and grammars, too.
 START_TEST(shown_control_tokens_are_text)
 {
-    static struct answer answer;
+    static struct graft_test_answer answer;
     struct graft_test_world world;
     struct graft_engine *engine;
     struct graft_grammar *grammar;
@@ -475,26 +314,26 @@ START_TEST(shown_control_tokens_are_text)
     struct graft_request_params p = {
         .tokens = ids, .n_tokens = 3, .max_tokens = 2, .sampling = {.temperature = -1, .biases = &bias, .n_biases = 1}};
     ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
-    submit(engine, &answer, p);
-    end(&answer);
+    graft_test_submit(engine, &answer, p);
+    graft_test_end(&answer);
     ck_assert(answer.tokens[0] == control && answer.length == 0);
     p.shown = &control;
     p.n_shown = 1;
-    submit(engine, &answer, p);
-    end(&answer);
+    graft_test_submit(engine, &answer, p);
+    graft_test_end(&answer);
     ck_assert(answer.tokens[0] == control && strncmp(answer.text, name, length) == 0);
     char gbnf[128];
     snprintf(gbnf, sizeof gbnf, "root ::= \"%s\" \"a\"", name);
     ck_assert_ok(graft_grammar_create(world.model->ctx, &grammar, gbnf, strlen(gbnf)));
     p.grammar = grammar;
     p.max_tokens = 0;
-    submit(engine, &answer, p);
-    end(&answer);
+    graft_test_submit(engine, &answer, p);
+    graft_test_end(&answer);
     ck_assert(answer.tokens[0] == control && answer.length == length + 1 && answer.text[length] == 'a');
     p.n_shown = GRAFT_MAX_SHOWN + 1;
     struct graft_request *request;
     p.size = sizeof p;
-    p.on_event = on_event;
+    p.on_event = graft_test_on_event;
     ck_assert_status(graft_engine_submit(engine, &request, &p), GRAFT_E_ARGUMENT);
     graft_grammar_destroy(&grammar);
     graft_engine_destroy(&engine);
@@ -509,7 +348,7 @@ START_TEST(prompts_of_messages_keep_control_tokens_apart)
     struct graft_test_world world;
     int32_t ids[512], plain[512];
     uint32_t n = 0, m = 0, none;
-    ck_assert(open_world(&world, 0, 64, 1));
+    ck_assert(graft_test_open_engine_world(&world, 0, 64, 1));
     ck_assert_ok(graft_prompt(world.model, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}", plain, 512, &n));
     ck_assert_uint_ge(n, 2);
     ck_assert_status(graft_prompt(world.model, "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}", ids, 1, &none),
@@ -552,12 +391,12 @@ START_TEST(what_cannot_be_is_refused)
     struct graft_test_world world;
     struct graft_engine *engine;
     struct graft_request *request;
-    static struct answer answers[4];
+    static struct graft_test_answer answers[4];
     int32_t ids[70] = {1, 2, 3};
-    ck_assert(open_world(&world, 0, 64, 1));
+    ck_assert(graft_test_open_engine_world(&world, 0, 64, 1));
     struct graft_engine_params few = {.size = sizeof few, .max_waiting = 2};
     ck_assert_ok(graft_engine_create(world.model, &engine, &few));
-    struct graft_request_params p = {.size = sizeof p, .tokens = ids, .n_tokens = 3, .on_event = on_event}, bad;
+    struct graft_request_params p = {.size = sizeof p, .tokens = ids, .n_tokens = 3, .on_event = graft_test_on_event}, bad;
     bad = p;
     bad.n_tokens = 0;
     ck_assert_status(graft_engine_submit(engine, &request, &bad), GRAFT_E_ARGUMENT);
@@ -565,7 +404,7 @@ START_TEST(what_cannot_be_is_refused)
     bad.n_tokens = 65;
     ck_assert_status(graft_engine_submit(engine, &request, &bad), GRAFT_E_CONTEXT_FULL);
     ck_assert_error_has("65 tokens");
-    ids[1] = VOCAB;
+    ids[1] = GRAFT_TEST_VOCAB;
     ck_assert_status(graft_engine_submit(engine, &request, &p), GRAFT_E_ARGUMENT);
     ck_assert_error_has("token 1 of the prompt is 288");
     ids[1] = 2;
@@ -582,13 +421,13 @@ START_TEST(what_cannot_be_is_refused)
     p.sampling.temperature = -1;
     for (int i = 0; i < 3; i++) { // one runs, or not yet; two wait
         struct graft_engine_stats stats;
-        submit(engine, &answers[i], p);
+        graft_test_submit(engine, &answers[i], p);
         do {
             graft_engine_describe(engine, &stats);
         } while (i == 0 && stats.waiting);
     }
     bad = p;
-    bad.on_event = on_event;
+    bad.on_event = graft_test_on_event;
     bad.user = &answers[3];
     ck_assert_status(graft_engine_submit(engine, &request, &bad), GRAFT_E_LIMIT);
     ck_assert_error_has("2 requests are waiting");
@@ -605,14 +444,14 @@ END_TEST
 START_TEST(tenants_have_fair_shares_and_low_priority_waits)
 {
     enum { N = 8 };
-    static struct answer answers[N];
+    static struct graft_test_answer answers[N];
     // In this order; the greedy tenant's come first but take turns, and what can wait comes last.
     static const char *const tenants[N] = {"greedy", "greedy", "greedy", "greedy", "greedy", "modest", "modest", "title"};
     struct graft_test_world world;
     struct graft_engine *engine;
     uint64_t order = 0;
     int32_t ids[3] = {1, 2, 3};
-    ck_assert(open_world(&world, 0, 128, 1));
+    ck_assert(graft_test_open_engine_world(&world, 0, 128, 1));
     ck_assert_ok(graft_engine_create(world.model, &engine, NULL));
     for (int i = 0; i < N; i++) {
         struct graft_request_params p = {.tokens = ids,
@@ -621,19 +460,126 @@ START_TEST(tenants_have_fair_shares_and_low_priority_waits)
                                          .tenant = tenants[i],
                                          .low_priority = i == 4 || i == 7,
                                          .sampling = {.seed = 5}};
-        submit(engine, &answers[i], p);
+        graft_test_submit(engine, &answers[i], p);
         pthread_mutex_lock(&answers[i].mutex);
         answers[i].order = &order;
         pthread_mutex_unlock(&answers[i].mutex);
     }
     for (int i = 0; i < N; i++) {
-        end(&answers[i]);
+        graft_test_end(&answers[i]);
     }
     ck_assert_uint_lt(answers[5].ended_at, answers[2].ended_at); // the modest one's first before the greedy one's third
     ck_assert_uint_lt(answers[6].ended_at, answers[3].ended_at);
     for (int i = 0; i < 7; i++) {
         ck_assert(i == 4 || (answers[i].ended_at < answers[7].ended_at && answers[i].ended_at < answers[4].ended_at));
     }
+    graft_engine_destroy(&engine);
+    graft_test_world_close(&world);
+}
+END_TEST
+
+// What a running answer sees of a long prompt that enters.
+struct watch {
+    struct graft_test_answer answer;
+    struct graft_engine *engine;
+    uint64_t steps, prompt_rows, most_steps, most_rows, all_rows;
+};
+
+static void on_watched(void *user, const struct graft_event *event)
+{
+    struct watch *w = user;
+    if (event->token >= 0) { // on the engine's thread: its books may be read
+        uint64_t steps = w->engine->stats.steps, rows = w->engine->stats.prompt_tokens;
+        if (w->answer.n) {
+            w->most_steps = steps - w->steps > w->most_steps ? steps - w->steps : w->most_steps;
+            w->most_rows = rows - w->prompt_rows > w->most_rows ? rows - w->prompt_rows : w->most_rows;
+            w->all_rows += rows - w->prompt_rows;
+        }
+        w->steps = steps;
+        w->prompt_rows = rows;
+    }
+    graft_test_on_event(&w->answer, event);
+}
+
+START_TEST(a_long_prompt_lets_answers_go_on)
+{
+    enum { LONG = 600, CHUNK = 12 };
+    static struct watch watch;
+    static struct graft_test_answer prompt, others[2];
+    static int32_t ids[LONG];
+    struct graft_test_world world;
+    struct graft_engine *engine;
+    ck_assert(graft_test_open_engine_world(&world, 0, 1024, 4));
+    struct graft_engine_params params = {.size = sizeof params, .prefill_rows = CHUNK};
+    ck_assert_ok(graft_engine_create(world.model, &engine, &params));
+    for (int i = 0; i < LONG; i++) {
+        ids[i] = i * 7 % 250;
+    }
+    memset(&watch, 0, sizeof watch);
+    pthread_mutex_init(&watch.answer.mutex, NULL);
+    pthread_cond_init(&watch.answer.ended, NULL);
+    watch.engine = engine;
+    struct graft_request_params p = {.size = sizeof p, .tokens = ids, .n_tokens = 4, .max_tokens = 63};
+    p.sampling.temperature = -1;
+    p.sampling.biases = (const struct graft_logit_bias[]){{GRAFT_TEST_VOCAB - 1, -100}};
+    struct graft_request_params watched = p, long_one = p;
+    watched.on_event = on_watched;
+    watched.user = &watch;
+    long_one.n_tokens = LONG;
+    long_one.max_tokens = 2;
+    ck_assert_ok(graft_engine_submit(engine, &watch.answer.request, &watched));
+    graft_test_submit(engine, &prompt, long_one);
+    for (int i = 0; i < 2; i++) { // short ones beside it
+        graft_test_submit(engine, &others[i], p);
+    }
+    graft_test_end(&watch.answer);
+    ck_assert_msg(watch.answer.n > 40, "%u tokens", watch.answer.n);
+    ck_assert_msg(watch.most_steps <= 1 && watch.most_rows <= 2 * CHUNK && watch.all_rows > 60,
+                  "%u steps, %u rows of prompts between two tokens, %u in all", (unsigned)watch.most_steps,
+                  (unsigned)watch.most_rows, (unsigned)watch.all_rows);
+    graft_test_end(&prompt);
+    for (int i = 0; i < 2; i++) {
+        graft_test_end(&others[i]);
+    }
+    graft_engine_destroy(&engine);
+    graft_test_world_close(&world);
+}
+END_TEST
+
+// Eight tenants, one of which asks for everything at once: when the others are done it has had no more than its share.
+START_TEST(eight_tenants_have_fair_shares)
+{
+    enum { TENANTS = 8, EACH = 5, GREEDY = 24, N = GREEDY + (TENANTS - 1) * EACH, SLOTS = 3 };
+    static struct graft_test_answer answers[N];
+    static const char *const names[TENANTS] = {"greedy", "a", "b", "c", "d", "e", "f", "g"};
+    struct graft_test_world world;
+    struct graft_engine *engine;
+    uint64_t order = 0, last = 0;
+    int32_t ids[3] = {1, 2, 3};
+    uint32_t before = 0;
+    ck_assert(graft_test_open_engine_world(&world, 0, 256, SLOTS));
+    struct graft_engine_params params = {.size = sizeof params, .max_waiting = N};
+    ck_assert_ok(graft_engine_create(world.model, &engine, &params));
+    for (int i = 0; i < N; i++) {
+        struct graft_request_params p = {.tokens = ids,
+                                         .n_tokens = 3,
+                                         .max_tokens = 12,
+                                         .tenant = names[i < GREEDY ? 0 : 1 + (i - GREEDY) % (TENANTS - 1)],
+                                         .sampling = {.seed = 5}};
+        graft_test_submit(engine, &answers[i], p);
+        pthread_mutex_lock(&answers[i].mutex);
+        answers[i].order = &order;
+        pthread_mutex_unlock(&answers[i].mutex);
+    }
+    for (int i = 0; i < N; i++) {
+        graft_test_end(&answers[i]);
+        last = i >= GREEDY && answers[i].ended_at > last ? answers[i].ended_at : last;
+    }
+    for (int i = 0; i < GREEDY; i++) {
+        before += answers[i].ended_at < last;
+    }
+    ck_assert_msg(before <= EACH + 2 * SLOTS, "%u requests of the greedy one came before the last of %d for each other", before,
+                  EACH);
     graft_engine_destroy(&engine);
     graft_test_world_close(&world);
 }
@@ -653,6 +599,8 @@ int main(void)
     tcase_add_loop_test(tests, prompts_have_the_log_probabilities_of_the_reference, 0, 2);
     tcase_add_test(tests, what_cannot_be_is_refused);
     tcase_add_test(tests, tenants_have_fair_shares_and_low_priority_waits);
+    tcase_add_test(tests, a_long_prompt_lets_answers_go_on);
+    tcase_add_test(tests, eight_tenants_have_fair_shares);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);
 }

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -102,6 +106,47 @@ START_TEST(replaced_files_hold_old_or_new_content)
 }
 END_TEST
 
+static atomic_bool writing;
+
+static void write_on(void *path)
+{
+    int fd = open(path, O_WRONLY);
+    for (uint64_t i = 0; atomic_load(&writing); i++) {
+        (void)!pwrite(fd, &i, 1, (off_t)(i % 1000) * 16000);
+    }
+    close(fd);
+}
+
+// What is written over while it is read is refused; left alone it is read.
+START_TEST(a_file_that_changes_while_it_is_read_is_refused)
+{
+    enum { BYTES = 16 << 20 };
+    char path[] = "/tmp/graft-changing-XXXXXX", *text = NULL;
+    uint64_t size;
+    struct graft_thread *writer;
+    struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
+    int fd = mkstemp(path), refused = 0;
+    ck_assert(fd >= 0 && ftruncate(fd, BYTES) == 0);
+    close(fd);
+    atomic_store(&writing, true);
+    ck_assert_ok(graft_thread_start(ctx, &writer, write_on, path));
+    for (int i = 0; i < 20 && !refused; i++) {
+        enum graft_status status = graft_file_read(ctx, path, BYTES, &text, &size);
+        refused += status == GRAFT_E_IO && strstr(graft_last_error(), "changed while it was read");
+        ck_assert(status == GRAFT_OK || status == GRAFT_E_IO);
+        graft_free(ctx, (void **)&text);
+    }
+    atomic_store(&writing, false);
+    graft_thread_join(&writer);
+    ck_assert_int_gt(refused, 0);
+    ck_assert_ok(graft_file_read(ctx, path, BYTES, &text, &size));
+    ck_assert_uint_eq(size, BYTES);
+    graft_free(ctx, (void **)&text);
+    unlink(path);
+    graft_ctx_destroy(&ctx);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("platform");
@@ -112,6 +157,7 @@ int main(void)
     tcase_add_test(tests, reader_never_passes_the_end);
     tcase_add_test(tests, utf8_follows_rfc_3629);
     tcase_add_test(tests, replaced_files_hold_old_or_new_content);
+    tcase_add_test(tests, a_file_that_changes_while_it_is_read_is_refused);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);
 }

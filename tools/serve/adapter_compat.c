@@ -16,17 +16,23 @@ struct load {
 };
 
 // Their clients know three types.
-static void refuse(struct server *server, struct http_exchange *exchange, const struct api_error *error)
+static int reply_error(struct http_exchange *exchange, const struct api_error *error)
 {
     int status = error->status == 409 || error->status == 422 || error->status == 413 ? 400 : error->status;
     const char *type = status == 400   ? "InvalidUserInput"
                        : status == 404 ? "NotFoundError"
                        : status == 500 ? "InternalServerError"
                                        : api_error_type(error);
-    count_error(server, status);
     http_error(exchange, status, type, error->code, *error->param ? error->param : NULL, "%s", error->message);
+    return status;
 }
 
+static void refuse(struct server *server, struct http_exchange *exchange, const struct api_error *error)
+{
+    count_error(server, reply_error(exchange, error));
+}
+
+// Under the lock that counting takes.
 static void on_loaded(void *user, struct adapter_version *version, const struct api_error *error)
 {
     struct load *load = user;
@@ -35,12 +41,7 @@ static void on_loaded(void *user, struct adapter_version *version, const struct 
         int n = snprintf(text, sizeof text, "Success: LoRA adapter '%s' added successfully.", load->name);
         http_reply(load->exchange, 200, "text/plain; charset=utf-8", text, (size_t)n);
     } else {
-        int status = error->status == 409 || error->status == 422 || error->status == 413 ? 400 : error->status;
-        http_error(load->exchange, status,
-                   status == 400   ? "InvalidUserInput"
-                   : status == 404 ? "NotFoundError"
-                                   : "InternalServerError",
-                   error->code, *error->param ? error->param : NULL, "%s", error->message);
+        reply_error(load->exchange, error);
     }
     free(load);
 }

@@ -260,8 +260,14 @@ static void out_usage(struct job *job, const struct graft_request_stats *stats)
 {
     out_format(&job->chunk,
                "\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u,\"prompt_tokens_details\":{"
-               "\"cached_tokens\":%u}}",
+               "\"cached_tokens\":%u}",
                stats->prompt_tokens, stats->answer_tokens, stats->prompt_tokens + stats->answer_tokens, stats->reused_tokens);
+    if (stats->draft_tokens) {
+        out_format(&job->chunk,
+                   ",\"completion_tokens_details\":{\"accepted_prediction_tokens\":%u,\"rejected_prediction_tokens\":%u}",
+                   stats->accepted_tokens, stats->draft_tokens - stats->accepted_tokens);
+    }
+    out_bytes(&job->chunk, "}", 1);
 }
 
 static void out_timings(struct job *job, const struct graft_request_stats *stats)
@@ -274,6 +280,10 @@ static void out_timings(struct job *job, const struct graft_request_stats *stats
                "\"predicted_per_second\":%.3f,\"queue_ms\":%.3f}",
                stats->prompt_tokens - stats->reused_tokens, stats->reused_tokens, (double)first * 1e-6, stats->answer_tokens,
                (double)rest * 1e-6, rate, (double)stats->queue_ns * 1e-6);
+    if (stats->draft_tokens) {
+        job->chunk.length--; // the last brace
+        out_format(&job->chunk, ",\"draft_n\":%u,\"draft_n_accepted\":%u}", stats->draft_tokens, stats->accepted_tokens);
+    }
 }
 
 void chunk_end(struct job *job, const char *reason, const struct graft_request_stats *stats)

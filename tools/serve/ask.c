@@ -171,6 +171,12 @@ static bool read_stream(struct ask *ask, struct api_error *error)
     if (priority && strcmp(priority, "low") != 0 && strcmp(priority, "normal") != 0) {
         return api_bad(error, "priority", "priority is 'low' or 'normal'");
     }
+    int64_t guesses = -1;
+    if (!body_integer(ask->body, "speculative.n_max", 0, 1024, &guesses, error)) {
+        return false;
+    }
+    ask->no_speculation = guesses == 0;
+    ask->draft_tokens = guesses > 0 ? (uint32_t)guesses : 0;
     ask->low_priority = priority && strcmp(priority, "low") == 0;
     if (!ask->chat && !body_bool(ask->body, "echo", &ask->echo, error)) {
         return false;
@@ -270,6 +276,7 @@ static void count_unknown(struct ask *ask)
                                         "stream_options",
                                         "timings_per_token",
                                         "priority",
+                                        "speculative.n_max",
                                         "echo",
                                         "response_format",
                                         "tool_choice",

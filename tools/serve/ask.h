@@ -11,7 +11,7 @@ enum { ASK_MESSAGES = 2048, ASK_BIASES = 1024 };
 
 struct ask {
     json_t *body; // strings below point into it
-    bool chat, stream, include_usage, echo, logprobs, timings, low_priority;
+    bool chat, stream, include_usage, echo, logprobs, timings, low_priority, no_speculation;
     bool no_answer;                  // max_tokens is 0: the prompt with its log-probabilities
     uint32_t n_logprobs, max_tokens; // max_tokens 0: until the context is full
     int32_t *tokens;                 // [n_tokens] the prompt
@@ -27,8 +27,9 @@ struct ask {
     bool calls;                    // there are tools, and they may be called
     int32_t shown[GRAFT_MAX_SHOWN];
     uint32_t n_shown;
-    uint64_t deadline_ns; // 0: none of its own
-    uint32_t n_unknown;   // members that nobody knows
+    uint64_t deadline_ns;  // 0: none of its own
+    uint32_t draft_tokens; // most guesses in a step; 0: the server's
+    uint32_t n_unknown;    // members that nobody knows
 };
 
 struct ask_limits {

@@ -127,7 +127,7 @@ static bool chat_tokens(struct ask *ask, const struct ask_limits *limits, struct
 {
     if (!limits->format) {
         return api_fail(error, 400, "no_chat_template", "messages",
-                        "the model has no chat template; /v1/completions takes text as it is");
+                        "the model has no chat template that can be used; /v1/completions takes text as it is");
     }
     char *text;
     if (!ask_variables(ask, limits, &text, error)) {

@@ -160,6 +160,9 @@ static bool begin_stream(struct job *job)
 
 void job_write(struct job *job)
 {
+    if (!job->streaming) {
+        return; // there are too many: it ends
+    }
     if (job->chunk.failed || !http_stream_data(job->exchange, job->chunk.data, job->chunk.length)) {
         graft_request_cancel(job->request);
     }
@@ -368,32 +371,6 @@ static void on_gone(void *user)
     }
 }
 
-static void submit_error(enum graft_status status, struct api_error *error)
-{
-    const char *detail = graft_last_error();
-    switch (status) {
-    case GRAFT_E_LIMIT:
-        api_fail(error, 429, "queue_full", NULL, "%.600s", detail);
-        error->retry_after = 1;
-        break;
-    case GRAFT_E_CONTEXT_FULL:
-        api_fail(error, 400, "context_length_exceeded", "messages", "%.600s", detail);
-        break;
-    case GRAFT_E_ARGUMENT:
-        api_fail(error, 400, "invalid_value", NULL, "%.600s", detail);
-        break;
-    case GRAFT_E_DEVICE_LOST:
-    case GRAFT_E_CANCELLED:
-    case GRAFT_E_BUDGET:
-    case GRAFT_E_MEMORY:
-        api_fail(error, 503, status == GRAFT_E_DEVICE_LOST ? "device_lost" : "over_budget", NULL, "%.600s", detail);
-        error->retry_after = 5;
-        break;
-    default:
-        api_fail(error, 500, "internal", NULL, "%.600s", detail);
-    }
-}
-
 // Its adapters are there: into the engine's queue.
 static void on_ready(void *user, const struct api_error *given)
 {
@@ -427,6 +404,8 @@ static void on_ready(void *user, const struct api_error *given)
         .n_uses = adapters_lease_uses(lease, uses),
         .tenant = job->tenant,
         .low_priority = job->ask.low_priority,
+        .no_speculation = job->ask.no_speculation,
+        .draft_tokens = job->ask.draft_tokens,
         .deadline_ns = passed < most ? most - passed : 1,
         .stops = job->ask.stops,
         .n_stops = job->ask.n_stops,
@@ -452,7 +431,7 @@ static void on_ready(void *user, const struct api_error *given)
         return;
     }
     struct api_error error = {0};
-    submit_error(status, &error);
+    job_submit_error(status, &error);
     pthread_mutex_unlock(&job->mutex);
     pthread_mutex_lock(&server->adapters.mutex);
     usage_of(job)->running--;

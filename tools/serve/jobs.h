@@ -65,6 +65,8 @@ void chunk_usage(struct job *job, const struct graft_request_stats *stats);
 void answer_whole(struct job *job, const char *reason, const struct graft_request_stats *stats);
 // Keep a token's log-probability for the next chunk, or for answer_whole.
 void add_logprob(struct job *job, const struct graft_event *event);
+// job_error.c: why the engine took no request; from the library's last error.
+void job_submit_error(enum graft_status status, struct api_error *error);
 // jobs.c: job->chunk to the client.
 void job_write(struct job *job);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lines to the system's log over its datagram socket, without blocking: syslog (RFC 3164, as syslog(3) writes it) and the native
-// protocol of journald.
+// Lines to the system's log over its datagram socket, without blocking: syslog (RFC 3164, as syslog(3) writes it) and the
+// native protocol of journald.
 #ifndef GRAFT_TOOLS_SERVE_LOG_SOCKET_H
 #define GRAFT_TOOLS_SERVE_LOG_SOCKET_H
 

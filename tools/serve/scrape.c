@@ -186,6 +186,10 @@ static void print_engine(struct out *out, struct server *server)
         (double)s.reused_tokens);
     one(out, "graft_engine_answer_tokens_total", "counter", "Tokens of answers.", (double)s.answer_tokens);
     one(out, "graft_engine_preemptions_total", "counter", "Requests that gave their pages to others.", (double)s.preemptions);
+    one(out, "graft_speculation_draft_tokens_total", "counter", "Tokens guessed from the text and computed.",
+        (double)s.draft_tokens);
+    one(out, "graft_speculation_accepted_tokens_total", "counter", "Guessed tokens that came true.", (double)s.accepted_tokens);
+    one(out, "graft_speculation_steps_total", "counter", "Batches with guessed tokens.", (double)s.draft_steps);
     one(out, "graft_kv_pages", "gauge", "Pages of keys and values.", s.pages);
     one(out, "graft_kv_pages_free", "gauge", "Pages that nobody has.", s.free_pages);
     one(out, "graft_kv_pages_cached", "gauge", "Pages of the prefix cache that no running request has.", s.cached_pages);

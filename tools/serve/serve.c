@@ -267,16 +267,22 @@ static int open_model(struct server *server)
     }
     server->info = server->session.info;
     name_base(server);
-    struct graft_engine_params engine = {
-        .size = sizeof engine, .max_waiting = (uint32_t)o.max_waiting, .context_shift = o.context_shift,
-        .on_device = on_device, .user = server};
+    struct graft_engine_params engine = {.size = sizeof engine,
+                                         .max_waiting = (uint32_t)o.max_waiting,
+                                         .context_shift = o.context_shift,
+                                         .no_speculation = o.draft_max == 0,
+                                         .draft_tokens = (uint32_t)o.draft_max,
+                                         .on_device = on_device,
+                                         .user = server};
     enum graft_status status = graft_engine_create(server->session.model, &server->engine, &engine);
     if (status != GRAFT_OK) {
         return error_status(status, "the engine cannot start");
     }
     status = server->info.has_chat_template ? graft_model_tool_format(server->session.model, &server->format) : GRAFT_OK;
-    if (status != GRAFT_OK) {
-        return error_status(status, "the chat template cannot be used");
+    if (status == GRAFT_E_FORMAT || status == GRAFT_E_UNSUPPORTED || status == GRAFT_E_LIMIT) {
+        note("warning: the chat template cannot be used, only /v1/completions answers: %s", graft_last_error());
+    } else if (status != GRAFT_OK) {
+        return error_status(status, "the chat template cannot be looked at");
     }
     server->limits = (struct ask_limits){.ctx = server->session.ctx,
                                          .model = server->session.model,
