@@ -202,7 +202,8 @@ bool attend()
             float rescale = exp(maximum[h] - top), sum = 0.0;
             maximum[h] = top;
             [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
-                float weight = inside(tile * TILE + p * WORKGROUP + lane, begin, length) ? exp(score[h * POSITIONS + p] - top) : 0.0;
+                bool seen = inside(tile * TILE + p * WORKGROUP + lane, begin, length);
+                float weight = seen ? exp(score[h * POSITIONS + p] - top) : 0.0;
                 score[h * POSITIONS + p] = weight;
                 sum += weight;
 #ifndef SUBGROUPS

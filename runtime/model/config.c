@@ -6,8 +6,9 @@
 
 #include "platform/bytes.h"
 
-static const struct graft_arch *const architectures[] = {&graft_arch_llama, &graft_arch_qwen2,  &graft_arch_qwen3, &graft_arch_qwen3moe,
-                                                     &graft_arch_phi3,  &graft_arch_gemma2, &graft_arch_gemma3};
+static const struct graft_arch *const architectures[] = {&graft_arch_llama, &graft_arch_qwen2, &graft_arch_qwen3,
+                                                     &graft_arch_qwen3moe, &graft_arch_phi3, &graft_arch_gemma2,
+                                                     &graft_arch_gemma3};
 
 // An adapter or a vocabulary is a valid GGUF file, but no model.
 static enum graft_status check_kind(const struct graft_gguf *gguf)

@@ -145,12 +145,12 @@ static enum graft_status move_one(struct graft_adapter_load *load)
 }
 
 // Where the slot's bytes can be read again.
-static void keep_path(struct graft_adapter_load *load)
+static void keep_path(const struct graft_adapter_load *load)
 {
-    char **path = &load->model->paths[load->adapter->slot];
-    GRAFT_FREE(load->model->ctx, path);
-    *path = load->path;
-    load->path = NULL;
+    char *path = load->model->paths[load->adapter->slot];
+    if (snprintf(path, GRAFT_ADAPTER_PATH_BYTES, "%s", load->path) >= GRAFT_ADAPTER_PATH_BYTES) {
+        *path = 0;
+    }
 }
 
 // One piece of placing. Afterwards load->stage says what is next.
@@ -274,7 +274,9 @@ static enum graft_status restore(struct graft_model *model, uint32_t slot, bool 
 {
     const struct graft_pool_slot *s = &model->pool->slots[slot];
     struct graft_adapter_load load = {.model = model, .path = model->paths[slot]};
-    enum graft_status status = read_file(&load);
+    enum graft_status status =
+        *load.path ? read_file(&load)
+                   : graft_fail(GRAFT_E_IO, "its path had more than %d bytes and was not kept", GRAFT_ADAPTER_PATH_BYTES - 1);
     status = status == GRAFT_OK && memcmp(load.digest, s->digest, sizeof s->digest) != 0
                  ? graft_fail(GRAFT_E_IO, "%s: the file has changed since it was loaded", load.path)
                  : status;

@@ -226,9 +226,6 @@ void graft_model_close(struct graft_model **model)
     if (m->opened) {
         m->device->n_models--;
     }
-    for (uint32_t i = 0; m->paths && i < m->limits.n_slots; i++) {
-        GRAFT_FREE(ctx, &m->paths[i]);
-    }
     GRAFT_FREE(ctx, &m->paths);
     GRAFT_FREE(ctx, &m->candidates);
     GRAFT_FREE(ctx, &m->out_of);

@@ -42,6 +42,8 @@ struct graft_seq {
     } uses[GRAFT_MAX_BLEND];
 };
 
+enum { GRAFT_ADAPTER_PATH_BYTES = 1024 };
+
 struct graft_adapter {
     struct graft_model *model;
     uint32_t slot;
@@ -59,7 +61,7 @@ struct graft_model {
     struct graft_pool *pool;          // NULL without adapters
     struct graft_adapter_info *infos; // [n_slots] of the adapters in the pool
     uint32_t *entries; // [n_slots][n_layer][GRAFT_LORA_TARGETS][GRAFT_LORA_ENTRY] as packed: offsets from the adapter's begin
-    char **paths;      // [n_slots] where the adapter of a slot was read from
+    char (*paths)[GRAFT_ADAPTER_PATH_BYTES]; // [n_slots] where the adapter of a slot was read from; "": it was longer
     struct graft_adapter_load *loads, *placing; // in the background, oldest first; the one that has a slot but is not whole yet
     uint64_t run_ns;                            // of the last batch
     struct graft_limits limits;
