@@ -195,10 +195,10 @@ static bool on_metric(void *user, const char *line, size_t length)
     return sscanf(line, "graft_engine_steps_total %" SCNu64, (uint64_t *)user) != 1;
 }
 
-// Steps that the engine has computed so far; 0 if the server does not say.
+// Steps that the engine has computed so far; UINT64_MAX if the server does not say.
 static uint64_t engine_steps(const struct load_run *run)
 {
-    uint64_t steps = 0;
+    uint64_t steps = UINT64_MAX;
     char why[256];
     struct client_request request = {
         .method = "GET", .path = "/metrics", .key = run->options->api_key, .on_line = on_metric, .user = &steps};
@@ -219,12 +219,12 @@ static void *enter_long(void *user)
         (void)client_do(&run->place, &request, why, sizeof why);
         uint64_t end = stream.first_ns ? stream.first_ns : graft_clock_ns();
         bool whole = stream.first_ns && stream.done;
-        uint64_t later = whole ? engine_steps(run) : 0;
+        uint64_t later = whole ? engine_steps(run) : UINT64_MAX;
         pthread_mutex_lock(&run->mutex);
         samples_add(&run->entries, stream.asked_ns, end - stream.asked_ns);
         run->n_long += whole;
         run->long_tokens += whole ? stream.prompt_tokens : 0;
-        if (whole && later > steps && steps) {
+        if (later != UINT64_MAX && later > steps) {
             run->entry_steps += later - steps;
             run->entry_ns += graft_clock_ns() - stream.asked_ns;
         }

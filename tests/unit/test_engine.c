@@ -263,6 +263,7 @@ START_TEST(prompts_have_the_log_probabilities_of_the_reference)
                                          .prompt_logprobs = true,
                                          .no_answer = i % 2 == 0,
                                          .max_tokens = 2,
+                                         .sampling = {.seed = 3},
                                          .uses = uses};
         p.n_uses = graft_test_uses(i % 3, uses);
         graft_test_submit(engine, &scored[i], p);
