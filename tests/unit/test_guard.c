@@ -184,8 +184,13 @@ START_TEST(a_running_request_ends_with_the_error_and_no_token_after_it)
     }
     graft_test_ids(ids, 4, 2);
     ck_assert_ok(graft_engine_create(w.model, &engine, NULL));
-    struct graft_request_params p = {
-        .size = sizeof p, .tokens = ids, .n_tokens = 4, .max_tokens = 50, .on_event = on_event, .user = &tokens};
+    struct graft_request_params p = {.size = sizeof p,
+                                     .tokens = ids,
+                                     .n_tokens = 4,
+                                     .max_tokens = 50,
+                                     .sampling = {.seed = 5},
+                                     .on_event = on_event,
+                                     .user = &tokens};
     ended_with = GRAFT_E_INTERNAL;
     ck_assert_ok(graft_engine_submit(engine, &request, &p));
     struct graft_engine_stats stats;
