@@ -103,11 +103,6 @@ void graft_workers_destroy(struct graft_workers **workers)
     GRAFT_FREE(ctx, workers);
 }
 
-uint32_t graft_workers_count(const struct graft_workers *workers)
-{
-    return workers->n_threads;
-}
-
 void graft_workers_run(struct graft_workers *pool, uint32_t n, bool serial,
                        void (*work)(void *user, uint32_t thread, uint32_t first, uint32_t last), void *user)
 {

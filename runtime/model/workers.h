@@ -12,7 +12,6 @@ struct graft_workers;
 // n_threads: 1 to GRAFT_MAX_WORKERS, the caller included.
 GRAFT_MUST_CHECK enum graft_status graft_workers_create(struct graft_ctx *ctx, struct graft_workers **out, uint32_t n_threads);
 void graft_workers_destroy(struct graft_workers **workers);
-uint32_t graft_workers_count(const struct graft_workers *workers);
 // Call work(user, thread, first, last) so that the parts cover [0, n); returns when all are done. thread < count. `serial`: all
 // of it on the calling thread, for work smaller than waking another one. Allocates nothing. Thread-safety: one thread at a
 // time.

@@ -84,7 +84,6 @@ void http_charge_tokens(struct http_exchange *exchange, uint64_t tokens);
 enum http_method http_method(const struct http_exchange *exchange);
 const char *http_path(const struct http_exchange *exchange);               // decoded, without the query
 const char *http_name(const struct http_exchange *exchange);               // what {name} matched; "" if the pattern has none
-const char *http_pattern(const struct http_exchange *exchange);            // of the route: a bounded label for metrics
 const char *http_query(struct http_exchange *exchange, const char *name);  // decoded; NULL if absent. Handler's thread only
 const char *http_header(struct http_exchange *exchange, const char *name); // NULL if absent. Handler's thread only, before the
                                                                            // handler returns: copy what is needed later
@@ -94,7 +93,6 @@ const char *http_peer(const struct http_exchange *exchange);        // "127.0.0.
 const char *http_request_id(const struct http_exchange *exchange);  // also in x-request-id of the reply: the client's own if it
                                                                     // is 1 to 39 of [A-Za-z0-9._-], else a random one
 const char *http_traceparent(const struct http_exchange *exchange); // W3C, checked; "" if none came
-uint64_t http_started_ns(const struct http_exchange *exchange);     // graft_clock_ns when the head was complete
 
 // ---- the client goes away ----
 
@@ -103,7 +101,6 @@ uint64_t http_started_ns(const struct http_exchange *exchange);     // graft_clo
 // (graft_request_cancel). It is not running any more, and never will, when finishing the exchange has returned. The exchange
 // must be finished all the same; what is written from then on goes nowhere.
 void http_on_gone(struct http_exchange *exchange, void (*fn)(void *user), void *user);
-bool http_gone(struct http_exchange *exchange);
 
 // ---- replies ----
 

@@ -122,14 +122,6 @@ void http_on_gone(struct http_exchange *exchange, void (*fn)(void *user), void *
     graft_mutex_unlock(exchange->mutex);
 }
 
-bool http_gone(struct http_exchange *exchange)
-{
-    graft_mutex_lock(exchange->mutex);
-    bool gone = exchange->gone;
-    graft_mutex_unlock(exchange->mutex);
-    return gone;
-}
-
 bool http_caller_allows(const struct http_exchange *exchange, const char *adapter)
 {
     return exchange->by_token ? jwt_claims_allow(&exchange->claims, adapter) : key_allows(&exchange->key, adapter);
@@ -153,11 +145,6 @@ const char *http_path(const struct http_exchange *exchange)
 const char *http_name(const struct http_exchange *exchange)
 {
     return exchange->name;
-}
-
-const char *http_pattern(const struct http_exchange *exchange)
-{
-    return exchange->route ? exchange->route->pattern : "";
 }
 
 const char *http_query(struct http_exchange *exchange, const char *name)
@@ -197,11 +184,6 @@ const char *http_request_id(const struct http_exchange *exchange)
 const char *http_traceparent(const struct http_exchange *exchange)
 {
     return exchange->traceparent;
-}
-
-uint64_t http_started_ns(const struct http_exchange *exchange)
-{
-    return exchange->started_ns;
 }
 
 struct http_log_entry *http_log(struct http_exchange *exchange)
