@@ -43,21 +43,6 @@ static void run_commands(struct graft_engine *engine)
     }
 }
 
-static void end_all(struct graft_engine *engine)
-{
-    while (engine->n_running) {
-        graft_engine_finish(engine->running[0], GRAFT_FINISH_CANCELLED, GRAFT_OK);
-    }
-    for (uint32_t i = 0; i < engine->n_requests; i++) {
-        graft_mutex_lock(engine->mutex);
-        bool waiting = engine->requests[i].state == GRAFT_REQUEST_WAITING;
-        graft_mutex_unlock(engine->mutex);
-        if (waiting) {
-            graft_engine_finish(&engine->requests[i], GRAFT_FINISH_CANCELLED, GRAFT_OK);
-        }
-    }
-}
-
 static void thread_main(void *user)
 {
     struct graft_engine *engine = user;
@@ -77,7 +62,8 @@ static void thread_main(void *user)
         graft_mutex_lock(engine->mutex);
     }
     graft_mutex_unlock(engine->mutex);
-    end_all(engine);
+    graft_engine_end_running(engine, GRAFT_OK, "");
+    graft_engine_end_waiting(engine, GRAFT_OK, "");
     graft_mutex_lock(engine->mutex);
     run_commands(engine);
     graft_mutex_unlock(engine->mutex);

@@ -22,23 +22,31 @@ static void set_lost(struct graft_engine *engine, bool lost)
     graft_mutex_unlock(engine->mutex);
 }
 
-static void end_running(struct graft_engine *engine, enum graft_status status, const char *detail)
+static void end(struct graft_request *r, enum graft_status status, const char *detail)
 {
-    while (engine->n_running) {
-        status = graft_fail(status, "%s", detail);
-        graft_engine_finish(engine->running[0], GRAFT_FINISH_ERROR, status);
+    if (status == GRAFT_OK) {
+        graft_engine_finish(r, GRAFT_FINISH_CANCELLED, status);
+    } else {
+        status = graft_fail(status, "%s", detail); // what the last event tells
+        graft_engine_finish(r, GRAFT_FINISH_ERROR, status);
     }
 }
 
-static void end_waiting(struct graft_engine *engine, enum graft_status status, const char *detail)
+void graft_engine_end_running(struct graft_engine *engine, enum graft_status status, const char *detail)
+{
+    while (engine->n_running) {
+        end(engine->running[0], status, detail);
+    }
+}
+
+void graft_engine_end_waiting(struct graft_engine *engine, enum graft_status status, const char *detail)
 {
     for (uint32_t i = 0; i < engine->n_requests; i++) {
         graft_mutex_lock(engine->mutex);
         bool waiting = engine->requests[i].state == GRAFT_REQUEST_WAITING;
         graft_mutex_unlock(engine->mutex);
         if (waiting) {
-            status = graft_fail(status, "%s", detail);
-            graft_engine_finish(&engine->requests[i], GRAFT_FINISH_ERROR, status);
+            end(&engine->requests[i], status, detail);
         }
     }
 }
@@ -50,7 +58,7 @@ void graft_engine_lose(struct graft_engine *engine, enum graft_status status)
     if (status == GRAFT_E_DEVICE_LOST) {
         set_lost(engine, true);
     }
-    end_running(engine, status, detail);
+    graft_engine_end_running(engine, status, detail);
 }
 
 // A place for one more rebuild among those of the last minutes; NULL: there were too many.
@@ -86,7 +94,7 @@ void graft_engine_try_again(struct graft_engine *engine)
     graft_mutex_unlock(engine->mutex);
     snprintf(detail, sizeof detail, "%s", graft_last_error());
     set_lost(engine, true);
-    end_running(engine, GRAFT_E_DEVICE_LOST, detail); // it was lost between two batches
+    graft_engine_end_running(engine, GRAFT_E_DEVICE_LOST, detail); // it was lost between two batches
     tell(engine, GRAFT_DEVICE_LOST, detail);
     while (engine->prefix && graft_prefix_evict(engine->prefix)) {
     }
@@ -95,7 +103,7 @@ void graft_engine_try_again(struct graft_engine *engine)
         set_lost(engine, false);
     } else {
         engine->given_up = true;
-        end_waiting(engine, GRAFT_E_DEVICE_LOST, detail);
+        graft_engine_end_waiting(engine, GRAFT_E_DEVICE_LOST, detail);
     }
     tell(engine, works ? GRAFT_DEVICE_WORKS : GRAFT_DEVICE_GIVEN_UP, works ? "" : detail);
     graft_mutex_lock(engine->mutex);

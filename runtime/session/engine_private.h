@@ -103,7 +103,10 @@ struct graft_engine {
 
 // engine_step.c: let in, compute one step, sample, tell. Without the lock.
 void graft_engine_step(struct graft_engine *engine);
-// engine_lost.c. What was computed is gone: whoever was being answered is told so; other failures of a batch end them, too.
+// engine_lost.c. End those that run, or those that wait: GRAFT_OK: as cancelled; otherwise with this error. Without the lock.
+void graft_engine_end_running(struct graft_engine *engine, enum graft_status status, const char *detail);
+void graft_engine_end_waiting(struct graft_engine *engine, enum graft_status status, const char *detail);
+// What was computed is gone: whoever was being answered is told so; other failures of a batch end them, too.
 void graft_engine_lose(struct graft_engine *engine, enum graft_status status);
 // Under the lock, which is given up: rebuild a model whose device was lost. If that was tried too often, everything ends and
 // engine->given_up is set.
