@@ -39,18 +39,6 @@ static uint32_t divide_up(uint32_t n, uint32_t by)
     return n / by + (n % by != 0);
 }
 
-static void fill_bindings(struct graft_vk_pipeline_params *p, const char *bindings, bool texel)
-{
-    for (const char *b = bindings; *b; b++) {
-        uint32_t i = p->n_bindings++;
-        p->kinds[i] = *b == 'w' && texel   ? GRAFT_VK_TEXEL_U32
-                      : *b == 'v' && texel ? GRAFT_VK_TEXEL_F32X4
-                      : *b == 'p' && texel ? GRAFT_VK_TEXEL_U32X4
-                                           : GRAFT_VK_STORAGE;
-        p->access[i] = *b == 'o' ? GRAFT_VK_WRITE : *b == 'x' ? GRAFT_VK_READ_WRITE : GRAFT_VK_READ;
-    }
-}
-
 // One workgroup, whose memory all subgroups share: no variant for several of them.
 static enum graft_status group_kernel(struct graft_kernel *out, const struct graft_vk_caps *caps,
                                       const struct graft_experts_shape *shape, uint32_t batch_rows)
@@ -60,7 +48,7 @@ static enum graft_status group_kernel(struct graft_kernel *out, const struct gra
     bool lane = variant.kind == GRAFT_VARIANT_LANE;
     GRAFT_TRY(graft_kernel_name(out, "experts_group", NULL, lane ? GRAFT_VARIANT_LANE : GRAFT_VARIANT_TEAM,
                                 sizeof out->push.experts));
-    fill_bindings(&out->pipeline, kinds[GRAFT_EXPERTS_GROUP].bindings, false);
+    graft_kernel_bind(&out->pipeline, kinds[GRAFT_EXPERTS_GROUP].bindings, false);
     out->pipeline.n_constants = 3;
     out->pipeline.constants[0] = lane ? variant.workgroup : 128;
     out->pipeline.constants[2] = tiling.cols;
@@ -100,7 +88,7 @@ enum graft_status graft_kernel_experts(struct graft_kernel *out, enum graft_expe
     snprintf(name, sizeof name, "%s%s", kinds[kind].name, ends && lora ? "_lora" : "");
     GRAFT_TRY(graft_kernel_name(out, name, format, variant.kind, sizeof out->push.experts));
     struct graft_vk_pipeline_params *p = &out->pipeline;
-    fill_bindings(p, ends && lora ? kinds[kind].lora : kinds[kind].bindings, variant.kind == GRAFT_VARIANT_LANE);
+    graft_kernel_bind(p, ends && lora ? kinds[kind].lora : kinds[kind].bindings, variant.kind == GRAFT_VARIANT_LANE);
     p->n_constants = GRAFT_FORMAT_CONSTANT + 1;
     p->constants[0] = variant.workgroup;
     p->constants[1] = variant.rows;

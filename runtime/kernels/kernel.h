@@ -172,6 +172,9 @@ struct graft_kernel_format {
 };
 // NULL if the type has no shader.
 const struct graft_kernel_format *graft_kernel_format(uint32_t type);
+// Add bindings, a letter each: w words of weights, v fours of floats, p fours of words (views of texels with `texel`), r read,
+// o written, x both.
+void graft_kernel_bind(struct graft_vk_pipeline_params *params, const char *bindings, bool texel);
 // Fill name, module and push bytes of out->pipeline. The name is "<kernel>[.<format>].<variant>", the module
 // "<kernel>[.<family>].<variant>". format NULL: the kernel reads no weights.
 GRAFT_MUST_CHECK enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel,

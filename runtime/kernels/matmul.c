@@ -46,15 +46,7 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
     snprintf(name, sizeof name, "%s%s", kinds[kind].name, variant->lora ? "_lora" : "");
     GRAFT_TRY(graft_kernel_name(out, name, format, variant->kind, sizeof out->push.matmul));
     struct graft_vk_pipeline_params *p = &out->pipeline;
-    bool texel = variant->kind == GRAFT_VARIANT_LANE;
-    for (const char *b = bindings; *b; b++) {
-        uint32_t i = p->n_bindings++;
-        p->kinds[i] = *b == 'w' && texel   ? GRAFT_VK_TEXEL_U32
-                      : *b == 'v' && texel ? GRAFT_VK_TEXEL_F32X4
-                      : *b == 'p' && texel ? GRAFT_VK_TEXEL_U32X4
-                                           : GRAFT_VK_STORAGE;
-        p->access[i] = *b == 'o' ? GRAFT_VK_WRITE : *b == 'x' ? GRAFT_VK_READ_WRITE : GRAFT_VK_READ;
-    }
+    graft_kernel_bind(p, bindings, variant->kind == GRAFT_VARIANT_LANE);
     p->n_constants = kind == GRAFT_MATMUL_QKV ? QKV_CONSTANTS : CONSTANTS;
     p->constants[0] = variant->workgroup;
     p->constants[1] = variant->rows;

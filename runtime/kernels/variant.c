@@ -71,6 +71,18 @@ const struct graft_kernel_format *graft_kernel_format(uint32_t type)
     return NULL;
 }
 
+void graft_kernel_bind(struct graft_vk_pipeline_params *p, const char *bindings, bool texel)
+{
+    for (const char *b = bindings; *b; b++) {
+        uint32_t i = p->n_bindings++;
+        p->kinds[i] = *b == 'w' && texel   ? GRAFT_VK_TEXEL_U32
+                      : *b == 'v' && texel ? GRAFT_VK_TEXEL_F32X4
+                      : *b == 'p' && texel ? GRAFT_VK_TEXEL_U32X4
+                                           : GRAFT_VK_STORAGE;
+        p->access[i] = *b == 'o' ? GRAFT_VK_WRITE : *b == 'x' ? GRAFT_VK_READ_WRITE : GRAFT_VK_READ;
+    }
+}
+
 enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel, const struct graft_kernel_format *format,
                                     enum graft_variant_kind kind, uint32_t push_bytes)
 {

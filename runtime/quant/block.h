@@ -35,6 +35,28 @@ static inline float graft_quant_inverse(float d)
     return isfinite(inverse) ? inverse : 0.0f;
 }
 
+// The smallest and the largest of n weights.
+static inline void graft_quant_range(const float *x, int n, float *least, float *most)
+{
+    *least = *most = x[0];
+    for (int j = 1; j < n; j++) {
+        *least = x[j] < *least ? x[j] : *least;
+        *most = x[j] > *most ? x[j] : *most;
+    }
+}
+
+// The one of largest magnitude, the first of equals.
+static inline float graft_quant_extreme(const float *x, int n)
+{
+    float extreme = x[0];
+    for (int j = 1; j < n; j++) {
+        if (fabsf(x[j]) > fabsf(extreme)) {
+            extreme = x[j];
+        }
+    }
+    return extreme;
+}
+
 // v without its fraction, kept within [low, high]; NaN becomes low (a conversion out of range is undefined in C).
 static inline int graft_quant_code(float v, int low, int high)
 {

@@ -23,12 +23,7 @@ static void dequantize_row(const uint8_t *row, float *y, uint64_t n)
 static void quantize_row(const float *x, uint8_t *row, uint64_t n)
 {
     for (uint64_t b = 0; b < n / VALUES; b++, row += BYTES, x += VALUES) {
-        float extreme = x[0];
-        for (int j = 1; j < VALUES; j++) {
-            if (fabsf(x[j]) > fabsf(extreme)) {
-                extreme = x[j];
-            }
-        }
+        float extreme = graft_quant_extreme(x, VALUES);
         float d = extreme / -8.0f;
         float inverse = graft_quant_inverse(d);
         graft_quant_store_u16(row, graft_f32_to_f16(d));

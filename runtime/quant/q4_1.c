@@ -25,11 +25,8 @@ static void dequantize_row(const uint8_t *row, float *y, uint64_t n)
 static void quantize_row(const float *x, uint8_t *row, uint64_t n)
 {
     for (uint64_t b = 0; b < n / VALUES; b++, row += BYTES, x += VALUES) {
-        float least = x[0], most = x[0];
-        for (int j = 1; j < VALUES; j++) {
-            least = x[j] < least ? x[j] : least;
-            most = x[j] > most ? x[j] : most;
-        }
+        float least, most;
+        graft_quant_range(x, VALUES, &least, &most);
         float d = (most - least) / 15.0f;
         float inverse = graft_quant_inverse(d);
         graft_quant_store_u16(row, graft_f32_to_f16(d));
