@@ -91,10 +91,23 @@ void graft_rope_frequencies(const struct graft_config *config, float base, float
     "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count",                        \
         "attention.head_count_kv", "attention.layer_norm_rms_epsilon", "attention.key_length", "attention.value_length",       \
         "rope.dimension_count", "rope.freq_base", "vocab_size", "tensor_data_layout"
+// Keys of rope that graft_arch_linear_scaling reads, and those beside them that describe the past of the file and change
+// nothing.
+#define GRAFT_ARCH_LINEAR_ROPE_KEYS                                                                                            \
+    "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "rope.scaling.original_context_length",                   \
+        "rope.scaling.finetuned"
 // Keys that may stand with the value that asks for nothing.
 #define GRAFT_ARCH_NEUTRAL_KEYS                                                                                                \
     {"attention.causal", 1, "attention that is not causal"}, {"attention.clamp_kqv", 0, "clamped attention inputs"},           \
         {"attention.max_alibi_bias", 0, "ALiBi positions"}, {"use_parallel_residual", 0, "parallel residuals"}
+#define GRAFT_ARCH_NO_WINDOW                                                                                                   \
+    {                                                                                                                          \
+        "attention.sliding_window", 0, "sliding-window attention"                                                              \
+    }
+#define GRAFT_ARCH_NO_ROPE_FACTOR                                                                                              \
+    {                                                                                                                          \
+        "rope.scaling.attn_factor", 1, "a rotary attention factor"                                                             \
+    }
 // The same for those that can have no experts.
 #define GRAFT_ARCH_DENSE_NEUTRAL_KEYS                                                                                          \
     {"expert_count", 0, "a mixture of experts"}, {"expert_used_count", 0, "a mixture of experts"},                             \
@@ -133,6 +146,8 @@ GRAFT_MUST_CHECK enum graft_status graft_arch_cap(struct graft_arch_reader *read
 // What Gemma's versions share: embeddings times sqrt(n_embd), GELU, and attention.scale, which files do not have: models of
 // layers_27b layers scale queries by sqrt(n_head / n_embd), the others by 1 / sqrt(head_dim).
 GRAFT_MUST_CHECK enum graft_status graft_arch_gemma_scales(struct graft_arch_reader *reader, uint32_t layers_27b);
+// attention.sliding_window, or fallback, is the window of every layer whose number `every` divides.
+GRAFT_MUST_CHECK enum graft_status graft_arch_windows(struct graft_arch_reader *reader, uint32_t fallback, uint32_t every);
 // A `finish` that reads rope.freq_base and linear scaling, and nothing else.
 GRAFT_MUST_CHECK enum graft_status graft_arch_plain_rope(struct graft_arch_reader *reader);
 

@@ -260,6 +260,16 @@ enum graft_status graft_arch_linear_scaling(struct graft_arch_reader *r, float *
                       r->gguf->path, key, shown, type.data);
 }
 
+enum graft_status graft_arch_windows(struct graft_arch_reader *r, uint32_t fallback, uint32_t every)
+{
+    uint32_t window;
+    GRAFT_TRY(graft_arch_u32_or(r, "attention.sliding_window", fallback, 0, UINT32_MAX, &window));
+    for (uint32_t i = 0; i < r->source->config.n_layer; i += every) {
+        r->source->layers[i].window = window;
+    }
+    return GRAFT_OK;
+}
+
 enum graft_status graft_arch_plain_rope(struct graft_arch_reader *r)
 {
     float base, linear;

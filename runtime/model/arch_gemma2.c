@@ -6,30 +6,25 @@
 
 enum { DEFAULT_WINDOW = 4096, LAYERS_OF_27B = 46 };
 
-static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, "attention.sliding_window", "attention.scale",
-                                         "attn_logit_softcapping", "final_logit_softcapping", "rope.scaling.type",
-                                         "rope.scaling.factor", "rope.scale_linear",
-                                         // these describe the past of the file and change nothing:
-                                         "rope.scaling.original_context_length", "rope.scaling.finetuned", NULL};
+static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS,
+                                         "attention.sliding_window",
+                                         "attention.scale",
+                                         "attn_logit_softcapping",
+                                         "final_logit_softcapping",
+                                         GRAFT_ARCH_LINEAR_ROPE_KEYS,
+                                         NULL};
 
-static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_NEUTRAL_KEYS,
-                                                         GRAFT_ARCH_DENSE_NEUTRAL_KEYS,
-                                                         {"rope.scaling.attn_factor", 1, "a rotary attention factor"},
-                                                         {NULL, 0, NULL}};
+static const struct graft_arch_neutral neutral_keys[] = {
+    GRAFT_ARCH_NEUTRAL_KEYS, GRAFT_ARCH_DENSE_NEUTRAL_KEYS, GRAFT_ARCH_NO_ROPE_FACTOR, {NULL, 0, NULL}};
 
 static enum graft_status finish(struct graft_arch_reader *r)
 {
     struct graft_config *c = &r->source->config;
-    uint32_t window;
     GRAFT_TRY(graft_arch_plain_rope(r));
     GRAFT_TRY(graft_arch_gemma_scales(r, LAYERS_OF_27B));
     GRAFT_TRY(graft_arch_cap(r, "attn_logit_softcapping", &c->attention_cap));
     GRAFT_TRY(graft_arch_cap(r, "final_logit_softcapping", &c->logit_cap));
-    GRAFT_TRY(graft_arch_u32_or(r, "attention.sliding_window", DEFAULT_WINDOW, 0, UINT32_MAX, &window));
-    for (uint32_t i = 0; i < c->n_layer; i += 2) {
-        r->source->layers[i].window = window;
-    }
-    return GRAFT_OK;
+    return graft_arch_windows(r, DEFAULT_WINDOW, 2);
 }
 
 static enum graft_status read_gemma2(struct graft_source *source, const struct graft_gguf *gguf)

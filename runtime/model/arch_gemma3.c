@@ -5,16 +5,14 @@
 
 enum { DEFAULT_WINDOW = 1024, DEFAULT_PATTERN = 6, LAYERS_OF_27B = 62 };
 
-static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, "attention.sliding_window", "attention.sliding_window_pattern",
-                                         "attention.scale", "final_logit_softcapping", "rope.freq_base_swa",
-                                         "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear",
-                                         // these describe the past of the file and change nothing:
-                                         "rope.scaling.original_context_length", "rope.scaling.finetuned", NULL};
+static const char *const known_keys[] = {
+    GRAFT_ARCH_KNOWN_KEYS,     "attention.sliding_window", "attention.sliding_window_pattern", "attention.scale",
+    "final_logit_softcapping", "rope.freq_base_swa",       GRAFT_ARCH_LINEAR_ROPE_KEYS,        NULL};
 
 static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_NEUTRAL_KEYS,
                                                          GRAFT_ARCH_DENSE_NEUTRAL_KEYS,
                                                          {"attn_logit_softcapping", 0, "capped scores"},
-                                                         {"rope.scaling.attn_factor", 1, "a rotary attention factor"},
+                                                         GRAFT_ARCH_NO_ROPE_FACTOR,
                                                          {NULL, 0, NULL}};
 
 static enum graft_status finish(struct graft_arch_reader *r)

@@ -5,16 +5,14 @@
 #include "runtime/model/arch.h"
 
 static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, GRAFT_ARCH_EXPERT_KEYS, "attention.sliding_window",
-                                         "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear",
-                                         // these describe the past of the file and change nothing:
-                                         "rope.scaling.original_context_length", "rope.scaling.finetuned", NULL};
+                                         GRAFT_ARCH_LINEAR_ROPE_KEYS, NULL};
 
 static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_NEUTRAL_KEYS,
                                                          GRAFT_ARCH_EXPERT_NEUTRAL_KEYS,
                                                          {"logit_scale", 1, "scaled logits"},
                                                          {"embedding_scale", 1, "scaled embeddings"},
                                                          {"residual_scale", 1, "scaled residuals"},
-                                                         {"rope.scaling.attn_factor", 1, "a rotary attention factor"},
+                                                         GRAFT_ARCH_NO_ROPE_FACTOR,
                                                          {NULL, 0, NULL}};
 
 static enum graft_status finish(struct graft_arch_reader *r)
@@ -22,16 +20,11 @@ static enum graft_status finish(struct graft_arch_reader *r)
     struct graft_config *c = &r->source->config;
     float base, linear, factors[GRAFT_MAX_ROPE_PAIRS];
     bool found;
-    uint32_t window;
     GRAFT_TRY(graft_arch_positive(r, "rope.freq_base", false, 10000.0f, &base));
     GRAFT_TRY(graft_arch_linear_scaling(r, &linear));
     GRAFT_TRY(graft_arch_factors(r, "rope_freqs.weight", factors, &found));
     graft_rope_frequencies(c, base, linear, found ? factors : NULL, c->rope_inv_freq);
-    GRAFT_TRY(graft_arch_u32_or(r, "attention.sliding_window", 0, 0, UINT32_MAX, &window));
-    for (uint32_t i = 0; i < c->n_layer; i++) {
-        r->source->layers[i].window = window;
-    }
-    return GRAFT_OK;
+    return graft_arch_windows(r, 0, 1);
 }
 
 static enum graft_status read_llama(struct graft_source *source, const struct graft_gguf *gguf)

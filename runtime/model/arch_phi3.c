@@ -17,7 +17,7 @@ static enum graft_status finish(struct graft_arch_reader *r)
     struct graft_config *c = &r->source->config;
     float base, long_factors[GRAFT_MAX_ROPE_PAIRS], short_factors[GRAFT_MAX_ROPE_PAIRS];
     bool has_long, has_short;
-    uint32_t window, original;
+    uint32_t original;
     GRAFT_TRY(graft_arch_positive(r, "rope.freq_base", false, 10000.0f, &base));
     GRAFT_TRY(graft_arch_factors(r, "rope_factors_long.weight", long_factors, &has_long));
     GRAFT_TRY(graft_arch_factors(r, "rope_factors_short.weight", short_factors, &has_short));
@@ -33,11 +33,7 @@ static enum graft_status finish(struct graft_arch_reader *r)
         graft_rope_frequencies(c, base, 1.0f, long_factors, c->rope_inv_freq_long);
         c->n_ctx_short = original;
     }
-    GRAFT_TRY(graft_arch_u32_or(r, "attention.sliding_window", 0, 0, UINT32_MAX, &window));
-    for (uint32_t i = 0; i < c->n_layer; i++) {
-        r->source->layers[i].window = window;
-    }
-    return GRAFT_OK;
+    return graft_arch_windows(r, 0, 1);
 }
 
 static enum graft_status read_phi3(struct graft_source *source, const struct graft_gguf *gguf)

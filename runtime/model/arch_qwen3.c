@@ -3,15 +3,10 @@
 // rotary pairs of halves. Source: Yang et al. 2025 (Qwen3).
 #include "runtime/model/arch.h"
 
-static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear",
-                                         // these describe the past of the file and change nothing:
-                                         "rope.scaling.original_context_length", "rope.scaling.finetuned", NULL};
+static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, GRAFT_ARCH_LINEAR_ROPE_KEYS, NULL};
 
-static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_NEUTRAL_KEYS,
-                                                         GRAFT_ARCH_DENSE_NEUTRAL_KEYS,
-                                                         {"attention.sliding_window", 0, "sliding-window attention"},
-                                                         {"rope.scaling.attn_factor", 1, "a rotary attention factor"},
-                                                         {NULL, 0, NULL}};
+static const struct graft_arch_neutral neutral_keys[] = {
+    GRAFT_ARCH_NEUTRAL_KEYS, GRAFT_ARCH_DENSE_NEUTRAL_KEYS, GRAFT_ARCH_NO_WINDOW, GRAFT_ARCH_NO_ROPE_FACTOR, {NULL, 0, NULL}};
 
 static enum graft_status read_qwen3(struct graft_source *source, const struct graft_gguf *gguf)
 {

@@ -4,16 +4,10 @@
 #include "runtime/model/arch.h"
 #include "shaders/params.h"
 
-static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear",
-                                         GRAFT_ARCH_EXPERT_KEYS,
-                                         // these describe the past of the file and change nothing:
-                                         "rope.scaling.original_context_length", "rope.scaling.finetuned", NULL};
+static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, GRAFT_ARCH_LINEAR_ROPE_KEYS, GRAFT_ARCH_EXPERT_KEYS, NULL};
 
-static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_EXPERT_NEUTRAL_KEYS,
-                                                         GRAFT_ARCH_NEUTRAL_KEYS,
-                                                         {"attention.sliding_window", 0, "sliding-window attention"},
-                                                         {"rope.scaling.attn_factor", 1, "a rotary attention factor"},
-                                                         {NULL, 0, NULL}};
+static const struct graft_arch_neutral neutral_keys[] = {
+    GRAFT_ARCH_EXPERT_NEUTRAL_KEYS, GRAFT_ARCH_NEUTRAL_KEYS, GRAFT_ARCH_NO_WINDOW, GRAFT_ARCH_NO_ROPE_FACTOR, {NULL, 0, NULL}};
 
 static enum graft_status finish(struct graft_arch_reader *r)
 {
