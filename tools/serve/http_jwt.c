@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "tools/serve/http_trusted.h"
+
 #ifdef GRAFT_HAVE_JWT
 #include <jwt.h>
 #endif
@@ -187,20 +189,9 @@ static enum graft_status read_table(const struct jwt_rules *rules, const json_t 
 
 static enum graft_status read_file(const struct jwt_rules *rules, struct jwt_table **out)
 {
-    struct stat found;
+    json_t *root;
     *out = NULL;
-    if (stat(rules->path, &found) == 0 && (found.st_mode & (S_IWGRP | S_IWOTH))) {
-        return graft_fail(GRAFT_E_IO, "%s: others than its owner may write it; chmod go-w makes it acceptable", rules->path);
-    }
-    char *text;
-    uint64_t size;
-    GRAFT_TRY(graft_file_read(rules->ctx, rules->path, FILE_BYTES, &text, &size));
-    json_error_t error;
-    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
-    GRAFT_FREE(rules->ctx, &text);
-    if (!root) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: line %d, column %d: %s", rules->path, error.line, error.column, error.text);
-    }
+    GRAFT_TRY(http_trusted_json(rules->ctx, rules->path, FILE_BYTES, &root));
     struct jwt_table *table;
     enum graft_status status = GRAFT_NEW(rules->ctx, GRAFT_MEM_HOST, &table, 1, "rules for tokens");
     status = status == GRAFT_OK ? read_table(rules, root, table) : status;

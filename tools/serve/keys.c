@@ -3,9 +3,9 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
+#include "tools/serve/http_trusted.h"
 #include "tools/serve/keys.h"
 
 // Tokens that drip in at a rate; may go below zero when charged afterwards.
@@ -197,19 +197,8 @@ static enum graft_status read_list(struct keys *keys, json_t *root, struct key *
 
 static enum graft_status read_file(struct keys *keys, struct key ***list, uint32_t *count)
 {
-    struct stat found;
-    if (stat(keys->path, &found) == 0 && (found.st_mode & (S_IWGRP | S_IWOTH))) {
-        return graft_fail(GRAFT_E_IO, "%s: others than its owner may write it; chmod go-w makes it acceptable", keys->path);
-    }
-    char *text;
-    uint64_t size;
-    GRAFT_TRY(graft_file_read(keys->ctx, keys->path, KEYS_MAX_FILE, &text, &size));
-    json_error_t error;
-    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
-    GRAFT_FREE(keys->ctx, &text);
-    if (!root) {
-        return graft_fail(GRAFT_E_FORMAT, "%s: line %d, column %d: %s", keys->path, error.line, error.column, error.text);
-    }
+    json_t *root;
+    GRAFT_TRY(http_trusted_json(keys->ctx, keys->path, KEYS_MAX_FILE, &root));
     enum graft_status status = read_list(keys, root, list, count);
     json_decref(root);
     return status;
