@@ -15,6 +15,8 @@ import gguf
 import numpy as np
 from safetensors import TensorSpec, serialize
 
+from tiny_gguf import permute
+
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "adapter")
 LAYERS, EMBD, FF, HEADS, KV, DIM = 2, 64, 96, 4, 2, 16
 TARGETS = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
@@ -36,10 +38,6 @@ def raw(x, kind):
     if kind == "bfloat16":
         return (x.view(np.uint32) >> 16).astype(np.uint16)
     return x.astype(np.dtype(kind))
-
-
-def permute(b, heads):
-    return b.reshape(heads, 2, b.shape[0] // heads // 2, b.shape[1]).swapaxes(1, 2).reshape(b.shape)
 
 
 def packed(name, pairs):

@@ -13,6 +13,8 @@ import os
 import gguf
 import numpy as np
 
+from tiny_gguf import permute
+
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peft")
 HEADS = {"attn_q": 4, "attn_k": 2}
 TYPES = {"F32": (np.float32, gguf.GGMLQuantizationType.F32), "F16": (np.float16, gguf.GGMLQuantizationType.F16),
@@ -33,10 +35,6 @@ def tensors(path):
             dtype, kind = TYPES[entry["dtype"]]
             begin, end = (8 + length + at for at in entry["data_offsets"])
             yield name, np.frombuffer(data[begin:end], dtype).reshape(entry["shape"]), kind
-
-
-def permute(w, heads):
-    return w.reshape(heads, 2, w.shape[0] // heads // 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
 
 
 def convert(name):

@@ -20,6 +20,8 @@ from gguf.constants import GGMLQuantizationType as T
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, MistralConfig, Phi3Config, Qwen2Config, Qwen3Config
 
+from tiny_gguf import byte_tokens, permute
+
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "arch")
 KINDS = {
     "lora": dict(r=4, lora_alpha=4, target_modules="all-linear", use_rslora=True),
@@ -57,19 +59,6 @@ NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.
          "post_feedforward_layernorm": "post_ffw_norm"}
 OUTER = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
          "lm_head.weight": "output.weight"}
-
-
-def permute(w, heads):
-    return w.reshape(heads, 2, w.shape[0] // heads // 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
-
-
-def byte_tokens():
-    printable = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
-    codes, n = [], 0
-    for b in range(256):
-        codes.append(chr(b) if b in printable else chr(256 + n))
-        n += b not in printable
-    return codes
 
 
 def tokenizer(w, family):

@@ -14,6 +14,8 @@ import torch
 from peft import PeftModel
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tiny_gguf import permute
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 PEFT, OUT = os.path.join(HERE, "peft"), os.path.join(HERE, "merge")
 EMBD, FF, HEADS, KV, VOCAB = 64, 96, 4, 2, 288
@@ -36,10 +38,6 @@ def torch_name(name):
 
 def heads_of(name):
     return HEADS if "attn_q." in name else KV if "attn_k." in name else 0
-
-
-def permute(w, heads):
-    return w.reshape(heads, 2, w.shape[0] // heads // 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
 
 
 def unpermute(w, heads):

@@ -16,6 +16,8 @@ from gguf.constants import GGMLQuantizationType as T
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tiny_gguf import add_byte_tokenizer, permute
+
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peft")
 LAYERS, EMBD, FF, HEADS, KV, VOCAB = 2, 64, 96, 4, 2, 288
 IDS = [1, 84, 200, 17, 7, 9, 45, 283, 100, 2]
@@ -47,19 +49,6 @@ KINDS = {
 }
 
 
-def permute(w, heads):
-    return w.reshape(heads, 2, w.shape[0] // heads // 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
-
-
-def byte_tokens():
-    printable = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
-    codes, n = [], 0
-    for b in range(256):
-        codes.append(chr(b) if b in printable else chr(256 + n))
-        n += b not in printable
-    return codes
-
-
 def base():
     """The model with its dequantized weights, and base.gguf."""
     torch.manual_seed(20240607)
@@ -76,14 +65,7 @@ def base():
     w.add_rope_dimension_count(EMBD // HEADS)
     w.add_rope_freq_base(10000.0)
     w.add_vocab_size(VOCAB)
-    w.add_tokenizer_model("gpt2")
-    w.add_tokenizer_pre("gpt-2")
-    w.add_token_list(byte_tokens() + ["th"] + [f"<|unused_{i}|>" for i in range(257, VOCAB)])
-    w.add_token_types([1] * 257 + [5] * (VOCAB - 257))
-    w.add_token_merges(["t h"])
-    w.add_bos_token_id(0)
-    w.add_eos_token_id(0)
-    w.add_chat_template("{% for message in messages %}{{ message['content'] }}{% endfor %}")
+    add_byte_tokenizer(w, VOCAB)
     for name, p in model.named_parameters():
         x = p.detach().numpy()
         if x.ndim == 1:

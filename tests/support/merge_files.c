@@ -23,6 +23,15 @@ void graft_merge_folder_end(const char *folder)
     ck_assert_int_eq(system(line), 0);
 }
 
+void graft_merge_end(struct graft_ctx **ctx, const char *folder)
+{
+    struct graft_memory_use use;
+    graft_ctx_memory(*ctx, &use);
+    ck_assert_uint_eq(use.used_bytes, 0);
+    graft_ctx_destroy(ctx);
+    graft_merge_folder_end(folder);
+}
+
 const char *graft_merge_at(const char *folder, const char *name)
 {
     static char paths[8][GRAFT_MERGE_PATH_BYTES];

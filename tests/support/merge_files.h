@@ -11,6 +11,8 @@ enum { GRAFT_MERGE_PATH_BYTES = 512 };
 // A new folder below /tmp; everything in it is removed at the end.
 void graft_merge_folder_begin(char folder[GRAFT_MERGE_PATH_BYTES]);
 void graft_merge_folder_end(const char *folder);
+// The same with the end of a context, from which nothing may be held any more.
+void graft_merge_end(struct graft_ctx **ctx, const char *folder);
 // "FOLDER/NAME" in one of a few buffers that are used in turn.
 const char *graft_merge_at(const char *folder, const char *name);
 // Entries of a folder without . and ..; `but` (may be NULL) is not counted.

@@ -73,3 +73,14 @@ void graft_test_feed(struct graft_model *model, struct graft_seq *seq, const int
         }
     }
 }
+
+void graft_test_feed_prompt(struct graft_test_world *world, uint32_t count, uint32_t batch, float *logits)
+{
+    struct graft_seq *seq;
+    int32_t ids[1024];
+    ck_assert_uint_le(count, 1024);
+    graft_test_ids(ids, count, 5);
+    ck_assert_ok(graft_seq_create(world->model, &seq));
+    graft_test_feed(world->model, seq, ids, count, batch, logits);
+    graft_seq_destroy(&seq);
+}

@@ -28,5 +28,7 @@ void graft_test_ids(int32_t *ids, uint32_t count, uint64_t seed);
 // Append ids to a sequence, `batch` at a time, and copy the logits behind the last one; logits may be NULL.
 void graft_test_feed(struct graft_model *model, struct graft_seq *seq, const int32_t *ids, uint32_t count, uint32_t batch,
                      float *logits);
+// The same for `count` ids in a sequence of their own, which is gone afterwards.
+void graft_test_feed_prompt(struct graft_test_world *world, uint32_t count, uint32_t batch, float *logits);
 
 #endif

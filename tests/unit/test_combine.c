@@ -15,26 +15,24 @@
 #include "runtime/merge/lapack.h"
 #include "runtime/merge/philox.h"
 #include "runtime/quant/quant.h"
+#include "support/merge_files.h"
 #include "support/support.h"
 
 enum { PATH = 512 };
 
-static char work[64];
+static char work[GRAFT_MERGE_PATH_BYTES];
 static struct graft_ctx *ctx;
 
 static void begin(void)
 {
-    snprintf(work, sizeof work, "/tmp/graft-combine-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(work));
+    graft_merge_folder_begin(work);
     ctx = graft_test_ctx(NULL, 0);
 }
 
 static void end(void)
 {
-    char line[128];
     graft_ctx_destroy(&ctx);
-    snprintf(line, sizeof line, "rm -rf '%s'", work);
-    ck_assert_int_eq(system(line), 0);
+    graft_merge_folder_end(work);
 }
 
 static const char *golden(const char *folder, const char *name)
@@ -43,15 +41,6 @@ static const char *golden(const char *folder, const char *name)
     static unsigned next;
     char *path = paths[next++ % 4];
     snprintf(path, PATH, "%s/golden/%s/%s", GRAFT_TEST_SOURCE_DIR, folder, name);
-    return path;
-}
-
-static const char *out_path(const char *name)
-{
-    static char paths[4][PATH];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-    snprintf(path, PATH, "%s/%s", work, name);
     return path;
 }
 
@@ -172,7 +161,7 @@ static bool can_do(const struct given *given)
 {
     bool svd = strstr(given->params.method, "svd") && graft_lapack_require("this") != GRAFT_OK;
     if (svd) {
-        ck_assert_status(graft_combine(ctx, out_path("out"), &given->params, NULL), GRAFT_E_UNSUPPORTED);
+        ck_assert_status(graft_combine(ctx, graft_merge_at(work, "out"), &given->params, NULL), GRAFT_E_UNSUPPORTED);
         ck_assert_error_has("LAPACKE and OpenBLAS");
         printf("skipped: %s, in a build without LAPACK\n", given->params.method);
     }
@@ -200,8 +189,10 @@ START_TEST(every_method_gives_what_peft_gives)
         if (!can_do(&given)) {
             continue;
         }
-        ck_assert_msg(graft_combine(ctx, out_path("out"), &given.params, NULL) == GRAFT_OK, "%s: %s", name, graft_last_error());
-        struct graft_adapter_desc *got = read_adapter(out_path("out")), *want = read_adapter(golden("combine", name));
+        ck_assert_msg(graft_combine(ctx, graft_merge_at(work, "out"), &given.params, NULL) == GRAFT_OK, "%s: %s", name,
+                      graft_last_error());
+        struct graft_adapter_desc *got = read_adapter(graft_merge_at(work, "out")),
+                                  *want = read_adapter(golden("combine", name));
         check_products(got, want, 2e-6, name);
         const char *method = given.params.method;
         for (uint32_t i = 0; i < want->n_pairs && strcmp(method, "cat") != 0; i++) { // PEFT pads unequal ranks there
@@ -232,21 +223,23 @@ START_TEST(a_gguf_adapter_and_other_types_hold_the_same)
     struct graft_adapter_desc *want = read_adapter(golden("combine", "unequal-cat")), *got;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         given.params.dtype = types[i].dtype;
-        ck_assert_ok(graft_combine(ctx, out_path("out"), &given.params, NULL));
-        got = read_adapter(out_path("out"));
+        ck_assert_ok(graft_combine(ctx, graft_merge_at(work, "out"), &given.params, NULL));
+        got = read_adapter(graft_merge_at(work, "out"));
         check_products(got, want, types[i].tolerance, types[i].dtype);
         graft_adapter_free(&got);
-        ck_assert_status(graft_combine(ctx, out_path("out.gguf"), &given.params, NULL), GRAFT_E_ARGUMENT); // q's rows
+        ck_assert_status(graft_combine(ctx, graft_merge_at(work, "out.gguf"), &given.params, NULL),
+                         GRAFT_E_ARGUMENT); // q's rows
         given.params.base = golden("peft", "base.gguf");
-        ck_assert_ok(graft_combine(ctx, out_path("out.gguf"), &given.params, NULL));
-        ck_assert_ok(graft_combine(ctx, out_path("back"), // GGUF -> PEFT: the rows go back
-                                   &(struct graft_combine_params){
-                                       .size = sizeof given.params,
-                                       .adapters = &(struct graft_combine_adapter){.path = out_path("out.gguf"), .weight = 1},
-                                       .n_adapters = 1,
-                                       .base = given.params.base},
-                                   NULL));
-        got = read_adapter(out_path("back"));
+        ck_assert_ok(graft_combine(ctx, graft_merge_at(work, "out.gguf"), &given.params, NULL));
+        ck_assert_ok(graft_combine(
+            ctx, graft_merge_at(work, "back"), // GGUF -> PEFT: the rows go back
+            &(struct graft_combine_params){
+                .size = sizeof given.params,
+                .adapters = &(struct graft_combine_adapter){.path = graft_merge_at(work, "out.gguf"), .weight = 1},
+                .n_adapters = 1,
+                .base = given.params.base},
+            NULL));
+        got = read_adapter(graft_merge_at(work, "back"));
         check_products(got, want, types[i].tolerance, types[i].dtype);
         graft_adapter_free(&got);
         given.params.base = NULL;
@@ -265,13 +258,14 @@ START_TEST(formats_mix_when_the_base_is_known)
     struct graft_combine_adapter *first = &given.adapters[0], one = {.path = first->path, .weight = 1};
     struct graft_combine_params alone = {
         .size = sizeof alone, .adapters = &one, .n_adapters = 1, .base = golden("peft", "base.gguf")};
-    ck_assert_ok(graft_combine(ctx, out_path("one.gguf"), &alone, NULL));
-    first->path = out_path("one.gguf");
-    ck_assert_status(graft_combine(ctx, out_path("out"), &given.params, NULL), GRAFT_E_ARGUMENT);
+    ck_assert_ok(graft_combine(ctx, graft_merge_at(work, "one.gguf"), &alone, NULL));
+    first->path = graft_merge_at(work, "one.gguf");
+    ck_assert_status(graft_combine(ctx, graft_merge_at(work, "out"), &given.params, NULL), GRAFT_E_ARGUMENT);
     ck_assert_error_has("-m");
     given.params.base = golden("peft", "base.gguf");
-    ck_assert_ok(graft_combine(ctx, out_path("out"), &given.params, NULL));
-    struct graft_adapter_desc *want = read_adapter(golden("combine", "linear")), *got = read_adapter(out_path("out"));
+    ck_assert_ok(graft_combine(ctx, graft_merge_at(work, "out"), &given.params, NULL));
+    struct graft_adapter_desc *want = read_adapter(golden("combine", "linear")),
+                              *got = read_adapter(graft_merge_at(work, "out"));
     check_products(got, want, 2e-6, "mixed");
     graft_adapter_free(&got);
     graft_adapter_free(&want);
@@ -305,13 +299,13 @@ START_TEST(one_adapter_with_weight_1_stays_itself)
             struct graft_combine_summary sum;
             params.method = methods[m];
             params.density = m == 3 ? 0.2 : 0;
-            ck_assert_msg(graft_combine(ctx, out_path("out"), &params, &report) == GRAFT_OK, "%s: %s", kinds[k],
+            ck_assert_msg(graft_combine(ctx, graft_merge_at(work, "out"), &params, &report) == GRAFT_OK, "%s: %s", kinds[k],
                           graft_last_error());
             graft_combine_summarize(report, &sum);
             graft_combine_report_free(&report);
             ck_assert_str_eq(sum.method, "copy");
             ck_assert_msg(sum.error < 1e-7, "%s: error %g", kinds[k], sum.error);
-            struct graft_adapter_desc *want = read_adapter(adapter.path), *got = read_adapter(out_path("out"));
+            struct graft_adapter_desc *want = read_adapter(adapter.path), *got = read_adapter(graft_merge_at(work, "out"));
             ck_assert_uint_eq(got->n_pairs, want->n_pairs);
             for (uint32_t i = 0; i < want->n_pairs; i++) {
                 const struct graft_adapter_pair *w = &want->pairs[i], *g = find_pair(got, w);
@@ -353,8 +347,8 @@ START_TEST(one_adapters_weight_goes_into_its_scale_and_sign)
         for (size_t i = 0; i < 2; i++) {
             struct graft_combine_adapter adapter = {.path = golden("peft", kinds[k]), .weight = weights[i]};
             struct graft_combine_params params = {.size = sizeof params, .adapters = &adapter, .n_adapters = 1};
-            ck_assert_ok(graft_combine(ctx, out_path("out"), &params, NULL));
-            struct graft_adapter_desc *want = read_adapter(adapter.path), *got = read_adapter(out_path("out"));
+            ck_assert_ok(graft_combine(ctx, graft_merge_at(work, "out"), &params, NULL));
+            struct graft_adapter_desc *want = read_adapter(adapter.path), *got = read_adapter(graft_merge_at(work, "out"));
             for (uint32_t j = 0; j < want->n_pairs; j++) {
                 want->pairs[j].scale *= (float)weights[i];
             }
@@ -372,8 +366,8 @@ START_TEST(biases_and_whole_tensors_are_added_up)
     struct graft_combine_adapter both[] = {{.path = golden("peft", "bias"), .weight = 0.25},
                                            {.path = golden("peft", "plain"), .weight = 2}};
     struct graft_combine_params params = {.size = sizeof params, .adapters = both, .n_adapters = 2, .method = "cat"};
-    ck_assert_ok(graft_combine(ctx, out_path("out"), &params, NULL));
-    struct graft_adapter_desc *bias = read_adapter(both[0].path), *got = read_adapter(out_path("out"));
+    ck_assert_ok(graft_combine(ctx, graft_merge_at(work, "out"), &params, NULL));
+    struct graft_adapter_desc *bias = read_adapter(both[0].path), *got = read_adapter(graft_merge_at(work, "out"));
     for (uint32_t i = 0; i < got->n_pairs; i++) {
         const struct graft_adapter_pair *g = &got->pairs[i], *w = find_pair(bias, g);
         float *values = values_of(&g->bias), *wanted = w ? values_of(&w->bias) : NULL;
@@ -389,9 +383,9 @@ START_TEST(biases_and_whole_tensors_are_added_up)
 
     both[0] = (struct graft_combine_adapter){.path = golden("peft", "norms"), .weight = 1.5};
     both[1] = (struct graft_combine_adapter){.path = golden("peft", "norms"), .weight = -0.5};
-    ck_assert_ok(graft_combine(ctx, out_path("out"), &params, NULL)); // 1.5 T - 0.5 T
+    ck_assert_ok(graft_combine(ctx, graft_merge_at(work, "out"), &params, NULL)); // 1.5 T - 0.5 T
     struct graft_adapter_desc *norms = read_adapter(both[0].path);
-    got = read_adapter(out_path("out"));
+    got = read_adapter(graft_merge_at(work, "out"));
     ck_assert_uint_eq(got->n_whole, norms->n_whole);
     for (uint32_t i = 0; i < norms->n_whole; i++) {
         check_values(&got->whole[i].view, &norms->whole[i].view, norms->whole[i].name);
@@ -420,12 +414,13 @@ START_TEST(the_same_seed_gives_the_same_bytes_and_another_one_others)
         if (!can_do(&given)) {
             continue;
         }
-        ck_assert_ok(graft_combine(ctx, out_path("first"), &given.params, NULL));
-        ck_assert_ok(graft_combine(ctx, out_path("second"), &given.params, NULL));
+        ck_assert_ok(graft_combine(ctx, graft_merge_at(work, "first"), &given.params, NULL));
+        ck_assert_ok(graft_combine(ctx, graft_merge_at(work, "second"), &given.params, NULL));
         given.params.seed++;
-        ck_assert_ok(graft_combine(ctx, out_path("third"), &given.params, NULL));
-        ck_assert_uint_eq(digest_of(out_path("first")), digest_of(out_path("second")));
-        ck_assert_msg((digest_of(out_path("first")) != digest_of(out_path("third"))) == (i < 4), "%s", names[i]);
+        ck_assert_ok(graft_combine(ctx, graft_merge_at(work, "third"), &given.params, NULL));
+        ck_assert_uint_eq(digest_of(graft_merge_at(work, "first")), digest_of(graft_merge_at(work, "second")));
+        ck_assert_msg((digest_of(graft_merge_at(work, "first")) != digest_of(graft_merge_at(work, "third"))) == (i < 4), "%s",
+                      names[i]);
     }
     json_decref(json);
 }

@@ -10,29 +10,27 @@
 #include "graft/graft.h"
 #include "loaders/adapter.h"
 #include "runtime/merge/lapack.h"
+#include "support/merge_files.h"
 #include "support/support.h"
 
 enum { PATH = 512 };
 
-static char work[64], out[80];
+static char work[GRAFT_MERGE_PATH_BYTES], out[GRAFT_MERGE_PATH_BYTES];
 static struct graft_ctx *ctx;
 static struct graft_combine_adapter inputs[GRAFT_COMBINE_MAX_ADAPTERS + 1];
 static char paths[GRAFT_COMBINE_MAX_ADAPTERS + 1][PATH];
 
 static void begin(void)
 {
-    snprintf(work, sizeof work, "/tmp/graft-combine-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(work));
-    snprintf(out, sizeof out, "%s/out", work);
+    graft_merge_folder_begin(work);
+    snprintf(out, sizeof out, "%s", graft_merge_at(work, "out"));
     ctx = graft_test_ctx(NULL, 0);
 }
 
 static void end(void)
 {
-    char line[128];
     graft_ctx_destroy(&ctx);
-    snprintf(line, sizeof line, "rm -rf '%s'", work);
-    ck_assert_int_eq(system(line), 0);
+    graft_merge_folder_end(work);
 }
 
 // Adapters by their folders below tests/golden; weight 1.

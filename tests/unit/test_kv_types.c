@@ -31,16 +31,6 @@ static bool open_world(struct graft_test_world *world, int device, const char *p
     return graft_test_world_open(world, device < 3 ? &devices[device] : NULL, path, &params);
 }
 
-static void feed(struct graft_test_world *world, uint32_t batch, float logits[GRAFT_TINY_VOCAB])
-{
-    struct graft_seq *seq;
-    int32_t ids[PROMPT];
-    graft_test_ids(ids, PROMPT, 5);
-    ck_assert_ok(graft_seq_create(world->model, &seq));
-    graft_test_feed(world->model, seq, ids, PROMPT, batch, logits);
-    graft_seq_destroy(&seq);
-}
-
 START_TEST(devices_follow_the_reference_and_cut_prompts_have_the_same_bits)
 {
     static float got[GRAFT_TINY_VOCAB], again[GRAFT_TINY_VOCAB], want[GRAFT_TINY_VOCAB], plain[GRAFT_TINY_VOCAB];
@@ -50,10 +40,10 @@ START_TEST(devices_follow_the_reference_and_cut_prompts_have_the_same_bits)
     struct graft_test_world vk, ref, f16;
     ck_assert(open_world(&ref, 3, path, types[_i].keys, types[_i].values));
     ck_assert(open_world(&f16, 3, path, GRAFT_KV_DEFAULT, GRAFT_KV_DEFAULT));
-    feed(&ref, 32, want);
-    feed(&f16, 32, plain);
+    graft_test_feed_prompt(&ref, PROMPT, 32, want);
+    graft_test_feed_prompt(&f16, PROMPT, 32, plain);
     ck_assert_int_ne(memcmp(want, plain, sizeof want), 0);
-    feed(&ref, 3, again);
+    graft_test_feed_prompt(&ref, PROMPT, 3, again);
     ck_assert_mem_eq(want, again, sizeof want);
     double most = 0, off = 0;
     for (uint32_t i = 0; i < GRAFT_TINY_VOCAB; i++) {
@@ -68,13 +58,13 @@ START_TEST(devices_follow_the_reference_and_cut_prompts_have_the_same_bits)
         if (!open_world(&vk, device, path, types[_i].keys, types[_i].values)) {
             continue;
         }
-        feed(&vk, 32, got);
+        graft_test_feed_prompt(&vk, PROMPT, 32, got);
         for (uint32_t i = 0; i < GRAFT_TINY_VOCAB; i++) {
             ck_assert_msg(fabs((double)got[i] - (double)want[i]) <= types[_i].tolerance * most, "device %d, logit %u: %g, %g",
                           device, i, (double)got[i], (double)want[i]);
         }
         for (uint32_t batch = 1; batch < 32; batch = batch * 3 + 1) {
-            feed(&vk, batch, again);
+            graft_test_feed_prompt(&vk, PROMPT, batch, again);
             ck_assert_msg(memcmp(got, again, sizeof got) == 0, "device %d, %u rows at a time", device, batch);
         }
         graft_test_world_close(&vk);

@@ -36,11 +36,7 @@ static void begin(void)
 
 static void end(void)
 {
-    struct graft_memory_use use;
-    graft_ctx_memory(ctx, &use);
-    ck_assert_uint_eq(use.used_bytes, 0);
-    graft_ctx_destroy(&ctx);
-    graft_merge_folder_end(folder);
+    graft_merge_end(&ctx, folder);
 }
 
 // A line of shell; its exit code.

@@ -7,8 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/session/engine_private.h"
-#include "support/model_world.h"
+#include "support/engine_world.h"
 
 enum { VOCAB = 288, PROMPT = 20, ANSWER = 12, WAITING = 6 };
 
@@ -189,31 +188,10 @@ END_TEST
 
 // ---- the engine ----
 
-struct answer {
-    int32_t tokens[ANSWER];
-    uint32_t n;
-    enum graft_finish finish;
-    enum graft_status status;
-    struct graft_request *request;
-};
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static enum graft_device_state states[16];
 static uint32_t n_states;
-
-static void on_event(void *user, const struct graft_event *event)
-{
-    struct answer *a = user;
-    pthread_mutex_lock(&lock);
-    if (event->token >= 0) {
-        a->tokens[a->n++] = event->token;
-    }
-    a->finish = event->finish;
-    a->status = event->status;
-    pthread_cond_broadcast(&changed);
-    pthread_mutex_unlock(&lock);
-}
 
 static void on_device(void *user, enum graft_device_state state, const char *detail)
 {
@@ -226,30 +204,16 @@ static void on_device(void *user, enum graft_device_state state, const char *det
     pthread_mutex_unlock(&lock);
 }
 
-static void submit(struct graft_engine *engine, struct answer *a, struct graft_adapter *adapter, uint32_t seed)
+static void submit(struct graft_engine *engine, struct graft_test_answer *a, struct graft_adapter *adapter, uint32_t seed)
 {
     struct graft_adapter_use use = {.adapter = adapter, .weight = 1};
-    struct graft_request_params params = {.size = sizeof params,
-                                          .tokens = ids,
+    struct graft_request_params params = {.tokens = ids,
                                           .n_tokens = PROMPT,
                                           .max_tokens = ANSWER,
                                           .sampling = {.seed = seed + 57, .top_k = 20},
                                           .uses = &use,
-                                          .n_uses = adapter != NULL,
-                                          .on_event = on_event,
-                                          .user = a};
-    *a = (struct answer){.n = 0};
-    ck_assert_ok(graft_engine_submit(engine, &a->request, &params));
-}
-
-static void end(struct answer *a)
-{
-    pthread_mutex_lock(&lock);
-    while (a->finish == GRAFT_FINISH_NONE) {
-        pthread_cond_wait(&changed, &lock);
-    }
-    pthread_mutex_unlock(&lock);
-    graft_request_release(&a->request);
+                                          .n_uses = adapter != NULL};
+    graft_test_submit(engine, a, params);
 }
 
 static void wait_for_state(uint32_t n, enum graft_device_state state)
@@ -287,7 +251,7 @@ START_TEST(answers_end_those_that_wait_go_on_and_the_third_loss_within_minutes_i
     struct graft_engine *engine;
     struct graft_engine_stats stats;
     struct graft_adapter *adapter;
-    static struct answer alone[WAITING], answers[WAITING];
+    static struct graft_test_answer alone[WAITING], answers[WAITING];
     n_states = 0;
     if (!open_world(&world, 1 + _i, 1)) {
         return;
@@ -298,7 +262,7 @@ START_TEST(answers_end_those_that_wait_go_on_and_the_third_loss_within_minutes_i
     ck_assert_ok(graft_engine_run(engine, load, &adapter));
     for (uint32_t i = 0; i < WAITING; i++) {
         submit(engine, &alone[i], i % 2 ? adapter : NULL, i);
-        end(&alone[i]);
+        graft_test_end(&alone[i]);
         ck_assert_uint_eq(alone[i].n, ANSWER);
     }
     uint64_t soon = 14;
@@ -308,7 +272,7 @@ START_TEST(answers_end_those_that_wait_go_on_and_the_third_loss_within_minutes_i
             submit(engine, &answers[i], i % 2 ? adapter : NULL, i);
         }
         for (uint32_t i = 0; i < WAITING; i++) {
-            end(&answers[i]);
+            graft_test_end(&answers[i]);
             bool lost = i == 0;
             ck_assert_int_eq(answers[i].status, lost ? GRAFT_E_DEVICE_LOST : GRAFT_OK);
             ck_assert_int_eq(answers[i].finish, lost ? GRAFT_FINISH_ERROR : GRAFT_FINISH_LENGTH);
@@ -322,12 +286,13 @@ START_TEST(answers_end_those_that_wait_go_on_and_the_third_loss_within_minutes_i
     }
     ck_assert_ok(graft_engine_run(engine, arm, &soon));
     submit(engine, &answers[0], NULL, 0);
-    end(&answers[0]);
+    graft_test_end(&answers[0]);
     wait_for_state(2 * GRAFT_MAX_REBUILDS + 2, GRAFT_DEVICE_GIVEN_UP);
     ck_assert_int_eq(answers[0].status, GRAFT_E_DEVICE_LOST);
     graft_engine_describe(engine, &stats);
     ck_assert(stats.lost && stats.rebuilds == GRAFT_MAX_REBUILDS && stats.running == 0);
-    struct graft_request_params refused = {.size = sizeof refused, .tokens = ids, .n_tokens = 1, .on_event = on_event};
+    struct graft_request_params refused = {
+        .size = sizeof refused, .tokens = ids, .n_tokens = 1, .on_event = graft_test_on_event};
     struct graft_request *request;
     ck_assert_status(graft_engine_submit(engine, &request, &refused), GRAFT_E_DEVICE_LOST);
     ck_assert_ok(graft_engine_run(engine, release, &adapter));

@@ -43,16 +43,6 @@ static bool open_device(struct graft_test_world *world, int device, uint64_t bud
     return true;
 }
 
-static void feed(struct graft_test_world *world, uint32_t batch, float logits[GRAFT_TINY_VOCAB])
-{
-    struct graft_seq *seq;
-    int32_t ids[PROMPT];
-    graft_test_ids(ids, PROMPT, 5);
-    ck_assert_ok(graft_seq_create(world->model, &seq));
-    graft_test_feed(world->model, seq, ids, PROMPT, batch, logits);
-    graft_seq_destroy(&seq);
-}
-
 static uint64_t most_used(struct graft_test_world *world)
 {
     struct graft_memory_use use;
@@ -72,7 +62,7 @@ START_TEST(streamed_layers_give_the_bits_of_resident_ones_inside_the_budget)
         return;
     }
     ck_assert_ok(graft_model_open(&world.device, &world.model, path, &params));
-    feed(&world, 32, want);
+    graft_test_feed_prompt(&world, PROMPT, 32, want);
     struct graft_memory_use use;
     graft_ctx_memory(world.ctx, &use);
     uint64_t all = use.used_bytes, layer = 4 * 256 * (256 + 128 + 128 + 256 + 3 * 512), least = UINT64_MAX;
@@ -96,7 +86,7 @@ START_TEST(streamed_layers_give_the_bits_of_resident_ones_inside_the_budget)
         ck_assert_uint_eq(info.stream_bytes, info.n_streamed > 2 ? info.n_streamed * layer : 0);
         seen |= 1u << info.n_streamed;
         for (uint32_t batch = 1; batch <= 32; batch = batch * 4 + 3) {
-            feed(&world, batch, got);
+            graft_test_feed_prompt(&world, PROMPT, batch, got);
             ck_assert_msg(memcmp(got, want, sizeof got) == 0, "%u streamed, %u rows at a time", info.n_streamed, batch);
         }
         ck_assert_uint_le(most_used(&world), budget);
@@ -176,7 +166,7 @@ START_TEST(a_failing_copy_takes_the_batch_back)
         }
         ck_assert_ok(graft_model_open(&world.device, &world.model, path, &params));
         if (n == 1) {
-            feed(&world, 32, want);
+            graft_test_feed_prompt(&world, PROMPT, 32, want);
         }
         ck_assert_ok(graft_seq_create(world.model, &seq));
         graft_vk_fault(world.device.vk, faults[_i], n);
@@ -186,7 +176,7 @@ START_TEST(a_failing_copy_takes_the_batch_back)
         graft_seq_destroy(&seq);
         failed += status != GRAFT_OK;
         if (status != GRAFT_E_DEVICE_LOST) {
-            feed(&world, 32, got);
+            graft_test_feed_prompt(&world, PROMPT, 32, got);
             ck_assert_mem_eq(got, want, sizeof got);
         }
         world.log.used = 0;
