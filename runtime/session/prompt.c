@@ -26,6 +26,9 @@ struct buffer {
 static enum graft_status append(struct buffer *b, const char *text, uint64_t length)
 {
     uint64_t need;
+    if (length == 0) { // there may be no memory yet, and memcpy must not be given NULL
+        return GRAFT_OK;
+    }
     if (!graft_add_u64(b->used, length, &need)) {
         return graft_fail(GRAFT_E_LIMIT, "a message is longer than any memory");
     }

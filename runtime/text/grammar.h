@@ -8,13 +8,14 @@
 #define GRAFT_RUNTIME_TEXT_GRAMMAR_H
 
 #include "graft/grammar.h"
+#include "platform/bounds.h"
 #include "platform/ctx.h"
 
 enum {
     GRAFT_GRAMMAR_MAX_TEXT = 1 << 20,
     GRAFT_GRAMMAR_MAX_NESTING = 64,
-    GRAFT_GRAMMAR_MAX_RULES = 1 << 17,
-    GRAFT_GRAMMAR_MAX_SYMBOLS = 1 << 20,
+    GRAFT_GRAMMAR_MAX_RULES = GRAFT_BOUND(1 << 17, 1 << 11),
+    GRAFT_GRAMMAR_MAX_SYMBOLS = GRAFT_BOUND(1 << 20, 1 << 14),
     GRAFT_GRAMMAR_MAX_SETS = 4096,
     GRAFT_GRAMMAR_MAX_REPEAT = 65535,
     GRAFT_GRAMMAR_MAX_RANGES = 4096 // of one class of characters

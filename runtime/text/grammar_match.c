@@ -12,13 +12,13 @@
 #include "runtime/text/vocab_private.h"
 
 enum {
-    MAX_NODES = 32768,
+    MAX_NODES = GRAFT_BOUND(32768, 2048),
     NODE_SLOTS = 2 * MAX_NODES,
-    MAX_SETS = 1024,
+    MAX_SETS = GRAFT_BOUND(1024, 64),
     SET_SLOTS = 2 * MAX_SETS,
-    MAX_MEMBERS = 1 << 17, // of all sets
-    MAX_DEPTH = 4096,      // of a stack
-    UNKNOWN = 0,           // a move that was not asked for; others are the number of the set + 1
+    MAX_MEMBERS = GRAFT_BOUND(1 << 17, 1 << 13), // of all sets
+    MAX_DEPTH = GRAFT_BOUND(4096, 256),          // of a stack
+    UNKNOWN = 0,                                 // a move that was not asked for; others are the number of the set + 1
     DEAD = UINT16_MAX
 };
 

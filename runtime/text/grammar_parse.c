@@ -241,6 +241,12 @@ static enum graft_status read_bounds(struct parser *parser, uint32_t *low, uint3
     return *high < *low ? fail_at(parser, start, "this repetition ends before it begins") : GRAFT_OK;
 }
 
+// The symbols from `first` on; NULL while there are none at all, to which nothing may be added.
+static const uint32_t *symbols_from(const struct parser *parser, uint64_t first)
+{
+    return parser->symbols ? parser->symbols + first : NULL;
+}
+
 // What stands behind an item, whose symbols begin at `first`.
 static enum graft_status read_repetition(struct parser *parser, uint64_t first)
 {
@@ -262,7 +268,8 @@ static enum graft_status read_repetition(struct parser *parser, uint64_t first)
         } else {
             uint32_t rule;
             GRAFT_TRY(graft_grammar_add_rule(parser->grammar, &rule));
-            GRAFT_TRY(graft_grammar_add_alternative(parser->grammar, rule, parser->symbols + first, parser->n_symbols - first));
+            GRAFT_TRY(
+                graft_grammar_add_alternative(parser->grammar, rule, symbols_from(parser, first), parser->n_symbols - first));
             symbol = GRAFT_SYMBOL_RULE | rule;
         }
         GRAFT_TRY(graft_grammar_add_repeat(parser->grammar, symbol, low, high, &symbol));
@@ -333,8 +340,7 @@ static enum graft_status read_alternatives(struct parser *parser, uint32_t rule)
                 GRAFT_TRY(read_repetition(parser, first));
             }
         }
-        const uint32_t *symbols = parser->symbols ? parser->symbols + base : NULL; // of an empty one
-        GRAFT_TRY(graft_grammar_add_alternative(parser->grammar, rule, symbols, parser->n_symbols - base));
+        GRAFT_TRY(graft_grammar_add_alternative(parser->grammar, rule, symbols_from(parser, base), parser->n_symbols - base));
         parser->n_symbols = base;
         uint64_t end = parser->at;
         skip_space(parser, true); // the next line may go on with |

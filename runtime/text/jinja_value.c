@@ -2,6 +2,7 @@
 // Arena, strings, lists and dicts of the template interpreter, with Python's rules for equality, order, truth and length.
 #include <math.h>
 
+#include "platform/poison.h"
 #include "runtime/text/jinja.h"
 
 struct jinja_chunk {
@@ -17,7 +18,8 @@ enum graft_status graft_jinja_alloc(struct jinja_arena *arena, void **out, uint6
         return graft_fail(GRAFT_E_LIMIT, "template: one value needs %" PRIu64 " bytes, %" PRIu64 " are allowed for all", bytes,
                           arena->limit_bytes);
     }
-    bytes = (bytes + 15) & ~(uint64_t)15;
+    uint64_t given = bytes;
+    bytes = ((bytes + 15) & ~(uint64_t)15) + GRAFT_POISON_GAP;
     if (bytes > arena->left) {
         uint64_t chunk_bytes = arena->used_bytes < CHUNK_MIN   ? CHUNK_MIN
                                : arena->used_bytes < CHUNK_MAX ? arena->used_bytes
@@ -33,9 +35,11 @@ enum graft_status graft_jinja_alloc(struct jinja_arena *arena, void **out, uint6
         arena->chunks = chunk;
         arena->next = (char *)(chunk + 1);
         arena->left = chunk_bytes;
+        GRAFT_POISON(arena->next, chunk_bytes);
         arena->used_bytes += chunk_bytes;
     }
     *out = arena->next;
+    GRAFT_UNPOISON(*out, given);
     arena->next += bytes;
     arena->left -= bytes;
     return GRAFT_OK;
@@ -45,7 +49,8 @@ enum graft_status graft_jinja_grow(struct jinja_arena *arena, void **memory, uin
 {
     uint64_t rounded = (old_bytes + 15) & ~(uint64_t)15;
     uint64_t more = ((new_bytes + 15) & ~(uint64_t)15) - rounded;
-    if (old_bytes > 0 && (char *)*memory + rounded == arena->next && more <= arena->left) {
+    if (old_bytes > 0 && (char *)*memory + rounded + GRAFT_POISON_GAP == arena->next && more <= arena->left) {
+        GRAFT_UNPOISON(*memory, new_bytes);
         arena->next += more;
         arena->left -= more;
         return GRAFT_OK;

@@ -6,14 +6,15 @@
 
 #include <jansson.h>
 
+#include "platform/bounds.h"
 #include "platform/ctx.h"
 
 enum {
     GRAFT_TEMPLATE_MAX_SOURCE_BYTES = 1 << 20,
-    GRAFT_TEMPLATE_MAX_DEPTH = 64,           // nesting of statements, expressions and calls
-    GRAFT_TEMPLATE_MAX_STEPS = 4 << 20,      // evaluated nodes in one rendering
-    GRAFT_TEMPLATE_MAX_OUTPUT_BYTES = 16 << 20,
-    GRAFT_TEMPLATE_MAX_MEMORY_BYTES = 64 << 20 // values made in one rendering
+    GRAFT_TEMPLATE_MAX_DEPTH = 64,                            // nesting of statements, expressions and calls
+    GRAFT_TEMPLATE_MAX_STEPS = GRAFT_BOUND(4 << 20, 1 << 16), // evaluated nodes in one rendering
+    GRAFT_TEMPLATE_MAX_OUTPUT_BYTES = GRAFT_BOUND(16 << 20, 1 << 18),
+    GRAFT_TEMPLATE_MAX_MEMORY_BYTES = GRAFT_BOUND(64 << 20, 1 << 20) // values made in one rendering
 };
 
 struct graft_template;

@@ -3,6 +3,7 @@
 // says "template"; what is rendered is UTF-8 and the same the second time.
 #include "fuzz/fuzz.h"
 #include "platform/bytes.h"
+#include "runtime/text/jinja.h"
 #include "runtime/text/template.h"
 
 static const char conversation[] =
@@ -15,6 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static json_t *variables;
     if (!variables) {
+        graft_jinja_set_clock(1764108000); // strftime_now says the same twice
         variables = json_loads(conversation, 0, NULL);
         FUZZ_CHECK(variables != NULL, "no conversation");
     }
@@ -31,10 +33,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     enum graft_status status = graft_template_render(template_, variables, &text, &length);
     if (status == GRAFT_OK) {
         FUZZ_CHECK(graft_utf8_valid((const uint8_t *)text, length) && text[length] == 0, "the text is no UTF-8");
-        if (!strstr((const char *)text, "20")) { // a year: strftime_now
-            FUZZ_CHECK(graft_template_render(template_, variables, &again, &again_length) == GRAFT_OK, "not the second time");
-            FUZZ_CHECK(length == again_length && memcmp(text, again, length) == 0, "another text the second time");
-        }
+        FUZZ_CHECK(graft_template_render(template_, variables, &again, &again_length) == GRAFT_OK, "not the second time");
+        FUZZ_CHECK(length == again_length && memcmp(text, again, length) == 0, "another text the second time");
     } else {
         FUZZ_CHECK(!text && strlen(graft_last_error()) > 0, "failed without a word");
     }

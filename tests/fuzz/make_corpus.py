@@ -142,6 +142,17 @@ def main():
             '{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":5,"stream":true,"temperature":0.5}',
             '{"a":[1,-2.5e3,true,false,null,"\\u00e9\\ud83d\\ude80\\n"],"b":{"c":{"d":[[]]}}}', "{}", '{"a":1,"a":2}', '{"a":1e999}')):
         put("json", str(i), body)
+    get = "GET /v1/models?limit=20&a=b%20c HTTP/1.1\r\nHost: localhost:8080\r\nAuthorization: Bearer k\r\n"
+    post = "POST /v1/chat/completions HTTP/1.1\r\nhost:[::1]:80\r\nContent-Type: application/json\r\n"
+    for i, (step, sent) in enumerate((
+            (0, get + "\r\n"), (1, get + "Cookie: a=b\r\nX-Request-Id: \t r-1 \r\nAccept:\r\n\r\n"),
+            (6, post + "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n{}" + get + "\r\n"),
+            (2, post + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n01\r\n}\r\n0\r\n\r\n" + get + "\r\n"),
+            (63, post + "Transfer-Encoding: Chunked\r\n\r\n00a\r\n" + '{"n": 1}  ' + "\r\n0\r\n\r\n"),
+            (9, "HEAD / HTTP/1.0\r\nOrigin: http://localhost\r\nConnection: close\r\n\r\n"),
+            (3, get + "Content-Length: 1\r\nContent-Length: 1\r\n\r\nx"), (3, get + " folded\r\n\r\n"), (3, get + "A : b\r\n\r\n"),
+            (3, get + "A: b\nC: d\r\n\r\n"), (3, post + "Transfer-Encoding: gzip, chunked\r\nContent-Length: 1\r\n\r\n1\r\nx\r\n0\r\n\r\n"))):
+        put("http_head", str(i), bytes([step]) + sent.encode())
 
 
 if __name__ == "__main__":

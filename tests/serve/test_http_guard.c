@@ -753,7 +753,7 @@ START_TEST(case_56_the_parser_takes_what_the_letter_allows)
         const char *query;
         bool good = scan == HTTP_SCAN_WHOLE && http_head_read(bytes, scanned, &out).status == 0;
         snprintf(target, sizeof target, "%.*s", good ? (int)out.target.length : 0, good ? out.target.at : "");
-        good = good && http_guard_target(target, out.target.length, path, &query).status == 0;
+        good = good && http_target_split(target, out.target.length, path, &query).status == 0;
         letter += sound(bytes, length);
         taken_ones += good;
         ck_assert_msg(!good || sound(bytes, length), "round %d", i);

@@ -340,7 +340,7 @@ START_TEST(targets_and_queries_are_decoded_once)
     char path[HTTP_MAX_PATH], value[8];
     const char *query;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct http_verdict verdict = http_guard_target(cases[i].target, strlen(cases[i].target), path, &query);
+        struct http_verdict verdict = http_target_split(cases[i].target, strlen(cases[i].target), path, &query);
         ck_assert_msg(verdict.status == cases[i].status, "%s: %d", cases[i].target, verdict.status);
         ck_assert_str_eq(path, cases[i].path);
         ck_assert_str_eq(query ? query : "(none)", cases[i].query ? cases[i].query : "(none)");

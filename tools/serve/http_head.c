@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "tools/serve/http_target.h"
+
 // Fields of which a second one would be read differently by somebody else.
 enum { ONE_LENGTH, ONE_ENCODING, ONE_HOST, ONE_AUTHORIZATION, ONE_TYPE, ONE_CODING, ONE_ORIGIN, ONE_EXPECT, ONES };
 static const char *const single[ONES] = {"content-length", "transfer-encoding", "host",   "authorization",
@@ -85,6 +87,9 @@ static struct http_verdict read_request_line(struct http_text *rest, struct http
     }
     if (!take_until(&line, ' ', &out->target) || out->target.length == 0 || memchr(line.at, ' ', line.length)) {
         return HTTP_REFUSED(400, "malformed_request", "a request line is METHOD, TARGET and HTTP/1.1 with one blank between");
+    }
+    if (!http_target_plain(out->target.at, out->target.length)) { // a tab, say, which some take for a blank
+        return HTTP_REFUSED(400, "malformed_request", "the request target has a character that must be escaped");
     }
     out->version = line;
     if (line.length != 8 || memcmp(line.at, "HTTP/", 5) != 0) {
@@ -216,15 +221,6 @@ size_t http_head_write(const struct http_head *head, char *out)
 
 enum { SIZE, SIZE_LF, DATA, DATA_CR, DATA_LF, END_CR, END_LF };
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 size_t http_chunks_take(struct http_chunks *chunks, const char *bytes, size_t length, bool *bad)
 {
     static const struct {
@@ -239,7 +235,7 @@ size_t http_chunks_take(struct http_chunks *chunks, const char *bytes, size_t le
     *bad = false;
     while (at < length && !chunks->done && !*bad) {
         char c = bytes[at];
-        int digit = hex(c);
+        int digit = http_hex_digit(c);
         if (chunks->state == DATA) {
             size_t n = length - at < chunks->left ? length - at : chunks->left;
             at += n;

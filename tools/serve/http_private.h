@@ -20,6 +20,7 @@
 #include "tools/serve/access_log.h"
 #include "tools/serve/http_head.h"
 #include "tools/serve/http_jwt.h"
+#include "tools/serve/http_target.h"
 #include "tools/serve/keys.h"
 #include "tools/serve/prometheus.h"
 
@@ -231,10 +232,6 @@ bool http_peer_is_us(int fd);
 
 // ---- http_guard.c: pure functions on what came ----
 
-// Split a request target into decoded path and raw query (NULL if none).
-struct http_verdict http_guard_target(const char *target, size_t length, char path[HTTP_MAX_PATH], const char **query);
-// A value from a raw query, decoded; false if absent or malformed.
-bool http_query_value(const char *query, const char *name, char *out, size_t bytes);
 // Host and Origin name what we listen on (loopback only), so that no page of another site reaches us by a name of its own.
 bool http_guard_host(const struct http_server *server, const struct http_listener *listener, const char *host);
 bool http_guard_origin(const struct http_server *server, const struct http_listener *listener, const char *origin,

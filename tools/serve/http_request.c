@@ -269,7 +269,7 @@ static void judge_head(struct http_exchange *exchange, struct MHD_Connection *mh
         verdict = HTTP_REFUSED(414, "target_too_long", "the request target is too long");
     }
     if (verdict.status == 0) {
-        verdict = http_guard_target(exchange->target, exchange->target_length, exchange->path, &exchange->query);
+        verdict = http_target_split(exchange->target, exchange->target_length, exchange->path, &exchange->query);
     }
     if (verdict.status) {
         count(server, &server->stats.refused_guard);
