@@ -20,6 +20,7 @@ struct graft_device {
     char select[256], build[48];
     uint32_t n_models; // open on it
     bool self_test;    // models are opened after their kernels have computed the right results
+    float self_test_error; // largest error of the last self-test's logits, as a share of the largest logit
 };
 
 struct graft_vocabulary {
