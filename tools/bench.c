@@ -3,6 +3,7 @@
 #include "tools/bench.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -156,8 +157,34 @@ static double median(const double *values, uint32_t count, double *least, double
     return middle;
 }
 
+static void summarize_streamed(const struct bench *bench, struct bench_streamed *streamed)
+{
+    double *values = get_memory(streamed->n_samples, sizeof *values), least, most;
+    const struct graft_stream_times *all = streamed->samples;
+    struct graft_stream_times *out = &streamed->median;
+    const size_t offsets[] = {offsetof(struct graft_stream_times, copy_s), offsetof(struct graft_stream_times, compute_s),
+                              offsetof(struct graft_stream_times, token_s)};
+    for (size_t k = 0; k < sizeof offsets / sizeof *offsets; k++) {
+        for (uint32_t i = 0; i < streamed->n_samples; i++) {
+            memcpy(&values[i], (const char *)&all[i] + offsets[k], sizeof *values);
+        }
+        double middle = median(values, streamed->n_samples, &least, &most);
+        memcpy((char *)out + offsets[k], &middle, sizeof middle);
+    }
+    free(values);
+    double slower = out->copy_s > out->compute_s ? out->copy_s : out->compute_s;
+    streamed->share = out->token_s > 0 ? slower / out->token_s : 0;
+    if (bench->session.device_info.kind == GRAFT_DEVICE_SOFTWARE) {
+        double both = out->compute_s + out->copy_s / graft_cpu_count();
+        streamed->processors_share = out->token_s > 0 ? (both > slower ? both : slower) / out->token_s : 0;
+    }
+}
+
 static void summarize(struct bench *bench)
 {
+    if (bench->streamed.n_samples) {
+        summarize_streamed(bench, &bench->streamed);
+    }
     for (uint32_t i = 0; i < bench->n_tests; i++) {
         struct bench_test *test = &bench->tests[i];
         test->median = median(test->samples, test->n_samples, &test->least, &test->most);
@@ -179,6 +206,7 @@ static enum graft_status measure(struct bench *bench, struct runner *runner, uin
     progress_begin(&progress, "Measuring");
     uint64_t done = 0, total = ((uint64_t)repetitions + 1) * bench->n_tests;
     enum graft_status status = GRAFT_OK;
+    bench->streamed.samples = get_memory(repetitions, sizeof *bench->streamed.samples);
     for (uint32_t r = 0; r <= repetitions && status == GRAFT_OK; r++) {
         if (r > 0 && knows_bandwidth) {
             enum graft_status known = graft_device_read_bandwidth(bench->session.device, 0, 3, &bandwidths[n_bandwidths]);
@@ -187,6 +215,10 @@ static enum graft_status measure(struct bench *bench, struct runner *runner, uin
             if (!knows_bandwidth && known != GRAFT_E_UNSUPPORTED) {
                 note("the device's read bandwidth is not known: %s", graft_last_error());
             }
+        }
+        if (r > 0 && bench->session.info.n_streamed) {
+            status = graft_model_stream_times(bench->session.model, &bench->streamed.samples[bench->streamed.n_samples]);
+            bench->streamed.n_samples += status == GRAFT_OK;
         }
         for (uint32_t i = 0; i < bench->n_tests && status == GRAFT_OK; i++) {
             char suffix[48];
@@ -322,6 +354,7 @@ int verb_BENCH(const struct options *given)
         free(bench.tests[i].stages);
     }
     free(bench.tests);
+    free(bench.streamed.samples);
     free(bench.own);
     session_close(&bench.session);
     return code;

@@ -34,8 +34,18 @@ struct bench_test {
     uint32_t n_stages;
 };
 
+// A model whose layers are streamed: one for each repetition, and the medians.
+struct bench_streamed {
+    struct graft_stream_times *samples, median;
+    uint32_t n_samples;
+    // Of the token's time, what it could be at least: the slower of copying and computing. On software both take the same
+    // processors: computing on all of them and copying on one; then this is what they allow.
+    double share, processors_share;
+};
+
 struct bench {
     struct session session;
+    struct bench_streamed streamed; // n_samples 0: nothing is streamed
     struct bench_test *tests;
     uint32_t n_tests;
     double bandwidth; // bytes per second; 0: unknown

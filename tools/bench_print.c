@@ -35,6 +35,17 @@ static json_t *stages_json(const struct bench_test *test)
     return array;
 }
 
+static json_t *streamed_json(const struct bench *bench)
+{
+    const struct bench_streamed *s = &bench->streamed;
+    return json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:o}", "layers", (json_int_t)bench->session.info.n_streamed, "bytes",
+                     (json_int_t)bench->session.info.stream_bytes, "link_bytes_per_second",
+                     s->median.copy_s > 0 ? (double)bench->session.info.stream_bytes / s->median.copy_s : 0.0, "copy_seconds",
+                     s->median.copy_s, "compute_seconds", s->median.compute_s, "token_seconds", s->median.token_s, "share",
+                     s->share, "processors_share",
+                     s->processors_share > 0 ? json_real(s->processors_share) : json_null());
+}
+
 json_t *bench_json(const struct bench *bench, bool exact)
 {
     const struct session *s = &bench->session;
@@ -71,6 +82,9 @@ json_t *bench_json(const struct bench *bench, bool exact)
         json_object_set_new(out, "token_weight_bytes", json_integer((json_int_t)s->info.token_weight_bytes));
         json_object_set_new(out, "read_bandwidth", bench->bandwidth > 0 ? json_real(bench->bandwidth) : json_null());
         json_object_set_new(out, "memory", json_memory(&use));
+        if (bench->streamed.n_samples) {
+            json_object_set_new(out, "streamed", streamed_json(bench));
+        }
         if (bench->timed) {
             json_object_set_new(out, "stages", stages_json(test));
         }
@@ -133,6 +147,22 @@ static void compare(const struct bench *bench)
     }
 }
 
+// A token of a model whose layers are streamed, beside its two halves alone.
+static void print_streamed(const struct bench *bench)
+{
+    const struct bench_streamed *s = &bench->streamed;
+    puts("\n| streamed | a token | GB/s | copying alone, ms | computing alone, ms | both, ms | share |\n"
+         "|---------:|--------:|-----:|------------------:|--------------------:|---------:|------:|");
+    printf("| %" PRIu32 " of %" PRIu32 " layers | %s | %.2f | %.2f | %.2f | %.2f | %.2f |\n", bench->session.info.n_streamed,
+           bench->session.info.n_layer, bytes_text(bench->session.info.stream_bytes).text,
+           s->median.copy_s > 0 ? (double)bench->session.info.stream_bytes / s->median.copy_s * 1e-9 : 0.0,
+           s->median.copy_s * 1e3, s->median.compute_s * 1e3, s->median.token_s * 1e3, s->share);
+    puts("\nShare: the slower of copying and computing, of the time that both take together.");
+    if (s->processors_share > 0) {
+        printf("Here both use the same processors; of what these allow it is %.2f.\n", s->processors_share);
+    }
+}
+
 void bench_markdown(const struct bench *bench)
 {
     const struct session *s = &bench->session;
@@ -165,6 +195,9 @@ void bench_markdown(const struct bench *bench)
                per_token(test, test->counts.recordings), per_token(test, test->counts.descriptor_updates));
     }
     puts("\nMedians; counters are per token.");
+    if (bench->streamed.n_samples) {
+        print_streamed(bench);
+    }
     compare(bench);
     for (uint32_t i = 0; bench->timed && i < bench->n_tests; i++) {
         const struct bench_test *test = &bench->tests[i];

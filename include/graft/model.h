@@ -164,6 +164,16 @@ struct graft_model_info {
     uint64_t stream_bytes; // of them, a batch
 };
 GRAFT_API void graft_model_describe(const struct graft_model *model, struct graft_model_info *out);
+
+// Seconds that one decoded token takes a model whose layers are streamed: the copies alone, with nothing computed; computing
+// alone, with nothing copied, as if all layers were resident; and both, which can be no less than the larger of the two.
+struct graft_stream_times {
+    double copy_s, compute_s, token_s;
+};
+// Measure them, one after the other; takes a few tokens' time, allocates nothing, changes no sequence. Errors:
+// GRAFT_E_UNSUPPORTED (no layer is streamed), GRAFT_E_DEVICE_LOST. Thread-safety: one thread at a time per device.
+GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_model_stream_times(struct graft_model *model,
+                                                                      struct graft_stream_times *out);
 // True once the model's file was cut short, or its disk failed, while it was in use (graft_guard_mapped_files): batches fail
 // with GRAFT_E_IO from then on, and the model can only be closed. Thread-safety: safe.
 GRAFT_API bool graft_model_damaged(const struct graft_model *model);

@@ -79,7 +79,7 @@ static bool same_formats(const struct graft_layer *a, const struct graft_layer *
 {
     return a->q.type == b->q.type && a->k.type == b->k.type && a->v.type == b->v.type && a->o.type == b->o.type &&
            a->router.type == b->router.type && a->gate.type == b->gate.type && a->up.type == b->up.type &&
-           a->down.type == b->down.type && !a->window == !b->window && a->rope_local == b->rope_local;
+           a->down.type == b->down.type && a->window == b->window && a->rope_local == b->rope_local;
 }
 
 // Layers that differ from all before them.
@@ -114,22 +114,15 @@ static void cut_all(struct cut *c, const uint32_t *layers)
     }
 }
 
-static void shrink(struct graft_config *to, const struct graft_config *from, uint32_t o_type)
+// All heads stay: kernels are made for their number and size.
+static void shrink(struct graft_config *to, const struct graft_config *from)
 {
-    uint32_t per_kv = from->n_head / from->n_head_kv;
-    uint64_t bytes;
     *to = *from;
     to->n_embd = least(from->n_embd, GRAFT_CUT_WIDTH);
     to->n_ff = least(from->n_ff, GRAFT_CUT_WIDTH);
     to->n_ff_expert = least(from->n_ff_expert, GRAFT_CUT_WIDTH);
     to->n_vocab = least(from->n_vocab, GRAFT_CUT_VOCAB);
     to->n_expert = least(from->n_expert, from->n_expert_used > GRAFT_CUT_EXPERTS ? from->n_expert_used : GRAFT_CUT_EXPERTS);
-    to->n_head_kv = 1; // as few as leave whole blocks in the rows of attn_output
-    while (to->n_head_kv < from->n_head_kv && (!graft_type_row_bytes(o_type, to->n_head_kv * per_kv * from->head_dim, &bytes) ||
-                                               to->n_head_kv * per_kv * from->head_dim % 32)) {
-        to->n_head_kv++;
-    }
-    to->n_head = to->n_head_kv * per_kv;
 }
 
 enum graft_status graft_source_cut(struct graft_ctx *ctx, struct graft_source **out, const struct graft_source *source)
@@ -140,7 +133,7 @@ enum graft_status graft_source_cut(struct graft_ctx *ctx, struct graft_source **
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &to, 1, "a small model"));
     to->ctx = ctx;
     to->tied = source->tied;
-    shrink(&to->config, &source->config, source->layers[0].o.type);
+    shrink(&to->config, &source->config);
     to->config.n_layer = choose_layers(source, layers);
     struct cut c = {.from = source, .to = to, .fits = true};
     enum graft_status status = GRAFT_NEW(ctx, GRAFT_MEM_HOST, &to->layers, to->config.n_layer, "layers of a small model");

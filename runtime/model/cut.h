@@ -9,7 +9,7 @@
 enum { GRAFT_CUT_LAYERS = 4, GRAFT_CUT_WIDTH = 256, GRAFT_CUT_VOCAB = 128, GRAFT_CUT_EXPERTS = 8 };
 
 // The first GRAFT_CUT_LAYERS layers that differ in their formats, with the first values of their rows. Names and rope tables
-// are those of `source`, which must outlive it. Memory: class WEIGHTS, below 4 MiB for models of usual shapes. Errors:
+// are those of `source`, which must outlive it. Memory: class WEIGHTS, 1 to 8 MiB for models of usual shapes. Errors:
 // GRAFT_E_UNSUPPORTED (rows of a format that cannot be cut there), GRAFT_E_MEMORY, GRAFT_E_BUDGET. On failure *out is NULL.
 // End with graft_source_close.
 GRAFT_MUST_CHECK enum graft_status graft_source_cut(struct graft_ctx *ctx, struct graft_source **out,

@@ -59,6 +59,9 @@ struct graft_exec_functions {
     enum graft_status (*pages_written)(struct graft_exec *exec);
     // Fill a KV page of every layer that has no ring, or of every one that has, with zeros. Between two batches.
     enum graft_status (*clear_page)(struct graft_exec *exec, uint32_t page, bool ring);
+    // As graft_model_stream_times, with a batch of one wanted row that hurts nobody; NULL: nothing is ever streamed.
+    enum graft_status (*stream_times)(struct graft_exec *exec, const struct graft_exec_batch *batch,
+                                      struct graft_stream_times *out);
     void (*destroy)(struct graft_exec **exec);
 };
 

@@ -12,15 +12,6 @@ static struct exec_vk *self_of(struct graft_exec *exec)
     return (struct exec_vk *)exec;
 }
 
-static uint32_t bucket_of(const struct bucket *list, uint32_t n, uint32_t rows)
-{
-    uint32_t i = 0;
-    while (i + 1 < n && list[i].rows < rows) {
-        i++;
-    }
-    return i;
-}
-
 static struct graft_lowering lowering(struct exec_vk *e, uint32_t rows, uint32_t state)
 {
     return (struct graft_lowering){
@@ -41,16 +32,23 @@ static struct graft_lowering lowering(struct exec_vk *e, uint32_t rows, uint32_t
     };
 }
 
-// Where segment s of n, which begins with step i, ends: about as many steps each, or with streaming a layer each.
+static bool streamed_layer(const struct exec_vk *e, uint32_t layer, uint32_t *unit)
+{
+    return graft_layer_streamed(e->plan->source->config.n_layer, e->limits.n_streamed, layer, unit);
+}
+
+// Where segment s of n, which begins with step i, ends: about as many steps each, or with streaming one streamed layer each,
+// with the layers that stay behind it.
 static uint32_t segment_end(const struct exec_vk *e, const struct graft_step *steps, uint32_t n_steps, uint32_t n, uint32_t s,
                             uint32_t i)
 {
     if (!e->limits.n_streamed || n == 1) {
         return (uint32_t)((uint64_t)n_steps * (s + 1) / n);
     }
+    uint32_t unit = 0;
     do {
         i++;
-    } while (i < n_steps && (steps[i].kind != GRAFT_STEP_QKV || steps[i].layer == s));
+    } while (i < n_steps && (steps[i].kind != GRAFT_STEP_QKV || !streamed_layer(e, steps[i].layer, &unit) || unit <= s));
     return i;
 }
 
@@ -88,7 +86,7 @@ static uint32_t segments(const struct exec_vk *e, uint32_t rows)
 {
     double operations = 0, rate, limit_s = 0.25;
     if (e->limits.n_streamed) {
-        return e->plan->source->config.n_layer;
+        return e->limits.n_streamed;
     }
     for (uint32_t i = 0; i < e->plan->n_body; i++) {
         for (uint32_t k = 0; k < 3 && e->plan->body[i].weight[k] && e->plan->body[i].kind != GRAFT_STEP_EMBED; k++) {
@@ -204,31 +202,13 @@ static enum graft_lora_kind adapters_of(const struct exec_vk *e, const struct gr
     return !any ? GRAFT_LORA_NONE : kinds & SLOT_EXTRAS ? GRAFT_LORA_EXTRAS : GRAFT_LORA_SOME;
 }
 
-// All segments of a body but the last, and what the last one reads. A streamed layer is copied while the one before it
-// computes.
-static enum graft_status submit_front(struct exec_vk *e, struct bucket *body, uint32_t state)
+// All segments of a body but the last.
+static enum graft_status submit_front(struct exec_vk *e, const struct bucket *body, uint32_t state)
 {
-    enum graft_status status = GRAFT_OK;
-    for (uint32_t s = 0; s < body->n_segments && status == GRAFT_OK; s++) {
-        status = e->limits.n_streamed ? graft_weights_vk_load(&e->weights, s) : GRAFT_OK;
-        if (status == GRAFT_OK && s + 1 < body->n_segments) {
-            status = graft_vk_submit(e->vk, &body->commands[state][s], 1);
-        }
+    for (uint32_t s = 0; s + 1 < body->n_segments; s++) {
+        GRAFT_TRY(graft_vk_submit(e->vk, &body->commands[state][s], 1));
     }
-    if (status != GRAFT_OK && status != GRAFT_E_DEVICE_LOST && graft_vk_wait(e->vk) == GRAFT_E_DEVICE_LOST) {
-        return GRAFT_E_DEVICE_LOST; // otherwise nothing is in flight any more
-    }
-    return status;
-}
-
-// The next batch's first streamed layer, while the last one computes, if they have not the same slot. What fails here is tried
-// again by that batch.
-static void load_ahead(struct exec_vk *e)
-{
-    if (e->limits.n_streamed && e->limits.n_streamed % GRAFT_SLOTS == 0 &&
-        graft_weights_vk_load(&e->weights, e->weights.first_streamed) != GRAFT_OK) {
-        graft_log(e->ctx, GRAFT_LOG_DEBUG, "a layer could not be copied ahead: %s", graft_last_error());
-    }
+    return GRAFT_OK;
 }
 
 static enum graft_status run(struct graft_exec *exec, const struct graft_exec_batch *batch)
@@ -243,7 +223,6 @@ static enum graft_status run(struct graft_exec *exec, const struct graft_exec_ba
     uint32_t state = e->state, n = 0;
     struct graft_vk_commands *list[3];
     graft_state_fill(&e->plan->source->config, &e->limits, &e->layout, body->rows, batch, e->buffers.state[state]->mapped);
-    GRAFT_TRY(submit_front(e, body, state));
     list[n++] = body->commands[state][body->n_segments - 1];
     if (batch->n_out) {
         uint32_t head = bucket_of(e->head[0], e->n_head, batch->n_out);
@@ -252,9 +231,13 @@ static enum graft_status run(struct graft_exec *exec, const struct graft_exec_ba
             list[n++] = e->copy[head];
         }
     }
-    GRAFT_TRY(graft_vk_submit(e->vk, list, n));
-    load_ahead(e);
-    GRAFT_TRY(graft_vk_wait(e->vk));
+    if (e->limits.n_streamed) {
+        GRAFT_TRY(graft_exec_vk_run_streamed(e, body, state, list, n));
+    } else {
+        GRAFT_TRY(submit_front(e, body, state));
+        GRAFT_TRY(graft_vk_submit(e->vk, list, n));
+        GRAFT_TRY(graft_vk_wait(e->vk));
+    }
     e->state = (state + 1) % STATES;
     e->n_out = batch->n_out;
     e->has_logits = batch->logits;
@@ -488,6 +471,7 @@ static void destroy(struct graft_exec **exec)
     }
     struct exec_vk *e = self_of(*exec);
     struct graft_ctx *ctx = e->ctx;
+    graft_vk_stream_destroy(&e->weights.stream); // before the recordings, which wait for it
     for (uint32_t i = 0; i < LORA_KINDS * MAX_BUCKETS; i++) {
         destroy_bucket(ctx, &e->body[i / MAX_BUCKETS][i % MAX_BUCKETS]);
         destroy_bucket(ctx, &e->head[i / MAX_BUCKETS][i % MAX_BUCKETS]);
@@ -521,6 +505,7 @@ enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk 
         .page_write = page_write,
         .pages_written = pages_written,
         .clear_page = clear_page,
+        .stream_times = graft_exec_vk_stream_times,
         .destroy = destroy,
     };
     struct exec_vk *e = NULL;
@@ -538,7 +523,7 @@ enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk 
     enum graft_status status;
     GRAFT_TRY_OUT(graft_weights_vk_create(&e->weights, vk, params), status, fail);
     e->exec.imported = e->weights.mapping != NULL;
-    e->limits.n_streamed = e->plan->source->config.n_layer - e->weights.first_streamed;
+    e->limits.n_streamed = e->weights.n_streamed;
     GRAFT_TRY_OUT(graft_exec_vk_take_buffers(e), status, fail);
     GRAFT_TRY_OUT(GRAFT_NEW(e->ctx, GRAFT_MEM_HOST, &e->slot_kinds, e->limits.n_slots, "the adapters' list"), status, fail);
     GRAFT_TRY_OUT(record_buckets(e), status, fail);

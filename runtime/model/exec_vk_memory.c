@@ -117,7 +117,7 @@ void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_li
     uint64_t buckets = graft_exec_vk_buckets(limits->n_batch, rows) + graft_exec_vk_buckets(limits->n_out, rows);
     uint64_t recordings = STATES * buckets * (limits->n_slots ? LORA_KINDS : 1);
     uint64_t dispatches = graft_lower_max_dispatches(plan, caps);
-    uint64_t segments = limits->n_streamed ? STATES * (uint64_t)source->config.n_layer * (limits->n_slots ? LORA_KINDS : 1) *
+    uint64_t segments = limits->n_streamed ? STATES * (uint64_t)limits->n_streamed * (limits->n_slots ? LORA_KINDS : 1) *
                                                  graft_exec_vk_buckets(limits->n_batch, rows)
                                            : 0;
     bytes[GRAFT_MEM_HOST] += segments * SEGMENT_BYTES;

@@ -66,8 +66,12 @@ enum graft_status graft_kv_create(struct graft_ctx *ctx, struct graft_kv **out, 
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->tables, entries, "the page tables"), status, failed);
     if (limits->ring_pages) {
         GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->rings, entries, "the page tables"), status, failed);
-        GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->turns, limits->n_seq, "the page tables"), status, failed);
-        GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->highs, limits->n_seq, "the page tables"), status, failed);
+        uint32_t pages = limits->n_seq * limits->ring_pages;
+        GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->ring_free, pages, "the list of free pages"), status, failed);
+        GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->ring_refs, pages + 1, "the pages' references"), status, failed);
+        for (uint32_t page = pages; page > 0; page--) {
+            kv->ring_free[kv->n_ring_free++] = page;
+        }
     }
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->lengths, limits->n_seq, "the sequences' lengths"), status, failed);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->free, limits->n_pages, "the list of free pages"), status, failed);
@@ -89,13 +93,51 @@ void graft_kv_destroy(struct graft_kv **kv)
     }
     struct graft_ctx *ctx = (*kv)->ctx;
     GRAFT_FREE(ctx, &(*kv)->refs);
-    GRAFT_FREE(ctx, &(*kv)->highs);
-    GRAFT_FREE(ctx, &(*kv)->turns);
+    GRAFT_FREE(ctx, &(*kv)->ring_refs);
+    GRAFT_FREE(ctx, &(*kv)->ring_free);
     GRAFT_FREE(ctx, &(*kv)->rings);
     GRAFT_FREE(ctx, &(*kv)->free);
     GRAFT_FREE(ctx, &(*kv)->lengths);
     GRAFT_FREE(ctx, &(*kv)->tables);
     GRAFT_FREE(ctx, kv);
+}
+
+static uint32_t *ring_of(const struct graft_kv *kv, uint32_t seq)
+{
+    return kv->rings + (size_t)seq * kv->limits.table_pages;
+}
+
+static uint32_t take_ring(struct graft_kv *kv)
+{
+    if (kv->n_ring_free == 0) {
+        kv->need_ring(kv->shared_user);
+    }
+    uint32_t page = kv->ring_free[--kv->n_ring_free];
+    kv->ring_refs[page] = 1;
+    return page;
+}
+
+static void leave_ring(struct graft_kv *kv, uint32_t *entry)
+{
+    if (*entry) {
+        graft_kv_drop_ring(kv, *entry);
+        *entry = 0;
+    }
+}
+
+// A page of the rings for page `at` of a sequence: that of the page which leaves the ring, if nothing else has it.
+static void append_ring(struct graft_kv *kv, uint32_t seq, uint32_t at)
+{
+    uint32_t *ring = ring_of(kv, seq), *old = at >= kv->limits.ring_pages ? &ring[at - kv->limits.ring_pages] : NULL;
+    if (old && *old && kv->ring_refs[*old] == 1) {
+        ring[at] = *old;
+        *old = 0;
+        return;
+    }
+    if (old) {
+        leave_ring(kv, old);
+    }
+    ring[at] = take_ring(kv);
 }
 
 bool graft_kv_append(struct graft_kv *kv, uint32_t seq, uint32_t *slot)
@@ -109,14 +151,10 @@ bool graft_kv_append(struct graft_kv *kv, uint32_t seq, uint32_t *slot)
         table[at] = kv->free[--kv->n_free];
         kv->refs[table[at]] = 1;
         if (kv->rings) {
-            uint32_t pages = kv->limits.ring_pages;
-            kv->rings[(size_t)seq * kv->limits.table_pages + at] = 1 + seq * pages + (at + kv->turns[seq]) % pages;
+            append_ring(kv, seq, at);
         }
     }
     kv->lengths[seq]++;
-    if (kv->rings && kv->lengths[seq] > kv->highs[seq]) {
-        kv->highs[seq] = kv->lengths[seq];
-    }
     *slot = table[at] * GRAFT_PAGE_TOKENS + offset;
     return true;
 }
@@ -140,32 +178,56 @@ void graft_kv_drop(struct graft_kv *kv, uint32_t page)
     }
 }
 
-bool graft_kv_share(struct graft_kv *kv, uint32_t seq, uint32_t page)
+void graft_kv_keep_ring(struct graft_kv *kv, uint32_t page)
+{
+    if (++kv->ring_refs[page] == 2 && kv->on_shared_ring) {
+        kv->on_shared_ring(kv->shared_user, page);
+    }
+}
+
+void graft_kv_drop_ring(struct graft_kv *kv, uint32_t page)
+{
+    if (--kv->ring_refs[page] == 0) {
+        if (kv->on_free_ring) {
+            kv->on_free_ring(kv->user, page);
+        }
+        kv->ring_free[kv->n_ring_free++] = page;
+    } else if (kv->ring_refs[page] == 1 && kv->on_shared_ring) {
+        kv->on_shared_ring(kv->shared_user, page);
+    }
+}
+
+bool graft_kv_share(struct graft_kv *kv, uint32_t seq, uint32_t page, uint32_t ring)
 {
     uint32_t *table = kv->tables + (size_t)seq * kv->limits.table_pages, at = kv->lengths[seq] / GRAFT_PAGE_TOKENS;
-    if (at == kv->limits.table_pages || kv->rings) {
+    if (at == kv->limits.table_pages) {
         return false;
     }
     graft_kv_keep(kv, page);
     table[at] = page;
+    if (ring) {
+        graft_kv_keep_ring(kv, ring);
+        ring_of(kv, seq)[at] = ring;
+    }
     kv->lengths[seq] += GRAFT_PAGE_TOKENS;
     return true;
+}
+
+uint32_t graft_kv_window_begin(const struct graft_kv *kv, uint32_t length)
+{
+    return length + 1 > kv->limits.window ? (length + 1 - kv->limits.window) / GRAFT_PAGE_TOKENS : 0;
 }
 
 // Is what a token at position `length` attends to, in layers with a window, still in the ring?
 static bool ring_holds(const struct graft_kv *kv, uint32_t seq, uint32_t length)
 {
-    uint32_t window = kv->limits.window, begin = length + 1 > window ? length + 1 - window : 0;
-    return (kv->highs[seq] - 1) / GRAFT_PAGE_TOKENS - begin / GRAFT_PAGE_TOKENS < kv->limits.ring_pages;
-}
-
-static void empty_ring(struct graft_kv *kv, uint32_t seq)
-{
-    uint32_t pages = kv->limits.ring_pages, used = graft_kv_pages(kv->highs[seq]);
-    for (uint32_t i = 0; kv->on_free_ring && i < pages && i < used; i++) {
-        kv->on_free_ring(kv->user, 1 + seq * pages + (used - 1 - i + kv->turns[seq]) % pages);
+    const uint32_t *ring = ring_of(kv, seq);
+    for (uint32_t i = graft_kv_window_begin(kv, length); i < graft_kv_pages(length); i++) {
+        if (!ring[i]) {
+            return false;
+        }
     }
-    kv->highs[seq] = kv->turns[seq] = 0;
+    return true;
 }
 
 void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length)
@@ -174,14 +236,14 @@ void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length)
         return;
     }
     length = kv->rings && length && !ring_holds(kv, seq, length) ? 0 : length;
-    if (kv->rings && length == 0) {
-        empty_ring(kv, seq);
-    }
     uint32_t *table = kv->tables + (size_t)seq * kv->limits.table_pages;
     uint32_t keep = graft_kv_pages(length);
     for (uint32_t i = graft_kv_pages(kv->lengths[seq]); i > keep; i--) {
         graft_kv_drop(kv, table[i - 1]);
         table[i - 1] = 0;
+        if (kv->rings) {
+            leave_ring(kv, &ring_of(kv, seq)[i - 1]);
+        }
     }
     kv->lengths[seq] = length;
 }
@@ -191,15 +253,17 @@ void graft_kv_remove(struct graft_kv *kv, uint32_t seq, uint32_t first, uint32_t
     uint32_t *table = kv->tables + (size_t)seq * kv->limits.table_pages, pages = graft_kv_pages(kv->lengths[seq]);
     for (uint32_t i = first; i < first + count; i++) {
         graft_kv_drop(kv, table[i]);
+        if (kv->rings) {
+            leave_ring(kv, &ring_of(kv, seq)[i]);
+        }
     }
     memmove(table + first, table + first + count, (pages - first - count) * sizeof *table);
     memset(table + pages - count, 0, count * sizeof *table);
     kv->lengths[seq] -= count * GRAFT_PAGE_TOKENS;
     if (kv->rings) {
-        uint32_t *ring = kv->rings + (size_t)seq * kv->limits.table_pages;
+        uint32_t *ring = ring_of(kv, seq);
         memmove(ring + first, ring + first + count, (pages - first - count) * sizeof *ring);
-        kv->turns[seq] = (kv->turns[seq] + count) % kv->limits.ring_pages;
-        kv->highs[seq] -= count * GRAFT_PAGE_TOKENS;
+        memset(ring + pages - count, 0, count * sizeof *ring);
     }
 }
 
@@ -209,5 +273,13 @@ uint32_t graft_kv_renew(struct graft_kv *kv, uint32_t seq, uint32_t at)
     *page = kv->free[--kv->n_free];
     kv->refs[*page] = 1;
     graft_kv_drop(kv, old);
+    return *page;
+}
+
+uint32_t graft_kv_renew_ring(struct graft_kv *kv, uint32_t seq, uint32_t at)
+{
+    uint32_t *page = &ring_of(kv, seq)[at], old = *page;
+    *page = take_ring(kv);
+    graft_kv_drop_ring(kv, old);
     return *page;
 }

@@ -13,19 +13,23 @@ struct graft_kv {
     uint32_t *lengths; // [n_seq] tokens
     uint32_t *free;    // stack of free pages
     uint32_t n_free;
-    // Layers with a window have pages of their own, of which each sequence has limits.ring_pages, for good: page i of a
-    // sequence is one of them in turn. rings: as tables; an entry of a page that has left the ring is stale, and nothing
-    // attends to it.
+    // Layers with a window have pages of their own, limits.ring_pages for each sequence, which has the last ones of its pages
+    // there. rings: as tables; 0 for a page that it has no more, and nothing attends to. NULL: there are none.
     uint32_t *rings;
-    uint32_t *turns; // [n_seq] pages that context shift has taken out of the sequence
-    uint32_t *highs; // [n_seq] its most tokens since it was empty: what is far below is overwritten
+    uint32_t *ring_free; // stack of free ones
+    uint32_t n_ring_free;
+    uint32_t *ring_refs; // [1 + n_seq * ring_pages] as refs
     uint32_t *refs; // [n_pages] sequences that have the page, and one more while a prefix cache keeps it
     // Called when nothing has a page any more, before it counts as free; NULL = nothing is done.
     void (*on_free)(void *user, uint32_t page);
-    void (*on_free_ring)(void *user, uint32_t page); // the same for a page of the rings, when its sequence is emptied
+    void (*on_free_ring)(void *user, uint32_t page); // the same for a page of the rings
     void *user;
     // Called when a page that one had is had by two, and when it is had by one again; NULL = nothing is done.
     void (*on_shared)(void *user, uint32_t page);
+    void (*on_shared_ring)(void *user, uint32_t page); // the same for a page of the rings
+    // Called when a sequence needs a page of the rings and none is free: a prefix cache gives one up that no sequence has. Since
+    // sequences have no more than all, there is one.
+    void (*need_ring)(void *user);
     void *shared_user;
 };
 
@@ -45,18 +49,24 @@ bool graft_kv_append(struct graft_kv *kv, uint32_t seq, uint32_t *slot);
 // if what the next token's window needs is overwritten: look at the length afterwards.
 void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length);
 
-// Append a whole page of GRAFT_PAGE_TOKENS tokens that is computed already to a sequence whose length is a multiple of that.
-// False if its table is full, or there are rings. Shared pages may not be written: a sequence may not be truncated into one and
-// then grow.
-bool graft_kv_share(struct graft_kv *kv, uint32_t seq, uint32_t page);
+// Append a whole page of GRAFT_PAGE_TOKENS tokens that is computed already to a sequence whose length is a multiple of that; ring:
+// the same tokens' page in layers with a window, or 0 where no later token attends to them. False if its table is full. Shared
+// pages may not be written: a sequence may not be truncated into one and then grow.
+bool graft_kv_share(struct graft_kv *kv, uint32_t seq, uint32_t page, uint32_t ring);
+// First page that a token at position `length` attends to in layers with a window.
+uint32_t graft_kv_window_begin(const struct graft_kv *kv, uint32_t length);
 // Take the pages [first, first + count) out of a sequence that has tokens behind them; what follows moves up, page by page.
 void graft_kv_remove(struct graft_kv *kv, uint32_t seq, uint32_t first, uint32_t count);
 // Another page for page `at` of a sequence, with a content that is not known; the old one has a reference less. There must be a
 // free page. Returns its number.
 uint32_t graft_kv_renew(struct graft_kv *kv, uint32_t seq, uint32_t at);
+// The same for its page of the rings; the old one, which another sequence has, too, keeps its content.
+uint32_t graft_kv_renew_ring(struct graft_kv *kv, uint32_t seq, uint32_t at);
 // One reference more, or less, for a page that is not free.
 void graft_kv_keep(struct graft_kv *kv, uint32_t page);
 void graft_kv_drop(struct graft_kv *kv, uint32_t page);
+void graft_kv_keep_ring(struct graft_kv *kv, uint32_t page);
+void graft_kv_drop_ring(struct graft_kv *kv, uint32_t page);
 
 // Limits that hold n_ctx tokens however n_seq sequences divide them: ceil(n_ctx / page) + n_seq - 1 pages and the spare one;
 // n_out is the larger of n_seq and GRAFT_MAX_WANTED, but at most n_batch.

@@ -70,7 +70,7 @@ struct graft_limits {
     enum graft_kv_format kv_k, kv_v; // of keys and values in their pages
     uint32_t window;                 // of the layers that have one: the widest
     uint32_t ring_pages;             // of a sequence in those layers; 0: they have pages like all others
-    uint32_t n_streamed;             // the last layers, whose weights take turns in two slots of the device; 0 = none
+    uint32_t n_streamed;             // layers, spread evenly, whose weights take turns in two slots of the device; 0 = none
 };
 
 // window and ring_pages for a source's layers: rings where they are smaller than the pages of the whole context. A batch writes
@@ -80,6 +80,14 @@ void graft_limits_set_rings(struct graft_limits *limits, const struct graft_sour
 static inline bool graft_layer_has_ring(const struct graft_source *source, const struct graft_limits *limits, uint32_t layer)
 {
     return limits->ring_pages && source->layers[layer].window;
+}
+// Is the layer one of the streamed ones, of which layers 0, n_layer / n_streamed, 2 n_layer / n_streamed ... are made? *unit:
+// which, from 0. Spread like that, the link copies while resident layers compute.
+static inline bool graft_layer_streamed(uint32_t n_layer, uint32_t n_streamed, uint32_t layer, uint32_t *unit)
+{
+    uint64_t at = ((uint64_t)layer * n_streamed + n_layer - 1) / n_layer; // the first unit that is not in front of the layer
+    *unit = (uint32_t)at;
+    return at < n_streamed && at * n_layer / n_streamed == layer;
 }
 // Pages of a layer: all, or all rings and a spare one.
 static inline uint32_t graft_layer_pages(const struct graft_limits *limits, bool ring)

@@ -65,42 +65,39 @@ static uint32_t place_count(const struct graft_source *source)
     return source->config.n_layer * MATRICES + 2;
 }
 
+static bool streamed(const struct graft_source *source, uint32_t n_streamed, uint32_t layer, uint32_t *unit)
+{
+    return graft_layer_streamed(source->config.n_layer, n_streamed, layer, unit);
+}
+
 // The largest of the streamed layers: the size of a slot.
 static uint64_t slot_bytes(const struct graft_source *source, uint32_t n_streamed)
 {
     uint64_t most = 0;
-    for (uint32_t l = source->config.n_layer - n_streamed; l < source->config.n_layer; l++) {
-        uint64_t bytes = layer_bytes(&source->layers[l]);
+    uint32_t unit;
+    for (uint32_t l = 0; l < source->config.n_layer; l++) {
+        uint64_t bytes = streamed(source, n_streamed, l, &unit) ? layer_bytes(&source->layers[l]) : 0;
         most = bytes > most ? bytes : most;
     }
     return most;
 }
 
-static uint32_t slot_count(uint32_t n_streamed)
-{
-    return n_streamed < GRAFT_SLOTS ? n_streamed : GRAFT_SLOTS;
-}
-
 uint64_t graft_weights_vk_stream_bytes(const struct graft_source *source, uint32_t n_streamed)
 {
     uint64_t bytes = 0;
-    for (uint32_t l = source->config.n_layer - n_streamed; l < source->config.n_layer && n_streamed > GRAFT_SLOTS; l++) {
-        for (uint32_t i = 0; i < MATRICES; i++) {
+    uint32_t unit;
+    for (uint32_t l = 0; l < source->config.n_layer; l++) {
+        for (uint32_t i = 0; i < MATRICES && streamed(source, n_streamed, l, &unit); i++) {
             const struct graft_weight *w = layer_matrix(&source->layers[l], i);
             bytes += w->data ? graft_weight_bytes(w) : 0;
         }
     }
-    return bytes; // two layers or fewer stay where they are
+    return bytes;
 }
 
 uint64_t graft_weights_vk_stream_staging(const struct graft_source *source, uint32_t n_streamed)
 {
-    enum { MOST = 16 << 20 };
-    uint64_t half = 1 << 20, bytes = slot_bytes(source, n_streamed);
-    while (half < bytes && half < MOST) {
-        half *= 2;
-    }
-    return n_streamed ? 2 * half : 0;
+    return n_streamed ? graft_vk_stream_staging(slot_bytes(source, n_streamed)) : 0;
 }
 
 void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint32_t n_streamed, uint64_t *matrices,
@@ -111,10 +108,11 @@ void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint
     if (mapped) {
         return;
     }
-    for (uint32_t l = 0; l < source->config.n_layer - n_streamed; l++) {
-        *matrices += layer_bytes(&source->layers[l]);
+    uint32_t unit;
+    for (uint32_t l = 0; l < source->config.n_layer; l++) {
+        *matrices += streamed(source, n_streamed, l, &unit) ? 0 : layer_bytes(&source->layers[l]);
     }
-    *matrices += slot_count(n_streamed) * slot_bytes(source, n_streamed);
+    *matrices += n_streamed ? GRAFT_SLOTS * slot_bytes(source, n_streamed) : 0;
     *matrices += padded(graft_weight_bytes(&source->embd)) + (source->tied ? 0 : padded(graft_weight_bytes(&source->output)));
 }
 
@@ -203,7 +201,7 @@ static enum graft_status map_weights(struct graft_weights_vk *weights)
         return status;
     }
     uint32_t n = 0;
-    weights->first_streamed = source->config.n_layer; // all are where the device sees them
+    weights->n_streamed = 0; // all are where the device sees them
     for (uint32_t l = 0; l < source->config.n_layer; l++) {
         for (uint32_t i = 0; i < MATRICES; i++) {
             const struct graft_weight *w = layer_matrix(&source->layers[l], i);
@@ -247,51 +245,65 @@ static enum graft_status copy_one(struct copier *copier, struct graft_vk_buffer 
 static enum graft_status make_slots(struct graft_weights_vk *weights)
 {
     const struct graft_source *source = weights->source;
-    uint32_t n_layer = source->config.n_layer, n_streamed = n_layer - weights->first_streamed;
-    for (uint32_t s = 0; s < slot_count(n_streamed); s++) {
-        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->slots[s], slot_bytes(source, n_streamed), GRAFT_VK_DEVICE,
+    uint32_t unit;
+    for (uint32_t s = 0; s < GRAFT_SLOTS && weights->n_streamed; s++) {
+        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->slots[s], slot_bytes(source, weights->n_streamed), GRAFT_VK_SLOT,
                                          GRAFT_MEM_WEIGHTS, "a slot for streamed layers"));
-        weights->holds[s] = UINT32_MAX;
     }
-    for (uint32_t l = weights->first_streamed; l < n_layer; l++) {
+    for (uint32_t l = 0; l < source->config.n_layer; l++) {
         uint64_t offset = 0;
-        for (uint32_t i = 0; i < MATRICES; i++) {
+        for (uint32_t i = 0; i < MATRICES && streamed(source, weights->n_streamed, l, &unit); i++) {
             const struct graft_weight *w = layer_matrix(&source->layers[l], i);
-            weights->places[l * MATRICES + i] =
-                (struct graft_place){weights->slots[(l - weights->first_streamed) % GRAFT_SLOTS], offset};
+            weights->places[l * MATRICES + i] = (struct graft_place){weights->slots[unit % GRAFT_SLOTS], offset};
             offset += w->data ? padded(graft_weight_bytes(w)) : 0;
         }
     }
     return GRAFT_OK;
 }
 
-enum graft_status graft_weights_vk_load(struct graft_weights_vk *weights, uint32_t layer)
+// The stream that fills the slots; it begins at once.
+static enum graft_status start_stream(struct graft_weights_vk *weights, struct graft_ctx *ctx)
 {
-    uint32_t slot = (layer - weights->first_streamed) % GRAFT_SLOTS;
-    if (layer < weights->first_streamed || weights->holds[slot] == layer) {
-        return GRAFT_OK;
-    }
-    weights->holds[slot] = UINT32_MAX;
-    for (uint32_t i = 0; i < MATRICES; i++) {
-        const struct graft_weight *w = layer_matrix(&weights->source->layers[layer], i);
-        if (w->data) {
-            GRAFT_TRY(graft_vk_upload(weights->vk, weights->slots[slot], weights->places[layer * MATRICES + i].offset, w->data,
-                                      graft_weight_bytes(w)));
+    const struct graft_source *source = weights->source;
+    struct graft_vk_stream_params params = {.n_units = weights->n_streamed,
+                                            .n_slots = GRAFT_SLOTS,
+                                            .slots = weights->slots,
+                                            .map = source->memory ? NULL : source->base,
+                                            .map_bytes = source->base_bytes};
+    struct graft_vk_stream_part *parts = NULL;
+    uint32_t *n_parts = NULL, n = 0, unit;
+    enum graft_status status;
+    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &parts, (uint64_t)weights->n_streamed * MATRICES, "streamed matrices"), status,
+                  out);
+    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &n_parts, weights->n_streamed, "streamed matrices"), status, out);
+    for (uint32_t l = 0; l < source->config.n_layer; l++) {
+        for (uint32_t i = 0; i < MATRICES && streamed(source, weights->n_streamed, l, &unit); i++) {
+            const struct graft_weight *w = layer_matrix(&source->layers[l], i);
+            if (w->data) {
+                parts[n++] = (struct graft_vk_stream_part){w->data, graft_weight_bytes(w), weights->places[l * MATRICES + i].offset};
+                n_parts[unit]++;
+            }
         }
     }
-    GRAFT_TRY(graft_vk_upload_flush(weights->vk));
-    weights->holds[slot] = layer;
-    return GRAFT_OK;
+    params.parts = parts;
+    params.n_parts = n_parts;
+    status = graft_vk_stream_create(weights->vk, &weights->stream, &params);
+out:
+    GRAFT_FREE(ctx, &n_parts);
+    GRAFT_FREE(ctx, &parts);
+    return status;
 }
 
 // All buffers at once, before the staging ring takes what the budget leaves.
 static enum graft_status make_buffers(struct graft_weights_vk *weights)
 {
     const struct graft_source *source = weights->source;
-    uint32_t n_layer = source->config.n_layer;
-    for (uint32_t l = 0; l < weights->first_streamed; l++) {
-        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[l], layer_bytes(&source->layers[l]), GRAFT_VK_DEVICE,
-                                         GRAFT_MEM_WEIGHTS, "a layer's weights"));
+    uint32_t n_layer = source->config.n_layer, unit;
+    for (uint32_t l = 0; l < n_layer; l++) {
+        if (!streamed(source, weights->n_streamed, l, &unit)) {
+            GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[l], layer_bytes(&source->layers[l]), GRAFT_VK_DEVICE,
+                                             GRAFT_MEM_WEIGHTS, "a layer's weights"));
+        }
     }
     GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[n_layer], padded(graft_weight_bytes(&source->embd)),
                                      GRAFT_VK_DEVICE, GRAFT_MEM_WEIGHTS, "token embeddings"));
@@ -304,18 +316,18 @@ static enum graft_status make_buffers(struct graft_weights_vk *weights)
 static enum graft_status copy_weights(struct graft_weights_vk *weights, const struct graft_exec_params *params)
 {
     const struct graft_source *source = weights->source;
-    uint32_t n_layer = source->config.n_layer, n = 0;
+    uint32_t n_layer = source->config.n_layer, n, unit;
     struct copier copier = {.weights = weights, .params = params};
     uint64_t vectors, offset;
-    graft_weights_vk_bytes(source, false, n_layer - weights->first_streamed, &copier.total, &vectors);
+    graft_weights_vk_bytes(source, false, weights->n_streamed, &copier.total, &vectors);
     GRAFT_TRY(make_slots(weights));
     GRAFT_TRY(make_buffers(weights));
-    for (uint32_t l = 0; l < weights->first_streamed; l++) {
+    for (uint32_t l = 0; l < n_layer; l++) {
         offset = 0;
-        for (uint32_t i = 0; i < MATRICES; i++, n++) {
+        for (uint32_t i = 0; i < MATRICES && !streamed(source, weights->n_streamed, l, &unit); i++) {
             const struct graft_weight *w = layer_matrix(&source->layers[l], i);
             if (w->data) {
-                GRAFT_TRY(copy_one(&copier, weights->layers[l], &offset, w, &weights->places[n]));
+                GRAFT_TRY(copy_one(&copier, weights->layers[l], &offset, w, &weights->places[l * MATRICES + i]));
             }
         }
     }
@@ -360,8 +372,7 @@ enum graft_status graft_weights_vk_create(struct graft_weights_vk *out, struct g
                                           const struct graft_exec_params *params)
 {
     const struct graft_source *source = params->plan->source;
-    *out = (struct graft_weights_vk){
-        .vk = vk, .source = source, .first_streamed = source->config.n_layer - params->limits.n_streamed};
+    *out = (struct graft_weights_vk){.vk = vk, .source = source, .n_streamed = params->limits.n_streamed};
     enum graft_status status;
     GRAFT_TRY_OUT(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &out->places, place_count(source), "places of weights"), status, fail);
     GRAFT_TRY_OUT(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &out->layers, source->config.n_layer + 2, "weight buffers"), status,
@@ -386,6 +397,7 @@ enum graft_status graft_weights_vk_create(struct graft_weights_vk *out, struct g
         GRAFT_TRY_OUT(copy_weights(out, params), status, fail);
     }
     GRAFT_TRY_OUT(copy_vectors(out, params->ctx), status, fail);
+    GRAFT_TRY_OUT(out->n_streamed ? start_stream(out, params->ctx) : GRAFT_OK, status, fail);
     return GRAFT_OK;
 fail:
     graft_vk_upload_drop(vk); // copies into the buffers that go now
@@ -395,6 +407,7 @@ fail:
 
 void graft_weights_vk_destroy(struct graft_weights_vk *weights, struct graft_ctx *ctx)
 {
+    graft_vk_stream_destroy(&weights->stream);
     graft_vk_buffer_destroy(&weights->mapping);
     graft_vk_buffer_destroy(&weights->vectors);
     for (uint32_t s = 0; s < GRAFT_SLOTS; s++) {

@@ -21,10 +21,9 @@ struct graft_weights_vk {
     struct graft_vk_buffer **layers;   // copied: per layer, then embeddings, then output unless tied
     struct graft_vk_buffer *vectors;   // all norm gains and biases as f32, layer by layer, then the output's norm
     struct graft_place *places;        // per matrix: private order
-    // Streaming: layers from first_streamed on take turns in the slots, layer l in slot (l - first_streamed) % 2.
-    uint32_t first_streamed; // n_layer: none
+    uint32_t n_streamed; // layers (graft_layer_streamed) that take turns in the slots; 0: none
     struct graft_vk_buffer *slots[GRAFT_SLOTS];
-    uint32_t holds[GRAFT_SLOTS]; // the layer in a slot; UINT32_MAX: none, or a part
+    struct graft_vk_stream *stream; // fills them; NULL: nothing is streamed
 };
 
 // Import or copy as `mode` says; a failing import, or one whose checksum differs, falls back to copying under
@@ -38,15 +37,11 @@ struct graft_place graft_weights_vk_find(const struct graft_weights_vk *weights,
 uint32_t graft_weights_vk_vector(const struct graft_weights_vk *weights, const struct graft_weight *vector);
 // True if the mapping would be imported on such a device.
 bool graft_weights_vk_would_map(const struct graft_vk_caps *caps, enum graft_weights_mode mode, uint64_t base_bytes);
-// Bytes of all copied buffers (0 if mapped; the last n_streamed layers share two slots) and of the vectors.
+// Bytes of all copied buffers (0 if mapped; streamed layers share two slots) and of the vectors.
 void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint32_t n_streamed, uint64_t *matrices,
                             uint64_t *vectors);
-// Bytes that streaming the last n_streamed layers copies for every batch, and the staging it keeps where memory is not mapped.
+// Bytes that streaming n_streamed layers copies for every batch, and the staging it keeps where memory is not mapped.
 uint64_t graft_weights_vk_stream_bytes(const struct graft_source *source, uint32_t n_streamed);
 uint64_t graft_weights_vk_stream_staging(const struct graft_source *source, uint32_t n_streamed);
-// See to it that a streamed layer is in its slot, before what uses it is submitted; a layer that stays: nothing to do. The
-// slot's last user must have finished or, where copies are staged, have been submitted. Allocates nothing unless the staging
-// ring has gone. Errors: GRAFT_E_DEVICE_LOST, GRAFT_E_MEMORY, GRAFT_E_BUDGET.
-GRAFT_MUST_CHECK enum graft_status graft_weights_vk_load(struct graft_weights_vk *weights, uint32_t layer);
 
 #endif

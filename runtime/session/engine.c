@@ -171,8 +171,7 @@ static enum graft_status take_memory(struct graft_engine *engine)
     }
     GRAFT_TRY(take_sampler_room(engine));
     GRAFT_TRY(vocab ? take_places(engine) : GRAFT_OK);
-    // Pages of a window are a sequence's own.
-    return engine->params.no_prefix_reuse || model->kv->rings ? GRAFT_OK : graft_prefix_create(ctx, &engine->prefix, model->kv);
+    return engine->params.no_prefix_reuse ? GRAFT_OK : graft_prefix_create(ctx, &engine->prefix, model->kv);
 }
 
 static void give_memory_back(struct graft_engine *engine)

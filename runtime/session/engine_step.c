@@ -131,30 +131,51 @@ static uint64_t page_uses(const struct graft_seq *seq, uint32_t page, struct pag
     return n * sizeof *out;
 }
 
-static void next_key(const struct graft_request *r, uint8_t key[GRAFT_PREFIX_KEY_BYTES])
+// The key of page `page` of a request, from that of the page before it.
+static void next_key(const struct graft_request *r, uint32_t page, uint8_t key[GRAFT_PREFIX_KEY_BYTES])
 {
     struct page_use uses[GRAFT_MAX_BLEND];
-    uint64_t bytes = page_uses(r->seq, r->n_kept, uses);
-    graft_prefix_next(key, uses, bytes, r->ids + r->n_kept * GRAFT_PAGE_TOKENS);
+    uint64_t bytes = page_uses(r->seq, page, uses);
+    graft_prefix_next(key, uses, bytes, r->ids + page * GRAFT_PAGE_TOKENS);
+}
+
+// Pages of the prompt that are there already, as far as it can go on behind them: in layers with a window, too, all must be there
+// that its next token attends to.
+static uint32_t known_pages(const struct graft_request *r)
+{
+    const struct graft_engine *engine = r->engine;
+    const struct graft_kv *kv = engine->model->kv;
+    uint8_t key[GRAFT_PREFIX_KEY_BYTES];
+    uint32_t known = 0, with_ring = 0; // of the pages so far; of them, the last ones that have a page of the rings
+    memcpy(key, r->key, sizeof key);
+    for (uint32_t i = 0; (i + 1) * GRAFT_PAGE_TOKENS < r->n_ids && i < kv->limits.table_pages; i++) {
+        next_key(r, i, key);
+        uint32_t page = graft_prefix_find(engine->prefix, key);
+        if (!page) {
+            break;
+        }
+        with_ring = graft_prefix_ring(engine->prefix, page) ? with_ring + 1 : 0;
+        uint32_t needed = kv->rings ? i + 1 - graft_kv_window_begin(kv, (i + 1) * GRAFT_PAGE_TOKENS) : 0;
+        known = with_ring >= needed ? i + 1 : known;
+    }
+    return known;
 }
 
 // Share the pages of the prompt that are there already; its last token is always computed.
 static void find_prefix(struct graft_request *r)
 {
     struct graft_engine *engine = r->engine;
+    struct graft_kv *kv = engine->model->kv;
     memcpy(r->key, engine->tenants[r->tenant].key, sizeof r->key);
     r->n_kept = 0;
     r->shifted = false;
-    while (engine->prefix && !graft_request_scores(r) && (r->n_kept + 1) * GRAFT_PAGE_TOKENS < r->n_ids) {
-        uint8_t key[GRAFT_PREFIX_KEY_BYTES];
-        memcpy(key, r->key, sizeof key);
-        next_key(r, key);
-        uint32_t page = graft_prefix_find(engine->prefix, key);
-        if (!page || !graft_kv_share(engine->model->kv, r->seq->index, page)) {
-            break;
-        }
-        memcpy(r->key, key, sizeof key);
-        r->n_kept++;
+    uint32_t known = engine->prefix && !graft_request_scores(r) ? known_pages(r) : 0;
+    uint32_t window = kv->rings ? graft_kv_window_begin(kv, known * GRAFT_PAGE_TOKENS) : known;
+    for (; r->n_kept < known; r->n_kept++) {
+        next_key(r, r->n_kept, r->key);
+        uint32_t page = graft_prefix_find(engine->prefix, r->key);
+        uint32_t ring = r->n_kept >= window ? graft_prefix_ring(engine->prefix, page) : 0;
+        (void)graft_kv_share(kv, r->seq->index, page, ring); // its table has room
     }
 }
 
@@ -162,8 +183,9 @@ void graft_engine_keep_pages(struct graft_request *r)
 {
     while (r->engine->prefix && !r->shifted && (r->n_kept + 1) * GRAFT_PAGE_TOKENS <= graft_seq_length(r->seq)) {
         const struct graft_kv *kv = r->engine->model->kv;
-        next_key(r, r->key);
-        graft_prefix_keep(r->engine->prefix, r->key, kv->tables[r->seq->index * kv->limits.table_pages + r->n_kept]);
+        size_t at = (size_t)r->seq->index * kv->limits.table_pages + r->n_kept;
+        next_key(r, r->n_kept, r->key);
+        graft_prefix_keep(r->engine->prefix, r->key, kv->tables[at], kv->rings ? kv->rings[at] : 0);
         r->n_kept++;
     }
 }
@@ -263,9 +285,13 @@ bool graft_request_shift(struct graft_request *r)
     }
     const struct graft_kv *kv = engine->model->kv;
     for (uint32_t i = keep / GRAFT_PAGE_TOKENS; engine->prefix && i < graft_kv_pages(length); i++) {
-        uint32_t page = kv->tables[r->seq->index * kv->limits.table_pages + i];
+        size_t at = (size_t)r->seq->index * kv->limits.table_pages + i;
+        uint32_t page = kv->tables[at], ring = kv->rings ? kv->rings[at] : 0;
         if (kv->refs[page] == 2) { // the request and the cache have it: it is going to change
             graft_prefix_forget(engine->prefix, page);
+        }
+        if (ring && kv->ring_refs[ring] == 2) {
+            graft_prefix_forget_ring(engine->prefix, ring);
         }
     }
     enum graft_status status = graft_seq_shift(r->seq, keep, (length - keep) / 2, &dropped);

@@ -66,7 +66,7 @@ static double mib(uint64_t bytes)
     return (double)bytes / (1024.0 * 1024.0);
 }
 
-// Executor's bytes with the last n layers streamed.
+// Executor's bytes with n layers streamed.
 static uint64_t streamed_bytes(const struct graft_model *model, const struct graft_device *device, uint32_t n)
 {
     struct graft_limits limits = model->limits;
@@ -92,7 +92,8 @@ static uint32_t find_streamed(const struct graft_model *model, const struct graf
             low = middle + 1;
         }
     }
-    return low;
+    // An even number, so that the first layer's slot is not the last one's, and the next batch's copies begin early.
+    return low % 2 && low < n_layer && streamed_bytes(model, device, low + 1) <= room ? low + 1 : low;
 }
 
 enum graft_status graft_model_check_budget(struct graft_model *model)

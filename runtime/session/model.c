@@ -319,6 +319,19 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
     }
 }
 
+enum graft_status graft_model_stream_times(struct graft_model *model, struct graft_stream_times *out)
+{
+    if (!model->limits.n_streamed) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "no layer of the model is streamed");
+    }
+    // A row of no sequence: it writes to the spare page and attends to it.
+    const struct graft_exec_row row = {.seq = model->limits.n_seq};
+    const uint32_t wanted = 0;
+    const struct graft_exec_batch batch = {
+        .rows = &row, .n_rows = 1, .out = &wanted, .n_out = 1, .tables = model->kv->tables};
+    return model->exec->functions->stream_times(model->exec, &batch, out);
+}
+
 enum graft_status graft_model_stages(struct graft_model *model, uint32_t n_rows, struct graft_stage *out, uint32_t *count)
 {
     if (!model->exec || !model->exec->functions->stages) {

@@ -6,32 +6,79 @@
 #include "loaders/sha256.h"
 #include "platform/bytes.h"
 
-static void leave_list(struct graft_prefix *prefix, uint32_t page)
+// ---- lists of pages that no sequence has, in the order in which they were left ----
+
+static void leave_list(struct graft_prefix_list *list, uint32_t page)
 {
-    struct graft_prefix_page *p = &prefix->pages[page];
-    prefix->pages[p->before].after = p->after;
-    prefix->pages[p->after].before = p->before;
-    p->before = p->after = 0;
-    p->idle = false;
-    prefix->n_idle--;
+    struct graft_prefix_node *n = &list->nodes[page];
+    list->nodes[n->before].after = n->after;
+    list->nodes[n->after].before = n->before;
+    *n = (struct graft_prefix_node){0};
+    list->n--;
+}
+
+static void update_list(struct graft_prefix_list *list, uint32_t page, bool idle)
+{
+    struct graft_prefix_node *n = &list->nodes[page], *end = &list->nodes[0];
+    if (n->idle && !idle) {
+        leave_list(list, page);
+    } else if (idle && !n->idle) {
+        *n = (struct graft_prefix_node){.before = end->before, .idle = true};
+        list->nodes[end->before].after = page;
+        end->before = page;
+        list->n++;
+    }
 }
 
 static void on_shared(void *user, uint32_t page)
 {
     struct graft_prefix *prefix = user;
-    struct graft_prefix_page *p = &prefix->pages[page], *end = &prefix->pages[0];
-    bool idle = p->kept && prefix->kv->refs[page] == 1;
-    if (p->idle && !idle) {
-        leave_list(prefix, page);
-    } else if (idle && !p->idle) {
-        p->before = end->before;
-        p->after = 0;
-        prefix->pages[end->before].after = page;
-        end->before = page;
-        p->idle = true;
-        prefix->n_idle++;
+    update_list(&prefix->idle, page, prefix->pages[page].kept && prefix->kv->refs[page] == 1);
+}
+
+static void on_shared_ring(void *user, uint32_t ring)
+{
+    struct graft_prefix *prefix = user;
+    update_list(&prefix->idle_rings, ring, prefix->owners[ring] && prefix->kv->ring_refs[ring] == 1);
+}
+
+// ---- pages of the rings ----
+
+void graft_prefix_forget_ring(struct graft_prefix *prefix, uint32_t ring)
+{
+    if (!ring || !prefix->owners[ring]) {
+        return;
+    }
+    update_list(&prefix->idle_rings, ring, false);
+    prefix->pages[prefix->owners[ring]].ring = 0;
+    prefix->owners[ring] = 0;
+    graft_kv_drop_ring(prefix->kv, ring);
+}
+
+// A page of the rings that a sequence has takes the place of one that none has: there is one copy less, and it is the younger.
+static void keep_ring(struct graft_prefix *prefix, uint32_t page, uint32_t ring)
+{
+    uint32_t old = prefix->pages[page].ring;
+    if (!ring || prefix->owners[ring]) {
+        return;
+    }
+    if (old && prefix->idle_rings.nodes[old].idle) {
+        graft_prefix_forget_ring(prefix, old);
+    }
+    if (!prefix->pages[page].ring) {
+        prefix->owners[ring] = page;
+        prefix->pages[page].ring = ring;
+        graft_kv_keep_ring(prefix->kv, ring);
     }
 }
+
+static void need_ring(void *user)
+{
+    struct graft_prefix *prefix = user;
+    graft_prefix_forget_ring(prefix, prefix->idle_rings.nodes[0].after);
+}
+
+// ---- making and ending ----
 
 enum graft_status graft_prefix_create(struct graft_ctx *ctx, struct graft_prefix **out, struct graft_kv *kv)
 {
@@ -40,29 +87,42 @@ enum graft_status graft_prefix_create(struct graft_ctx *ctx, struct graft_prefix
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &prefix, 1, "the prefix cache"));
     prefix->ctx = ctx;
     prefix->kv = kv;
-    enum graft_status status = GRAFT_NEW(ctx, GRAFT_MEM_HOST, &prefix->pages, kv->limits.n_pages, "the prefix cache");
-    status =
-        status != GRAFT_OK ? status : GRAFT_NEW(ctx, GRAFT_MEM_HOST, &prefix->buckets, kv->limits.n_pages, "the prefix cache");
-    if (status != GRAFT_OK) {
-        graft_prefix_destroy(&prefix);
-        return status;
-    }
+    uint32_t n = kv->limits.n_pages, n_rings = kv->rings ? 1 + kv->limits.n_seq * kv->limits.ring_pages : 0;
+    enum graft_status status;
+    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &prefix->pages, n, "the prefix cache"), status, fail);
+    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &prefix->buckets, n, "the prefix cache"), status, fail);
+    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &prefix->idle.nodes, n, "the prefix cache"), status, fail);
+    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &prefix->owners, n_rings, "the prefix cache"), status, fail);
+    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &prefix->idle_rings.nodes, n_rings, "the prefix cache"), status, fail);
     kv->on_shared = on_shared;
+    kv->on_shared_ring = on_shared_ring;
+    kv->need_ring = need_ring;
     kv->shared_user = prefix;
     *out = prefix;
     return GRAFT_OK;
+fail:
+    graft_prefix_destroy(&prefix);
+    return status;
 }
 
-void graft_prefix_destroy(struct graft_prefix **prefix)
+void graft_prefix_destroy(struct graft_prefix **given)
 {
-    if (!prefix || !*prefix) {
+    if (!given || !*given) {
         return;
     }
-    (*prefix)->kv->on_shared = NULL;
-    GRAFT_FREE((*prefix)->ctx, &(*prefix)->buckets);
-    GRAFT_FREE((*prefix)->ctx, &(*prefix)->pages);
-    GRAFT_FREE((*prefix)->ctx, prefix);
+    struct graft_prefix *prefix = *given;
+    struct graft_ctx *ctx = prefix->ctx;
+    prefix->kv->on_shared = prefix->kv->on_shared_ring = NULL;
+    prefix->kv->need_ring = NULL;
+    GRAFT_FREE(ctx, &prefix->idle_rings.nodes);
+    GRAFT_FREE(ctx, &prefix->owners);
+    GRAFT_FREE(ctx, &prefix->idle.nodes);
+    GRAFT_FREE(ctx, &prefix->buckets);
+    GRAFT_FREE(ctx, &prefix->pages);
+    GRAFT_FREE(ctx, given);
 }
+
+// ---- keys ----
 
 void graft_prefix_next(uint8_t key[GRAFT_PREFIX_KEY_BYTES], const void *what, uint64_t what_bytes, const int32_t *tokens)
 {
@@ -88,10 +148,17 @@ uint32_t graft_prefix_find(const struct graft_prefix *prefix, const uint8_t key[
     return page;
 }
 
-void graft_prefix_keep(struct graft_prefix *prefix, const uint8_t key[GRAFT_PREFIX_KEY_BYTES], uint32_t page)
+uint32_t graft_prefix_ring(const struct graft_prefix *prefix, uint32_t page)
+{
+    return prefix->pages[page].ring;
+}
+
+void graft_prefix_keep(struct graft_prefix *prefix, const uint8_t key[GRAFT_PREFIX_KEY_BYTES], uint32_t page, uint32_t ring)
 {
     struct graft_prefix_page *p = &prefix->pages[page];
-    if (p->kept || graft_prefix_find(prefix, key)) {
+    uint32_t known = p->kept ? page : graft_prefix_find(prefix, key);
+    if (known) { // the same tokens
+        keep_ring(prefix, known, ring);
         return;
     }
     uint32_t *bucket = bucket_of(prefix, key);
@@ -100,6 +167,7 @@ void graft_prefix_keep(struct graft_prefix *prefix, const uint8_t key[GRAFT_PREF
     p->next = *bucket;
     *bucket = page;
     graft_kv_keep(prefix->kv, page);
+    keep_ring(prefix, page, ring);
 }
 
 static void forget(struct graft_prefix *prefix, uint32_t page)
@@ -109,9 +177,8 @@ static void forget(struct graft_prefix *prefix, uint32_t page)
         at = &prefix->pages[*at].next;
     }
     *at = prefix->pages[page].next;
-    if (prefix->pages[page].idle) {
-        leave_list(prefix, page);
-    }
+    graft_prefix_forget_ring(prefix, prefix->pages[page].ring);
+    update_list(&prefix->idle, page, false);
     prefix->pages[page] = (struct graft_prefix_page){0};
     graft_kv_drop(prefix->kv, page);
 }
@@ -125,7 +192,7 @@ void graft_prefix_forget(struct graft_prefix *prefix, uint32_t page)
 
 bool graft_prefix_evict(struct graft_prefix *prefix)
 {
-    uint32_t oldest = prefix->pages[0].after;
+    uint32_t oldest = prefix->idle.nodes[0].after;
     if (!oldest) {
         return false;
     }
@@ -135,5 +202,5 @@ bool graft_prefix_evict(struct graft_prefix *prefix)
 
 uint32_t graft_prefix_idle(const struct graft_prefix *prefix)
 {
-    return prefix->n_idle;
+    return prefix->idle.n;
 }

@@ -6,6 +6,10 @@
 // so a key stands for everything that its page and those before it depend on. A page that is kept has one reference more. Those
 // that no sequence has stand in a list in the order in which they were left, the last page of a sequence before the first; its
 // head is given up first. All of it takes constant time. Thread-safety: one thread at a time.
+//
+// In layers with a window a page may have another page, of the rings, with the same tokens' keys and values there. It is kept as
+// long as sequences leave it alone: when they need it, the one that was left first goes, and its page stays without. A sequence
+// can begin behind a page if all pages that its next token attends to have theirs.
 // Source: automatic prefix caching of vLLM (docs/design/prefix_caching.md).
 #ifndef GRAFT_RUNTIME_SESSION_PREFIX_H
 #define GRAFT_RUNTIME_SESSION_PREFIX_H
@@ -14,17 +18,27 @@
 
 enum { GRAFT_PREFIX_KEY_BYTES = 32 };
 
+// Pages in the order in which they were left; node 0 is the list's head and its end.
+struct graft_prefix_list {
+    struct graft_prefix_node {
+        uint32_t before, after;
+        bool idle; // it is in the list
+    } * nodes;
+    uint32_t n;
+};
+
 struct graft_prefix {
     struct graft_ctx *ctx;
     struct graft_kv *kv;
     struct graft_prefix_page {
         uint8_t key[GRAFT_PREFIX_KEY_BYTES];
-        bool kept, idle;
-        uint32_t next;          // page of the same bucket; 0 = last
-        uint32_t before, after; // in the list of those that no sequence has; page 0 is its head and its end
-    } * pages;                  // [n_pages]
-    uint32_t *buckets;          // [n_pages] first page; 0 = none
-    uint32_t n_idle;
+        bool kept;
+        uint32_t next;                        // page of the same bucket; 0 = last
+        uint32_t ring;                        // its page of the rings; 0 = none
+    } * pages;                                // [n_pages]
+    uint32_t *buckets;                        // [n_pages] first page; 0 = none
+    uint32_t *owners;                         // pages that kept pages of the rings belong to; 0: not kept
+    struct graft_prefix_list idle, idle_rings; // those that no sequence has
 };
 
 GRAFT_MUST_CHECK enum graft_status graft_prefix_create(struct graft_ctx *ctx, struct graft_prefix **out, struct graft_kv *kv);
@@ -33,10 +47,15 @@ void graft_prefix_destroy(struct graft_prefix **prefix);
 void graft_prefix_next(uint8_t key[GRAFT_PREFIX_KEY_BYTES], const void *what, uint64_t what_bytes, const int32_t *tokens);
 // The page of a key; 0 if there is none.
 uint32_t graft_prefix_find(const struct graft_prefix *prefix, const uint8_t key[GRAFT_PREFIX_KEY_BYTES]);
-// Keep a page under a key. Nothing happens if the key has one, or the page is kept already.
-void graft_prefix_keep(struct graft_prefix *prefix, const uint8_t key[GRAFT_PREFIX_KEY_BYTES], uint32_t page);
+// The kept page's page of the rings; 0 if it has none.
+uint32_t graft_prefix_ring(const struct graft_prefix *prefix, uint32_t page);
+// Keep a page under a key, and its page of the rings (0: none). If the key has a page, that one stays, and gets `ring` if it has
+// none, or one that no sequence has.
+void graft_prefix_keep(struct graft_prefix *prefix, const uint8_t key[GRAFT_PREFIX_KEY_BYTES], uint32_t page, uint32_t ring);
 // Let go of a page, whoever else has it: its content is about to change. One that is not kept is left alone.
 void graft_prefix_forget(struct graft_prefix *prefix, uint32_t page);
+// The same for a page of the rings, or 0; what it belongs to stays.
+void graft_prefix_forget_ring(struct graft_prefix *prefix, uint32_t ring);
 // Give up the page that was left first, of those that no sequence has; false if there is none.
 bool graft_prefix_evict(struct graft_prefix *prefix);
 // Pages that no sequence has.

@@ -104,8 +104,11 @@ enum graft_status graft_seq_shift(struct graft_seq *seq, uint32_t n_keep, uint32
     }
     uint32_t left = pages - drop, held = kv->rings && left > kv->limits.ring_pages ? left - kv->limits.ring_pages : 0;
     for (uint32_t i = held > keep ? held : keep; kv->rings && i < left && status == GRAFT_OK; i++) {
-        uint32_t page = kv->rings[(size_t)seq->index * kv->limits.table_pages + i];
-        status = move_page(model, true, page, page, drop * GRAFT_PAGE_TOKENS, bytes);
+        uint32_t from = kv->rings[(size_t)seq->index * kv->limits.table_pages + i];
+        if (from) {
+            uint32_t to = kv->ring_refs[from] > 1 ? graft_kv_renew_ring(kv, seq->index, i) : from;
+            status = move_page(model, true, from, to, drop * GRAFT_PAGE_TOKENS, bytes);
+        }
     }
     status = status == GRAFT_OK ? model->exec->functions->pages_written(model->exec) : status;
     GRAFT_FREE(model->ctx, &bytes);

@@ -138,6 +138,22 @@ static void read_heaps(const VkPhysicalDeviceMemoryProperties *memory, struct gr
     }
 }
 
+// A queue that copies beside the one that computes: of a family for transfers alone (a copy engine) if there is one, else a
+// second one of the same family, else the same queue.
+static void pick_copy_family(struct graft_vk_physical *physical, const VkQueueFamilyProperties *families, uint32_t count)
+{
+    const VkQueueFlags others = VK_QUEUE_GRAPHICS_BIT | VK_QUEUE_COMPUTE_BIT;
+    physical->copy_family = physical->family;
+    physical->copy_queue = families[physical->family].queueCount > 1;
+    for (uint32_t i = 0; i < count; i++) {
+        if (families[i].queueCount > 0 && (families[i].queueFlags & VK_QUEUE_TRANSFER_BIT) && !(families[i].queueFlags & others)) {
+            physical->copy_family = i;
+            physical->copy_queue = 0;
+            return;
+        }
+    }
+}
+
 // A queue family with compute: one without graphics if there is one, so that a desktop on the same device does not wait.
 static bool pick_family(struct graft_vk_instance *instance, struct graft_vk_physical *physical)
 {
@@ -153,6 +169,9 @@ static bool pick_family(struct graft_vk_instance *instance, struct graft_vk_phys
             physical->timestamp_bits = families[i].timestampValidBits;
             found = true;
         }
+    }
+    if (found) {
+        pick_copy_family(physical, families, count);
     }
     return found;
 }
@@ -405,6 +424,7 @@ void graft_vk_features_wanted(const struct graft_vk_instance *instance, const st
     // With the memory model on, device scope (attention's atomics) must be on as well.
     features->v12.vulkanMemoryModel = has.v12.vulkanMemoryModel && has.v12.vulkanMemoryModelDeviceScope;
     features->v12.vulkanMemoryModelDeviceScope = features->v12.vulkanMemoryModel;
+    features->v12.timelineSemaphore = VK_TRUE; // every device of Vulkan 1.2 has them
     features->v12.shaderSubgroupExtendedTypes = has.v12.shaderSubgroupExtendedTypes;
     features->v13.subgroupSizeControl = has.v13.subgroupSizeControl;
     features->v13.computeFullSubgroups = has.v13.computeFullSubgroups;

@@ -4,7 +4,10 @@
 
 bool graft_vk_faulted(struct graft_vk *vk, enum graft_vk_fault kind)
 {
-    return vk->fault_left[kind] != 0 && --vk->fault_left[kind] == 0;
+    uint_fast64_t left = atomic_load(&vk->fault_left[kind]);
+    while (left != 0 && !atomic_compare_exchange_weak(&vk->fault_left[kind], &left, left - 1)) {
+    }
+    return left == 1;
 }
 
 VkResult graft_vk_fault_result(enum graft_vk_fault kind)
@@ -46,8 +49,7 @@ static void log_fault(struct graft_vk *vk)
 enum graft_status graft_vk_fail(struct graft_vk *vk, VkResult result, const char *what)
 {
     if (result == VK_ERROR_DEVICE_LOST) {
-        if (!vk->lost) {
-            vk->lost = true;
+        if (!atomic_exchange(&vk->lost, true)) {
             log_fault(vk);
         }
         return graft_fail(GRAFT_E_DEVICE_LOST,
@@ -94,6 +96,7 @@ uint64_t graft_vk_validation_messages(const struct graft_vk *vk)
 void graft_vk_counters(const struct graft_vk *vk, struct graft_vk_counters *out)
 {
     *out = vk->counters;
+    out->submissions += atomic_load(&vk->stream_submissions);
 }
 
 void graft_vk_spoil(struct graft_vk *vk, const char *name)
@@ -154,7 +157,7 @@ static enum graft_status apply_options(struct graft_vk *vk, const struct graft_v
     return GRAFT_OK;
 }
 
-static enum graft_status pick(struct graft_vk *vk, const char *select)
+static enum graft_status pick(struct graft_vk *vk, const char *select, bool no_copy_queue)
 {
     struct graft_vk_physical *list;
     uint32_t count, index = 0;
@@ -170,6 +173,10 @@ static enum graft_status pick(struct graft_vk *vk, const char *select)
     if (status == GRAFT_OK) {
         vk->physical = list[index];
         vk->caps = vk->physical.found.caps;
+        if (no_copy_queue) {
+            vk->physical.copy_family = vk->physical.family;
+            vk->physical.copy_queue = 0;
+        }
     }
     GRAFT_FREE(vk->ctx, &found);
     GRAFT_FREE(vk->ctx, &list);
@@ -183,18 +190,27 @@ static enum graft_status create_device(struct graft_vk *vk)
     const char *extensions[GRAFT_VK_MAX_EXTENSIONS];
     uint32_t n_extensions;
     graft_vk_features_wanted(&vk->instance, &vk->physical, features, extensions, &n_extensions);
-    float priority = 1.0f;
-    VkDeviceQueueCreateInfo queue = {
-        .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
-        .queueFamilyIndex = vk->physical.family,
-        .queueCount = 1,
-        .pQueuePriorities = &priority,
+    float priorities[2] = {1.0f, 1.0f};
+    bool own_family = vk->physical.copy_family != vk->physical.family;
+    VkDeviceQueueCreateInfo queues[2] = {
+        {
+            .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+            .queueFamilyIndex = vk->physical.family,
+            .queueCount = own_family ? 1 : 1 + vk->physical.copy_queue,
+            .pQueuePriorities = priorities,
+        },
+        {
+            .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+            .queueFamilyIndex = vk->physical.copy_family,
+            .queueCount = 1,
+            .pQueuePriorities = priorities,
+        },
     };
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
         .pNext = &features->core,
-        .queueCreateInfoCount = 1,
-        .pQueueCreateInfos = &queue,
+        .queueCreateInfoCount = own_family ? 2 : 1,
+        .pQueueCreateInfos = queues,
         .enabledExtensionCount = n_extensions,
         .ppEnabledExtensionNames = extensions,
     };
@@ -207,6 +223,8 @@ static enum graft_status create_device(struct graft_vk *vk)
     }
     volkLoadDeviceTable(&vk->fn, vk->device);
     vk->fn.vkGetDeviceQueue(vk->device, vk->physical.family, 0, &vk->queue);
+    vk->copy_family = vk->physical.copy_family;
+    vk->fn.vkGetDeviceQueue(vk->device, vk->copy_family, vk->physical.copy_queue, &vk->copy_queue);
     return GRAFT_OK;
 }
 
@@ -258,7 +276,7 @@ enum graft_status graft_vk_open(struct graft_ctx *ctx, struct graft_vk **out, co
     }
     enum graft_status status;
     GRAFT_TRY_OUT(graft_vk_instance_open(&vk->instance, ctx, given->validation, vk), status, fail);
-    GRAFT_TRY_OUT(pick(vk, given->select), status, fail);
+    GRAFT_TRY_OUT(pick(vk, given->select, given->no_copy_queue), status, fail);
     GRAFT_TRY_OUT(apply_options(vk, given), status, fail);
     GRAFT_TRY_OUT(create_device(vk), status, fail);
     GRAFT_TRY_OUT(create_commands(vk), status, fail);
@@ -310,5 +328,6 @@ void graft_vk_close(struct graft_vk **device)
     } else {
         graft_vk_instance_close(&vk->instance);
     }
+    graft_mutex_destroy(&vk->submit_lock);
     GRAFT_FREE(vk->ctx, &vk);
 }

@@ -182,7 +182,17 @@ enum graft_status graft_vk_buffer_create(struct graft_vk *vk, struct graft_vk_bu
     GRAFT_TRY(new_buffer(vk, &buffer, bytes));
     buffer->pub.mem_class = mem_class;
     enum graft_status status;
-    VkBufferCreateInfo info = {.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO, .size = whole, .usage = USAGE};
+    uint32_t families[2] = {vk->physical.family, vk->copy_family};
+    bool shared = where == GRAFT_VK_SLOT && families[0] != families[1];
+    where = where == GRAFT_VK_SLOT ? GRAFT_VK_DEVICE : where;
+    VkBufferCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+        .size = whole,
+        .usage = USAGE,
+        .sharingMode = shared ? VK_SHARING_MODE_CONCURRENT : VK_SHARING_MODE_EXCLUSIVE,
+        .queueFamilyIndexCount = shared ? 2 : 0,
+        .pQueueFamilyIndices = families,
+    };
     VkResult result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_CREATE, vk->fn.vkCreateBuffer(vk->device, &info, NULL, &buffer->handle));
     if (result != VK_SUCCESS) {
         buffer->handle = VK_NULL_HANDLE;

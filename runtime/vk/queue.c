@@ -5,6 +5,45 @@
 // Before anything is freed that the device may still use, it gets at least this long, however short the time-out is.
 static const uint64_t GRACE_NS = UINT64_C(10000000000);
 
+static VkResult submit(struct graft_vk *vk, VkQueue queue, const VkSubmitInfo *info, VkFence fence)
+{
+    if (vk->submit_lock) {
+        graft_mutex_lock(vk->submit_lock);
+    }
+    VkResult result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_SUBMIT, vk->fn.vkQueueSubmit(queue, 1, info, fence));
+    if (vk->submit_lock) {
+        graft_mutex_unlock(vk->submit_lock);
+    }
+    return result;
+}
+
+enum graft_status graft_vk_queue_submit_sync(struct graft_vk *vk, VkQueue queue, const VkCommandBuffer *buffers, uint32_t count,
+                                             const struct graft_vk_sync *sync)
+{
+    GRAFT_TRY(graft_vk_alive(vk));
+    const VkPipelineStageFlags stages = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
+    VkTimelineSemaphoreSubmitInfo values = {
+        .sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
+        .waitSemaphoreValueCount = sync->wait != VK_NULL_HANDLE,
+        .pWaitSemaphoreValues = &sync->wait_value,
+        .signalSemaphoreValueCount = sync->signal != VK_NULL_HANDLE,
+        .pSignalSemaphoreValues = &sync->signal_value,
+    };
+    VkSubmitInfo info = {
+        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+        .pNext = &values,
+        .waitSemaphoreCount = values.waitSemaphoreValueCount,
+        .pWaitSemaphores = &sync->wait,
+        .pWaitDstStageMask = &stages,
+        .commandBufferCount = count,
+        .pCommandBuffers = buffers,
+        .signalSemaphoreCount = values.signalSemaphoreValueCount,
+        .pSignalSemaphores = &sync->signal,
+    };
+    VkResult result = submit(vk, queue, &info, VK_NULL_HANDLE);
+    return result == VK_SUCCESS ? GRAFT_OK : graft_vk_fail(vk, result, "submitting work");
+}
+
 enum graft_status graft_vk_queue_submit(struct graft_vk *vk, struct graft_vk_fence *fence, const VkCommandBuffer *buffers,
                                         uint32_t count)
 {
@@ -18,13 +57,21 @@ enum graft_status graft_vk_queue_submit(struct graft_vk *vk, struct graft_vk_fen
         .commandBufferCount = count,
         .pCommandBuffers = buffers,
     };
-    result = GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_SUBMIT, vk->fn.vkQueueSubmit(vk->queue, 1, &info, fence->handle));
+    result = submit(vk, vk->queue, &info, fence->handle);
     if (result != VK_SUCCESS) {
         return graft_vk_fail(vk, result, "submitting work");
     }
     fence->pending = true;
     vk->counters.submissions++;
     return GRAFT_OK;
+}
+
+enum graft_status graft_vk_timed_out(struct graft_vk *vk, const char *what)
+{
+    vk->lost = true;
+    return graft_fail(GRAFT_E_DEVICE_LOST,
+                      "%s: the device %s has not finished after %" PRIu64 " ms and counts as lost; close it and open it again",
+                      what, vk->caps.name, vk->timeout_ns / 1000000);
 }
 
 enum graft_status graft_vk_fence_wait(struct graft_vk *vk, struct graft_vk_fence *fence, const char *what)
@@ -36,17 +83,19 @@ enum graft_status graft_vk_fence_wait(struct graft_vk *vk, struct graft_vk_fence
     VkResult result =
         GRAFT_VK_CALL(vk, GRAFT_VK_FAULT_WAIT, vk->fn.vkWaitForFences(vk->device, 1, &fence->handle, VK_TRUE, vk->timeout_ns));
     if (result == VK_TIMEOUT) { // still pending: graft_vk_quiesce gives it one more time-out before anything is freed
-        vk->lost = true;
-        return graft_fail(GRAFT_E_DEVICE_LOST,
-                          "%s: the device %s has not finished after %" PRIu64 " ms and counts as lost; "
-                          "close it and open it again",
-                          what, vk->caps.name, vk->timeout_ns / 1000000);
+        return graft_vk_timed_out(vk, what);
     }
     fence->pending = false;
     if (result != VK_SUCCESS) {
         return graft_vk_fail(vk, result, what);
     }
     return GRAFT_OK;
+}
+
+void graft_vk_abandon(struct graft_vk *vk)
+{
+    graft_log(vk->ctx, GRAFT_LOG_ERROR, "device %s does not answer; its objects are left to the driver", vk->caps.name);
+    vk->lost = vk->abandoned = true;
 }
 
 void graft_vk_quiesce(struct graft_vk *vk)
@@ -59,12 +108,16 @@ void graft_vk_quiesce(struct graft_vk *vk)
         }
         VkResult result = vk->fn.vkWaitForFences(vk->device, 1, &fences[i]->handle, VK_TRUE, patience);
         if (result == VK_TIMEOUT) {
-            graft_log(vk->ctx, GRAFT_LOG_ERROR, "device %s does not answer; its objects are left to the driver", vk->caps.name);
-            vk->lost = vk->abandoned = true;
+            graft_vk_abandon(vk);
         } else {
             vk->lost = vk->lost || result != VK_SUCCESS;
             fences[i]->pending = false;
         }
+    }
+    VkResult result = vk->abandoned ? VK_SUCCESS : graft_vk_streams_finish(vk, patience);
+    vk->lost = vk->lost || result != VK_SUCCESS;
+    if (result == VK_TIMEOUT) {
+        graft_vk_abandon(vk);
     }
 }
 

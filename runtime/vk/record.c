@@ -435,10 +435,11 @@ enum graft_status graft_vk_commands_end(struct graft_vk_commands *commands)
     return GRAFT_OK;
 }
 
-enum graft_status graft_vk_submit(struct graft_vk *vk, struct graft_vk_commands *const *commands, uint32_t count)
+// What the recordings of a submission are to Vulkan.
+static enum graft_status natives_of(struct graft_vk *vk, struct graft_vk_commands *const *commands, uint32_t count,
+                                    VkCommandBuffer natives[MAX_SUBMITTED])
 {
-    VkCommandBuffer natives[MAX_SUBMITTED];
-    if (count == 0 || count > MAX_SUBMITTED) {
+    if (count > MAX_SUBMITTED) {
         return graft_fail(GRAFT_E_ARGUMENT, "a submission of %u recordings; allowed are 1 to %d", count, MAX_SUBMITTED);
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -454,13 +455,39 @@ enum graft_status graft_vk_submit(struct graft_vk *vk, struct graft_vk_commands 
         }
         natives[i] = commands[i]->native;
     }
-    GRAFT_TRY(graft_vk_wait(vk));
-    GRAFT_TRY(graft_vk_queue_submit(vk, &vk->fence, natives, count));
+    return GRAFT_OK;
+}
+
+static void count_submitted(struct graft_vk *vk, struct graft_vk_commands *const *commands, uint32_t count)
+{
     for (uint32_t i = 0; i < count; i++) {
         vk->counters.dispatches += commands[i]->n_dispatches;
         vk->counters.barriers += commands[i]->barriers;
         commands[i]->submitted = true;
     }
+}
+
+enum graft_status graft_vk_submit(struct graft_vk *vk, struct graft_vk_commands *const *commands, uint32_t count)
+{
+    VkCommandBuffer natives[MAX_SUBMITTED];
+    if (count == 0) {
+        return graft_fail(GRAFT_E_ARGUMENT, "a submission of no recordings");
+    }
+    GRAFT_TRY(natives_of(vk, commands, count, natives));
+    GRAFT_TRY(graft_vk_wait(vk));
+    GRAFT_TRY(graft_vk_queue_submit(vk, &vk->fence, natives, count));
+    count_submitted(vk, commands, count);
+    return GRAFT_OK;
+}
+
+enum graft_status graft_vk_submit_sync(struct graft_vk *vk, struct graft_vk_commands *const *commands, uint32_t count,
+                                       const struct graft_vk_sync *sync)
+{
+    VkCommandBuffer natives[MAX_SUBMITTED];
+    GRAFT_TRY(natives_of(vk, commands, count, natives));
+    GRAFT_TRY(graft_vk_queue_submit_sync(vk, vk->queue, natives, count, sync));
+    vk->counters.submissions++;
+    count_submitted(vk, commands, count);
     return GRAFT_OK;
 }
 

@@ -78,6 +78,7 @@ struct graft_vk_options {
     const char *cache_key; // build id mixed into the pipeline cache's key
     // Capabilities to switch off, for tests and fallbacks: fields set true here are treated as absent.
     bool no_subgroups, no_f16, no_storage_16bit, no_storage_8bit, no_import, no_dot8, no_coopmat, no_texel;
+    bool no_copy_queue;   // streams copy on the queue that computes
     bool no_size_control; // subgroups have the size that the driver chooses
     // Compile for subgroups of this size (0: the device's default). GRAFT_E_UNSUPPORTED where the device does not let it be
     // asked for.
@@ -105,7 +106,8 @@ enum graft_vk_memory {
     GRAFT_VK_DEVICE,    // device-local; filled with graft_vk_upload
     GRAFT_VK_HOST_SEEN, // device-local and mapped if there is such a type, else host memory, mapped: small, written by the host
                         // each token
-    GRAFT_VK_READBACK   // host-cached, mapped: written by the device, read by the host
+    GRAFT_VK_READBACK,  // host-cached, mapped: written by the device, read by the host
+    GRAFT_VK_SLOT       // as GRAFT_VK_DEVICE, filled by a stream
 };
 
 struct graft_vk_buffer {
@@ -233,6 +235,50 @@ GRAFT_MUST_CHECK enum graft_status graft_vk_wait(struct graft_vk *vk);
 // end of the operation before it to its own end. count: at most the number of dispatches. GRAFT_E_UNSUPPORTED without
 // timestamps.
 GRAFT_MUST_CHECK enum graft_status graft_vk_times(struct graft_vk_commands *commands, uint64_t *ns, uint32_t count);
+
+// ---- streams: more data than device memory, in turns ----
+
+// Units of data (layers) take turns in slots of device memory, unit u in slot u % n_slots. A thread of the stream's own copies
+// them there in their order, behind the last the first again, each as soon as what its slot held has been used. Where slots are
+// mapped it writes them itself; elsewhere it fills pieces of a staging buffer, and the device's copy queue (one for transfers
+// alone, else a second one, else the only one) copies from there. Computing waits for a copy on the device, by a timeline
+// semaphore; the copy waits for computing in the stream's thread, by another.
+struct graft_vk_stream_part {
+    const uint8_t *data; // must outlive the stream; read again at every turn
+    uint64_t bytes, offset; // where it goes in the slot
+};
+struct graft_vk_stream_params {
+    uint32_t n_units, n_slots;               // more units than slots
+    struct graft_vk_buffer *const *slots;    // GRAFT_VK_SLOT, all of one kind
+    const struct graft_vk_stream_part *parts; // unit by unit, in each by ascending offset
+    const uint32_t *n_parts;                 // of each unit
+    const uint8_t *map; // where parts lie in a mapped file: the bytes around them, of which the system is told what comes next;
+    uint64_t map_bytes; // NULL: nowhere
+};
+struct graft_vk_stream;
+// Bytes of the staging buffer of a stream whose largest unit has `bytes`, where slots are not mapped.
+uint64_t graft_vk_stream_staging(uint64_t bytes);
+// Take the staging buffer (GRAFT_MEM_STAGING), record the copies, start the thread, which begins with unit 0. params and its
+// lists are copied as far as needed. Nothing is allocated later. Errors: GRAFT_E_BUDGET, GRAFT_E_MEMORY, GRAFT_E_INTERNAL (no
+// thread), GRAFT_E_DEVICE_LOST. On failure *out is NULL.
+GRAFT_MUST_CHECK enum graft_status graft_vk_stream_create(struct graft_vk *vk, struct graft_vk_stream **out,
+                                                          const struct graft_vk_stream_params *params);
+// End the thread and wait for its copies. Slots and data may go afterwards.
+void graft_vk_stream_destroy(struct graft_vk_stream **stream);
+// Before the first submission of a batch: unit 0 is next. If the last batch did not come to its end, or a copy failed, what is
+// on its way is waited for and the stream begins anew. Errors: GRAFT_E_DEVICE_LOST.
+GRAFT_MUST_CHECK enum graft_status graft_vk_stream_begin(struct graft_vk_stream *stream);
+// Submit recordings that use the next unit, behind everything submitted before; returns at once, or as soon as the unit's copy
+// is in its slot or submitted. The recordings may be on their way still from an earlier batch only if graft_vk_stream_wait was
+// called since. count 0: nothing uses the unit, its slot is free again. Errors: those of the copy; GRAFT_E_DEVICE_LOST.
+GRAFT_MUST_CHECK enum graft_status graft_vk_stream_submit(struct graft_vk_stream *stream,
+                                                          struct graft_vk_commands *const *commands, uint32_t count);
+// Wait until everything submitted here has been computed, with the time-out; copies for the next batch go on. Errors:
+// GRAFT_E_DEVICE_LOST.
+GRAFT_MUST_CHECK enum graft_status graft_vk_stream_wait(struct graft_vk_stream *stream);
+// Wait until the stream can do no more: every slot is full, no copy on its way. For measurements. Errors: as
+// graft_vk_stream_submit.
+GRAFT_MUST_CHECK enum graft_status graft_vk_stream_settle(struct graft_vk_stream *stream);
 
 // Running totals, for `bench` and for tests that hold per-token counts.
 struct graft_vk_counters {

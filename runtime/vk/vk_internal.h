@@ -78,6 +78,7 @@ struct graft_vk_physical {
     struct graft_vk_found found;
     VkPhysicalDevice handle;
     uint32_t family;         // queue family with compute
+    uint32_t copy_family, copy_queue; // family and number of the queue that copies: the one that computes if there is no other
     uint32_t timestamp_bits; // of that family
     double timestamp_period; // nanoseconds of one tick
     VkPhysicalDeviceMemoryProperties memory;
@@ -118,6 +119,7 @@ struct graft_vk_fence {
 };
 
 struct graft_vk_ring;
+struct graft_vk_stream;
 
 struct graft_vk {
     struct graft_ctx *ctx;
@@ -126,12 +128,15 @@ struct graft_vk {
     struct graft_vk_physical physical;
     struct graft_vk_caps caps; // physical's, less what the options switch off
     VkDevice device;
-    VkQueue queue;
+    VkQueue queue, copy_queue;                // the same if the device has but one
+    uint32_t copy_family;
+    struct graft_mutex *submit_lock;          // of the queue, while a stream's thread submits to it, too; NULL = none does
+    struct graft_vk_stream *streams;          // list
     VkCommandPool pool;
     VkCommandBuffer once;                    // short commands of this layer itself
     struct graft_vk_fence once_fence, fence; // of once and of graft_vk_submit
     bool mapped_device;                      // device-local buffers are mapped where possible
-    bool lost;                               // every further call fails
+    _Atomic bool lost;                       // every further call fails
     bool abandoned;                          // the device never answered: its objects are left to the driver
     uint64_t timeout_ns;
     struct graft_vk_ring *ring;
@@ -145,7 +150,8 @@ struct graft_vk {
     uint64_t live_buffers, live_commands;
     struct graft_vk_buffer_impl *readbacks; // buffers whose host caches need invalidating
     struct graft_vk_counters counters;
-    uint64_t fault_left[GRAFT_VK_FAULT_WAIT + 1];
+    atomic_uint_fast64_t stream_submissions; // those of streams' threads, not in counters
+    atomic_uint_fast64_t fault_left[GRAFT_VK_FAULT_WAIT + 1];
 };
 
 // ---- faults and errors: device.c ----
@@ -163,7 +169,7 @@ void graft_vk_name(struct graft_vk *vk, VkObjectType type, uint64_t handle, cons
 
 // ---- memory.c ----
 
-#define GRAFT_VK_STAGING ((enum graft_vk_memory)(GRAFT_VK_READBACK + 1)) // coherent host memory, not in the device's own
+#define GRAFT_VK_STAGING ((enum graft_vk_memory)(GRAFT_VK_SLOT + 1)) // coherent host memory, not in the device's own
 
 struct graft_vk_buffer_impl {
     struct graft_vk_buffer pub; // first
@@ -192,19 +198,44 @@ struct graft_vk_fence *graft_vk_ring_fence(struct graft_vk *vk, uint32_t half);
 
 // ---- queue.c ----
 
+// What a submission waits for and what it signals: a timeline semaphore and its value each; VK_NULL_HANDLE = nothing.
+struct graft_vk_sync {
+    VkSemaphore wait, signal;
+    uint64_t wait_value, signal_value;
+};
 // Submit command buffers with a fence that is not pending.
 GRAFT_MUST_CHECK enum graft_status graft_vk_queue_submit(struct graft_vk *vk, struct graft_vk_fence *fence,
                                                          const VkCommandBuffer *buffers, uint32_t count);
+// Submit to any queue of the device, with semaphores instead of a fence. Thread-safety: safe if no two threads use one queue, or
+// vk->submit_lock is there. The caller counts.
+GRAFT_MUST_CHECK enum graft_status graft_vk_queue_submit_sync(struct graft_vk *vk, VkQueue queue, const VkCommandBuffer *buffers,
+                                                              uint32_t count, const struct graft_vk_sync *sync);
 // Wait for a pending fence (at once if it is not), at most the time-out. Errors: GRAFT_E_DEVICE_LOST.
 GRAFT_MUST_CHECK enum graft_status graft_vk_fence_wait(struct graft_vk *vk, struct graft_vk_fence *fence, const char *what);
 // Before objects are destroyed: wait until nothing is in flight, at most the time-out or 10 s; if the device does not answer
 // even then it is abandoned: nothing of it is destroyed. Never fails.
 void graft_vk_quiesce(struct graft_vk *vk);
+// The device does not answer: it counts as lost, and its objects are left to the driver.
+void graft_vk_abandon(struct graft_vk *vk);
+// GRAFT_E_DEVICE_LOST, and the device counts as lost: a wait reached the time-out.
+enum graft_status graft_vk_timed_out(struct graft_vk *vk, const char *what);
 // Begin and finish (submit, wait) short work of this layer in vk->once.
 GRAFT_MUST_CHECK enum graft_status graft_vk_once_begin(struct graft_vk *vk);
 GRAFT_MUST_CHECK enum graft_status graft_vk_once_finish(struct graft_vk *vk, const char *what);
 // One global memory barrier.
 void graft_vk_barrier(struct graft_vk *vk, VkCommandBuffer commands, VkPipelineStageFlags from, VkPipelineStageFlags to);
+
+// ---- record.c ----
+
+// As graft_vk_submit, behind what is in flight and with semaphores. count may be 0.
+GRAFT_MUST_CHECK enum graft_status graft_vk_submit_sync(struct graft_vk *vk, struct graft_vk_commands *const *commands,
+                                                        uint32_t count, const struct graft_vk_sync *sync);
+
+// ---- stream.c ----
+
+// For graft_vk_quiesce: wait for all computing that a stream's semaphore stands for. VK_TIMEOUT, VK_ERROR_DEVICE_LOST or
+// VK_SUCCESS.
+VkResult graft_vk_streams_finish(struct graft_vk *vk, uint64_t patience_ns);
 
 // ---- cache.c ----
 

@@ -2,6 +2,7 @@
 // Layers with a window keep only the pages of their window: the bits are those of a model that keeps all, for prompts, answers,
 // tokens that are taken back, saved sessions and context shift; and the memory is less.
 #define _GNU_SOURCE
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -170,6 +171,80 @@ START_TEST(an_engine_answers_the_same_and_leaves_zeros)
 }
 END_TEST
 
+// Prompts that begin alike, one after the other and side by side: pages are found again, also those of windows, and every answer
+// is that of an engine without reuse.
+START_TEST(an_engine_finds_prefixes_again_behind_windows)
+{
+    enum { REQUESTS = 12 };
+    static const struct {
+        uint32_t common, own; // tokens of the common text, then of the request's own
+        uint32_t least;       // of them that must be found again
+    } asked[REQUESTS] = {{150, 5, 0}, {150, 40, 128}, {90, 9, 64}, {150, 5, 0},   {64, 1, 0},    {33, 60, 0},
+                         {150, 40, 0}, {10, 200, 0}, {150, 7, 0},  {150, 7, 128}, {128, 30, 0},  {300, 20, 0}};
+    char path[GRAFT_TINY_PATH_BYTES];
+    struct said said[2][REQUESTS];
+    int32_t ids[400], prompt[400];
+    uint64_t reused = 0;
+    memset(said, 0, sizeof said);
+    make_file(path);
+    graft_test_ids(ids, 400, 3);
+    for (int reuse = 0; reuse < 2; reuse++) {
+        struct graft_test_world world;
+        struct graft_engine *engine;
+        if (!open_world(&world, cases[_i].vk, path, true, cases[_i].kv)) {
+            remove(path);
+            return;
+        }
+        struct graft_engine_params params = {.size = sizeof params, .no_prefix_reuse = !reuse};
+        ck_assert_ok(graft_engine_create(world.model, &engine, &params));
+        for (int i = 0; i < REQUESTS; i++) {
+            struct graft_request *request;
+            const struct graft_logit_bias never[] = {{0, -INFINITY}, {GRAFT_TINY_IM_END, -INFINITY}}; // ends
+            memcpy(prompt, ids, asked[i].common * sizeof *ids);
+            for (uint32_t k = 0; k < asked[i].own; k++) {
+                prompt[asked[i].common + k] = ids[(k * 7 + 3 * asked[i].own) % 400];
+            }
+            struct graft_request_params p = {.size = sizeof p,
+                                             .tokens = prompt,
+                                             .n_tokens = asked[i].common + asked[i].own,
+                                             .max_tokens = 20,
+                                             .on_event = on_event,
+                                             .user = &said[reuse][i]};
+            p.sampling = (struct graft_sampling){.size = sizeof p.sampling, .temperature = -1, .biases = never, .n_biases = 2};
+            ck_assert_ok(graft_engine_submit(engine, &request, &p));
+            bool beside = i % 4 == 2; // and the next one
+            while (!beside && !said[reuse][i].finish) {
+                usleep(1000);
+            }
+            struct graft_request_stats stats;
+            graft_request_describe(request, &stats);
+            if (reuse && !beside && i % 4 != 3) {
+                ck_assert_msg(stats.reused_tokens >= asked[i].least, "request %d: %u", i, stats.reused_tokens);
+            }
+            reused += reuse ? stats.reused_tokens : 0;
+            ck_assert(reuse || stats.reused_tokens == 0);
+            graft_request_release(&request);
+        }
+        for (int i = 0; i < REQUESTS; i++) {
+            while (!said[reuse][i].finish) {
+                usleep(1000);
+            }
+        }
+        graft_engine_destroy(&engine);
+        ck_assert_uint_eq(world.model->kv->n_ring_free, 2 * world.model->limits.ring_pages);
+        graft_test_world_close(&world);
+    }
+    printf("%u tokens found again\n", (unsigned)reused);
+    ck_assert_uint_ge(reused, 256);
+    for (int i = 0; i < REQUESTS; i++) {
+        ck_assert_uint_eq(said[0][i].n, 20);
+        ck_assert_uint_eq(said[0][i].n, said[1][i].n);
+        ck_assert_mem_eq(said[0][i].tokens, said[1][i].tokens, sizeof said[0][i].tokens);
+    }
+    remove(path);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("ring");
@@ -177,6 +252,7 @@ int main(void)
     tcase_set_timeout(tc, 300);
     tcase_add_loop_test(tc, rings_have_the_bits_of_all_pages, 0, CASES);
     tcase_add_test(tc, an_engine_answers_the_same_and_leaves_zeros);
+    tcase_add_loop_test(tc, an_engine_finds_prefixes_again_behind_windows, 0, CASES);
     suite_add_tcase(suite, tc);
     return graft_test_main(suite);
 }

@@ -3,12 +3,15 @@
 // kernel that computes nothing, falls back to simpler ones, names the kernel when none is right, and is done once.
 #include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "runtime/model/cut.h"
 #include "runtime/vk/vk_internal.h"
 #include "support/model_world.h"
+
+static const float BOUND = 0.05f; // as in selftest.c
 
 static const struct graft_model_params params = {.size = sizeof params, .n_ctx = 64, .n_batch = 8, .n_seq = 1};
 
@@ -115,6 +118,71 @@ START_TEST(a_kernel_that_is_wrong_in_every_variant_is_named)
 }
 END_TEST
 
+// The bound lies between what sound kernels differ by and what wrong ones do, with room on both sides. All formats, variants and
+// kinds of keys and values take minutes of compiling on software Vulkan: GRAFT_TEST_ALL_FORMATS asks for them.
+START_TEST(sound_and_wrong_kernels_lie_far_on_either_side_of_the_bound)
+{
+    static const enum graft_test_mask masks[] = {GRAFT_TEST_PLAIN, GRAFT_TEST_NO_TEXEL, GRAFT_TEST_NO_SUBGROUPS};
+    static const uint32_t types[] = {GRAFT_TYPE_Q8_0,   GRAFT_TYPE_Q4_K,   GRAFT_TYPE_F16,  GRAFT_TYPE_F32,  GRAFT_TYPE_BF16,
+                                     GRAFT_TYPE_Q4_0,   GRAFT_TYPE_Q4_1,   GRAFT_TYPE_Q5_0, GRAFT_TYPE_Q5_1, GRAFT_TYPE_Q2_K,
+                                     GRAFT_TYPE_Q3_K,   GRAFT_TYPE_Q5_K,   GRAFT_TYPE_Q6_K, GRAFT_TYPE_IQ4_NL,
+                                     GRAFT_TYPE_IQ4_XS, GRAFT_TYPE_MXFP4};
+    static const enum graft_kv_type kvs[] = {GRAFT_KV_F16, GRAFT_KV_Q8_0, GRAFT_KV_Q4_0};
+    bool all = getenv("GRAFT_TEST_ALL_FORMATS");
+    float most = 0;
+    for (size_t m = 0; m < (all ? 3 : 1); m++) {
+        for (size_t t = 0; t < (all ? sizeof types / sizeof *types : 1); t++) {
+            for (size_t k = 0; k < 3; k++) {
+                struct graft_vk_options options = graft_test_mask_options(masks[m]);
+                struct graft_model_params p = params;
+                struct graft_test_world w;
+                char path[GRAFT_TINY_PATH_BYTES];
+                p.n_batch = all && m ? 1 : 8;
+                p.kv_keys = p.kv_values = kvs[k];
+                if (!open_device(&w, &options, NULL)) {
+                    return;
+                }
+                graft_tiny_model_file(&(struct graft_tiny_model){.type = types[t], .n_embd = 256, .n_ff = 512, .head_dim = 64}, path);
+                ck_assert_ok(graft_model_open(&w.device, &w.model, path, &p));
+                ck_assert(w.device.self_test_error < BOUND / 2 && w.device.self_test_fault == 0);
+                if (all) {
+                    printf("sound: variant %zu, type %" PRIu32 ", kv %zu: %.2g\n", m, types[t], k, (double)w.device.self_test_error);
+                    fflush(stdout);
+                }
+                most = w.device.self_test_error > most ? w.device.self_test_error : most;
+                remove(path);
+                graft_test_world_close(&w);
+            }
+        }
+    }
+    static const char *const kernels[] = {"embed", "qkv.", "attention", "residual.", "gate_up.", "head."};
+    float least = 1e30f;
+    for (size_t k = 0; k <= sizeof kernels / sizeof *kernels; k++) {
+        bool lies = k == sizeof kernels / sizeof *kernels; // about the size of its subgroups: sums lose values
+        struct graft_vk_options options = graft_test_mask_options(lies ? GRAFT_TEST_NO_TEXEL : GRAFT_TEST_PLAIN);
+        options.no_size_control = lies;
+        struct graft_test_world w;
+        char path[GRAFT_TINY_PATH_BYTES];
+        if (!open_device(&w, &options, NULL)) {
+            return;
+        }
+        w.device.vk->caps.subgroup_size *= lies ? 2 : 1;
+        graft_vk_spoil(w.device.vk, lies ? NULL : kernels[k]);
+        graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q8_0, .n_embd = 256, .n_ff = 512, .head_dim = 64}, path);
+        struct graft_model_params p = params;
+        p.n_batch = 1;
+        enum graft_status status = graft_model_open(&w.device, &w.model, path, &p);
+        ck_assert(lies || status == GRAFT_E_DEVICE);
+        printf("wrong: %s: %.2g\n", lies ? "subgroups of half the size" : kernels[k], (double)w.device.self_test_fault);
+        least = w.device.self_test_fault < least && w.device.self_test_fault > 0 ? w.device.self_test_fault : least;
+        remove(path);
+        graft_test_world_close(&w);
+    }
+    printf("largest error of sound kernels %.2g, smallest of wrong ones %.2g\n", (double)most, (double)least);
+    ck_assert(least > 2 * BOUND);
+}
+END_TEST
+
 // Formats that differ between layers all have a layer in the small model.
 START_TEST(the_small_model_has_every_combination_of_formats_once)
 {
@@ -148,10 +216,11 @@ int main(void)
 {
     Suite *suite = suite_create("self-test");
     TCase *tc = tcase_create("self-test");
-    tcase_set_timeout(tc, 300);
+    tcase_set_timeout(tc, getenv("GRAFT_TEST_ALL_FORMATS") ? 14400 : 300);
     tcase_add_loop_test(tc, sound_devices_pass_with_every_variant_and_format, 0, 3);
     tcase_add_test(tc, a_variant_that_computes_nothing_is_replaced_by_a_simpler_one);
     tcase_add_test(tc, a_kernel_that_is_wrong_in_every_variant_is_named);
+    tcase_add_test(tc, sound_and_wrong_kernels_lie_far_on_either_side_of_the_bound);
     tcase_add_test(tc, the_small_model_has_every_combination_of_formats_once);
     suite_add_tcase(suite, tc);
     return graft_test_main(suite);

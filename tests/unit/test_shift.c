@@ -161,7 +161,7 @@ START_TEST(pages_of_others_stay_and_what_does_not_fit_changes_nothing)
     ck_assert_ok(graft_seq_create(world.model, &b));
     graft_test_feed(world.model, a, ids, 128, 32, NULL);
     for (uint32_t i = 0; i < 4; i++) {
-        ck_assert(graft_kv_share(kv, 1, kv->tables[i]));
+        ck_assert(graft_kv_share(kv, 1, kv->tables[i], 0));
     }
     graft_test_feed(world.model, a, ids, 32, 32, NULL);
     graft_test_feed(world.model, b, ids, 32, 32, NULL); // no page is free now
