@@ -8,15 +8,19 @@
 #include "loaders/types.h"
 #include "platform/plat.h"
 
-// What an adapter changes, in the order of a layer's pool slot.
+// What an adapter changes, in the order of a layer's pool slot. In a mixture of experts GATE, UP and DOWN are an expert's.
 enum graft_target {
     GRAFT_TARGET_Q, GRAFT_TARGET_K, GRAFT_TARGET_V, GRAFT_TARGET_O, GRAFT_TARGET_GATE, GRAFT_TARGET_UP, GRAFT_TARGET_DOWN,
+    GRAFT_TARGET_ROUTER,
     GRAFT_LAYER_TARGETS,
     GRAFT_TARGET_EMBED = GRAFT_LAYER_TARGETS, GRAFT_TARGET_HEAD,
-    GRAFT_TARGET_ATTN_NORM, GRAFT_TARGET_FFN_NORM, GRAFT_TARGET_OUTPUT_NORM,
+    GRAFT_TARGET_ATTN_NORM, GRAFT_TARGET_FFN_NORM, GRAFT_TARGET_OUTPUT_NORM, GRAFT_TARGET_Q_NORM, GRAFT_TARGET_K_NORM,
+    GRAFT_TARGET_POST_ATTN_NORM, GRAFT_TARGET_POST_FFN_NORM,
     GRAFT_TARGETS,
     // Several of the above as one module: of a base whose file has them as one tensor (Phi 3).
     GRAFT_TARGET_QKV = GRAFT_TARGETS, GRAFT_TARGET_GATE_UP,
+    // PEFT's pre_feedforward_layernorm, until graft_adapter_fit has made FFN_NORM of it (Gemma).
+    GRAFT_TARGET_PRE_FFN_NORM,
     GRAFT_ALL_TARGETS
 };
 
@@ -30,6 +34,7 @@ struct graft_adapter_view {
 struct graft_adapter_pair {
     enum graft_target target;
     uint32_t layer;                      // 0 for EMBED and HEAD; EMBED: a [rank][n_vocab], b [n_embd][rank]
+    uint32_t expert;                     // 1 + number of the expert whose matrix it is; 0: it is not of an expert
     uint32_t rank;
     float scale;                         // alpha / r or alpha / sqrt(r), patterns applied
     struct graft_adapter_view a;         // [rank][n_in]
@@ -48,18 +53,22 @@ struct graft_adapter_whole {
     struct graft_adapter_view view;
 };
 
-enum { GRAFT_ADAPTER_MAX_RANK = 256, GRAFT_ADAPTER_MAX_ALORA = 64 };
+enum { GRAFT_ADAPTER_MAX_RANK = 256, GRAFT_ADAPTER_MAX_ALORA = 64, GRAFT_ADAPTER_MAX_EXPERTS = 512 };
 
 struct graft_adapter_desc {
     struct graft_ctx *ctx;
     uint8_t digest[32];        // SHA-256 of the tensor file's bytes followed by the configuration's: the adapter's identity
     char base_name[256];       // what the file says it was made for; "" if nothing
+    char architecture[32];     // of the base it was made for, where the file says it (GGUF); "" if not
     char signer[17];           // id of the key it is signed with; "" where the context asks for no signature
     uint32_t n_pairs, n_whole;
-    struct graft_adapter_pair *pairs;   // by layer, then target
+    struct graft_adapter_pair *pairs; // by layer, then expert, then target
     struct graft_adapter_whole *whole;
     uint32_t max_rank;
     bool rows_permuted;        // rows of q's and k's B are in the order of the base's GGUF file already; false for PEFT
+    bool norms_placed;         // names of norms that depend on the architecture are resolved (graft_adapter_fit)
+    bool mixtral_names;        // experts were named block_sparse_moe.experts.N.w1, w2, w3
+    uint32_t n_expert;         // experts of the base, as far as is known: at least the largest that a pair is of
     bool use_rslora;           // the scales were written as alpha / sqrt(r); they are in `scale` already
     int32_t alora[GRAFT_ADAPTER_MAX_ALORA]; // invocation tokens; n_alora = 0: active from the first token
     uint32_t n_alora;
@@ -89,5 +98,18 @@ static inline uint64_t graft_adapter_permuted_row(uint64_t row, uint64_t head_di
 
 // "q_proj": the name of a target as PEFT has it, "?" outside the enum.
 const char *graft_target_name(enum graft_target target);
+// "layer 3 q_proj", "layer 3 expert 5 up_proj": for errors. Returns `out`.
+enum { GRAFT_PAIR_NAME_BYTES = 64 };
+const char *graft_adapter_pair_name(enum graft_target target, uint32_t layer, uint32_t expert, char out[GRAFT_PAIR_NAME_BYTES]);
+// Is it the gain of a norm?
+static inline bool graft_target_is_norm(enum graft_target target)
+{
+    return (target >= GRAFT_TARGET_ATTN_NORM && target < GRAFT_TARGETS) || target == GRAFT_TARGET_PRE_FFN_NORM;
+}
+// Does every layer have one?
+static inline bool graft_target_of_layer(enum graft_target target)
+{
+    return target != GRAFT_TARGET_EMBED && target != GRAFT_TARGET_HEAD && target != GRAFT_TARGET_OUTPUT_NORM;
+}
 
 #endif

@@ -8,16 +8,66 @@
 
 #include "platform/bytes.h"
 
-enum { MODULE_BYTES = 64 };
-
-static const char *const target_names[GRAFT_ALL_TARGETS] = {"q_proj",  "k_proj",    "v_proj",       "o_proj", "gate_proj",
-                                                        "up_proj", "down_proj", "embed_tokens", "lm_head",
-                                                        "input_layernorm", "post_attention_layernorm", "norm",
-                                                        "qkv_proj", "gate_up_proj"};
+static const char *const target_names[GRAFT_ALL_TARGETS] = {"q_proj",
+                                                            "k_proj",
+                                                            "v_proj",
+                                                            "o_proj",
+                                                            "gate_proj",
+                                                            "up_proj",
+                                                            "down_proj",
+                                                            "gate",
+                                                            "embed_tokens",
+                                                            "lm_head",
+                                                            "input_layernorm",
+                                                            "post_attention_layernorm",
+                                                            "norm",
+                                                            "q_norm",
+                                                            "k_norm",
+                                                            "post_attention_layernorm",
+                                                            "post_feedforward_layernorm",
+                                                            "qkv_proj",
+                                                            "gate_up_proj",
+                                                            "pre_feedforward_layernorm"};
 
 const char *graft_target_name(enum graft_target target)
 {
     return (unsigned)target < GRAFT_ALL_TARGETS ? target_names[target] : "?";
+}
+
+const char *graft_adapter_pair_name(enum graft_target target, uint32_t layer, uint32_t expert, char out[GRAFT_PAIR_NAME_BYTES])
+{
+    if (expert) {
+        snprintf(out, GRAFT_PAIR_NAME_BYTES, "layer %u expert %u %s", layer, expert - 1, graft_target_name(target));
+    } else {
+        snprintf(out, GRAFT_PAIR_NAME_BYTES, "layer %u %s", layer, graft_target_name(target));
+    }
+    return out;
+}
+
+const char *graft_adapter_module(enum graft_target target, uint32_t layer, uint32_t expert, bool mixtral,
+                                 char out[GRAFT_ADAPTER_NAME_BYTES])
+{
+    static const char *const sparse[] = {"w1", "w3", "w2"}; // gate, up, down
+    const char *name = graft_target_name(target);
+    bool attention = target < GRAFT_TARGET_GATE || target == GRAFT_TARGET_QKV || target == GRAFT_TARGET_Q_NORM ||
+                     target == GRAFT_TARGET_K_NORM;
+    bool feed_forward = (!attention && target < GRAFT_LAYER_TARGETS) || target == GRAFT_TARGET_GATE_UP;
+    if (target == GRAFT_TARGET_HEAD) {
+        snprintf(out, GRAFT_ADAPTER_NAME_BYTES, "%s", name);
+    } else if (!graft_target_of_layer(target)) {
+        snprintf(out, GRAFT_ADAPTER_NAME_BYTES, "model.%s", name);
+    } else if (expert) {
+        bool short_name = mixtral && target >= GRAFT_TARGET_GATE && target <= GRAFT_TARGET_DOWN;
+        snprintf(out, GRAFT_ADAPTER_NAME_BYTES, "model.layers.%u.%s.experts.%u.%s", layer, mixtral ? "block_sparse_moe" : "mlp",
+                 expert - 1, short_name ? sparse[target - GRAFT_TARGET_GATE] : name);
+    } else {
+        const char *block = attention                                  ? "self_attn."
+                            : !feed_forward                            ? ""
+                            : mixtral && target == GRAFT_TARGET_ROUTER ? "block_sparse_moe."
+                                                                       : "mlp.";
+        snprintf(out, GRAFT_ADAPTER_NAME_BYTES, "model.layers.%u.%s%s", layer, block, name);
+    }
+    return out;
 }
 
 bool graft_adapter_layer(const char **text, uint32_t *out)
@@ -40,6 +90,9 @@ static int by_pair(const void *left, const void *right)
     const struct graft_adapter_tensor *a = left, *b = right;
     if (a->layer != b->layer) {
         return a->layer < b->layer ? -1 : 1;
+    }
+    if (a->expert != b->expert) {
+        return a->expert < b->expert ? -1 : 1;
     }
     return a->target != b->target ? (int)a->target - (int)b->target : (int)a->part - (int)b->part;
 }
@@ -110,14 +163,13 @@ static enum graft_status add_pair(struct graft_adapter_desc *desc, const struct 
 {
     const struct graft_adapter_tensor *a = parts[GRAFT_ADAPTER_A], *b = parts[GRAFT_ADAPTER_B];
     struct graft_adapter_pair *pair = &desc->pairs[desc->n_pairs];
-    *pair = (struct graft_adapter_pair){.target = first->target, .layer = first->layer};
-    char module[MODULE_BYTES];
-    if (first->target < GRAFT_LAYER_TARGETS || first->target >= GRAFT_TARGETS) {
-        snprintf(module, sizeof module, "model.layers.%u.%s.%s", first->layer,
-                 first->target < GRAFT_TARGET_GATE || first->target == GRAFT_TARGET_QKV ? "self_attn" : "mlp",
-                 target_names[first->target]);
+    *pair = (struct graft_adapter_pair){.target = first->target, .layer = first->layer, .expert = first->expert};
+    char module[GRAFT_ADAPTER_NAME_BYTES];
+    if (first->stacked) { // the parameter's name, not that of a module
+        snprintf(module, sizeof module, "model.layers.%u.mlp.experts.%s", first->layer,
+                 first->target == GRAFT_TARGET_DOWN ? "down_proj" : "gate_up_proj");
     } else {
-        snprintf(module, sizeof module, "%s", first->target == GRAFT_TARGET_EMBED ? "model.embed_tokens" : "lm_head");
+        graft_adapter_module(first->target, first->layer, first->expert, first->mixtral, module);
     }
     if (!a || !b) {
         return graft_fail(GRAFT_E_FORMAT, "%s: %s has no %s beside %s", file, module, a ? "B" : "A", first->name);
@@ -159,8 +211,10 @@ static enum graft_status add_pair(struct graft_adapter_desc *desc, const struct 
         if (zero && i == GRAFT_ADAPTER_B) {
             graft_log(desc->ctx, GRAFT_LOG_WARN, "%s: tensor %s is all zeros and changes nothing", file, b->name);
         }
-        desc->n_parameters += parts[i]->view.rows * parts[i]->view.cols;
+        bool shared = parts[i]->stacked && first->target == GRAFT_TARGET_UP && i == GRAFT_ADAPTER_A; // counted with gate
+        desc->n_parameters += shared ? 0 : parts[i]->view.rows * parts[i]->view.cols;
     }
+    desc->n_expert = pair->expert > desc->n_expert ? pair->expert : desc->n_expert;
     pair->a = a->view;
     pair->b = b->view;
     desc->max_rank = pair->rank > desc->max_rank ? pair->rank : desc->max_rank;
@@ -204,8 +258,8 @@ enum graft_status graft_adapter_build(struct graft_adapter_desc *desc, struct gr
             GRAFT_TRY(add_whole(desc, first, file));
             continue;
         }
-        for (next = i; next < n_tensors && tensors[next].layer == first->layer && tensors[next].target == first->target &&
-                       tensors[next].part < GRAFT_ADAPTER_PARTS;
+        for (next = i; next < n_tensors && tensors[next].layer == first->layer && tensors[next].expert == first->expert &&
+                       tensors[next].target == first->target && tensors[next].part < GRAFT_ADAPTER_PARTS;
              next++) {
             const struct graft_adapter_tensor **part = &parts[tensors[next].part];
             if (*part) {

@@ -63,7 +63,7 @@ static const struct {
     {"use_qalora", RULE_EMPTY},
     {"monteclora_config", RULE_EMPTY},
     {"layer_replication", RULE_EMPTY},
-    {"target_parameters", RULE_EMPTY},
+    {"target_parameters", RULE_READ},
     {"use_bdlora", RULE_EMPTY},
     {"arrow_config", RULE_EMPTY},
     {"kasa_config", RULE_EMPTY},
@@ -219,6 +219,37 @@ static enum graft_status read_alora(struct graft_adapter_config *config, const c
     return GRAFT_OK;
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), tail = strlen(end);
+    return length >= tail && strcmp(text + length - tail, end) == 0 && (length == tail || text[length - tail - 1] == '.');
+}
+
+// Parameters that are trained as such. Those of a linear layer are what the layer is (PEFT: a 2-dimensional parameter, computed
+// as lora.Linear), those that hold a matrix per expert have shapes of their own. What the tensors are decides; the names tell
+// the experts' apart.
+static enum graft_status read_parameters(struct graft_adapter_config *config, const char *file)
+{
+    const json_t *list = json_object_get(config->json, "target_parameters");
+    if (!list || json_is_null(list)) {
+        return GRAFT_OK;
+    }
+    if (!list_of(list, JSON_STRING)) {
+        return refuse(file, "target_parameters", list, "allowed are null and a list of texts");
+    }
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        bool up = ends_with(name, "gate_up_proj"), down = ends_with(name, "down_proj");
+        if (!up && !down && !ends_with(name, "weight")) {
+            return refuse(file, "target_parameters", list,
+                          "supported are experts.gate_up_proj, experts.down_proj and the weight of a linear layer or router");
+        }
+        config->experts_up = config->experts_up || up;
+        config->experts_down = config->experts_down || down;
+    }
+    return GRAFT_OK;
+}
+
 // A text of a list, or absent or null if `absent`.
 static enum graft_status one_of(const json_t *json, const char *key, const char *const *allowed, bool absent,
                                 const char *sentence, const char *file)
@@ -291,6 +322,7 @@ enum graft_status graft_adapter_config_read(struct graft_adapter_config *config,
     GRAFT_TRY(read_pattern(json, "rank_pattern", true, file, &config->ranks));
     GRAFT_TRY(read_pattern(json, "alpha_pattern", false, file, &config->alphas));
     GRAFT_TRY(read_alora(config, file));
+    GRAFT_TRY(read_parameters(config, file));
     return read_base_name(config, file);
 }
 

@@ -15,6 +15,7 @@ struct graft_adapter_config {
     uint32_t r;   // 1 to GRAFT_ADAPTER_MAX_RANK
     double alpha; // > 0
     bool use_rslora, use_dora, lora_bias;
+    bool experts_up, experts_down; // target_parameters names experts.gate_up_proj, experts.down_proj
     char base_name[256]; // base_model_name_or_path, "" if none; without control characters
     int32_t alora[GRAFT_ADAPTER_MAX_ALORA];
     uint32_t n_alora;

@@ -15,6 +15,7 @@ enum { KEY_BYTES = 900 }; // of layers in a pattern's key: what is read back has
 struct writing {
     const struct graft_adapter_desc *desc;
     uint32_t n_layer;
+    bool mixtral, post_norms; // what names depend on
     double alpha;   // the file's
     uint32_t rank;  // the file's
     double *alphas; // of each pair
@@ -88,43 +89,56 @@ static enum graft_status no_memory(void)
     return graft_fail(GRAFT_E_MEMORY, "no memory for an adapter's configuration");
 }
 
-// The pairs with the target, rank and alpha of pair `first` that are not done -> one key in the patterns: the target's name if
-// these are all of its pairs, else layers by number; as many of them as a key takes.
+// A number that tells two modules of a target apart: the layer, of an expert the expert.
+static uint32_t number_of(const struct graft_adapter_pair *pair)
+{
+    return pair->expert ? pair->expert - 1 : pair->layer;
+}
+
+// The pairs with the target, rank and alpha of pair `first` that are not done, of an expert in its layer -> one key in the
+// patterns: the target's name if these are all of its pairs, else layers (of an expert: experts) by number; as many of them as
+// a key takes.
 static enum graft_status add_pattern(struct writing *w, uint32_t first)
 {
-    const struct graft_adapter_pair *pairs = w->desc->pairs;
-    char key[KEY_BYTES + 128], module[GRAFT_ADAPTER_NAME_BYTES];
-    const char *tail = graft_adapter_module(pairs[first].target, pairs[first].layer, module);
+    const struct graft_adapter_pair *pairs = w->desc->pairs, *pair = &pairs[first];
+    char numbers[KEY_BYTES + 16], key[KEY_BYTES + 192], module[GRAFT_ADAPTER_NAME_BYTES], same_all = 1;
     size_t used = 0;
-    uint32_t count = 0, others = 0;
-    bool layers = pairs[first].target < GRAFT_LAYER_TARGETS;
+    uint32_t count = 0;
+    graft_adapter_module(pair->target, pair->layer, pair->expert, w->mixtral, module);
     for (uint32_t i = 0; i < w->desc->n_pairs; i++) {
-        bool same = pairs[i].rank == pairs[first].rank && w->alphas[i] == w->alphas[first];
-        if (pairs[i].target != pairs[first].target) {
-            continue;
-        }
-        others += !same || w->done[i];
-        if (same && !w->done[i] && used < KEY_BYTES) {
-            used += (size_t)snprintf(key + used, sizeof key - used, "%s%u", count ? "|" : "layers.(", pairs[i].layer);
+        bool same = pairs[i].rank == pair->rank && w->alphas[i] == w->alphas[first];
+        same_all &= pairs[i].target != pair->target || (same && !w->done[i]);
+    }
+    for (uint32_t i = 0; i < w->desc->n_pairs; i++) {
+        bool same = pairs[i].rank == pair->rank && w->alphas[i] == w->alphas[first] && pairs[i].target == pair->target;
+        bool beside = !pair->expert == !pairs[i].expert && (!pair->expert || pairs[i].layer == pair->layer);
+        if (same && !w->done[i] && (same_all || (beside && used < KEY_BYTES))) {
+            if (!same_all) {
+                used += (size_t)snprintf(numbers + used, sizeof numbers - used, "%s%u", count ? "|" : "", number_of(&pairs[i]));
+            }
             count++;
             w->done[i] = true;
-        } else if (same) {
-            others++;
         }
     }
-    if (layers) {
-        tail = strstr(module, pairs[first].target < GRAFT_TARGET_GATE ? ".self_attn" : ".mlp");
-    }
-    if (others == 0) {
-        snprintf(key, sizeof key, "%s", graft_target_name(pairs[first].target));
-    } else if (count == 1) {
-        snprintf(key, sizeof key, "layers.%u%s", pairs[first].layer, tail);
-    } else {
-        snprintf(key + used, sizeof key - used, ")%s", tail);
+    const char *name = strrchr(module, '.');
+    bool layers = graft_target_of_layer(pair->target);
+    if (same_all) {
+        snprintf(key, sizeof key, "%s", name ? name + 1 : module);
+    } else { // "layers.(0|2).mlp.up_proj", "layers.0.mlp.experts.(1|3).up_proj"
+        char part[32];
+        snprintf(part, sizeof part, pair->expert ? "experts.%u" : "layers.%u", number_of(pair));
+        const char *at = layers ? strstr(module, part) : module, *head = layers ? strstr(module, "layers.") : module;
+        const char *tail = at + (layers ? strlen(part) : 0);
+        int before = (int)(at - head);
+        if (count == 1) {
+            snprintf(key, sizeof key, "%s", head);
+        } else {
+            snprintf(key, sizeof key, "%.*s%s(%s)%s", before, head, pair->expert ? "experts." : "layers.", numbers, tail);
+        }
     }
     int failed = 0;
-    if (pairs[first].rank != w->rank) {
-        failed |= json_object_set_new(w->ranks, key, json_integer((json_int_t)pairs[first].rank));
+    if (pair->rank != w->rank) {
+        failed |= json_object_set_new(w->ranks, key, json_integer((json_int_t)pair->rank));
     }
     if (w->alphas[first] != w->alpha) {
         failed |= json_object_set_new(w->alpha_pattern, key, number(w->alphas[first]));
@@ -132,21 +146,35 @@ static enum graft_status add_pattern(struct writing *w, uint32_t first)
     return failed ? no_memory() : GRAFT_OK;
 }
 
+// The name of a norm that has another one in this architecture.
+static enum graft_target whole_name(enum graft_target target, const struct writing *w)
+{
+    return target == GRAFT_TARGET_FFN_NORM && w->post_norms ? GRAFT_TARGET_PRE_FFN_NORM : target;
+}
+
 // Modules by name for target_modules or modules_to_save: a short name where the target is changed in every layer, names with
 // their layer otherwise.
 static enum graft_status list_modules(json_t *out, const struct writing *w, bool whole)
 {
     uint32_t n = whole ? w->desc->n_whole : w->desc->n_pairs, counts[GRAFT_ALL_TARGETS] = {0};
+    bool of_experts[GRAFT_ALL_TARGETS] = {false};
     for (uint32_t i = 0; i < n; i++) {
         if (!whole || !w->desc->whole[i].base_copy) {
             counts[whole ? w->desc->whole[i].target : w->desc->pairs[i].target]++;
         }
+        if (!whole) {
+            of_experts[w->desc->pairs[i].target] = w->desc->pairs[i].expert > 0;
+        }
     }
     for (unsigned target = 0; target < GRAFT_ALL_TARGETS; target++) {
-        bool single = target == GRAFT_TARGET_EMBED || target == GRAFT_TARGET_HEAD || target == GRAFT_TARGET_OUTPUT_NORM;
-        if (counts[target] && (single || counts[target] == w->n_layer)) {
+        enum graft_target own = whole_name((enum graft_target)target, w);
+        char module[GRAFT_ADAPTER_NAME_BYTES];
+        uint64_t all = (uint64_t)w->n_layer * (of_experts[target] ? w->desc->n_expert : 1);
+        if (counts[target] && (!graft_target_of_layer(own) || counts[target] == all)) {
+            graft_adapter_module(own, 0, of_experts[target], w->mixtral, module);
+            const char *last = strrchr(module, '.');
             // "norm" would name every norm: PEFT compares the ends of names
-            const char *name = target == GRAFT_TARGET_OUTPUT_NORM ? "model.norm" : graft_target_name((enum graft_target)target);
+            const char *name = own == GRAFT_TARGET_OUTPUT_NORM || !last ? module : last + 1;
             if (json_array_append_new(out, json_string(name)) != 0) {
                 return no_memory();
             }
@@ -159,7 +187,8 @@ static enum graft_status list_modules(json_t *out, const struct writing *w, bool
         if (counts[target] == 0 || (whole && w->desc->whole[i].base_copy)) {
             continue;
         }
-        graft_adapter_module(target, whole ? w->desc->whole[i].layer : w->desc->pairs[i].layer, module);
+        graft_adapter_module(whole_name(target, w), whole ? w->desc->whole[i].layer : w->desc->pairs[i].layer,
+                             whole ? 0 : w->desc->pairs[i].expert, w->mixtral, module);
         if (json_array_append_new(out, json_string(module)) != 0) {
             return no_memory();
         }
@@ -175,7 +204,7 @@ static enum graft_status check_switches(const struct graft_adapter_desc *desc, b
     for (uint32_t i = 0; i < desc->n_pairs; i++) {
         const struct graft_adapter_pair *pair = &desc->pairs[i];
         char module[GRAFT_ADAPTER_NAME_BYTES];
-        graft_adapter_module(pair->target, pair->layer, module);
+        graft_adapter_module(pair->target, pair->layer, pair->expert, desc->mixtral_names, module);
         if ((pair->magnitude.data != NULL) != *dora || (pair->bias.data != NULL) != *bias) {
             return graft_fail(GRAFT_E_UNSUPPORTED,
                               "%s differs from other modules in whether it has a magnitude vector (DoRA) or a bias "
@@ -252,13 +281,15 @@ enum graft_status graft_adapter_config_write(const struct graft_adapter_desc *de
 {
     struct writing w = {
         .desc = desc, .n_layer = base ? base->n_layer : 0, .ranks = json_object(), .alpha_pattern = json_object()};
+    w.mixtral = desc->mixtral_names || (base && base->mixtral);
+    w.post_norms = graft_adapter_pre_norms(desc, base);
     json_t *config = json_object();
     enum graft_status status;
     *text = NULL;
     GRAFT_TRY_OUT(GRAFT_NEW(desc->ctx, GRAFT_MEM_HOST, &w.alphas, desc->n_pairs, "an adapter's alphas"), status, out);
     GRAFT_TRY_OUT(GRAFT_NEW(desc->ctx, GRAFT_MEM_HOST, &w.done, desc->n_pairs, "an adapter's patterns"), status, out);
     for (uint32_t i = 0; i < desc->n_pairs && (!base || base->n_layer == 0); i++) { // as many as there seem to be
-        bool layered = desc->pairs[i].target < GRAFT_LAYER_TARGETS;
+        bool layered = graft_target_of_layer(desc->pairs[i].target);
         w.n_layer = layered && desc->pairs[i].layer >= w.n_layer ? desc->pairs[i].layer + 1 : w.n_layer;
     }
     GRAFT_TRY_OUT(fill(&w, config), status, out);

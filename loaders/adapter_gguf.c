@@ -76,10 +76,12 @@ static enum graft_status read_alora(struct graft_adapter_desc *desc, const struc
 // [blk.N.]MODULE.weight, then .lora_a or .lora_b, nothing for a norm; false if the name is another one.
 static bool parse_name(const char *name, struct graft_adapter_tensor *out)
 {
-    static const char *const modules[GRAFT_ALL_TARGETS] = {"attn_q",   "attn_k",    "attn_v",   "attn_output",
-                                                       "ffn_gate", "ffn_up",    "ffn_down", "token_embd",
-                                                       "output",   "attn_norm", "ffn_norm", "output_norm",
-                                                           "attn_qkv", "ffn_up"};
+    static const char *const modules[GRAFT_TARGET_QKV + 1] = {
+        "attn_q",        "attn_k",      "attn_v",      "attn_output",
+        "ffn_gate",      "ffn_up",      "ffn_down",    "ffn_gate_inp",
+        "token_embd",    "output",      "attn_norm",   "ffn_norm",
+        "output_norm",   "attn_q_norm", "attn_k_norm", "post_attention_norm",
+        "post_ffw_norm", "attn_qkv"};
     const char *p = name;
     bool of_layer = strncmp(p, "blk.", 4) == 0;
     out->layer = 0;
@@ -91,16 +93,18 @@ static bool parse_name(const char *name, struct graft_adapter_tensor *out)
     }
     for (unsigned target = 0; target <= GRAFT_TARGET_QKV; target++) { // ffn_up is gate_up_proj if the base has it so: fit.c
         char stem[40];
-        int length = snprintf(stem, sizeof stem, "%s.weight", modules[target]);
-        bool single = target == GRAFT_TARGET_EMBED || target == GRAFT_TARGET_HEAD || target == GRAFT_TARGET_OUTPUT_NORM;
-        if (single == of_layer || strncmp(p, stem, (size_t)length) != 0) {
+        bool experts = target >= GRAFT_TARGET_GATE && target <= GRAFT_TARGET_DOWN;
+        size_t name_length = strlen(modules[target]);
+        out->stacked = experts && strncmp(p, modules[target], name_length) == 0 && strncmp(p + name_length, "_exps.", 6) == 0;
+        int length = snprintf(stem, sizeof stem, "%s%s.weight", modules[target], out->stacked ? "_exps" : "");
+        if (graft_target_of_layer((enum graft_target)target) != of_layer || strncmp(p, stem, (size_t)length) != 0) {
             continue;
         }
         p += length;
         out->target = (enum graft_target)target;
-        out->part = target >= GRAFT_TARGET_ATTN_NORM && target < GRAFT_TARGETS ? GRAFT_ADAPTER_WHOLE
-                    : strcmp(p, ".lora_a") == 0      ? GRAFT_ADAPTER_A
-                                                     : GRAFT_ADAPTER_B;
+        out->part = graft_target_is_norm(out->target) ? GRAFT_ADAPTER_WHOLE
+                    : strcmp(p, ".lora_a") == 0       ? GRAFT_ADAPTER_A
+                                                      : GRAFT_ADAPTER_B;
         return out->part == GRAFT_ADAPTER_B ? strcmp(p, ".lora_b") == 0 : out->part == GRAFT_ADAPTER_A || *p == '\0';
     }
     return false;
@@ -124,41 +128,85 @@ static enum graft_status turn(struct graft_adapter_desc *desc, struct graft_adap
     return GRAFT_OK;
 }
 
+static enum graft_status check_tensor(const struct graft_gguf_tensor *t, const struct graft_adapter_tensor *as,
+                                      const char *file)
+{
+    bool vector = as->part == GRAFT_ADAPTER_WHOLE;
+    if (t->type != GRAFT_TYPE_F32 && t->type != GRAFT_TYPE_F16 && t->type != GRAFT_TYPE_BF16) {
+        const char *type = graft_type_gguf_name(t->type);
+        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: tensor %s has type %s, allowed are F32, F16 and BF16", file, as->name,
+                          type ? type : "?");
+    }
+    if ((t->dims[2] != 1 && !as->stacked) || t->dims[3] != 1 || t->dims[0] == 0 || t->dims[1] == 0 || t->dims[2] == 0 ||
+        (vector && t->dims[1] != 1)) {
+        return graft_fail(GRAFT_E_FORMAT, "%s: tensor %s has %u dimensions, allowed is a %s that is not empty", file, as->name,
+                          t->n_dims,
+                          vector        ? "vector"
+                          : as->stacked ? "matrix for each expert"
+                                        : "matrix");
+    }
+    if (t->dims[2] > GRAFT_ADAPTER_MAX_EXPERTS) {
+        return graft_fail(GRAFT_E_LIMIT, "%s: tensor %s is of %" PRIu64 " experts, allowed are 1 to %d", file, as->name,
+                          t->dims[2], GRAFT_ADAPTER_MAX_EXPERTS);
+    }
+    return GRAFT_OK;
+}
+
+// Tensors that the file's become: one for each expert.
+static uint64_t count_tensors(const struct graft_gguf *gguf)
+{
+    uint64_t n = 0;
+    for (uint64_t i = 0; i < gguf->n_tensors; i++) {
+        n += gguf->tensors[i].dims[2] < GRAFT_ADAPTER_MAX_EXPERTS ? gguf->tensors[i].dims[2] : GRAFT_ADAPTER_MAX_EXPERTS;
+    }
+    return n;
+}
+
 // names: NAME_BYTES for each tensor.
 static enum graft_status read_tensors(struct graft_adapter_desc *desc, const struct graft_gguf *gguf,
                                       struct graft_adapter_tensor *tensors, char *names, double alpha, const char *file)
 {
+    uint64_t n = 0;
     for (uint64_t i = 0; i < gguf->n_tensors; i++) {
         const struct graft_gguf_tensor *t = &gguf->tensors[i];
-        char *name = names + i * NAME_BYTES;
-        memcpy(name, t->name.data, (size_t)t->name.length);
-        tensors[i].name = name;
-        if (!parse_name(name, &tensors[i])) {
+        struct graft_adapter_tensor tensor = {.name = names + i * NAME_BYTES};
+        memcpy(names + i * NAME_BYTES, t->name.data, (size_t)t->name.length);
+        if (!parse_name(tensor.name, &tensor)) {
             return graft_fail(GRAFT_E_UNSUPPORTED,
                               "%s: tensor %s is not supported; known are blk.N, then attn_q, attn_k, attn_v, attn_output, "
-                              "ffn_gate, ffn_up or ffn_down, then weight.lora_a or weight.lora_b; token_embd and output "
-                              "with the same; and norms",
-                              file, name);
+                              "ffn_gate, ffn_up, ffn_down, these three with _exps, or ffn_gate_inp, then weight.lora_a or "
+                              "weight.lora_b; token_embd and output with the same; and norms",
+                              file, tensor.name);
         }
-        if (t->type != GRAFT_TYPE_F32 && t->type != GRAFT_TYPE_F16 && t->type != GRAFT_TYPE_BF16) {
-            const char *type = graft_type_gguf_name(t->type);
-            return graft_fail(GRAFT_E_UNSUPPORTED, "%s: tensor %s has type %s, allowed are F32, F16 and BF16", file, name,
-                              type ? type : "?");
-        }
-        bool vector = tensors[i].part == GRAFT_ADAPTER_WHOLE;
-        if (t->dims[2] != 1 || t->dims[3] != 1 || t->dims[0] == 0 || t->dims[1] == 0 || (vector && t->dims[1] != 1)) {
-            return graft_fail(GRAFT_E_FORMAT, "%s: tensor %s has %u dimensions, allowed is a %s that is not empty", file, name,
-                              t->n_dims, vector ? "vector" : "matrix");
-        }
-        tensors[i].n_dims = vector ? 1 : 2;
-        tensors[i].view = (struct graft_adapter_view){
+        GRAFT_TRY(check_tensor(t, &tensor, file));
+        tensor.n_dims = tensor.part == GRAFT_ADAPTER_WHOLE ? 1 : 2;
+        tensor.view = (struct graft_adapter_view){
             .data = graft_gguf_data(gguf, t), .type = t->type, .rows = t->dims[1], .cols = t->dims[0]};
-        if (tensors[i].target == GRAFT_TARGET_EMBED && tensors[i].part == GRAFT_ADAPTER_A) {
-            GRAFT_TRY(turn(desc, &tensors[i].view));
+        if (tensor.target == GRAFT_TARGET_EMBED && tensor.part == GRAFT_ADAPTER_A) {
+            GRAFT_TRY(turn(desc, &tensor.view));
+        }
+        bool experts = tensor.stacked;
+        tensor.stacked = false; // each is a module of its own
+        for (uint32_t e = 0; e < t->dims[2]; e++) {
+            tensor.expert = experts ? e + 1 : 0;
+            tensors[n++] = tensor;
+            tensor.view.data += tensor.view.rows * tensor.view.cols * (t->type == GRAFT_TYPE_F32 ? 4 : 2);
         }
     }
-    GRAFT_TRY(graft_adapter_build(desc, tensors, gguf->n_tensors, NULL, alpha, file));
+    GRAFT_TRY(graft_adapter_build(desc, tensors, n, NULL, alpha, file));
     return graft_adapter_keep_names(desc);
+}
+
+static enum graft_status read_architecture(struct graft_adapter_desc *desc, const struct graft_gguf *gguf, const char *file)
+{
+    struct graft_text text;
+    GRAFT_TRY(graft_gguf_text(gguf, "general.architecture", &text));
+    if (text.length == 0 || text.length >= sizeof desc->architecture || memchr(text.data, 0, (size_t)text.length)) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "%s: general.architecture has %" PRIu64 " bytes, allowed is a name of 1 to %zu",
+                          file, text.length, sizeof desc->architecture - 1);
+    }
+    memcpy(desc->architecture, text.data, (size_t)text.length);
+    return GRAFT_OK;
 }
 
 enum graft_status graft_adapter_read_gguf(struct graft_adapter_desc *desc, const char *file)
@@ -173,7 +221,7 @@ enum graft_status graft_adapter_read_gguf(struct graft_adapter_desc *desc, const
     GRAFT_TRY(graft_gguf_open_memory(ctx, &gguf, desc->bytes, desc->n_bytes, file, true));
     GRAFT_TRY_OUT(expect_text(gguf, "general.type", "adapter", file), status, out);
     GRAFT_TRY_OUT(expect_text(gguf, "adapter.type", "lora", file), status, out);
-    GRAFT_TRY_OUT(expect_text(gguf, "general.architecture", "llama", file), status, out);
+    GRAFT_TRY_OUT(read_architecture(desc, gguf, file), status, out); // graft_adapter_fit compares it with the base's
     GRAFT_TRY_OUT(check_keys(gguf, file), status, out);
     if (graft_gguf_trailing_bytes(gguf) != 0) {
         status = graft_fail(GRAFT_E_FORMAT, "%s: has %" PRIu64 " bytes behind the last tensor", file,
@@ -190,7 +238,7 @@ enum graft_status graft_adapter_read_gguf(struct graft_adapter_desc *desc, const
     if (base.length > 0 && base.length < sizeof desc->base_name) {
         memcpy(desc->base_name, base.data, (size_t)base.length);
     }
-    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &tensors, gguf->n_tensors, "an adapter's tensor names"), status, out);
+    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &tensors, count_tensors(gguf), "an adapter's tensor names"), status, out);
     GRAFT_TRY_OUT(graft_alloc(ctx, GRAFT_MEM_HOST, (void **)&names, gguf->n_tensors, NAME_BYTES, "an adapter's tensor names"),
                   status, out);
     desc->rows_permuted = true;

@@ -17,23 +17,23 @@ uint64_t graft_adapter_value_bytes(uint32_t type)
     return type == GRAFT_TYPE_F32 ? 4 : 2;
 }
 
-const char *graft_adapter_module(enum graft_target target, uint32_t layer, char out[GRAFT_ADAPTER_NAME_BYTES])
+// What depends on the base's architecture.
+static bool has_post_norms(const struct graft_adapter_desc *desc, const struct graft_adapter_base *base)
 {
-    const char *name = graft_target_name(target);
-    if (target == GRAFT_TARGET_HEAD) {
-        snprintf(out, GRAFT_ADAPTER_NAME_BYTES, "%s", name);
-    } else if (target == GRAFT_TARGET_EMBED || target == GRAFT_TARGET_OUTPUT_NORM) {
-        snprintf(out, GRAFT_ADAPTER_NAME_BYTES, "model.%s", name);
-    } else {
-        const char *block = target < GRAFT_TARGET_GATE || target == GRAFT_TARGET_QKV          ? "self_attn."
-                            : target < GRAFT_LAYER_TARGETS || target == GRAFT_TARGET_GATE_UP ? "mlp."
-                                                                                             : "";
-        snprintf(out, GRAFT_ADAPTER_NAME_BYTES, "model.layers.%u.%s%s", layer, block, name);
-    }
-    return out;
+    return base->post_norms || strncmp(desc->architecture, "gemma", 5) == 0;
 }
 
-static void name_peft(struct graft_adapter_item *item)
+bool graft_adapter_pre_norms(const struct graft_adapter_desc *desc, const struct graft_adapter_base *base)
+{
+    return (desc->norms_placed || desc->rows_permuted) && has_post_norms(desc, base ? base : &unknown_base);
+}
+
+static bool has_plain_rows(const struct graft_adapter_desc *desc, const struct graft_adapter_base *base)
+{
+    return base->plain_rows || (desc->architecture[0] && strcmp(desc->architecture, "llama") != 0);
+}
+
+static void name_peft(struct graft_adapter_item *item, const struct graft_adapter_base *base)
 {
     static const char *const endings[] = {
         [GRAFT_ADAPTER_A] = "lora_A.weight",  [GRAFT_ADAPTER_B] = "lora_B.weight",
@@ -44,25 +44,26 @@ static void name_peft(struct graft_adapter_item *item)
     if (item->target == GRAFT_TARGET_EMBED && item->part <= GRAFT_ADAPTER_B) {
         ending = item->part == GRAFT_ADAPTER_A ? "lora_embedding_A" : "lora_embedding_B";
     }
-    (void)snprintf(item->name, sizeof item->name, "base_model.model.%.60s.%s",
-                   graft_adapter_module(item->target, item->layer, module), ending);
+    enum graft_target target = item->target == GRAFT_TARGET_FFN_NORM && graft_adapter_pre_norms(item->desc, base)
+                                   ? GRAFT_TARGET_PRE_FFN_NORM
+                                   : item->target;
+    graft_adapter_module(target, item->layer, item->expert, item->desc->mixtral_names || base->mixtral, module);
+    (void)snprintf(item->name, sizeof item->name, "base_model.model.%.80s.%s", module, ending);
 }
 
 static void name_gguf(struct graft_adapter_item *item)
 {
-    static const char *const names[GRAFT_ALL_TARGETS] = {"attn_q",   "attn_k",    "attn_v",   "attn_output",
-                                                     "ffn_gate", "ffn_up",    "ffn_down", "token_embd",
-                                                     "output",   "attn_norm", "ffn_norm", "output_norm",
-                                                         "attn_qkv", "ffn_up"};
+    static const char *const names[GRAFT_ALL_TARGETS] = {"attn_q",        "attn_k",      "attn_v",      "attn_output",
+                                                         "ffn_gate",      "ffn_up",      "ffn_down",    "ffn_gate_inp",
+                                                         "token_embd",    "output",      "attn_norm",   "ffn_norm",
+                                                         "output_norm",   "attn_q_norm", "attn_k_norm", "post_attention_norm",
+                                                         "post_ffw_norm", "attn_qkv",    "ffn_up",      "ffn_norm"};
     const char *ending = item->part == GRAFT_ADAPTER_A ? ".lora_a" : item->part == GRAFT_ADAPTER_B ? ".lora_b" : "";
-    bool of_layer =
-        item->target < GRAFT_LAYER_TARGETS || item->target == GRAFT_TARGET_ATTN_NORM || item->target == GRAFT_TARGET_FFN_NORM ||
-        item->target >= GRAFT_TARGETS;
     char layer[24] = "";
-    if (of_layer) {
+    if (graft_target_of_layer(item->target)) {
         snprintf(layer, sizeof layer, "blk.%u.", item->layer);
     }
-    snprintf(item->name, sizeof item->name, "%s%s.weight%s", layer, names[item->target], ending);
+    snprintf(item->name, sizeof item->name, "%s%s%s.weight%s", layer, names[item->target], item->expert ? "_exps" : "", ending);
 }
 
 static int by_name(const void *left, const void *right)
@@ -89,9 +90,10 @@ static bool good_view(const struct graft_adapter_view *view)
 static enum graft_status check_pair(const struct graft_adapter_pair *pair)
 {
     char module[GRAFT_ADAPTER_NAME_BYTES];
-    const char *name = graft_adapter_module(pair->target, pair->layer, module);
+    const char *name = graft_adapter_module(pair->target, pair->layer, pair->expert, false, module);
     bool known = (unsigned)pair->target <= GRAFT_TARGET_HEAD || pair->target == GRAFT_TARGET_QKV ||
                  pair->target == GRAFT_TARGET_GATE_UP;
+    known = known && (!pair->expert || (pair->target >= GRAFT_TARGET_GATE && pair->target <= GRAFT_TARGET_DOWN));
     if (!known || pair->rank < 1 || pair->rank > GRAFT_ADAPTER_MAX_RANK ||
         !good_view(&pair->a) || !good_view(&pair->b) || pair->a.rows != pair->rank || pair->b.cols != pair->rank) {
         return graft_fail(GRAFT_E_ARGUMENT,
@@ -125,7 +127,7 @@ static enum graft_status choose_rows(const struct listing *l, struct graft_adapt
 {
     bool moves = item->part == GRAFT_ADAPTER_B || item->part == GRAFT_ADAPTER_BIAS || item->part == GRAFT_ADAPTER_MAGNITUDE;
     bool turned = item->target == GRAFT_TARGET_Q || item->target == GRAFT_TARGET_K;
-    if (!moves || !turned || l->desc->rows_permuted == l->gguf || l->base->plain_rows) {
+    if (!moves || !turned || l->desc->rows_permuted == l->gguf || has_plain_rows(l->desc, l->base)) {
         item->rows = l->gguf && item->target == GRAFT_TARGET_EMBED && item->part == GRAFT_ADAPTER_A ? GRAFT_ADAPTER_ROWS_TURN
                                                                                                     : GRAFT_ADAPTER_ROWS_KEEP;
         return GRAFT_OK;
@@ -147,13 +149,14 @@ static enum graft_status choose_rows(const struct listing *l, struct graft_adapt
     return GRAFT_OK;
 }
 
-static enum graft_status add(const struct listing *l, enum graft_target target, uint32_t layer, enum graft_adapter_part part,
-                             const struct graft_adapter_view *view)
+static enum graft_status add(const struct listing *l, const struct graft_adapter_item *given)
 {
     struct graft_adapter_item *item = &l->items->list[l->items->n];
-    *item = (struct graft_adapter_item){.layer = layer, .target = target, .part = part, .view = *view};
-    bool vector = part == GRAFT_ADAPTER_BIAS || part == GRAFT_ADAPTER_MAGNITUDE || target >= GRAFT_TARGET_ATTN_NORM;
-    item->n_dims = vector ? 1 : 2;
+    *item = *given;
+    bool vector =
+        item->part == GRAFT_ADAPTER_BIAS || item->part == GRAFT_ADAPTER_MAGNITUDE || graft_target_is_norm(item->target);
+    item->desc = l->desc;
+    item->n_dims = vector ? 1 : item->n_views > 1 ? 3 : 2;
     if (vector) {
         item->view.cols *= item->view.rows;
         item->view.rows = 1;
@@ -161,18 +164,83 @@ static enum graft_status add(const struct listing *l, enum graft_target target, 
     if (l->gguf) {
         name_gguf(item);
     } else {
-        name_peft(item);
+        name_peft(item, l->base);
     }
     GRAFT_TRY(choose_rows(l, item));
     l->items->n++;
     return GRAFT_OK;
 }
 
+// Pair of an expert; NULL if there is none.
+static const struct graft_adapter_pair *pair_of(const struct graft_adapter_desc *desc, enum graft_target target, uint32_t layer,
+                                                uint32_t expert)
+{
+    for (uint32_t i = 0; i < desc->n_pairs; i++) {
+        const struct graft_adapter_pair *pair = &desc->pairs[i];
+        if (pair->target == target && pair->layer == layer && pair->expert == expert) {
+            return pair;
+        }
+    }
+    return NULL;
+}
+
+static bool alike(const struct graft_adapter_view *a, const struct graft_adapter_view *b)
+{
+    return a->type == b->type && a->rows == b->rows && a->cols == b->cols;
+}
+
+// The experts of a layer as one tensor, at the first of them: all are there and alike.
+static enum graft_status check_experts(const struct graft_adapter_desc *desc, const struct graft_adapter_pair *first)
+{
+    for (uint32_t e = 2; e <= desc->n_expert; e++) {
+        const struct graft_adapter_pair *pair = pair_of(desc, first->target, first->layer, e);
+        if (!pair || !alike(&pair->a, &first->a) || !alike(&pair->b, &first->b) || pair->scale != first->scale) {
+            return graft_fail(
+                GRAFT_E_UNSUPPORTED,
+                "a GGUF adapter has the matrices of all experts of a layer in one tensor: layer %u %s of expert %u %s",
+                first->layer, graft_target_name(first->target), e - 1,
+                pair ? "differs in rank, type or scale from expert 0's" : "is missing");
+        }
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status add_pair(const struct listing *l, const struct graft_adapter_pair *pair)
+{
+    GRAFT_TRY(check_pair(pair));
+    bool stacked = l->gguf && pair->expert;
+    if (stacked && pair->expert > 1) {
+        return pair_of(l->desc, pair->target, pair->layer, 1)
+                   ? GRAFT_OK
+                   : graft_fail(
+                         GRAFT_E_UNSUPPORTED,
+                         "a GGUF adapter has the matrices of all experts of a layer in one tensor: layer %u %s of expert 0 "
+                         "is missing",
+                         pair->layer, graft_target_name(pair->target));
+    }
+    if (stacked) {
+        GRAFT_TRY(check_experts(l->desc, pair));
+    }
+    const struct graft_adapter_view *views[GRAFT_ADAPTER_PARTS] = {&pair->a, &pair->b, &pair->bias, &pair->magnitude};
+    for (unsigned part = 0; part < GRAFT_ADAPTER_PARTS; part++) {
+        if (views[part]->data) {
+            GRAFT_TRY(add(l, &(struct graft_adapter_item){.layer = pair->layer,
+                                                          .expert = pair->expert,
+                                                          .target = pair->target,
+                                                          .part = (enum graft_adapter_part)part,
+                                                          .n_views = stacked ? l->desc->n_expert : 1,
+                                                          .view = *views[part]}));
+        }
+    }
+    return GRAFT_OK;
+}
+
 static enum graft_status add_whole(const struct listing *l, const struct graft_adapter_whole *whole)
 {
     char module[GRAFT_ADAPTER_NAME_BYTES];
-    graft_adapter_module(whole->target, whole->layer, module);
-    if ((unsigned)whole->target >= GRAFT_TARGETS || whole->target < GRAFT_LAYER_TARGETS || !good_view(&whole->view)) {
+    graft_adapter_module(whole->target, whole->layer, 0, false, module);
+    bool norm = graft_target_is_norm(whole->target), gemma = l->base->norms_plus_one || has_post_norms(l->desc, l->base);
+    if ((!norm && whole->target != GRAFT_TARGET_EMBED && whole->target != GRAFT_TARGET_HEAD) || !good_view(&whole->view)) {
         return graft_fail(GRAFT_E_ARGUMENT, "%s is no tensor that can be written as a whole", module);
     }
     if (l->gguf && whole->base_copy) {
@@ -183,11 +251,23 @@ static enum graft_status add_whole(const struct listing *l, const struct graft_a
                                 "hold: the base model is needed, to see that it is only a copy",
                                 module);
     }
-    if (l->gguf && whole->target < GRAFT_TARGET_ATTN_NORM) {
+    if (l->gguf && !norm) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "%s is replaced as a whole (modules_to_save), which a GGUF adapter cannot hold",
                           module);
     }
-    return add(l, whole->target, whole->layer, whole->base_copy ? GRAFT_ADAPTER_BASE_COPY : GRAFT_ADAPTER_WHOLE, &whole->view);
+    if (norm && l->desc->rows_permuted != l->gguf && gemma) {
+        return graft_fail(GRAFT_E_UNSUPPORTED,
+                          "%s is replaced, whose values a GGUF file of such a base holds with 1 added: they would change",
+                          module);
+    }
+    if (l->gguf && whole->target == GRAFT_TARGET_PRE_FFN_NORM) {
+        return graft_fail(GRAFT_E_ARGUMENT, "%s: the base model is needed, to see which of its norms that is", module);
+    }
+    return add(l, &(struct graft_adapter_item){.layer = whole->layer,
+                                               .target = whole->target,
+                                               .part = whole->base_copy ? GRAFT_ADAPTER_BASE_COPY : GRAFT_ADAPTER_WHOLE,
+                                               .n_views = 1,
+                                               .view = whole->view});
 }
 
 enum graft_status graft_adapter_items_list(struct graft_adapter_items *items, const struct graft_adapter_desc *desc,
@@ -205,14 +285,7 @@ enum graft_status graft_adapter_items_list(struct graft_adapter_items *items, co
     GRAFT_TRY(GRAFT_NEW(desc->ctx, GRAFT_MEM_HOST, &items->list, 4 * (uint64_t)desc->n_pairs + desc->n_whole,
                         "an adapter's list of tensors"));
     for (uint32_t i = 0; i < desc->n_pairs; i++) {
-        const struct graft_adapter_pair *pair = &desc->pairs[i];
-        GRAFT_TRY(check_pair(pair));
-        const struct graft_adapter_view *views[GRAFT_ADAPTER_PARTS] = {&pair->a, &pair->b, &pair->bias, &pair->magnitude};
-        for (unsigned part = 0; part < GRAFT_ADAPTER_PARTS; part++) {
-            if (views[part]->data) {
-                GRAFT_TRY(add(&l, pair->target, pair->layer, (enum graft_adapter_part)part, views[part]));
-            }
-        }
+        GRAFT_TRY(add_pair(&l, &desc->pairs[i]));
     }
     for (uint32_t i = 0; i < desc->n_whole; i++) {
         GRAFT_TRY(add_whole(&l, &desc->whole[i]));
@@ -243,6 +316,14 @@ enum graft_status graft_adapter_item_write(const struct graft_adapter_item *item
 {
     const struct graft_adapter_view *view = &item->view;
     uint64_t value = graft_adapter_value_bytes(view->type);
+    for (uint32_t e = 1; e <= item->n_views && item->n_dims == 3; e++) {
+        const struct graft_adapter_pair *pair = pair_of(item->desc, item->target, item->layer, e);
+        GRAFT_TRY(graft_aside_write(out, (item->part == GRAFT_ADAPTER_A ? &pair->a : &pair->b)->data,
+                                    view->rows * view->cols * value));
+    }
+    if (item->n_dims == 3) {
+        return GRAFT_OK;
+    }
     if (item->rows == GRAFT_ADAPTER_ROWS_KEEP) {
         return graft_aside_write(out, view->data, graft_adapter_item_bytes(item));
     }

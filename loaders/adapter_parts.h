@@ -7,8 +7,6 @@
 #include "loaders/adapter_write.h"
 #include "platform/aside.h"
 
-enum { GRAFT_ADAPTER_NAME_BYTES = 128 };
-
 enum graft_adapter_rows {
     GRAFT_ADAPTER_ROWS_KEEP,
     GRAFT_ADAPTER_ROWS_PERMUTE, // PEFT's order -> the GGUF file's
@@ -16,13 +14,15 @@ enum graft_adapter_rows {
     GRAFT_ADAPTER_ROWS_TURN     // rows become columns
 };
 
-// A tensor as it will be written: `view` as it is in memory, n_dims 1 (view.rows is 1) or 2.
+// A tensor as it will be written: `view` as it is in memory, n_dims 1 (view.rows is 1), 2 or 3.
 struct graft_adapter_item {
     char name[GRAFT_ADAPTER_NAME_BYTES];
-    uint32_t layer;
+    uint32_t layer, expert;
     enum graft_target target;
     enum graft_adapter_part part;
-    uint32_t n_dims;
+    uint32_t n_dims;                       // 3: of all experts of a layer, one after the other; `view` is the first one's
+    uint32_t n_views;                      // so many; else 1
+    const struct graft_adapter_desc *desc; // whose pairs they are
     struct graft_adapter_view view;
     enum graft_adapter_rows rows;
     uint32_t head_dim; // for PERMUTE and UNDO
@@ -45,13 +45,14 @@ void graft_adapter_items_free(struct graft_adapter_items *items);
 uint64_t graft_adapter_value_bytes(uint32_t type);
 static inline uint64_t graft_adapter_item_bytes(const struct graft_adapter_item *item)
 {
-    return item->view.rows * item->view.cols * graft_adapter_value_bytes(item->view.type);
+    return item->n_views * item->view.rows * item->view.cols * graft_adapter_value_bytes(item->view.type);
 }
 // Append the tensor's bytes, rows in their new order.
 GRAFT_MUST_CHECK enum graft_status graft_adapter_item_write(const struct graft_adapter_item *item, struct graft_aside *out);
 
-// "model.layers.3.self_attn.q_proj", "lm_head"; of a norm "model.layers.3.input_layernorm". Returns `out`.
-const char *graft_adapter_module(enum graft_target target, uint32_t layer, char out[GRAFT_ADAPTER_NAME_BYTES]);
+// Is the norm in front of the feed-forward called pre_feedforward_layernorm in PEFT? (Its other name is that of the norm behind
+// attention there.) base NULL: unknown.
+bool graft_adapter_pre_norms(const struct graft_adapter_desc *desc, const struct graft_adapter_base *base);
 
 // The simplest alpha (the fewest decimal digits) for which (float)(alpha / divisor) is `scale`.
 double graft_adapter_find_alpha(float scale, double divisor);

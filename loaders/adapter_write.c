@@ -130,11 +130,12 @@ static enum graft_status key_word(struct graft_aside *out, const char *key, enum
     return write_u32(out, bits);
 }
 
-static enum graft_status write_keys(struct graft_aside *out, const struct graft_adapter_desc *desc, float alpha)
+static enum graft_status write_keys(struct graft_aside *out, const struct graft_adapter_desc *desc, const char *architecture,
+                                    float alpha)
 {
     uint32_t bits;
     memcpy(&bits, &alpha, sizeof bits);
-    GRAFT_TRY(key_text(out, "general.architecture", "llama"));
+    GRAFT_TRY(key_text(out, "general.architecture", architecture));
     GRAFT_TRY(key_text(out, "general.type", "adapter"));
     GRAFT_TRY(key_text(out, "adapter.type", "lora"));
     if (desc->base_name[0]) {
@@ -159,22 +160,25 @@ static uint64_t padding(uint64_t bytes)
 }
 
 static enum graft_status write_gguf(struct graft_aside *out, const struct graft_adapter_items *items,
-                                    const struct graft_adapter_desc *desc, float alpha)
+                                    const struct graft_adapter_desc *desc, const char *architecture, float alpha)
 {
     uint64_t place = 0;
     GRAFT_TRY(graft_aside_write(out, "GGUF", 4));
     GRAFT_TRY(write_u32(out, GGUF_VERSION));
     GRAFT_TRY(write_u64(out, items->n));
     GRAFT_TRY(write_u64(out, 5 + (desc->base_name[0] ? 2 : 0) + (desc->n_alora ? 1 : 0)));
-    GRAFT_TRY(write_keys(out, desc, alpha));
+    GRAFT_TRY(write_keys(out, desc, architecture, alpha));
     for (uint64_t i = 0; i < items->n; i++) {
         const struct graft_adapter_item *item = &items->list[i];
         bool turned = item->rows == GRAFT_ADAPTER_ROWS_TURN;
         GRAFT_TRY(write_text(out, item->name));
         GRAFT_TRY(write_u32(out, item->n_dims));
         GRAFT_TRY(write_u64(out, turned ? item->view.rows : item->view.cols)); // the first dimension is the fastest
-        if (item->n_dims == 2) {
+        if (item->n_dims >= 2) {
             GRAFT_TRY(write_u64(out, turned ? item->view.cols : item->view.rows));
+        }
+        if (item->n_dims == 3) {
+            GRAFT_TRY(write_u64(out, item->n_views));
         }
         GRAFT_TRY(write_u32(out, item->view.type));
         GRAFT_TRY(write_u64(out, place));
@@ -241,8 +245,9 @@ static enum graft_status choose_alpha(const struct graft_adapter_desc *desc, flo
             GRAFT_E_UNSUPPORTED,
             "a GGUF adapter has one alpha, with scale alpha / rank: %s (rank %u, scale %g) needs %g, %s (rank %u, "
             "scale %g) needs %g",
-            graft_adapter_module(a->target, a->layer, one), a->rank, (double)a->scale, (double)a->scale * a->rank,
-            graft_adapter_module(b->target, b->layer, other), b->rank, (double)b->scale, (double)b->scale * b->rank);
+            graft_adapter_module(a->target, a->layer, a->expert, false, one), a->rank, (double)a->scale,
+            (double)a->scale * a->rank, graft_adapter_module(b->target, b->layer, b->expert, false, other), b->rank,
+            (double)b->scale, (double)b->scale * b->rank);
     }
     if (least == 1) {
         graft_log(desc->ctx, GRAFT_LOG_INFO, "no f32 alpha gives exactly these scales: they are off by one in the last place");
@@ -263,14 +268,17 @@ enum graft_status graft_adapter_write_gguf(const struct graft_adapter_desc *desc
         if (pair->magnitude.data || pair->bias.data) {
             char module[GRAFT_ADAPTER_NAME_BYTES];
             status = graft_fail(GRAFT_E_UNSUPPORTED, "%s has a %s, which a GGUF adapter cannot hold",
-                                graft_adapter_module(pair->target, pair->layer, module),
+                                graft_adapter_module(pair->target, pair->layer, pair->expert, false, module),
                                 pair->magnitude.data ? "magnitude vector (DoRA)" : "bias (lora_bias)");
             goto out;
         }
     }
     GRAFT_TRY_OUT(choose_alpha(desc, &alpha), status, out);
     GRAFT_TRY_OUT(graft_aside_open(desc->ctx, &output, path), status, out);
-    status = finish(&output, write_gguf(output, &items, desc, alpha));
+    const char *architecture = base && base->architecture[0] ? base->architecture
+                               : desc->architecture[0]       ? desc->architecture
+                                                             : "llama";
+    status = finish(&output, write_gguf(output, &items, desc, architecture, alpha));
 out:
     graft_adapter_items_free(&items);
     return status;

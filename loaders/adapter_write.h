@@ -19,6 +19,11 @@
 struct graft_adapter_base {
     uint32_t n_layer;           // 0: unknown; layers that the adapter leaves out at the end then go unnoticed in target_modules
     uint32_t n_head, n_head_kv; // 0: unknown
+    uint32_t n_expert;          // 0: none, or unknown
+    char architecture[32];      // "": unknown; a GGUF adapter is for llama then, if it does not say otherwise itself
+    bool mixtral;               // experts are called block_sparse_moe.experts.N.w1, w2, w3
+    bool post_norms;            // norms stand behind the blocks too (Gemma): the feed-forward's is pre_feedforward_layernorm
+    bool norms_plus_one;        // a GGUF file's gains are 1 + those of PEFT
     bool plain_rows;            // the base's GGUF has q's and k's rows where PEFT has them (rope in halves): none are moved
     bool checked;               // the adapter's copies of the base's embedding and head (base_copy) were compared with the base
 };
@@ -34,7 +39,8 @@ struct graft_adapter_base {
 GRAFT_MUST_CHECK enum graft_status graft_adapter_write_peft(const struct graft_adapter_desc *desc,
                                                             const struct graft_adapter_base *base, const char *folder);
 
-// Write a GGUF adapter (version 3, general.type "adapter", general.architecture "llama"). The format has one alpha and computes
+// Write a GGUF adapter (version 3, general.type "adapter"). The matrices of all experts of a layer are one tensor of three
+// dimensions: every expert has one, of one rank and type, or the adapter is refused. The format has one alpha and computes
 // alpha / rank for every pair: rsLoRA and patterns can be written if one alpha gives all the scales, exactly or, where no f32
 // does, within one unit in their last place (a line in the log says so). `base` may be NULL. Errors, besides those of
 // graft_aside_open and _commit: as above for pairs that are not whole; GRAFT_E_UNSUPPORTED, with the name of what the format

@@ -7,8 +7,9 @@
 //   weights [n_expert][n_embd][n_ff] quantized   h [n][n_used][n_ff]   X [n][n_embd] in place   vectors: gains   xn [n][n_embd]
 //   ss_out [n][parts_out]   route [n][n_used] (expert, weight)   y [n][n_used][n_embd]
 // PRODUCTS 1: computes Wd h itself, for batches whose rows hardly share experts; 0: experts_down left it in Y.
-// LORA: the norm's gain may change, and the last workgroup shrinks for the next layer (lib/shrink.glsl).
-// Grid: x over n_embd, cut as residual cuts it; y = batch row. Reference: runtime/ref/experts.c.
+// LORA: adapters of the experts are added, if PRODUCTS (otherwise experts_down did), the norm's gain may change, and the last
+// workgroup shrinks for the next layer (lib/shrink.glsl). Grid: x over n_embd, cut as residual cuts it; y = batch row.
+// Reference: runtime/ref/experts.c.
 #include "params.h"
 #include "lib/io.glsl"
 WORDS(0, weights)
@@ -29,14 +30,19 @@ QUADS(9, lora_table)
 layout(binding = 10, std430) writeonly restrict buffer t_buffer { float lora_t_out[]; };
 layout(binding = 11, std430) coherent restrict buffer counter_buffer { uint lora_counter[]; };
 QUADS(12, lora_rows)
+VEC4S(13, lora_t)
+#define EXPAND_EXPERT
 layout(constant_id = 4) const uint LORA_EXTRAS = 0;
 #endif
 layout(constant_id = 3) const uint PRODUCTS = 1;
 layout(push_constant) uniform push_block { graft_experts_push push; };
-#define NO_EXPAND
 #include "lib/matmul.glsl"
 #ifdef LORA
-#include "lib/lora.glsl"
+uint lora_pair; // (row, expert)
+uint lora_assigned(uint c)
+{
+    return lora_pair;
+}
 #define SHRINK_X(i) vec4(xn[(i) * 4u], xn[(i) * 4u + 1u], xn[(i) * 4u + 2u], xn[(i) * 4u + 3u])
 #define SHRINK_BY_THE_LAST
 #include "lib/shrink.glsl"
@@ -58,6 +64,17 @@ void main()
             }
             col[0] = pair * push.subs * 8u;
             accumulate(push.subs);
+#ifdef LORA
+            if (LORA_EXTRAS != 0u) {
+                lora_expert = chosen.x;
+                lora_pair = pair;
+                lora_column[0] = n;
+                [[unroll]] for (uint r = 0u; r < R; r++) {
+                    lora_row[r] = min(first + r, rows - 1u);
+                }
+                expand(0u, 0u, R);
+            }
+#endif
             reduce();
         }
         [[unroll]] for (uint r = 0u; r < R; r++) {

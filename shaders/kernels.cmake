@@ -102,6 +102,10 @@ graft_add_kernel(NAME head_lora SOURCE head DEFINES -DLORA FAMILIES ${GRAFT_FAMI
 graft_add_kernel(NAME qkv_lora SOURCE qkv DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
 graft_add_kernel(NAME residual_lora SOURCE residual DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
 graft_add_kernel(NAME gate_up_lora SOURCE gate_up DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME router_lora SOURCE router DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME experts_shrink VARIANTS lane team subgroup)
+graft_add_kernel(NAME experts_up_lora SOURCE experts_up DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME experts_down_lora SOURCE experts_down DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
 graft_add_kernel(NAME experts_residual_lora SOURCE experts_residual DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES}
                  VARIANTS lane team subgroup)
 graft_add_kernel(NAME top VARIANTS lane team subgroup)

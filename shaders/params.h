@@ -42,18 +42,25 @@ typedef struct graft_lora_push graft_lora_push; // GLSL has no struct keyword in
 
 // Adapter table: [slot][layer][target] entries of GRAFT_LORA_ENTRY words. Offsets count uvec4 in the pool; 0 means absent (the
 // first 16 bytes of an adapter are not used). Targets that belong to no layer have their entry in layer 0.
-//   linear (Q .. DOWN, HEAD)   A [rank][n_in] f16, B [n_out][rank] f16 with scale (and DoRA's multiplier) folded in, DORA and
+//   linear (Q .. ROUTER, HEAD) A [rank][n_in] f16, B [n_out][rank] f16 with scale (and DoRA's multiplier) folded in, DORA and
 //                              BIAS [n_out] f32; HEAD may be dense instead: B [n_out][n_in] f16, a difference, A absent
 //   EMBED                      A [n_vocab][rank] f16 (transposed), B [n_embd][rank] f16
-//   *_NORM                     A [n_embd] f32, the difference to the base's gain
+//   *_NORM                     A [n_embd or head_dim] f32, the difference to the base's gain
+//   GATE, UP, DOWN of experts  A is the place of a table [n_expert] of entries of the linear kind, whose places count from the
+//                              table on (0: absent; differences in 32 bits, the matrices may lie before it)
 // y = W x + sum over pairs of weight * (DORA * (W x) + B (A x) + BIAS). rank is padded to a multiple of 8, so that rows are
-// whole uvec4. T, what shrink leaves: [row][pair][target of the stage][GRAFT_LORA_RANK] f32.
-#define GRAFT_LORA_TARGETS 12u // q k v o gate up down, embed head, attn_norm ffn_norm output_norm
-#define GRAFT_LORA_EMBED 7u
-#define GRAFT_LORA_HEAD 8u
-#define GRAFT_LORA_ATTN_NORM 9u
-#define GRAFT_LORA_FFN_NORM 10u
-#define GRAFT_LORA_OUTPUT_NORM 11u
+// whole uvec4. T, what shrink leaves: [row][pair][target of the stage][GRAFT_LORA_RANK] f32; of experts
+// [row * n_used + place in ROUTE][pair][gate, up or down alone][GRAFT_LORA_RANK].
+#define GRAFT_LORA_TARGETS 17u // q k v o gate up down router, embed head, the norms
+#define GRAFT_LORA_ROUTER 7u
+#define GRAFT_LORA_EMBED 8u
+#define GRAFT_LORA_HEAD 9u
+#define GRAFT_LORA_ATTN_NORM 10u
+#define GRAFT_LORA_FFN_NORM 11u
+#define GRAFT_LORA_OUTPUT_NORM 12u
+#define GRAFT_LORA_Q_NORM 13u // k's follows
+#define GRAFT_LORA_POST_ATTN_NORM 15u
+#define GRAFT_LORA_POST_FFN_NORM 16u
 #define GRAFT_LORA_ENTRY 8u // words:
 #define GRAFT_LORA_A 0u
 #define GRAFT_LORA_B 1u
@@ -63,6 +70,7 @@ typedef struct graft_lora_push graft_lora_push; // GLSL has no struct keyword in
 #define GRAFT_LORA_DENSE 5u      // 1: B is dense
 #define GRAFT_LORA_RANK 256u     // most, and the stride of T
 #define GRAFT_LORA_STAGE 3u      // most targets that share an input
+#define GRAFT_LORA_EXPERT_STAGE 2u // the same of an expert
 
 #define GRAFT_PAGE_TOKENS 32u // tokens in one KV page
 
@@ -79,7 +87,7 @@ struct graft_state_layout {
 struct graft_lora_push {
     GRAFT_UINT stride; // entries of a slot: n_layer * GRAFT_LORA_TARGETS
     GRAFT_UINT entry;  // of the kernel's first target
-    GRAFT_UINT norm;   // of the gain that the kernel multiplies by
+    GRAFT_UINT norm;   // of the gain that the kernel multiplies by; qkv: of q's head norm, k's follows
     GRAFT_UINT next;   // of the first target that reads what the kernel writes, and << GRAFT_LORA_NEXT_SHIFT how many of
                        // them the kernel's last workgroup shrinks for (0: none)
 };
@@ -101,7 +109,8 @@ struct graft_matmul_push {
     GRAFT_FLOAT inv_n;       // 1 / n_embd
     GRAFT_FLOAT eps;
     GRAFT_FLOAT scale;       // qkv: attention_scale, on queries
-    GRAFT_UINT kinds;        // qkv: what segment i is, 2 bits each: 0 query, 1 key, 2 value
+    GRAFT_UINT kinds;        // qkv: what segment i is, 2 bits each: 0 query, 1 key, 2 value; residual: adapters' entry of the
+                             // norm of what is added
     GRAFT_UINT v_words;      // qkv: word offset of the value half of the layer's KV binding
     GRAFT_UINT vector;       // word among the vectors: residual: gain of the next norm; qkv: bias of q, then k's and v's
     GRAFT_UINT norm;         // likewise; residual: gain of the norm of what is added; qkv: of q's head norm, then k's
@@ -146,7 +155,7 @@ struct graft_attention_push {
 #define GRAFT_MAX_EXPERTS_USED 32u
 #define GRAFT_NO_EXPERT 0xffffffffu
 
-// Push constants of router, experts_group, experts_up, experts_down and experts_residual.
+// Push constants of router, experts_group, experts_shrink, experts_up, experts_down and experts_residual.
 struct graft_experts_push {
     GRAFT_UINT subs;         // n_in / 32
     GRAFT_UINT row_bytes;    // of a weight row
@@ -163,6 +172,7 @@ struct graft_experts_push {
     GRAFT_FLOAT inv_n;       // 1 / n_embd
     GRAFT_FLOAT eps;
     GRAFT_UINT vector;       // experts_residual: word among the vectors of the next norm's gain
+    GRAFT_UINT sharing;      // experts_shrink: (row, expert) pairs that share an input: n_used or 1
     GRAFT_UINT state_rows;
     graft_lora_push lora;
 };

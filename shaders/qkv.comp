@@ -111,7 +111,15 @@ void finish_head(uint kind, uint n, uint head, uint from)
     uint gain = push.norm + kind * HEAD_DIM;
     for (uint d = gl_LocalInvocationIndex * 2u; d < HEAD_DIM; d += WORKGROUP * 2u) {
         vec2 y = vec2(raw_heads[from + d], raw_heads[from + d + 1u]);
-        y *= inverse_rms * vec2(vectors[gain + weight_row(kind, d)], vectors[gain + weight_row(kind, d + 1u)]);
+        uvec2 i = uvec2(weight_row(kind, d), weight_row(kind, d + 1u));
+        vec2 gains = vec2(vectors[gain + i.x], vectors[gain + i.y]);
+#ifdef LORA
+        if (LORA_EXTRAS != 0u) {
+            gains.x += norm_difference_of(push.lora.norm + kind, n, i.x);
+            gains.y += norm_difference_of(push.lora.norm + kind, n, i.y);
+        }
+#endif
+        y *= inverse_rms * gains;
         put(kind, n, head * HEAD_DIM + d, y);
     }
 }

@@ -73,6 +73,11 @@ void add_normed(uint n)
     squares = 0.0;
     for (uint i = gl_LocalInvocationIndex; i < push.out_stride; i += WORKGROUP) {
         float post = vectors[push.norm + i];
+#ifdef LORA
+        if (LORA_EXTRAS != 0u) {
+            post += norm_difference_of(push.kinds, n, i);
+        }
+#endif
         squares += add(n, i, raw[n * push.out_stride + i] * inverse_rms * post);
     }
     squares = workgroup_sum(squares);

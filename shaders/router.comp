@@ -7,6 +7,7 @@
 // (normalize) or over all. (Shazeer 2017; softmax before the choice: Fedus 2021.)
 //   weights [n_expert][n_embd] quantized   xn [n][n_embd]   ss [n][parts_in]   scores [n][n_expert + n_used]: logits, and the
 //   numerators of the chosen   counter [n]   route [n][n_used] (expert, weight)
+// LORA: adapters are added (lib/expand.glsl), so that the choice sees them.
 // Grid: x over the experts, y over tiles of batch rows. The last workgroup of a tile chooses for its rows: an expert's place
 // is the number of experts that come before it, so nothing is sorted. Reference: runtime/ref/router.c.
 #include "params.h"
@@ -17,6 +18,13 @@ layout(binding = 2, std430) readonly restrict buffer ss_buffer { float ss[]; };
 layout(binding = 3, std430) coherent restrict buffer scores_buffer { float scores[]; };
 layout(binding = 4, std430) coherent restrict buffer counter_buffer { uint counter[]; };
 layout(binding = 5, std430) writeonly restrict buffer route_buffer { uvec2 route[]; };
+#ifdef LORA
+QUADS(6, lora_pool)
+QUADS(7, lora_table)
+VEC4S(8, lora_t)
+QUADS(9, lora_rows)
+const uint LORA_EXTRAS = 1u;
+#endif
 layout(push_constant) uniform push_block { graft_experts_push push; };
 #define RMS
 #define RMS_ROW(c) (c)
@@ -94,6 +102,15 @@ void main()
     }
     accumulate(push.subs);
     find_inverse(gl_WorkGroupID.y * C);
+#ifdef LORA
+    [[unroll]] for (uint r = 0u; r < R; r++) {
+        lora_row[r] = min(first + r, rows - 1u);
+    }
+    [[unroll]] for (uint c = 0u; c < C; c++) {
+        lora_column[c] = gl_WorkGroupID.y * C + c;
+    }
+    expand(0u, 0u, R);
+#endif
     reduce();
     for (uint c = 0u; c < C && LEADER; c++) {
         uint at = (gl_WorkGroupID.y * C + c) * (rows + push.n_used);

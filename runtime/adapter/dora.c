@@ -50,8 +50,10 @@ enum graft_status graft_dora_of_squares(const struct graft_adapter_pair *pair, u
         ->dequantize_row(pair->magnitude.data + row * item_bytes(&pair->magnitude), &magnitude, 1);
     *out = (float)((double)magnitude / sqrt(squares));
     if (!isfinite(*out)) {
-        return graft_fail(GRAFT_E_FORMAT, "the adapter's layer %u %s is DoRA with magnitude %g and norm %g at output %" PRIu64,
-                          pair->layer, graft_target_name(pair->target), (double)magnitude, sqrt(squares), row);
+        char name[GRAFT_PAIR_NAME_BYTES];
+        return graft_fail(GRAFT_E_FORMAT, "the adapter's %s is DoRA with magnitude %g and norm %g at output %" PRIu64,
+                          graft_adapter_pair_name(pair->target, pair->layer, pair->expert, name), (double)magnitude,
+                          sqrt(squares), row);
     }
     return GRAFT_OK;
 }

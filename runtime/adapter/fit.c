@@ -3,6 +3,7 @@
 #include "runtime/adapter/fit.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "platform/bytes.h"
 #include "runtime/quant/quant.h"
@@ -16,16 +17,82 @@ const struct graft_weight *graft_adapter_base_weight(const struct graft_source *
                                                      uint32_t layer)
 {
     const struct graft_layer *l = &source->layers[layer];
-    const struct graft_weight *weights[GRAFT_ALL_TARGETS] = {&l->q,   &l->k,          &l->v,            &l->o,
-                                                         &l->gate, &l->up,         &l->down,         &source->embd,
-                                                         &source->output, &l->attn_norm, &l->ffn_norm, &source->output_norm,
-                                                             &l->q, &l->gate};
+    const struct graft_weight *weights[GRAFT_ALL_TARGETS] = {&l->q,
+                                                             &l->k,
+                                                             &l->v,
+                                                             &l->o,
+                                                             &l->gate,
+                                                             &l->up,
+                                                             &l->down,
+                                                             &l->router,
+                                                             &source->embd,
+                                                             &source->output,
+                                                             &l->attn_norm,
+                                                             &l->ffn_norm,
+                                                             &source->output_norm,
+                                                             &l->q_norm,
+                                                             &l->k_norm,
+                                                             &l->post_attn_norm,
+                                                             &l->post_ffn_norm,
+                                                             &l->q,
+                                                             &l->gate,
+                                                             &l->ffn_norm};
     return weights[target];
+}
+
+struct graft_weight graft_adapter_pair_weight(const struct graft_source *source, const struct graft_adapter_pair *pair)
+{
+    struct graft_weight weight = *graft_adapter_base_weight(source, pair->target, pair->layer);
+    if (pair->expert) {
+        uint64_t at = weight.row_bytes * weight.n_out * (pair->expert - 1);
+        weight.data += at;
+        weight.offset += at;
+        weight.n_expert = 0;
+    }
+    return weight;
+}
+
+void graft_adapter_base_of(const struct graft_source *source, struct graft_adapter_base *out)
+{
+    const struct graft_config *c = &source->config;
+    *out = (struct graft_adapter_base){.n_layer = c->n_layer,
+                                       .n_head = c->n_head,
+                                       .n_head_kv = c->n_head_kv,
+                                       .n_expert = c->n_expert,
+                                       .mixtral = c->n_expert && strcmp(c->architecture, "llama") == 0,
+                                       .post_norms = source->layers[0].post_attn_norm.data != NULL,
+                                       .norms_plus_one = c->norms_plus_one,
+                                       .plain_rows = c->rope_pairs == GRAFT_ROPE_HALVES,
+                                       .checked = true};
+    memcpy(out->architecture, c->architecture, sizeof out->architecture);
+}
+
+// Pairs of experts are of a mixture, and the other way.
+static enum graft_status check_expert(const struct graft_adapter_pair *pair, const struct graft_source *source)
+{
+    uint32_t n_expert = source->config.n_expert;
+    bool of_expert = pair->target >= GRAFT_TARGET_GATE && pair->target <= GRAFT_TARGET_DOWN;
+    char name[GRAFT_PAIR_NAME_BYTES];
+    graft_adapter_pair_name(pair->target, pair->layer, pair->expert, name);
+    if (!n_expert && (pair->expert || pair->target == GRAFT_TARGET_ROUTER)) {
+        return graft_fail(GRAFT_E_UNSUPPORTED,
+                          "the adapter changes %s, and the base has no experts; was it made for another base?", name);
+    }
+    if (n_expert && of_expert && !pair->expert) {
+        return graft_fail(GRAFT_E_UNSUPPORTED,
+                          "the adapter changes %s, and the base is a mixture of %u experts; was it made for another base?",
+                          name, n_expert);
+    }
+    if (pair->expert > n_expert || (pair->expert && !of_expert)) {
+        return graft_fail(GRAFT_E_FORMAT, "the adapter changes %s, the base has experts 0 to %u; was it made for another base?",
+                          name, n_expert - 1);
+    }
+    return GRAFT_OK;
 }
 
 static enum graft_status check_layer(enum graft_target target, uint32_t layer, const struct graft_source *source)
 {
-    if ((unsigned)target < GRAFT_ALL_TARGETS && target >= GRAFT_TARGETS && !source->fused) {
+    if (graft_adapter_fused(target) && !source->fused) {
         return graft_fail(GRAFT_E_UNSUPPORTED,
                           "the adapter changes %s, which the base (architecture %s) has as %s; was it made for another base?",
                           graft_target_name(target), source->config.architecture,
@@ -33,12 +100,6 @@ static enum graft_status check_layer(enum graft_target target, uint32_t layer, c
     }
     if ((unsigned)target >= GRAFT_ALL_TARGETS) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter changes %s, which is not supported", graft_target_name(target));
-    }
-    if (source->config.n_expert && target >= GRAFT_TARGET_GATE && target <= GRAFT_TARGET_DOWN) {
-        return graft_fail(GRAFT_E_UNSUPPORTED,
-                          "the adapter changes %s, and the base is a mixture of experts: supported there are q_proj, k_proj, "
-                          "v_proj, o_proj, embed_tokens, lm_head and norms",
-                          graft_target_name(target));
     }
     if (layer >= source->config.n_layer) {
         return graft_fail(GRAFT_E_FORMAT,
@@ -48,51 +109,48 @@ static enum graft_status check_layer(enum graft_target target, uint32_t layer, c
     return GRAFT_OK;
 }
 
-static enum graft_status wrong_shape(uint32_t layer, enum graft_target target, uint64_t rows, uint64_t cols, uint64_t base_rows,
-                                     uint64_t base_cols)
+static enum graft_status wrong_shape(const char *name, uint64_t rows, uint64_t cols, uint64_t base_rows, uint64_t base_cols)
 {
     return graft_fail(GRAFT_E_FORMAT,
-                      "the adapter's layer %u %s has shape %" PRIu64 " x %" PRIu64 ", the base's %" PRIu64 " x %" PRIu64
+                      "the adapter's %s has shape %" PRIu64 " x %" PRIu64 ", the base's %" PRIu64 " x %" PRIu64
                       "; was it made for another base?",
-                      layer, graft_target_name(target), rows, cols, base_rows, base_cols);
+                      name, rows, cols, base_rows, base_cols);
 }
 
 static enum graft_status fit_pair(const struct graft_adapter_pair *pair, const struct graft_source *source)
 {
-    const char *target = graft_target_name(pair->target);
+    char name[GRAFT_PAIR_NAME_BYTES];
     GRAFT_TRY(check_layer(pair->target, pair->layer, source));
+    GRAFT_TRY(check_expert(pair, source));
+    graft_adapter_pair_name(pair->target, pair->layer, pair->expert, name);
     if (pair->rank < 1 || pair->rank > GRAFT_ADAPTER_MAX_RANK) {
-        return graft_fail(GRAFT_E_LIMIT, "the adapter's layer %u %s has rank %u, allowed are 1 to %d", pair->layer, target,
-                          pair->rank, GRAFT_ADAPTER_MAX_RANK);
+        return graft_fail(GRAFT_E_LIMIT, "the adapter's %s has rank %u, allowed are 1 to %d", name, pair->rank,
+                          GRAFT_ADAPTER_MAX_RANK);
     }
     if (pair->a.rows != pair->rank || pair->b.cols != pair->rank) {
-        return graft_fail(GRAFT_E_FORMAT,
-                          "the adapter's layer %u %s has rank %u, but A has %" PRIu64 " rows and B %" PRIu64 " columns",
-                          pair->layer, target, pair->rank, pair->a.rows, pair->b.cols);
+        return graft_fail(GRAFT_E_FORMAT, "the adapter's %s has rank %u, but A has %" PRIu64 " rows and B %" PRIu64 " columns",
+                          name, pair->rank, pair->a.rows, pair->b.cols);
     }
     if (!isfinite(pair->scale)) {
-        return graft_fail(GRAFT_E_FORMAT, "the adapter's layer %u %s has the scale %g", pair->layer, target,
-                          (double)pair->scale);
+        return graft_fail(GRAFT_E_FORMAT, "the adapter's %s has the scale %g", name, (double)pair->scale);
     }
     const struct graft_weight *weight = graft_adapter_base_weight(source, pair->target, pair->layer);
     bool embed = pair->target == GRAFT_TARGET_EMBED; // its table has a row per token, which is A's column
     uint64_t rows = embed ? weight->n_in : weight->n_out;
-    for (uint32_t i = 1; pair->target >= GRAFT_TARGETS && i < graft_adapter_fused(pair->target); i++) {
+    for (uint32_t i = 1; i < graft_adapter_fused(pair->target); i++) {
         enum graft_target part = (enum graft_target)(graft_adapter_fused_first(pair->target) + i);
         rows += graft_adapter_base_weight(source, part, pair->layer)->n_out;
     }
     uint64_t cols = embed ? weight->n_out : weight->n_in;
     if (pair->a.cols != cols || pair->b.rows != rows) {
-        return wrong_shape(pair->layer, pair->target, pair->b.rows, pair->a.cols, rows, cols);
+        return wrong_shape(name, pair->b.rows, pair->a.cols, rows, cols);
     }
     if (embed && pair->bias.data) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter has a bias on embed_tokens, which is not supported");
     }
     if (pair->magnitude.data && pair->bias.data) { // PEFT refuses it too (LoraConfig)
-        return graft_fail(GRAFT_E_UNSUPPORTED,
-                          "the adapter's layer %u %s has a bias (lora_bias) and is DoRA: PEFT knows no such "
-                          "thing",
-                          pair->layer, target);
+        return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter's %s has a bias (lora_bias) and is DoRA: PEFT knows no such thing",
+                          name);
     }
     return GRAFT_OK;
 }
@@ -138,20 +196,55 @@ static enum graft_status fit_whole(const struct graft_adapter_whole *whole, cons
 {
     GRAFT_TRY(check_layer(whole->target, whole->layer, source));
     const struct graft_weight *weight = graft_adapter_base_weight(source, whole->target, whole->layer);
-    bool norm = whole->target >= GRAFT_TARGET_ATTN_NORM;
-    if (norm && whole->target == GRAFT_TARGET_FFN_NORM && !whole->base_copy && source->layers[0].post_attn_norm.data) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter replaces %s, which is not supported for architecture %s",
+    char name[GRAFT_PAIR_NAME_BYTES];
+    if (whole->target == GRAFT_TARGET_PRE_FFN_NORM || !weight->data) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter replaces %s, which a base of architecture %s does not have",
                           whole->name, source->config.architecture);
     }
-    uint64_t rows = norm ? 1 : weight->n_out, cols = norm ? source->config.n_embd : weight->n_in;
+    uint64_t rows = weight->n_out, cols = weight->n_in;
     if (whole->view.rows != rows || whole->view.cols != cols) {
-        return wrong_shape(whole->layer, whole->target, whole->view.rows, whole->view.cols, rows, cols);
+        graft_adapter_pair_name(whole->target, whole->layer, 0, name);
+        return wrong_shape(name, whole->view.rows, whole->view.cols, rows, cols);
     }
     return whole->base_copy ? check_copy(whole, weight, ctx) : GRAFT_OK;
 }
 
+static int by_place(const void *left, const void *right)
+{
+    const struct graft_adapter_whole *a = left, *b = right;
+    return a->layer != b->layer ? (a->layer < b->layer ? -1 : 1) : (int)a->target - (int)b->target;
+}
+
+// With norms behind the blocks too, PEFT's post_attention_layernorm is the one behind attention, and the feed-forward's is
+// called pre_feedforward_layernorm (Gemma).
+static void place_norms(struct graft_adapter_desc *desc, const struct graft_source *source)
+{
+    bool post = source->layers[0].post_attn_norm.data && !desc->rows_permuted && !desc->norms_placed;
+    for (uint32_t i = 0; i < desc->n_whole && post; i++) {
+        enum graft_target *target = &desc->whole[i].target;
+        *target = *target == GRAFT_TARGET_FFN_NORM       ? GRAFT_TARGET_POST_ATTN_NORM
+                  : *target == GRAFT_TARGET_PRE_FFN_NORM ? GRAFT_TARGET_FFN_NORM
+                                                         : *target;
+    }
+    if (post) {
+        qsort(desc->whole, desc->n_whole, sizeof *desc->whole, by_place);
+    }
+    desc->norms_placed = true;
+}
+
+static enum graft_status check_architecture(const struct graft_adapter_desc *desc, const struct graft_source *source)
+{
+    if (desc->architecture[0] && strcmp(desc->architecture, source->config.architecture) != 0) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "the adapter is for architecture %s, the base's is %s", desc->architecture,
+                          source->config.architecture);
+    }
+    return GRAFT_OK;
+}
+
 enum graft_status graft_adapter_fit(struct graft_adapter_desc *desc, const struct graft_source *source)
 {
+    GRAFT_TRY(check_architecture(desc, source));
+    place_norms(desc, source);
     for (uint32_t i = 0; i < desc->n_pairs && source->fused; i++) { // llama.cpp's name of both is that of the second
         struct graft_adapter_pair *pair = &desc->pairs[i];
         bool both = desc->rows_permuted && pair->target == GRAFT_TARGET_UP && pair->b.rows == 2 * (uint64_t)source->config.n_ff;
@@ -162,12 +255,17 @@ enum graft_status graft_adapter_fit(struct graft_adapter_desc *desc, const struc
         const struct graft_adapter_pair *pair = &desc->pairs[i];
         GRAFT_TRY(fit_pair(pair, source));
         for (uint32_t k = i; k-- > 0 && desc->pairs[k].layer == pair->layer;) { // pairs are sorted by layer
+            if (desc->pairs[k].expert != pair->expert) {                        // nor are those of an expert apart
+                break;
+            }
             if (desc->pairs[k].target == pair->target) {
-                return graft_fail(GRAFT_E_FORMAT, "the adapter changes layer %u %s twice", pair->layer,
-                                  graft_target_name(pair->target));
+                char name[GRAFT_PAIR_NAME_BYTES];
+                return graft_fail(GRAFT_E_FORMAT, "the adapter changes %s twice",
+                                  graft_adapter_pair_name(pair->target, pair->layer, pair->expert, name));
             }
         }
     }
+    desc->n_expert = source->config.n_expert;
     for (uint32_t i = 0; i < desc->n_whole; i++) {
         const struct graft_adapter_whole *whole = &desc->whole[i];
         GRAFT_TRY(fit_whole(whole, source, desc->ctx));

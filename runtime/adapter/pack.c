@@ -35,10 +35,27 @@ static uint64_t bytes_of_vector(uint64_t count)
     return round_up(count * sizeof(float));
 }
 
-// Parts of a fused projection follow each other and have one A.
+// Parts of a fused projection follow each other and have one A; an expert's gate and up likewise.
 static bool shares_a(const struct graft_adapter_desc *desc, uint32_t i)
 {
     return i > 0 && desc->pairs[i].a.data == desc->pairs[i - 1].a.data && desc->pairs[i].layer == desc->pairs[i - 1].layer;
+}
+
+// Pair i is the first of its layer and target that is of an expert: a table of all experts' entries goes with it. Pairs are
+// sorted by layer, then expert: those of a layer are looked through until one of the same target is found.
+static bool begins_experts(const struct graft_adapter_desc *desc, uint32_t i)
+{
+    const struct graft_adapter_pair *pair = &desc->pairs[i];
+    bool first = pair->expert > 0;
+    for (uint32_t k = i; k-- > 0 && first && desc->pairs[k].layer == pair->layer && desc->pairs[k].expert;) {
+        first = desc->pairs[k].target != pair->target;
+    }
+    return first;
+}
+
+static uint64_t bytes_of_table(const struct graft_adapter_desc *desc)
+{
+    return (uint64_t)desc->n_expert * GRAFT_LORA_ENTRY * sizeof(uint32_t);
 }
 
 uint64_t graft_adapter_packed_bytes(const struct graft_adapter_desc *desc)
@@ -47,12 +64,13 @@ uint64_t graft_adapter_packed_bytes(const struct graft_adapter_desc *desc)
     for (uint32_t i = 0; i < desc->n_pairs; i++) {
         const struct graft_adapter_pair *pair = &desc->pairs[i];
         bytes += (shares_a(desc, i) ? 0 : bytes_of_a(pair)) + bytes_of_b(pair);
+        bytes += begins_experts(desc, i) ? bytes_of_table(desc) : 0;
         bytes +=
             (pair->magnitude.data ? bytes_of_vector(pair->b.rows) : 0) + (pair->bias.data ? bytes_of_vector(pair->b.rows) : 0);
     }
     for (uint32_t i = 0; i < desc->n_whole; i++) {
         const struct graft_adapter_whole *whole = &desc->whole[i];
-        bool norm = whole->target >= GRAFT_TARGET_ATTN_NORM;
+        bool norm = graft_target_is_norm(whole->target);
         bytes += whole->base_copy ? 0
                  : norm           ? bytes_of_vector(whole->view.cols)
                                   : round_up(whole->view.rows * whole->view.cols * F16_BYTES);
@@ -70,7 +88,7 @@ static void read_values(const struct graft_adapter_view *view, uint64_t row, uin
 // Where values are from, for errors.
 struct origin {
     enum graft_target target;
-    uint32_t layer;
+    uint32_t layer, expert;
     const char *label; // "A", "B" or a tensor's name
     uint64_t row, column;
 };
@@ -88,11 +106,12 @@ static enum graft_status put_halves(float *values, uint64_t count, float scale, 
     }
     for (uint64_t i = 0; i < count && infinite; i++) {
         if ((graft_load_u16(out + F16_BYTES * i) & F16_INF) == F16_INF) {
+            char name[GRAFT_PAIR_NAME_BYTES];
             return graft_fail(GRAFT_E_UNSUPPORTED,
-                              "the adapter's layer %u %s has %g in %s at row %" PRIu64 ", column %" PRIu64
+                              "the adapter's %s has %g in %s at row %" PRIu64 ", column %" PRIu64
                               ", with the scale %g included; it is beyond the largest f16, 65504",
-                              from.layer, graft_target_name(from.target), (double)values[i], from.label, from.row,
-                              from.column + i, (double)scale);
+                              graft_adapter_pair_name(from.target, from.layer, from.expert, name), (double)values[i],
+                              from.label, from.row, from.column + i, (double)scale);
         }
     }
     return GRAFT_OK;
@@ -110,7 +129,7 @@ static enum graft_status pack_row(const struct graft_adapter_pair *pair, const s
         uint64_t count = view->cols - first < CHUNK ? view->cols - first : CHUNK;
         read_values(view, row, first, count, values);
         GRAFT_TRY(put_halves(values, count, scale, out + first * F16_BYTES,
-                             (struct origin){pair->target, pair->layer, label, row, first}));
+                             (struct origin){pair->target, pair->layer, pair->expert, label, row, first}));
     }
     return GRAFT_OK;
 }
@@ -125,8 +144,7 @@ static enum graft_status pack_transposed(const struct graft_adapter_pair *pair, 
         for (uint64_t first = 0; first < pair->a.cols; first += CHUNK) {
             uint64_t count = pair->a.cols - first < CHUNK ? pair->a.cols - first : CHUNK;
             read_values(&pair->a, row, first, count, values);
-            GRAFT_TRY(put_halves(values, count, 1.0f, halves,
-                                 (struct origin){pair->target, pair->layer, "A", row, first}));
+            GRAFT_TRY(put_halves(values, count, 1.0f, halves, (struct origin){pair->target, pair->layer, 0, "A", row, first}));
             for (uint64_t i = 0; i < count; i++) {
                 memcpy(out + ((first + i) * rank + row) * F16_BYTES, halves + F16_BYTES * i, F16_BYTES);
             }
@@ -178,8 +196,9 @@ static enum graft_status pack_pair(struct packing *p, const struct graft_adapter
     }
     struct graft_dora norms = {0};
     enum graft_status status = GRAFT_OK;
+    struct graft_weight weight = graft_adapter_pair_weight(source, pair);
     if (dora) {
-        GRAFT_TRY(graft_dora_begin(&norms, p->desc->ctx, pair, graft_adapter_base_weight(source, pair->target, pair->layer)));
+        GRAFT_TRY(graft_dora_begin(&norms, p->desc->ctx, pair, &weight));
     }
     for (uint64_t row = 0; row < pair->b.rows && status == GRAFT_OK; row++) {
         uint64_t to = permute ? graft_adapter_permuted_row(row, source->config.head_dim) : row;
@@ -205,7 +224,7 @@ static enum graft_status pack_whole(struct packing *p, const struct graft_adapte
 {
     const struct graft_weight *weight = graft_adapter_base_weight(p->source, whole->target, whole->layer);
     const struct graft_adapter_view *view = &whole->view;
-    bool norm = whole->target >= GRAFT_TARGET_ATTN_NORM;
+    bool norm = graft_target_is_norm(whole->target);
     float *base = NULL, *values = NULL;
     enum graft_status status;
     uint8_t *out;
@@ -230,12 +249,32 @@ static enum graft_status pack_whole(struct packing *p, const struct graft_adapte
             values[i] -= base[i];
         }
         status = put_halves(values, view->cols, 1.0f, out + row * view->cols * F16_BYTES,
-                            (struct origin){whole->target, whole->layer, whole->name, row, 0});
+                            (struct origin){whole->target, whole->layer, 0, whole->name, row, 0});
     }
 done:
     GRAFT_FREE(p->desc->ctx, &values);
     GRAFT_FREE(p->desc->ctx, &base);
     return status;
+}
+
+// Entries of a pair's experts, taken with the first of them; places count from the table on.
+static enum graft_status pack_expert(struct packing *p, uint32_t i, uint32_t shared, uint32_t *entry, uint32_t *a)
+{
+    static const uint32_t places[] = {GRAFT_LORA_A, GRAFT_LORA_B, GRAFT_LORA_DORA, GRAFT_LORA_BIAS};
+    const struct graft_adapter_pair *pair = &p->desc->pairs[i];
+    uint32_t own[GRAFT_LORA_ENTRY] = {0};
+    uint8_t *table;
+    if (begins_experts(p->desc, i)) {
+        entry[GRAFT_LORA_A] = take(p, bytes_of_table(p->desc), &table);
+    }
+    table = p->out + (uint64_t)entry[GRAFT_LORA_A] * UNIT_BYTES;
+    GRAFT_TRY(pack_pair(p, pair, shared, own));
+    *a = own[GRAFT_LORA_A];
+    for (size_t k = 0; k < sizeof places / sizeof *places; k++) {
+        own[places[k]] -= own[places[k]] ? entry[GRAFT_LORA_A] : 0;
+    }
+    memcpy(table + (uint64_t)(pair->expert - 1) * sizeof own, own, sizeof own);
+    return GRAFT_OK;
 }
 
 enum graft_status graft_adapter_pack(const struct graft_adapter_desc *desc, const struct graft_source *source, uint8_t *out,
@@ -247,9 +286,14 @@ enum graft_status graft_adapter_pack(const struct graft_adapter_desc *desc, cons
     for (uint32_t i = 0, shared = 0; i < desc->n_pairs; i++) {
         const struct graft_adapter_pair *pair = &desc->pairs[i];
         uint64_t at = (uint64_t)pair->layer * GRAFT_LORA_TARGETS + (uint64_t)pair->target;
+        uint32_t *entry = entries + at * GRAFT_LORA_ENTRY;
         shared = shares_a(desc, i) ? shared : 0;
-        GRAFT_TRY(pack_pair(&p, pair, shared, entries + at * GRAFT_LORA_ENTRY));
-        shared = entries[at * GRAFT_LORA_ENTRY + GRAFT_LORA_A];
+        if (pair->expert) {
+            GRAFT_TRY(pack_expert(&p, i, shared, entry, &shared));
+        } else {
+            GRAFT_TRY(pack_pair(&p, pair, shared, entry));
+            shared = entry[GRAFT_LORA_A];
+        }
     }
     for (uint32_t i = 0; i < desc->n_whole; i++) {
         const struct graft_adapter_whole *whole = &desc->whole[i];

@@ -19,7 +19,9 @@ static struct graft_adapter_view cut(const struct graft_adapter_view *view, bool
 static int by_place(const void *left, const void *right)
 {
     const struct graft_adapter_pair *a = left, *b = right;
-    return a->layer != b->layer ? (a->layer < b->layer ? -1 : 1) : (int)a->target - (int)b->target;
+    return a->layer != b->layer     ? (a->layer < b->layer ? -1 : 1)
+           : a->expert != b->expert ? (a->expert < b->expert ? -1 : 1)
+                                    : (int)a->target - (int)b->target;
 }
 
 enum graft_status graft_adapter_split(struct graft_adapter_desc *desc, const struct graft_source *source)
@@ -55,8 +57,10 @@ enum graft_status graft_adapter_split(struct graft_adapter_desc *desc, const str
     qsort(pairs, n, sizeof *pairs, by_place);
     for (uint32_t i = 1; i < n; i++) {
         if (by_place(&pairs[i - 1], &pairs[i]) == 0) {
-            enum graft_status status = graft_fail(GRAFT_E_FORMAT, "the adapter changes layer %u %s twice", pairs[i].layer,
-                                                  graft_target_name(pairs[i].target));
+            char name[GRAFT_PAIR_NAME_BYTES];
+            enum graft_status status =
+                graft_fail(GRAFT_E_FORMAT, "the adapter changes %s twice",
+                           graft_adapter_pair_name(pairs[i].target, pairs[i].layer, pairs[i].expert, name));
             GRAFT_FREE(desc->ctx, &pairs);
             return status;
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels of a mixture of experts: router, experts_group, experts_up, experts_down, experts_residual. Shaders of the same
-// names; their matrix core is that of the dense kernels (shaders/lib/matmul.glsl) with an expert's offset.
+// The kernels of a mixture of experts: router, experts_group, experts_shrink, experts_up, experts_down, experts_residual.
+// Shaders of the same names; their matrix core is that of the dense kernels (shaders/lib/matmul.glsl) with an expert's offset.
 #include <stdio.h>
 
 #include "loaders/types.h"
@@ -11,17 +11,22 @@ static const struct {
     const char *name;
     const char *bindings, *lora;
 } kinds[] = {
-    [GRAFT_EXPERTS_ROUTER] = {"router", "wvrxxo", NULL},
+    [GRAFT_EXPERTS_ROUTER] = {"router", "wvrxxo", "wvrxxoppvp"},
     [GRAFT_EXPERTS_GROUP] = {"experts_group", "ro", NULL},
-    [GRAFT_EXPERTS_GATE_UP] = {"experts_up", "wvrrow", NULL},
-    [GRAFT_EXPERTS_GATE] = {"experts_up", "wvrrow", NULL},
-    [GRAFT_EXPERTS_UP] = {"experts_up", "wvrrxw", NULL},
-    [GRAFT_EXPERTS_DOWN] = {"experts_down", "wvro", NULL},
-    [GRAFT_EXPERTS_RESIDUAL] = {"experts_residual", "wvxroorr", "wvxrxorrppoxp"},
-    [GRAFT_EXPERTS_SUM] = {"experts_residual", "wvxroorr", "wvxrxorrppoxp"},
+    [GRAFT_EXPERTS_SHRINK_UP] = {"experts_shrink", NULL, "pvrpop"},
+    [GRAFT_EXPERTS_SHRINK_DOWN] = {"experts_shrink", NULL, "pvrpop"},
+    [GRAFT_EXPERTS_GATE_UP] = {"experts_up", "wvrrow", "wvrrowppvp"},
+    [GRAFT_EXPERTS_GATE] = {"experts_up", "wvrrow", "wvrrowppvp"},
+    [GRAFT_EXPERTS_UP] = {"experts_up", "wvrrxw", "wvrrxwppvp"},
+    [GRAFT_EXPERTS_DOWN] = {"experts_down", "wvro", "wvroppvp"},
+    [GRAFT_EXPERTS_RESIDUAL] = {"experts_residual", "wvxroorr", "wvxrxorrppoxpv"},
+    [GRAFT_EXPERTS_SUM] = {"experts_residual", "wvxroorr", "wvxrxorrppoxpv"},
 };
 
-enum { PAIRS_OF_AN_EXPERT = 2 }; // from so many rows of a batch on, on average, grouping them pays
+enum {
+    PAIRS_OF_AN_EXPERT = 2, // from so many rows of a batch on, on average, grouping them pays
+    SHRINK_PARTS = 4        // workgroups that share the rows of A: with 4 subgroups of 2 rows, rank 32 in one pass
+};
 
 struct graft_experts_tiling graft_experts_tiles(const struct graft_vk_caps *caps, const struct graft_experts_shape *shape,
                                                 uint32_t batch_rows)
@@ -62,6 +67,34 @@ static enum graft_status group_kernel(struct graft_kernel *out, const struct gra
     return GRAFT_OK;
 }
 
+static enum graft_status check_grid(const struct graft_kernel *kernel, const struct graft_vk_caps *caps)
+{
+    if (kernel->groups[0] > caps->max_group_count[0] || kernel->groups[1] > caps->max_group_count[1]) {
+        return graft_fail(GRAFT_E_LIMIT, "kernel %s needs %u x %u workgroups, the device allows %u x %u", kernel->name,
+                          kernel->groups[0], kernel->groups[1], caps->max_group_count[0], caps->max_group_count[1]);
+    }
+    return GRAFT_OK;
+}
+
+static enum graft_status shrink_kernel(struct graft_kernel *out, bool down, const struct graft_vk_caps *caps,
+                                       const struct graft_experts_shape *shape, uint32_t batch_rows)
+{
+    struct graft_variant variant = graft_variant_choose(caps, 1);
+    bool lane = variant.kind == GRAFT_VARIANT_LANE;
+    GRAFT_TRY(graft_kernel_name(out, "experts_shrink", NULL, variant.kind, sizeof out->push.experts));
+    graft_kernel_bind(&out->pipeline, kinds[GRAFT_EXPERTS_SHRINK_UP].lora, lane);
+    out->pipeline.n_constants = 1;
+    out->pipeline.constants[0] = variant.workgroup;
+    out->pipeline.required_subgroup_size = variant.subgroup;
+    out->pipeline.full_subgroups = variant.subgroup != 0;
+    out->push.experts = (struct graft_experts_push){
+        .subs = (down ? shape->n_ff : shape->n_embd) / 32, .n_used = shape->n_used, .sharing = down ? 1 : shape->n_used};
+    out->groups[0] = GRAFT_LORA_PAIRS * (lane ? 1 : SHRINK_PARTS);
+    out->groups[1] = batch_rows * shape->n_used;
+    out->groups[2] = 1;
+    return check_grid(out, caps);
+}
+
 enum graft_status graft_kernel_experts(struct graft_kernel *out, enum graft_experts_kind kind, const struct graft_vk_caps *caps,
                                        const struct graft_experts_shape *shape, uint32_t type, uint32_t batch_rows,
                                        enum graft_lora_kind lora)
@@ -75,6 +108,9 @@ enum graft_status graft_kernel_experts(struct graft_kernel *out, enum graft_expe
     if (kind == GRAFT_EXPERTS_GROUP) {
         return group_kernel(out, caps, shape, batch_rows);
     }
+    if (kind == GRAFT_EXPERTS_SHRINK_UP || kind == GRAFT_EXPERTS_SHRINK_DOWN) {
+        return shrink_kernel(out, kind == GRAFT_EXPERTS_SHRINK_DOWN, caps, shape, batch_rows);
+    }
     const struct graft_kernel_format *format = graft_kernel_format(type);
     if (!format) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "weight type %u has no kernel", type);
@@ -85,10 +121,11 @@ enum graft_status graft_kernel_experts(struct graft_kernel *out, enum graft_expe
     struct graft_variant variant = graft_variant_choose(caps, router ? batch_rows : 1);
     variant.cols = router ? variant.cols : ends ? 1 : tiling.cols;
     char name[32];
-    snprintf(name, sizeof name, "%s%s", kinds[kind].name, ends && lora ? "_lora" : "");
+    bool adapted = ends ? lora != GRAFT_LORA_NONE : lora == GRAFT_LORA_EXTRAS; // those of others leave the experts as they are
+    snprintf(name, sizeof name, "%s%s", kinds[kind].name, adapted ? "_lora" : "");
     GRAFT_TRY(graft_kernel_name(out, name, format, variant.kind, sizeof out->push.experts));
     struct graft_vk_pipeline_params *p = &out->pipeline;
-    graft_kernel_bind(p, ends && lora ? kinds[kind].lora : kinds[kind].bindings, variant.kind == GRAFT_VARIANT_LANE);
+    graft_kernel_bind(p, adapted ? kinds[kind].lora : kinds[kind].bindings, variant.kind == GRAFT_VARIANT_LANE);
     p->n_constants = GRAFT_FORMAT_CONSTANT + 1;
     p->constants[0] = variant.workgroup;
     p->constants[1] = variant.rows;
@@ -108,9 +145,5 @@ enum graft_status graft_kernel_experts(struct graft_kernel *out, enum graft_expe
     out->groups[2] = 1;
     out->push.experts = (struct graft_experts_push){
         .subs = n_in / 32, .rows = rows, .expert_count = shape->n_expert, .n_used = shape->n_used, .parts_out = out->groups[0]};
-    if (out->groups[0] > caps->max_group_count[0] || out->groups[1] > caps->max_group_count[1]) {
-        return graft_fail(GRAFT_E_LIMIT, "kernel %s needs %u x %u workgroups, the device allows %u x %u", out->name,
-                          out->groups[0], out->groups[1], caps->max_group_count[0], caps->max_group_count[1]);
-    }
-    return GRAFT_OK;
+    return check_grid(out, caps);
 }

@@ -139,10 +139,12 @@ struct graft_experts_tiling graft_experts_tiles(const struct graft_vk_caps *caps
 // Kernels, in the order they run; bindings:
 //   router            weights, xn, ss, scores, counter, route
 //   experts_group     route, tiles                        only where the tiling is grouped
+//   experts_shrink    pool, input, route, table, t, state adapters with targets among the experts, before each of the next two
 //   experts_up        weights, xn, ss, work, h, weights   work: tiles (grouped) or route
 //   experts_gate, _up as experts_up, for two matrices of different types: one after the other, each bound in both places
 //   experts_down      weights, h, work, y
-//   experts_residual  weights, h, X, vectors, xn, ss, route, y; lora: and pool, table, the next step's t, counters, state
+//   experts_residual  weights, h, X, vectors, xn, ss, route, y; lora: and pool, table, the next step's t, counters, state, t
+// With GRAFT_LORA_EXTRAS router, experts_up and experts_down have pool, table, t, state behind their own.
 // type: of the weights. Without experts_down, experts_residual computes its products itself: only if all experts are in one
 // binding and the tiling is not grouped. The caller fills what depends on places and the model (base, window, n_used's
 // neighbours); sizes, grids and part counts are filled here. scores [n][n_expert + n_used], y [n][n_used][n_embd]; rows of the
@@ -151,6 +153,8 @@ struct graft_experts_tiling graft_experts_tiles(const struct graft_vk_caps *caps
 enum graft_experts_kind {
     GRAFT_EXPERTS_ROUTER,
     GRAFT_EXPERTS_GROUP,
+    GRAFT_EXPERTS_SHRINK_UP,   // of n_embd, for gate and up
+    GRAFT_EXPERTS_SHRINK_DOWN, // of n_ff, for down
     GRAFT_EXPERTS_GATE_UP,
     GRAFT_EXPERTS_GATE,
     GRAFT_EXPERTS_UP,

@@ -143,11 +143,7 @@ static enum graft_status read_adapters(struct graft_combine *combine)
     if (path) {
         GRAFT_TRY_OUT(graft_gguf_open(combine->ctx, &gguf, path, false), status, out);
         GRAFT_TRY_OUT(graft_source_open(combine->ctx, &source, gguf), status, out);
-        combine->base = (struct graft_adapter_base){.n_layer = source->config.n_layer,
-                                                    .n_head = source->config.n_head,
-                                                    .n_head_kv = source->config.n_head_kv,
-                                                    .plain_rows = source->config.rope_pairs == GRAFT_ROPE_HALVES,
-                                                    .checked = true}; // by graft_adapter_fit, below
+        graft_adapter_base_of(source, &combine->base); // copies are checked by graft_adapter_fit, below
         combine->head_dim = source->config.head_dim;
     }
     for (uint32_t i = 0; i < combine->n_adapters; i++) {
@@ -157,6 +153,13 @@ static enum graft_status read_adapters(struct graft_combine *combine)
             graft_fail_prefix(status, "%s", combine->params->adapters[i].path);
             goto out;
         }
+    }
+    for (uint32_t i = 0; i < combine->n_adapters; i++) { // what names depend on
+        const struct graft_adapter_desc *desc = combine->adapters[i];
+        combine->out->n_expert = desc->n_expert > combine->out->n_expert ? desc->n_expert : combine->out->n_expert;
+        combine->out->mixtral_names = combine->out->mixtral_names || desc->mixtral_names;
+        combine->out->norms_placed = combine->out->norms_placed || desc->norms_placed;
+        memcpy(combine->out->architecture, desc->architecture, desc->architecture[0] ? sizeof desc->architecture : 0);
     }
     status = choose_type(combine);
 out:
@@ -168,7 +171,8 @@ out:
 static enum graft_status combine_part(struct graft_combine *combine, struct graft_combine_part *part)
 {
     struct graft_adapter_pair *pair = &combine->out->pairs[combine->out->n_pairs];
-    *pair = (struct graft_adapter_pair){.target = part->target, .layer = part->layer, .rank = part->rank, .scale = part->scale};
+    *pair = (struct graft_adapter_pair){
+        .target = part->target, .layer = part->layer, .expert = part->expert, .rank = part->rank, .scale = part->scale};
     enum graft_status status = GRAFT_OK;
     switch (part->way) {
     case GRAFT_COMBINE_KEEP:
@@ -206,9 +210,10 @@ static enum graft_status combine_all(struct graft_combine *combine)
     graft_lapack_begin(&lapack);
     for (uint32_t i = 0; i < combine->n_parts && status == GRAFT_OK; i++) {
         char module[GRAFT_ADAPTER_NAME_BYTES];
-        status = combine_part(combine, &combine->parts[i]);
+        struct graft_combine_part *part = &combine->parts[i];
+        status = combine_part(combine, part);
         if (status != GRAFT_OK) {
-            graft_fail_prefix(status, "%s", graft_adapter_module(combine->parts[i].target, combine->parts[i].layer, module));
+            graft_fail_prefix(status, "%s", graft_adapter_module(part->target, part->layer, part->expert, false, module));
         } else if (params->progress && !params->progress(params->progress_user, i + 1, combine->n_parts)) {
             status = graft_fail(GRAFT_E_CANCELLED, "cancelled after %u of %u modules", i + 1, combine->n_parts);
         }
@@ -248,7 +253,8 @@ static enum graft_status make_report(const struct graft_combine *combine, struct
         const struct graft_combine_part *part = &combine->parts[i];
         struct graft_combine_module module = {.n_adapters = part->n, .rank = part->rank};
         char name[GRAFT_ADAPTER_NAME_BYTES];
-        snprintf(module.name, sizeof module.name, "%.63s", graft_adapter_module(part->target, part->layer, name));
+        snprintf(module.name, sizeof module.name, "%.63s",
+                 graft_adapter_module(part->target, part->layer, part->expert, false, name));
         module.bytes = view_bytes(&pair->a) + view_bytes(&pair->b) + view_bytes(&pair->magnitude) + view_bytes(&pair->bias);
         report_module(report, &module,
                       (part->n_in + part->n_out) * part->rank + (pair->magnitude.data ? part->n_out : 0) +
@@ -260,7 +266,7 @@ static enum graft_status make_report(const struct graft_combine *combine, struct
         struct graft_combine_module module = {.n_adapters = graft_combine_holders(combine, whole),
                                               .bytes = view_bytes(&whole->view)};
         char name[GRAFT_ADAPTER_NAME_BYTES];
-        snprintf(module.name, sizeof module.name, "%.63s", graft_adapter_module(whole->target, whole->layer, name));
+        snprintf(module.name, sizeof module.name, "%.63s", graft_adapter_module(whole->target, whole->layer, 0, false, name));
         report_module(report, &module, whole->base_copy ? 0 : whole->view.rows * whole->view.cols, 0, 0);
     }
     double norm = report->summary.norm, difference = report->summary.error;

@@ -33,7 +33,7 @@ struct graft_combine_source {
 
 struct graft_combine_part {
     enum graft_target target;
-    uint32_t layer;
+    uint32_t layer, expert;
     enum graft_combine_way way;
     uint32_t n, rank;
     uint64_t n_in, n_out;

@@ -48,7 +48,7 @@ uint64_t graft_combine_key(uint64_t seed, uint32_t adapter, const struct graft_c
     uint8_t digest[GRAFT_SHA256_BYTES];
     struct graft_sha256 hash;
     int length = snprintf(text, sizeof text, "graft dare %" PRIu64 " %u %s %s", seed, adapter,
-                          graft_adapter_module(part->target, part->layer, module), tensor);
+                          graft_adapter_module(part->target, part->layer, part->expert, false, module), tensor);
     graft_sha256_begin(&hash);
     graft_sha256_add(&hash, text, (uint64_t)length);
     graft_sha256_end(&hash, digest);
@@ -117,7 +117,12 @@ static enum graft_status place_rows(struct graft_combine *combine)
     return GRAFT_OK;
 }
 
-// Modules by layer and target, with the adapters that change them. Every description's pairs are in this order.
+static bool comes_before(const struct graft_adapter_pair *a, const struct graft_adapter_pair *b)
+{
+    return a->layer != b->layer ? a->layer < b->layer : a->expert != b->expert ? a->expert < b->expert : a->target < b->target;
+}
+
+// Modules by layer, expert and target, with the adapters that change them. Every description's pairs are in this order.
 static enum graft_status list_parts(struct graft_combine *combine)
 {
     uint64_t pairs = 0, taken = 0;
@@ -132,21 +137,19 @@ static enum graft_status list_parts(struct graft_combine *combine)
         for (uint32_t i = 0; i < combine->n_adapters; i++) {
             const struct graft_adapter_desc *desc = combine->adapters[i];
             const struct graft_adapter_pair *pair = next[i] < desc->n_pairs ? &desc->pairs[next[i]] : NULL;
-            if (pair &&
-                (!least || pair->layer < least->layer || (pair->layer == least->layer && pair->target < least->target))) {
-                least = pair;
-            }
+            least = pair && (!least || comes_before(pair, least)) ? pair : least;
         }
         struct graft_combine_part *part = &combine->parts[combine->n_parts++];
         part->target = least->target;
         part->layer = least->layer;
+        part->expert = least->expert;
         part->n_in = least->a.cols;
         part->n_out = least->b.rows;
         part->sources = combine->sources + taken;
         for (uint32_t i = 0; i < combine->n_adapters; i++) {
             const struct graft_adapter_desc *desc = combine->adapters[i];
             const struct graft_adapter_pair *pair = next[i] < desc->n_pairs ? &desc->pairs[next[i]] : NULL;
-            if (pair && pair->layer == part->layer && pair->target == part->target) {
+            if (pair && pair->layer == part->layer && pair->expert == part->expert && pair->target == part->target) {
                 double weight = combine->params->adapters[i].weight;
                 part->sources[part->n++] = (struct graft_combine_source){
                     .pair = pair, .adapter = i, .weight = weight, .scaled = weight * (double)pair->scale};
@@ -227,7 +230,7 @@ static enum graft_status plan_part(const struct graft_combine *combine, struct g
     char module[GRAFT_ADAPTER_NAME_BYTES];
     uint64_t sum = 0, least = part->n_in < part->n_out ? part->n_in : part->n_out;
     uint32_t asked = combine->params->svd_rank ? combine->params->svd_rank : largest;
-    graft_adapter_module(part->target, part->layer, module);
+    graft_adapter_module(part->target, part->layer, part->expert, false, module);
     GRAFT_TRY(check_shapes(combine, part, module));
     GRAFT_TRY(check_dora(combine, part, module));
     for (uint32_t i = 0; i < part->n; i++) {

@@ -50,7 +50,7 @@ struct graft_merge {
     struct graft_adapter_desc *adapters[GRAFT_MERGE_MAX_ADAPTERS];
     float weights[GRAFT_MERGE_MAX_ADAPTERS];
     struct graft_text names[GRAFT_MERGE_MAX_ADAPTERS]; // last parts of the paths
-    struct graft_merge_link *links;                    // sorted by tensor, then adapter
+    struct graft_merge_link *links;                    // sorted by tensor, then expert, then adapter
     uint32_t n_links;
     struct graft_merge_item *items; // in the output's order
     uint32_t n_items;
@@ -70,6 +70,8 @@ struct graft_merge {
 // Read base and adapters, check that they fit and can be merged, list what changes what. merge is zeroed but for ctx and
 // params. Release in any case.
 GRAFT_MUST_CHECK enum graft_status graft_merge_read(struct graft_merge *merge, const char *base);
+// The matrix of its tensor that a link changes: an expert's, else 0.
+uint32_t graft_merge_expert(const struct graft_merge_link *link);
 // Offsets in the output once every item has its type.
 GRAFT_MUST_CHECK enum graft_status graft_merge_layout(struct graft_merge *merge);
 void graft_merge_release(struct graft_merge *merge);
@@ -81,6 +83,7 @@ struct graft_merge_part {
     const struct graft_adapter_pair *pair;
     const struct graft_adapter_whole *whole;
     float weight;
+    float plus;         // added to what replaces a tensor: Gemma's gains are 1 + PEFT's
     float *a;           // of a pair: what the coefficients multiply, [rank][n_in]; owned by pass.c
     float *multipliers; // DoRA of the embedding: [n_in]; owned by pass.c
     bool embed;         // the coefficients of a row are a column of A
@@ -89,6 +92,7 @@ struct graft_merge_part {
 
 struct graft_merge_rows {
     const struct graft_merge_item *item;
+    uint32_t expert;     // which of the tensor's matrices
     const uint8_t *data; // the base's
     const struct graft_quant *from, *to;
     uint64_t n_in, n_out, from_bytes, to_bytes; // bytes of rows

@@ -13,7 +13,7 @@ struct pass {
     struct graft_merge *merge;
     const struct graft_merge_item *item;
     const struct graft_merge_rows *rows; // NULL: a copy
-    bool write;                          // hash the base and write the result
+    bool write, hash;                    // write the result; hash the base
     uint64_t n_units;                    // without the hashing
     struct graft_merge_sums *sums;       // [n_units]; NULL for a copy
     atomic_uint_fast64_t next, done;     // unit, with the hashing in front if there is any; bytes of the base
@@ -118,10 +118,11 @@ static void end_rows(struct graft_merge *m, struct graft_merge_rows *rows)
     }
 }
 
-static enum graft_status begin_rows(struct graft_merge *m, const struct graft_merge_item *item, uint32_t type,
+static enum graft_status begin_rows(struct graft_merge *m, const struct graft_merge_item *item, uint32_t expert, uint32_t type,
                                     struct graft_merge_rows *rows)
 {
     *rows = (struct graft_merge_rows){.item = item,
+                                      .expert = expert,
                                       .data = graft_gguf_data(m->gguf, item->from),
                                       .from = graft_quant_find(item->from->type),
                                       .to = graft_quant_find(type),
@@ -129,11 +130,17 @@ static enum graft_status begin_rows(struct graft_merge *m, const struct graft_me
                                       .n_out = item->from->dims[1]};
     (void)graft_type_row_bytes(item->from->type, rows->n_in, &rows->from_bytes); // checked: by the reader, when it was chosen
     (void)graft_type_row_bytes(type, rows->n_in, &rows->to_bytes);
+    rows->data += expert * rows->n_out * rows->from_bytes;
     for (uint32_t i = 0; i < item->n_links; i++) {
         const struct graft_merge_link *link = &m->links[item->first_link + i];
+        if (graft_merge_expert(link) != expert) {
+            continue;
+        }
         struct graft_merge_part *part = &rows->parts[rows->n_parts++];
         *part = (struct graft_merge_part){.pair = link->pair, .whole = link->whole, .weight = m->weights[link->adapter]};
         if (!link->pair) {
+            bool gain = graft_target_is_norm(link->whole->target) && m->source->config.norms_plus_one;
+            part->plus = gain && !m->adapters[link->adapter]->rows_permuted ? 1.0f : 0.0f;
             continue;
         }
         bool halves = !m->adapters[link->adapter]->rows_permuted && m->source->config.rope_pairs == GRAFT_ROPE_ADJACENT;
@@ -184,7 +191,8 @@ static enum graft_status rows_unit(struct pass *p, uint32_t thread, uint64_t uni
     if (!p->write) {
         return GRAFT_OK;
     }
-    return graft_output_write(m->output, m->out_data_offset + p->item->offset + first * rows->to_bytes, m->scratch[thread]->out,
+    uint64_t row = rows->expert * rows->n_out + first;
+    return graft_output_write(m->output, m->out_data_offset + p->item->offset + row * rows->to_bytes, m->scratch[thread]->out,
                               n * rows->to_bytes);
 }
 
@@ -196,15 +204,15 @@ static void work(void *user, uint32_t thread, uint32_t first, uint32_t last)
     while (!atomic_load(&p->failed)) {
         uint64_t unit = atomic_fetch_add(&p->next, 1);
         enum graft_status status = GRAFT_OK;
-        if (unit >= p->n_units + p->write) {
+        if (unit >= p->n_units + p->hash) {
             return;
         }
-        if (p->write && unit == 0) {
+        if (p->hash && unit == 0) {
             graft_merge_hash(p->merge, p->item->from->offset + p->item->from->bytes);
         } else if (p->rows) {
-            status = rows_unit(p, thread, unit - p->write);
+            status = rows_unit(p, thread, unit - p->hash);
         } else {
-            status = copy_unit(p, unit - p->write);
+            status = copy_unit(p, unit - p->hash);
         }
         if (status == GRAFT_OK && thread == 0) {
             status = graft_merge_progress(p->merge, atomic_exchange(&p->done, 0));
@@ -227,13 +235,13 @@ static enum graft_status run(struct pass *p)
     return graft_merge_progress(m, atomic_exchange(&p->done, 0));
 }
 
-// A changed tensor, measured and perhaps written.
-static enum graft_status run_rows(struct graft_merge *m, const struct graft_merge_item *item, uint32_t type, bool write,
-                                  struct graft_merge_sums *sums)
+// One matrix of a changed tensor, measured and perhaps written.
+static enum graft_status run_matrix(struct graft_merge *m, const struct graft_merge_item *item, uint32_t expert, uint32_t type,
+                                    bool write, struct graft_merge_sums *sums)
 {
     struct graft_merge_rows rows;
-    struct pass p = {.merge = m, .item = item, .rows = &rows, .write = write};
-    enum graft_status status = begin_rows(m, item, type, &rows);
+    struct pass p = {.merge = m, .item = item, .rows = &rows, .write = write, .hash = write && expert == 0};
+    enum graft_status status = begin_rows(m, item, expert, type, &rows);
     p.n_units = (rows.n_out + GRAFT_MERGE_UNIT_ROWS - 1) / GRAFT_MERGE_UNIT_ROWS;
     if (status == GRAFT_OK) {
         status = GRAFT_NEW(m->ctx, GRAFT_MEM_SCRATCH, &p.sums, p.n_units, "sums of a merge");
@@ -241,7 +249,6 @@ static enum graft_status run_rows(struct graft_merge *m, const struct graft_merg
     if (status == GRAFT_OK) {
         status = run(&p);
     }
-    *sums = (struct graft_merge_sums){0};
     for (uint64_t i = 0; i < p.n_units && status == GRAFT_OK; i++) {
         sums->dd += p.sums[i].dd;
         sums->rd += p.sums[i].rd;
@@ -251,6 +258,17 @@ static enum graft_status run_rows(struct graft_merge *m, const struct graft_merg
     GRAFT_FREE(m->ctx, &p.sums);
     end_rows(m, &rows);
     return status;
+}
+
+// A changed tensor: all its experts' matrices, or the one it has.
+static enum graft_status run_rows(struct graft_merge *m, const struct graft_merge_item *item, uint32_t type, bool write,
+                                  struct graft_merge_sums *sums)
+{
+    *sums = (struct graft_merge_sums){0};
+    for (uint32_t e = 0; e < item->from->dims[2]; e++) {
+        GRAFT_TRY(run_matrix(m, item, e, type, write, sums));
+    }
+    return GRAFT_OK;
 }
 
 enum graft_status graft_merge_measure(struct graft_merge *m, const struct graft_merge_item *item, uint32_t type,
@@ -264,7 +282,7 @@ enum graft_status graft_merge_write(struct graft_merge *m, struct graft_merge_it
     if (item->n_links > 0) {
         return run_rows(m, item, item->type, true, &item->sums);
     }
-    struct pass p = {.merge = m, .item = item, .write = true};
+    struct pass p = {.merge = m, .item = item, .write = true, .hash = true};
     p.n_units = (item->bytes + GRAFT_MERGE_UNIT_BYTES - 1) / GRAFT_MERGE_UNIT_BYTES;
     return run(&p);
 }

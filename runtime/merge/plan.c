@@ -34,13 +34,6 @@ static enum graft_status check_kind(const struct graft_adapter_desc *desc, const
                 path, desc->pairs[i].layer, graft_target_name(desc->pairs[i].target));
         }
     }
-    for (uint32_t i = 0; i < desc->n_whole; i++) {
-        if (source->config.norms_plus_one && !desc->rows_permuted && desc->whole[i].target >= GRAFT_TARGET_ATTN_NORM) {
-            return graft_fail(GRAFT_E_UNSUPPORTED,
-                              "%s: replaces %s, which is not supported for architecture %s; run it unmerged", path,
-                              desc->whole[i].name, source->config.architecture);
-        }
-    }
     return GRAFT_OK;
 }
 
@@ -90,11 +83,20 @@ static uint32_t item_of(const struct graft_merge *m, enum graft_target target, u
     return (uint32_t)(graft_gguf_tensor(m->gguf, weight->label) - m->gguf->tensors);
 }
 
+uint32_t graft_merge_expert(const struct graft_merge_link *link)
+{
+    return link->pair && link->pair->expert ? link->pair->expert - 1 : 0;
+}
+
 static int by_tensor(const void *left, const void *right)
 {
     const struct graft_merge_link *a = left, *b = right;
+    uint32_t own = graft_merge_expert(a), other = graft_merge_expert(b);
     if (a->tensor != b->tensor) {
         return a->tensor < b->tensor ? -1 : 1;
+    }
+    if (own != other) {
+        return own < other ? -1 : 1;
     }
     return a->adapter < b->adapter ? -1 : a->adapter > b->adapter;
 }
@@ -182,7 +184,8 @@ enum graft_status graft_merge_layout(struct graft_merge *m)
         if (item->type != item->from->type) { // only matrices of the architecture change: rows times their bytes
             uint64_t row;
             fits = fits && graft_type_row_bytes(item->type, item->from->dims[0], &row) &&
-                   graft_mul_u64(row, item->from->dims[1], &item->bytes);
+                   graft_mul_u64(row, item->from->dims[1], &item->bytes) &&
+                   graft_mul_u64(item->bytes, item->from->dims[2], &item->bytes);
         }
         item->offset = at;
         fits = fits && graft_add_u64(at, item->bytes, &at) && graft_align_u64(at, m->gguf->alignment, &at);

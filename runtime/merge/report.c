@@ -108,7 +108,7 @@ static void warn_of_loss(struct graft_merge_report *r, double wanted)
 static void describe(const struct graft_merge_item *item, struct graft_merge_tensor *out)
 {
     const struct graft_merge_sums *s = &item->sums;
-    *out = (struct graft_merge_tensor){.n_values = item->from->dims[0] * item->from->dims[1],
+    *out = (struct graft_merge_tensor){.n_values = item->from->dims[0] * item->from->dims[1] * item->from->dims[2],
                                        .bytes_before = item->added ? 0 : item->from->bytes,
                                        .bytes_after = item->bytes,
                                        .change = s->ww > 0 ? sqrt(s->dd / s->ww) : 0,

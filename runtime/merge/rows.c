@@ -123,7 +123,7 @@ static void add_whole(const struct graft_merge_rows *rows, const struct graft_me
         float *change = s->change + j * n_in;
         read_values(&part->whole->view, (first + j) * n_in, n_in, s->row);
         for (uint64_t i = 0; i < n_in; i++) {
-            change[i] += part->weight * (s->row[i] - w[i]);
+            change[i] += part->weight * (s->row[i] + part->plus - w[i]);
         }
     }
 }
@@ -193,9 +193,9 @@ static void add_sums(struct graft_merge_sums *sums, const float *w, const float 
     }
 }
 
-// The new row, from base and change, to `out`. exact: the row of the only replacement, instead of the sum.
+// The new row, from base and change, to `out`. exact: the only replacement, whose row is taken instead of the sum.
 static enum graft_status finish_row(const struct graft_merge_rows *rows, struct graft_merge_scratch *s, uint64_t j,
-                                    uint64_t row, const struct graft_adapter_view *exact, uint8_t *out,
+                                    uint64_t row, const struct graft_merge_part *exact, uint8_t *out,
                                     struct graft_merge_sums *sums)
 {
     uint64_t n_in = rows->n_in;
@@ -207,7 +207,10 @@ static enum graft_status finish_row(const struct graft_merge_rows *rows, struct 
         return GRAFT_OK;
     }
     if (exact) {
-        read_values(exact, row * n_in, n_in, s->row);
+        read_values(&exact->whole->view, row * n_in, n_in, s->row);
+        for (uint64_t i = 0; i < n_in && exact->plus != 0.0f; i++) {
+            s->row[i] += exact->plus;
+        }
     } else {
         for (uint64_t i = 0; i < n_in; i++) {
             s->row[i] = w[i] + d[i];
@@ -231,7 +234,7 @@ enum graft_status graft_merge_compute(const struct graft_merge_rows *rows, struc
                                       uint64_t n, struct graft_merge_sums *sums)
 {
     const struct graft_merge_part *only = rows->n_parts == 1 ? &rows->parts[0] : NULL;
-    const struct graft_adapter_view *exact = only && only->whole && only->weight == 1.0f ? &only->whole->view : NULL;
+    const struct graft_merge_part *exact = only && only->whole && only->weight == 1.0f ? only : NULL;
     *sums = (struct graft_merge_sums){0};
     for (uint64_t at = 0; at < n; at += TILE) {
         uint64_t tile = n - at < TILE ? n - at : TILE;

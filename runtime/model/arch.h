@@ -96,6 +96,12 @@ void graft_rope_frequencies(const struct graft_config *config, float base, float
 #define GRAFT_ARCH_LINEAR_ROPE_KEYS                                                                                            \
     "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "rope.scaling.original_context_length",                   \
         "rope.scaling.finetuned"
+// What graft_arch_scaled_rope reads besides, where rope.scaling.type is yarn.
+#define GRAFT_ARCH_YARN_KEYS "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow", "rope.scaling.yarn_attn_factor"
+#define GRAFT_ARCH_YARN_NEUTRAL_KEYS                                                                                           \
+    {                                                                                                                          \
+        "rope.scaling.yarn_ext_factor", 1, "a mixture of YaRN and interpolation"                                               \
+    }
 // Keys that may stand with the value that asks for nothing.
 #define GRAFT_ARCH_NEUTRAL_KEYS                                                                                                \
     {"attention.causal", 1, "attention that is not causal"}, {"attention.clamp_kqv", 0, "clamped attention inputs"},           \
@@ -148,7 +154,12 @@ GRAFT_MUST_CHECK enum graft_status graft_arch_cap(struct graft_arch_reader *read
 GRAFT_MUST_CHECK enum graft_status graft_arch_gemma_scales(struct graft_arch_reader *reader, uint32_t layers_27b);
 // attention.sliding_window, or fallback, is the window of every layer whose number `every` divides.
 GRAFT_MUST_CHECK enum graft_status graft_arch_windows(struct graft_arch_reader *reader, uint32_t fallback, uint32_t every);
-// A `finish` that reads rope.freq_base and linear scaling, and nothing else.
+// Frequencies and magnitude of rope with the file's base and scaling, into the configuration: none, linear, or YaRN (Peng et al.
+// 2023, sections 3.2 to 3.4): frequencies with fewer than beta_slow turns in the original context are divided by the factor, those
+// with more than beta_fast stay, in between in proportion; cos and sin times 0.1 ln(factor) + 1. factors: as in
+// graft_rope_frequencies; with YaRN GRAFT_E_UNSUPPORTED.
+GRAFT_MUST_CHECK enum graft_status graft_arch_scaled_rope(struct graft_arch_reader *reader, const float *factors);
+// A `finish` that reads rope, and nothing else.
 GRAFT_MUST_CHECK enum graft_status graft_arch_plain_rope(struct graft_arch_reader *reader);
 
 #endif

@@ -255,7 +255,8 @@ enum graft_status graft_arch_linear_scaling(struct graft_arch_reader *r, float *
     }
     int shown = type.length < 64 ? (int)type.length : 64;
     return graft_fail(GRAFT_E_UNSUPPORTED,
-                      "%s: %s is \"%.*s\"; supported are none, linear, and factors in tensors (Llama 3's rope_freqs.weight, "
+                      "%s: %s is \"%.*s\"; supported are none, linear, yarn (llama, qwen2, qwen3, qwen3moe), and factors in "
+                      "tensors (Llama 3's rope_freqs.weight, "
                       "Phi 3's rope_factors_long.weight and rope_factors_short.weight)",
                       r->gguf->path, key, shown, type.data);
 }
@@ -270,13 +271,62 @@ enum graft_status graft_arch_windows(struct graft_arch_reader *r, uint32_t fallb
     return GRAFT_OK;
 }
 
-enum graft_status graft_arch_plain_rope(struct graft_arch_reader *r)
+// The pair of a head that turns `turns` times in the original context.
+static double pair_of_turns(const struct graft_config *c, double base, double context, double turns)
+{
+    const double two_pi = 6.283185307179586;
+    return c->rope_dim * log(context / (turns * two_pi)) / (2 * log(base));
+}
+
+static enum graft_status yarn(struct graft_arch_reader *r, float base)
+{
+    struct graft_config *c = &r->source->config;
+    float factor, fast, slow, attention;
+    uint32_t original;
+    GRAFT_TRY(graft_arch_positive(r, "rope.scaling.factor", true, 1.0f, &factor));
+    GRAFT_TRY(graft_arch_positive(r, "rope.scaling.yarn_beta_fast", false, 32.0f, &fast));
+    GRAFT_TRY(graft_arch_positive(r, "rope.scaling.yarn_beta_slow", false, 1.0f, &slow));
+    GRAFT_TRY(graft_arch_positive(r, "rope.scaling.yarn_attn_factor", false, 1.0f, &attention));
+    GRAFT_TRY(graft_arch_u32_or(r, "rope.scaling.original_context_length", c->n_ctx_train, 1, UINT32_MAX, &original));
+    GRAFT_TRY(graft_arch_check_missing(r));
+    if (!(base > 1.0f)) {
+        return graft_fail(GRAFT_E_FORMAT, "%s: rope.freq_base is %g, YaRN needs more than 1", r->gguf->path, (double)base);
+    }
+    double low = floor(pair_of_turns(c, (double)base, original, (double)fast)), high;
+    high = ceil(pair_of_turns(c, (double)base, original, (double)slow));
+    low = low > 0 ? low : 0;
+    high = high < c->rope_dim - 1 ? high : c->rope_dim - 1;
+    high += high == low ? 0.001 : 0;
+    for (uint32_t i = 0; i < c->rope_dim / 2; i++) {
+        double inv = 1.0 / pow((double)base, 2.0 * i / c->rope_dim), share = (i - low) / (high - low);
+        share = share < 0 ? 0 : share > 1 ? 1 : share; // of interpolation
+        c->rope_inv_freq[i] = (float)(inv / (double)factor * share + inv * (1 - share));
+    }
+    c->rope_magnitude = attention * (factor > 1.0f ? 0.1f * logf(factor) + 1.0f : 1.0f);
+    return GRAFT_OK;
+}
+
+enum graft_status graft_arch_scaled_rope(struct graft_arch_reader *r, const float *factors)
 {
     float base, linear;
+    char key[GRAFT_ARCH_KEY_BYTES];
+    struct graft_text type;
+    graft_arch_key(r, "rope.scaling.type", key);
     GRAFT_TRY(graft_arch_positive(r, "rope.freq_base", false, 10000.0f, &base));
+    GRAFT_TRY(graft_gguf_text_or_none(r->gguf, key, &type));
+    if (type.data && type.length == 4 && memcmp(type.data, "yarn", 4) == 0) {
+        return factors ? graft_fail(GRAFT_E_UNSUPPORTED, "%s: %s is \"yarn\", which together with rope_freqs.weight is not supported",
+                                    r->gguf->path, key)
+                       : yarn(r, base);
+    }
     GRAFT_TRY(graft_arch_linear_scaling(r, &linear));
-    graft_rope_frequencies(&r->source->config, base, linear, NULL, r->source->config.rope_inv_freq);
+    graft_rope_frequencies(&r->source->config, base, linear, factors, r->source->config.rope_inv_freq);
     return GRAFT_OK;
+}
+
+enum graft_status graft_arch_plain_rope(struct graft_arch_reader *r)
+{
+    return graft_arch_scaled_rope(r, NULL);
 }
 
 enum graft_status graft_arch_cap(struct graft_arch_reader *r, const char *suffix, float *out)

@@ -5,7 +5,7 @@
 #include "runtime/model/arch.h"
 
 static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, GRAFT_ARCH_EXPERT_KEYS, "attention.sliding_window",
-                                         GRAFT_ARCH_LINEAR_ROPE_KEYS, NULL};
+                                         GRAFT_ARCH_LINEAR_ROPE_KEYS, GRAFT_ARCH_YARN_KEYS, NULL};
 
 static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_NEUTRAL_KEYS,
                                                          GRAFT_ARCH_EXPERT_NEUTRAL_KEYS,
@@ -13,17 +13,15 @@ static const struct graft_arch_neutral neutral_keys[] = {GRAFT_ARCH_NEUTRAL_KEYS
                                                          {"embedding_scale", 1, "scaled embeddings"},
                                                          {"residual_scale", 1, "scaled residuals"},
                                                          GRAFT_ARCH_NO_ROPE_FACTOR,
+                                                         GRAFT_ARCH_YARN_NEUTRAL_KEYS,
                                                          {NULL, 0, NULL}};
 
 static enum graft_status finish(struct graft_arch_reader *r)
 {
-    struct graft_config *c = &r->source->config;
-    float base, linear, factors[GRAFT_MAX_ROPE_PAIRS];
+    float factors[GRAFT_MAX_ROPE_PAIRS];
     bool found;
-    GRAFT_TRY(graft_arch_positive(r, "rope.freq_base", false, 10000.0f, &base));
-    GRAFT_TRY(graft_arch_linear_scaling(r, &linear));
     GRAFT_TRY(graft_arch_factors(r, "rope_freqs.weight", factors, &found));
-    graft_rope_frequencies(c, base, linear, found ? factors : NULL, c->rope_inv_freq);
+    GRAFT_TRY(graft_arch_scaled_rope(r, found ? factors : NULL));
     return graft_arch_windows(r, 0, 1);
 }
 

@@ -4,10 +4,12 @@
 #include "runtime/model/arch.h"
 #include "shaders/params.h"
 
-static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, GRAFT_ARCH_LINEAR_ROPE_KEYS, GRAFT_ARCH_EXPERT_KEYS, NULL};
+static const char *const known_keys[] = {GRAFT_ARCH_KNOWN_KEYS, GRAFT_ARCH_LINEAR_ROPE_KEYS, GRAFT_ARCH_YARN_KEYS,
+                                         GRAFT_ARCH_EXPERT_KEYS, NULL};
 
 static const struct graft_arch_neutral neutral_keys[] = {
-    GRAFT_ARCH_EXPERT_NEUTRAL_KEYS, GRAFT_ARCH_NEUTRAL_KEYS, GRAFT_ARCH_NO_WINDOW, GRAFT_ARCH_NO_ROPE_FACTOR, {NULL, 0, NULL}};
+    GRAFT_ARCH_EXPERT_NEUTRAL_KEYS, GRAFT_ARCH_NEUTRAL_KEYS, GRAFT_ARCH_NO_WINDOW, GRAFT_ARCH_NO_ROPE_FACTOR,
+    GRAFT_ARCH_YARN_NEUTRAL_KEYS, {NULL, 0, NULL}};
 
 static enum graft_status finish(struct graft_arch_reader *r)
 {

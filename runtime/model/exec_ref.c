@@ -16,7 +16,7 @@ enum {
 
 // Counts of f32 values of every buffer; kv: bytes.
 struct sizes {
-    uint64_t x, q, h, scores, route, ss, logits, scratch, state, kv, lora_t, pool, table;
+    uint64_t x, q, h, scores, route, ss, logits, scratch, state, kv, lora_t, expert_t, pool, table;
 };
 
 struct exec_ref {
@@ -66,6 +66,7 @@ static bool measure(const struct graft_source *source, const struct graft_limits
     out->logits = (uint64_t)limits->n_out * c->n_vocab;
     out->scratch = widest + (tokens > per_row ? tokens : per_row);
     out->lora_t = limits->n_slots ? n * GRAFT_LORA_PAIRS * GRAFT_LORA_STAGE * GRAFT_LORA_RANK : 0;
+    out->expert_t = limits->n_slots ? out->route * GRAFT_LORA_PAIRS * GRAFT_LORA_EXPERT_STAGE * GRAFT_LORA_RANK : 0;
     out->pool = limits->n_slots ? limits->pool_bytes : 0;
     out->table = (uint64_t)limits->n_slots * c->n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY;
     out->scratch = (out->scratch + 15) & ~UINT64_C(15); // threads do not share cache lines
@@ -82,14 +83,14 @@ static uint32_t thread_count(void)
 void graft_exec_ref_estimate(const struct graft_plan *plan, const struct graft_limits *limits,
                              uint64_t bytes[GRAFT_MEM_CLASSES])
 {
-    enum { BLOCKS = 14, PER_BLOCK = 128, WORKERS_BYTES = 4096 }; // allocations and what the ledger counts beside their contents
+    enum { BLOCKS = 15, PER_BLOCK = 128, WORKERS_BYTES = 4096 }; // allocations and what the ledger counts beside their contents
     struct sizes s;
     if (!measure(plan->source, limits, &s) || s.kv > UINT64_MAX / 4) {
         bytes[GRAFT_MEM_KV] = UINT64_MAX / 2; // more than any budget
         return;
     }
     uint64_t floats = 2 * s.x + 2 * s.q + s.h + s.scores + 2 * s.route + 2 * s.ss + s.logits + thread_count() * s.scratch +
-                      s.state + s.lora_t;
+                      s.state + s.lora_t + s.expert_t;
     bytes[GRAFT_MEM_SCRATCH] += 4 * (floats + 2 * GRAFT_MAX_CANDIDATES) + BLOCKS * PER_BLOCK;
     bytes[GRAFT_MEM_KV] += s.kv + PER_BLOCK;
     bytes[GRAFT_MEM_ADAPTERS] += s.pool ? s.pool + 4 * s.table + 2 * PER_BLOCK : 0;
@@ -125,21 +126,44 @@ struct work {
     const struct graft_step *step;
 };
 
-// Do adapters have targets among the step's matrices? Not among a mixture's experts and their router.
+// Do adapters have targets among the step's matrices?
 static bool has_targets(const struct graft_step *s)
 {
-    return s->kind == GRAFT_STEP_QKV || s->kind == GRAFT_STEP_RESIDUAL || s->kind == GRAFT_STEP_GATE_UP ||
-           s->kind == GRAFT_STEP_HEAD;
+    return s->kind != GRAFT_STEP_EMBED && s->kind != GRAFT_STEP_ATTENTION && s->kind != GRAFT_STEP_TOP;
+}
+
+static bool of_experts(const struct graft_step *s)
+{
+    return s->kind == GRAFT_STEP_EXPERTS_UP || s->kind == GRAFT_STEP_EXPERTS_DOWN;
 }
 
 // First of the adapter targets that a step's matrices are.
 static uint32_t first_target(const struct graft_step *s)
 {
-    return s->kind == GRAFT_STEP_QKV       ? GRAFT_TARGET_Q
-           : s->kind == GRAFT_STEP_HEAD    ? GRAFT_TARGET_HEAD
-           : s->kind == GRAFT_STEP_GATE_UP ? GRAFT_TARGET_GATE
-           : s->from_ff                    ? GRAFT_TARGET_DOWN
-                                           : GRAFT_TARGET_O;
+    return s->kind == GRAFT_STEP_QKV                                           ? GRAFT_TARGET_Q
+           : s->kind == GRAFT_STEP_HEAD                                        ? GRAFT_TARGET_HEAD
+           : s->kind == GRAFT_STEP_ROUTER                                      ? GRAFT_TARGET_ROUTER
+           : s->kind == GRAFT_STEP_GATE_UP || s->kind == GRAFT_STEP_EXPERTS_UP ? GRAFT_TARGET_GATE
+           : s->from_ff                                                        ? GRAFT_TARGET_DOWN
+                                                                               : GRAFT_TARGET_O;
+}
+
+// What the row's adapters make of a step's input, T = A x, before the step itself.
+static void shrink(struct exec_ref *e, const struct graft_step *s)
+{
+    bool from_x = s->kind != GRAFT_STEP_RESIDUAL && s->kind != GRAFT_STEP_EXPERTS_DOWN;
+    const float *x = from_x ? e->xn : s->from_ff ? e->h : e->ao;
+    uint32_t n_targets = 1;
+    while (n_targets < 3 && s->weight[n_targets]) {
+        n_targets++;
+    }
+    e->lora.layer = s->layer;
+    e->lora.inv_rms = from_x ? e->inv_rms : NULL;
+    if (of_experts(s)) {
+        graft_ref_shrink_experts(&e->lora, e->route, x, !from_x, s->weight[0]->n_in, first_target(s), n_targets);
+    } else {
+        graft_ref_shrink(&e->lora, x, s->weight[0]->n_in, first_target(s), n_targets);
+    }
 }
 
 // The heads as a layer has them.
@@ -268,13 +292,7 @@ static void run_step(struct exec_ref *e, const struct graft_step *s)
         break;
     }
     if (e->adapted && has_targets(s)) {
-        const float *x = s->kind != GRAFT_STEP_RESIDUAL ? e->xn : s->from_ff ? e->h : e->ao;
-        e->lora.layer = s->layer;
-        e->lora.inv_rms = s->kind == GRAFT_STEP_RESIDUAL ? NULL : e->inv_rms;
-        graft_ref_shrink(&e->lora, x, s->weight[0]->n_in, first_target(s),
-                         s->kind == GRAFT_STEP_QKV       ? 3
-                         : s->kind == GRAFT_STEP_GATE_UP ? 2
-                                                         : 1);
+        shrink(e, s);
     }
     graft_workers_run(e->workers, n, cost * e->state.n_rows < SERIAL_WORK, work_part, &work);
     for (uint32_t r = 0; r < e->state.n_rows && s->kind == GRAFT_STEP_ROUTER; r++) {
@@ -283,7 +301,10 @@ static void run_step(struct exec_ref *e, const struct graft_step *s)
     }
     if (s->kind == GRAFT_STEP_RESIDUAL || s->kind == GRAFT_STEP_EXPERTS_DOWN) {
         if (s->post) {
-            graft_ref_post_norm(e->q, vector(s->post), NULL, 0, c->rms_eps, e->state.n_rows, c->n_embd, e->x);
+            uint32_t target = s->from_ff ? GRAFT_LORA_POST_FFN_NORM : GRAFT_LORA_POST_ATTN_NORM;
+            e->lora.layer = s->layer;
+            graft_ref_post_norm(e->q, vector(s->post), e->adapted ? &e->lora : NULL, target, c->rms_eps, e->state.n_rows,
+                                c->n_embd, e->x);
         }
         norm(e, s);
     }
@@ -450,6 +471,7 @@ static void destroy(struct graft_exec **exec)
     GRAFT_FREE(ctx, &e->image);
     GRAFT_FREE(ctx, &e->kv);
     GRAFT_FREE(ctx, &e->lora.t);
+    GRAFT_FREE(ctx, &e->lora.expert_t);
     GRAFT_FREE(ctx, &e->pool);
     GRAFT_FREE(ctx, &e->table);
     GRAFT_FREE(ctx, exec);
@@ -488,6 +510,7 @@ static enum graft_status take_memory(struct exec_ref *e)
                   {&e->logits, s->logits, "logits"},
                   {&e->values, GRAFT_MAX_CANDIDATES, "candidates"},
                   {&e->lora.t, s->lora_t, "adapter activations"},
+                  {&e->lora.expert_t, s->expert_t, "adapter activations of experts"},
                   {&e->scratch, threads * s->scratch, "scratch memory of the threads"}};
     for (size_t i = 0; i < sizeof floats / sizeof *floats; i++) {
         GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_SCRATCH, floats[i].out, floats[i].count, floats[i].what));
@@ -500,8 +523,13 @@ static enum graft_status take_memory(struct exec_ref *e)
         GRAFT_TRY(graft_alloc(e->ctx, GRAFT_MEM_ADAPTERS, (void **)&e->pool, s->pool, 1, "the adapter pool"));
         GRAFT_TRY(GRAFT_NEW(e->ctx, GRAFT_MEM_ADAPTERS, &e->table, s->table, "the adapter table"));
     }
-    e->lora = (struct graft_ref_lora){.state = &e->state, .pool = e->pool, .table = e->table,
-                                      .n_layer = e->plan->source->config.n_layer, .t = e->lora.t};
+    e->lora = (struct graft_ref_lora){.state = &e->state,
+                                      .pool = e->pool,
+                                      .table = e->table,
+                                      .n_layer = e->plan->source->config.n_layer,
+                                      .t = e->lora.t,
+                                      .expert_t = e->lora.expert_t,
+                                      .n_used = e->plan->source->config.n_expert_used};
     return graft_workers_create(e->ctx, &e->workers, threads);
 }
 

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "loaders/adapter.h"
 #include "platform/bytes.h"
 #include "runtime/model/exec_vk.h"
 
@@ -409,7 +410,8 @@ static enum graft_status adapter_table(struct graft_exec *exec, uint32_t slot, c
         uint32_t target = i / GRAFT_LORA_ENTRY % GRAFT_LORA_TARGETS;
         const uint32_t *entry = entries + i;
         bool there = entry[GRAFT_LORA_A] || entry[GRAFT_LORA_B] || entry[GRAFT_LORA_BIAS];
-        bool extras = target >= GRAFT_LORA_EMBED || entry[GRAFT_LORA_DORA] || entry[GRAFT_LORA_BIAS];
+        bool experts = e->plan->source->config.n_expert && target >= GRAFT_TARGET_GATE && target <= GRAFT_TARGET_ROUTER;
+        bool extras = target >= GRAFT_LORA_EMBED || experts || entry[GRAFT_LORA_DORA] || entry[GRAFT_LORA_BIAS];
         kinds |= there && target == GRAFT_LORA_HEAD ? SLOT_HEAD : there && extras ? SLOT_EXTRAS : 0;
     }
     if (kinds && !e->has_extras) {

@@ -20,7 +20,7 @@ uint32_t graft_exec_vk_buckets(uint32_t most, uint32_t rows[MAX_BUCKETS])
 // Bytes of every buffer that depends on shape and limits.
 struct buffer_bytes {
     uint64_t x, ss, q, ao, h, scores, route, tiles, y, part, counter, logits, top, kv, kv_new, kv_count, state, table, lora_t,
-        lora_count;
+        lora_count, expert_t;
     bool overflow;
 };
 
@@ -64,6 +64,7 @@ static struct buffer_bytes measure(const struct graft_plan *plan, const struct g
     b.table = (uint64_t)limits->n_slots * c->n_layer * GRAFT_LORA_TARGETS * GRAFT_LORA_ENTRY * 4;
     b.lora_t = limits->n_slots ? n * GRAFT_LORA_PAIRS * GRAFT_LORA_STAGE * GRAFT_LORA_RANK * 4 : 0;
     b.lora_count = limits->n_slots ? n * 4 : 0;
+    b.expert_t = limits->n_slots ? n * c->n_expert_used * GRAFT_LORA_PAIRS * GRAFT_LORA_EXPERT_STAGE * GRAFT_LORA_RANK * 4 : 0;
     uint64_t keys, values;
     bool fits = graft_kv_bytes(plan->source, limits, &b.kv);
     for (uint32_t ring = 0; ring < 2 && fits; ring++) { // shaders count in 32 bits inside a layer
@@ -109,7 +110,7 @@ void graft_exec_vk_estimate(const struct graft_plan *plan, const struct graft_li
     bytes[GRAFT_MEM_KV] += b.overflow ? UINT64_MAX / 2 : b.kv; // more than any budget
     bytes[GRAFT_MEM_SCRATCH] += 2 * b.x + b.ss + b.q + b.ao + b.h + b.scores + b.route + b.tiles + b.y + b.part + b.counter +
                                 b.logits * (logits_mapped(caps) ? 1 : 2) + b.top + STATES * b.state + 2 * b.lora_t +
-                                b.lora_count + b.kv_new + b.kv_count;
+                                b.lora_count + b.expert_t + b.kv_new + b.kv_count;
     bytes[GRAFT_MEM_ADAPTERS] += limits->n_slots ? limits->pool_bytes + b.table : 0;
     bytes[GRAFT_MEM_STAGING] += caps->unified ? 0 : graft_weights_vk_stream_staging(source, limits->n_streamed);
     bytes[GRAFT_MEM_STAGING] += limits->n_slots && !caps->unified ? WINDOW_BYTES : 0;
@@ -180,6 +181,10 @@ enum graft_status graft_exec_vk_take_buffers(struct exec_vk *e)
         if (!b->pool->mapped || !b->table->mapped) {
             GRAFT_TRY(graft_vk_window_create(e->vk, &e->window, WINDOW_BYTES, "the way into the adapter pool"));
         }
+        if (bytes.expert_t) {
+            GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->expert_t, bytes.expert_t, GRAFT_VK_DEVICE, GRAFT_MEM_SCRATCH,
+                                             "adapter activations of experts"));
+        }
         GRAFT_TRY(graft_vk_buffer_create(e->vk, &b->lora_count, bytes.lora_count, GRAFT_VK_DEVICE, GRAFT_MEM_SCRATCH,
                                          "adapter counters"));
     }
@@ -198,11 +203,11 @@ enum graft_status graft_exec_vk_take_buffers(struct exec_vk *e)
 void graft_exec_vk_free_buffers(struct exec_vk *e)
 {
     struct graft_buffers_vk *b = &e->buffers;
-    struct graft_vk_buffer **list[] = {&b->x,        &b->xn,      &b->ss,      &b->q,         &b->ao,        &b->h,
-                                       &b->scores,   &b->route,   &b->tiles,   &b->y,         &b->part,      &b->counter,
-                                       &b->logits,   &b->top,     &b->state[0], &b->state[1], &e->readback,  &b->pool,
-                                       &b->table,    &b->lora_t[0], &b->lora_t[1], &b->lora_count, &e->window, &b->kv_new,
-                                       &b->kv_count};
+    struct graft_vk_buffer **list[] = {&b->x,        &b->xn,        &b->ss,        &b->q,          &b->ao,       &b->h,
+                                       &b->scores,   &b->route,     &b->tiles,     &b->y,          &b->part,     &b->counter,
+                                       &b->logits,   &b->top,       &b->state[0],  &b->state[1],   &e->readback, &b->pool,
+                                       &b->table,    &b->lora_t[0], &b->lora_t[1], &b->lora_count, &e->window,   &b->kv_new,
+                                       &b->kv_count, &b->expert_t};
     for (uint32_t i = 0; i < sizeof list / sizeof *list; i++) {
         graft_vk_buffer_destroy(list[i]);
     }

@@ -154,6 +154,7 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
         };
         bind_lora(lo, binds + 11, T_OF_XN, -1);
         push->lora = lora_push(lo, entry_of(step->layer, GRAFT_TARGET_Q));
+        push->lora.norm = entry_of(step->layer, GRAFT_LORA_Q_NORM);
         uint64_t bytes = 0;
         for (uint32_t i = from; i < to; i++) {
             push->base[i - from] = delta + (to - from > 1 ? (uint32_t)(places[i].offset - begin) : 0);
@@ -259,6 +260,7 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
         push->vector = head ? 0 : graft_weights_vk_vector(lo->weights, step->gain);
         push->parts_out = residual_groups(lo->plan, lo->caps);
         push->norm = step->post ? graft_weights_vk_vector(lo->weights, step->post) : 0;
+        push->kinds = entry_of(step->layer, step->from_ff ? GRAFT_LORA_POST_FFN_NORM : GRAFT_LORA_POST_ATTN_NORM);
         if (step->post) {
             graft_kernel_post_norm(&kernel);
         }
@@ -283,7 +285,9 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
         bind_lora(lo, residual_binds + 8, T_OF_OTHERS, T_OF_XN);
         if (!step->from_ff) {
             push->lora.norm = entry_of(step->layer, GRAFT_LORA_FFN_NORM);
-            fold(&push->lora, entry_of(step->layer, GRAFT_TARGET_GATE), lo->plan->source->config.n_expert ? 0 : 2);
+            bool mixture = lo->plan->source->config.n_expert > 0, router = lo->lora == GRAFT_LORA_EXTRAS;
+            fold(&push->lora, entry_of(step->layer, mixture ? GRAFT_TARGET_ROUTER : GRAFT_TARGET_GATE),
+                 mixture ? (uint32_t)router : 2);
         } else {
             next_layer(lo, &push->lora, step->layer);
         }

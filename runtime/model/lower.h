@@ -14,6 +14,7 @@ struct graft_buffers_vk {
     struct graft_vk_buffer *pool, *table;          // adapters; NULL without
     struct graft_vk_buffer *lora_t[2],
         *lora_count; // T of what reads XN, T of what reads AO or H; the last workgroup's counters
+    struct graft_vk_buffer *expert_t; // T of a mixture's experts
     struct graft_vk_buffer *state[2];
 };
 

@@ -80,7 +80,7 @@ static enum graft_status lower_router(struct graft_lowering *lo, const struct gr
     GRAFT_TRY(graft_kernel_experts(&kernel, GRAFT_EXPERTS_ROUTER, lo->caps, &shape, w->type, lo->rows, lo->lora));
     struct graft_experts_push *push = &kernel.push.experts;
     fill(lo, push, w);
-    struct graft_vk_bind binds[] = {
+    struct graft_vk_bind binds[10] = {
         window(lo, place.buffer, place.offset, expert_bytes(w), &push->base[0]),
         whole(b->xn),
         whole(b->ss),
@@ -88,6 +88,10 @@ static enum graft_status lower_router(struct graft_lowering *lo, const struct gr
         whole(b->counter),
         whole(b->route),
     };
+    push->lora = lora_push(lo, entry_of(step->layer, GRAFT_LORA_ROUTER));
+    if (lo->lora == GRAFT_LORA_EXTRAS) {
+        bind_lora(lo, binds + 6, T_OF_XN, -1);
+    }
     GRAFT_TRY(record(lo, &kernel, binds, step->name, expert_bytes(w)));
     if (graft_experts_tiles(lo->caps, &shape, lo->rows).grouped) {
         struct graft_vk_bind group[] = {whole(b->route), whole(b->tiles)};
@@ -100,6 +104,26 @@ static enum graft_status lower_router(struct graft_lowering *lo, const struct gr
 static const struct graft_vk_buffer *work_of(const struct graft_lowering *lo, const struct graft_experts_shape *shape)
 {
     return graft_experts_tiles(lo->caps, shape, lo->rows).grouped ? lo->buffers->tiles : lo->buffers->route;
+}
+
+// Adapters of experts, of a target and n - 1 behind it, which read the same input: T.
+static enum graft_status lower_expert_shrink(struct graft_lowering *lo, const struct graft_step *step,
+                                             enum graft_experts_kind kind, enum graft_target target, uint32_t n)
+{
+    const struct graft_buffers_vk *b = lo->buffers;
+    struct graft_experts_shape shape = shape_of(&lo->plan->source->config);
+    struct graft_kernel kernel;
+    if (lo->lora != GRAFT_LORA_EXTRAS) {
+        return GRAFT_OK;
+    }
+    GRAFT_TRY(graft_kernel_experts(&kernel, kind, lo->caps, &shape, 0, lo->rows, lo->lora));
+    kernel.push.experts.state_rows = lo->layout.rows;
+    kernel.push.experts.lora = lora_push(lo, entry_of(step->layer, target));
+    fold(&kernel.push.experts.lora, 0, n);
+    struct graft_vk_bind binds[] = {whole(b->pool),     whole(kind == GRAFT_EXPERTS_SHRINK_UP ? b->xn : b->h),
+                                    whole(b->route),    whole(b->table),
+                                    whole(b->expert_t), whole(b->state[lo->state])};
+    return record(lo, &kernel, binds, step->name, 0);
 }
 
 // Both matrices, of one type, or one of them, which is then bound in both places; or experts_down's.
@@ -125,15 +149,18 @@ static enum graft_status lower_windows(struct graft_lowering *lo, const struct g
         push->expert_count = count;
         struct graft_vk_bind matrix = window(lo, places[0].buffer, places[0].offset + offset, bytes, &push->base[0]);
         const struct graft_vk_buffer *work = work_of(lo, &shape);
-        struct graft_vk_bind ups[] = {
+        push->lora = lora_push(lo, entry_of(step->layer, kind == GRAFT_EXPERTS_DOWN ? GRAFT_TARGET_DOWN : GRAFT_TARGET_GATE));
+        struct graft_vk_bind ups[10] = {
             matrix,      whole(b->xn), whole(b->ss),
             whole(work), whole(b->h),  window(lo, places[1].buffer, places[1].offset + offset, bytes, &push->base[1])};
         bool down = kind == GRAFT_EXPERTS_DOWN;
         uint64_t read = bytes_read(lo, first, count);
         if (down) {
-            struct graft_vk_bind downs[] = {matrix, whole(b->h), whole(work), whole(b->y)};
+            struct graft_vk_bind downs[8] = {matrix, whole(b->h), whole(work), whole(b->y)};
+            bind_expert_lora(lo, downs + 4);
             GRAFT_TRY(record(lo, &kernel, downs, step->name, read));
         } else {
+            bind_expert_lora(lo, ups + 6);
             GRAFT_TRY(record(lo, &kernel, ups, step->name, kind == GRAFT_EXPERTS_GATE_UP ? 2 * read : read));
         }
     }
@@ -146,6 +173,7 @@ static enum graft_status lower_down(struct graft_lowering *lo, const struct graf
     const struct graft_buffers_vk *b = lo->buffers;
     struct graft_experts_shape shape = shape_of(&lo->plan->source->config);
     bool products = has_products(lo->caps, &shape, w, lo->rows);
+    GRAFT_TRY(lower_expert_shrink(lo, step, GRAFT_EXPERTS_SHRINK_DOWN, GRAFT_TARGET_DOWN, 1));
     if (products) {
         GRAFT_TRY(lower_windows(lo, step, GRAFT_EXPERTS_DOWN));
     }
@@ -156,7 +184,7 @@ static enum graft_status lower_down(struct graft_lowering *lo, const struct graf
     struct graft_experts_push *push = &kernel.push.experts;
     fill(lo, push, w);
     uint64_t bytes = products ? expert_bytes(w) : graft_weight_bytes(w); // the sum reads no weights, but a binding is there
-    struct graft_vk_bind binds[13] = {
+    struct graft_vk_bind binds[14] = {
         window(lo, place.buffer, place.offset, bytes, &push->base[0]),
         whole(b->h),
         whole(b->x),
@@ -167,8 +195,11 @@ static enum graft_status lower_down(struct graft_lowering *lo, const struct graf
         whole(products ? b->y : b->h),
     };
     push->vector = graft_weights_vk_vector(lo->weights, step->gain);
-    push->lora = lora_push(lo, 0);
+    push->lora = lora_push(lo, entry_of(step->layer, GRAFT_TARGET_DOWN));
     bind_lora(lo, binds + 8, -1, T_OF_XN);
+    if (lo->lora) {
+        binds[13] = whole(b->expert_t);
+    }
     next_layer(lo, &push->lora, step->layer);
     lo->ss_parts = graft_lower_residual_parts(lo->plan, lo->caps);
     return record(lo, &kernel, binds, step->name, products ? 0 : bytes_read(lo, w, shape.n_expert));
@@ -182,6 +213,7 @@ enum graft_status graft_lower_experts(struct graft_lowering *lo, const struct gr
     if (step->kind == GRAFT_STEP_EXPERTS_DOWN) {
         return lower_down(lo, step);
     }
+    GRAFT_TRY(lower_expert_shrink(lo, step, GRAFT_EXPERTS_SHRINK_UP, GRAFT_TARGET_GATE, 2));
     if (step->weight[0]->type == step->weight[1]->type) {
         return lower_windows(lo, step, GRAFT_EXPERTS_GATE_UP);
     }

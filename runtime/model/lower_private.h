@@ -115,6 +115,18 @@ static inline void next_layer(const struct graft_lowering *lo, struct graft_lora
     }
 }
 
+// Bindings of a kernel that adds adapters to an expert's matrix: pool, table, the experts' T, state.
+static inline void bind_expert_lora(const struct graft_lowering *lo, struct graft_vk_bind *binds)
+{
+    const struct graft_buffers_vk *b = lo->buffers;
+    if (lo->lora == GRAFT_LORA_EXTRAS) {
+        binds[0] = whole(b->pool);
+        binds[1] = whole(b->table);
+        binds[2] = whole(b->expert_t);
+        binds[3] = whole(b->state[lo->state]);
+    }
+}
+
 static inline enum graft_status too_wide(const struct graft_weight *weight)
 {
     return graft_fail(GRAFT_E_UNSUPPORTED, "tensor %s: rows of %" PRIu64 " bytes exceed what the device can bind",

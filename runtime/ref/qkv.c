@@ -30,13 +30,15 @@ static void store_page(const struct graft_ref_heads *heads, enum graft_kv_format
     graft_kv_store(format, heads->head_dim, pages + unit, offset, values);
 }
 
-// The norm of one head of q or k, whose values stand in the order of graft_ref_rotary_row.
-static void norm_head(const struct graft_ref_heads *heads, const float *gain, float *head)
+// The norm of one head of q or k, whose values stand in the order of graft_ref_rotary_row; lora: as in graft_ref_norm.
+static void norm_head(const struct graft_ref_heads *heads, const float *gain, const struct graft_ref_lora *lora,
+                      uint32_t target, uint32_t r, float *head)
 {
     uint32_t dim = heads->head_dim;
     float inverse = graft_ref_inverse_rms(graft_ref_sum_squares(head, dim), dim, heads->eps);
     for (uint32_t d = 0; d < dim; d++) {
-        head[d] *= inverse * gain[graft_ref_rotary_row(heads, d)];
+        uint32_t i = graft_ref_rotary_row(heads, d);
+        head[d] *= inverse * (gain[i] + (lora ? graft_ref_norm_difference(lora, target, r, i) : 0.0f));
     }
 }
 
@@ -62,7 +64,7 @@ void graft_ref_qkv(const struct graft_ref_heads *heads, const struct graft_ref_m
             float *head = values + (uint64_t)r * dim;
             uint32_t slot = graft_ref_row(state, r)[heads->ring ? GRAFT_ROW_RING_SLOT : GRAFT_ROW_SLOT];
             if (gain) {
-                norm_head(heads, gain, head);
+                norm_head(heads, gain, w->lora, GRAFT_LORA_Q_NORM + is_k, r, head);
             }
             if (is_q || is_k) {
                 graft_ref_rope(heads, state->words + heads->rope + r * heads->rope_dim, head);

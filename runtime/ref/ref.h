@@ -14,6 +14,12 @@
 
 struct graft_ref_lora;
 
+// An expert of a row and the weight of its output.
+struct graft_ref_route {
+    uint32_t expert;
+    float weight;
+};
+
 // A matrix of n_out rows of n_in weights in blocks of a weight format, and what adapters add to it.
 struct graft_ref_matrix {
     const uint8_t *data;
@@ -66,6 +72,9 @@ struct graft_ref_lora {
     uint32_t n_layer, layer;
     const float *inv_rms; // [n_rows] what the whole sum is multiplied by in the end; NULL: nothing
     float *t; // [n_rows][GRAFT_LORA_PAIRS][GRAFT_LORA_STAGE][GRAFT_LORA_RANK]
+    // of a mixture: T of experts [n_rows][n_used][GRAFT_LORA_PAIRS][GRAFT_LORA_EXPERT_STAGE][GRAFT_LORA_RANK]
+    float *expert_t;
+    uint32_t n_used;
 };
 // T = weight * A x for targets target .. target + n_targets - 1, which share x [n_rows][n_in].
 void graft_ref_shrink(const struct graft_ref_lora *lora, const float *x, uint32_t n_in, uint32_t target, uint32_t n_targets);
@@ -73,6 +82,13 @@ void graft_ref_shrink(const struct graft_ref_lora *lora, const float *x, uint32_
 // inv_rms), or, where the entry is dense, of weight * B[o] . x. base = W[o] . x; x [n_in].
 float graft_ref_expand(const struct graft_ref_lora *lora, uint32_t target, uint32_t stage, uint32_t o, uint32_t r, float base,
                        const float *x, uint32_t n_in);
+// The same for the experts of a route [n_rows][n_used]: T = weight * A[e] x for targets target .. target + n_targets - 1 of
+// every (row, expert); x [n_rows][n_in], with `own` [n_rows][n_used][n_in]. And what the adapters of row i / n_used add to
+// output o of expert route[i]; x [n_in] is that expert's input.
+void graft_ref_shrink_experts(const struct graft_ref_lora *lora, const struct graft_ref_route *route, const float *x, bool own,
+                              uint32_t n_in, uint32_t target, uint32_t n_targets);
+float graft_ref_expand_expert(const struct graft_ref_lora *lora, const struct graft_ref_route *route, uint32_t target,
+                              uint32_t stage, uint32_t o, uint32_t i, float base);
 // x[r] += sum over row r's pairs of weight * (B A[token] + DORA * x[r]): LoRA and DoRA on the embedding. x [n_rows][n_embd].
 void graft_ref_expand_embed(const struct graft_ref_lora *lora, float *x, uint32_t n_embd);
 // What row r's adapters add to a norm's gain at i. target: one of GRAFT_LORA_*_NORM.
@@ -123,11 +139,6 @@ void graft_ref_gate_up(const struct graft_ref_matrix *gate, const struct graft_r
                        const float *inv_rms, uint32_t n_rows, bool gelu, float *h, uint32_t first, uint32_t last,
                        float *scratch);
 
-// An expert of a row and the weight of its output.
-struct graft_ref_route {
-    uint32_t expert;
-    float weight;
-};
 // Router logits scores[r][e] = W[e] . xn[r] * inv_rms[r] for experts e in [first, last). scores [n_rows][n_out]. scratch:
 // n_in + n_rows floats.
 void graft_ref_router(const struct graft_ref_matrix *w, const float *xn, const float *inv_rms, uint32_t n_rows, float *scores,

@@ -63,12 +63,12 @@ static bool same_bytes(const struct graft_adapter_view *a, const struct graft_ad
     return true;
 }
 
-static struct graft_adapter_difference *add(struct comparing *c, enum graft_target target, uint32_t layer, const char *part,
-                                            enum graft_adapter_difference_kind kind)
+static struct graft_adapter_difference *add(struct comparing *c, enum graft_target target, uint32_t layer, uint32_t expert,
+                                            const char *part, enum graft_adapter_difference_kind kind)
 {
     struct graft_adapter_difference *item = &c->diff->items[c->diff->n++];
     *item = (struct graft_adapter_difference){.part = part, .kind = kind};
-    graft_adapter_module(target, layer, item->module);
+    graft_adapter_module(target, layer, expert, false, item->module);
     return item;
 }
 
@@ -87,7 +87,7 @@ static void compare_vectors(struct comparing *c, const struct graft_adapter_pair
     if (!a->data && !b->data) {
         return;
     }
-    struct graft_adapter_difference *item = add(c, at->target, at->layer, part,
+    struct graft_adapter_difference *item = add(c, at->target, at->layer, at->expert, part,
                                                 !b->data   ? GRAFT_ADAPTER_ONLY_A
                                                 : !a->data ? GRAFT_ADAPTER_ONLY_B
                                                            : GRAFT_ADAPTER_DIFFER);
@@ -102,7 +102,7 @@ static void compare_vectors(struct comparing *c, const struct graft_adapter_pair
 static enum graft_status compare_pairs(struct comparing *c, const struct graft_adapter_pair *a,
                                        const struct graft_adapter_pair *b)
 {
-    struct graft_adapter_difference *item = add(c, a->target, a->layer, "delta", GRAFT_ADAPTER_UNLIKE);
+    struct graft_adapter_difference *item = add(c, a->target, a->layer, a->expert, "delta", GRAFT_ADAPTER_UNLIKE);
     item->rank_a = a->rank;
     item->rank_b = b->rank;
     item->scale_a = a->scale;
@@ -128,7 +128,7 @@ static enum graft_status compare_pairs(struct comparing *c, const struct graft_a
 
 static void only_pair(struct comparing *c, const struct graft_adapter_pair *pair, enum graft_adapter_difference_kind kind)
 {
-    struct graft_adapter_difference *item = add(c, pair->target, pair->layer, "delta", kind);
+    struct graft_adapter_difference *item = add(c, pair->target, pair->layer, pair->expert, "delta", kind);
     bool a = kind == GRAFT_ADAPTER_ONLY_A;
     item->rank_a = a ? pair->rank : 0;
     item->rank_b = a ? 0 : pair->rank;
@@ -142,10 +142,16 @@ static int order(uint32_t layer_a, unsigned target_a, uint32_t layer_b, unsigned
     return layer_a != layer_b ? (layer_a < layer_b ? -1 : 1) : target_a != target_b ? (target_a < target_b ? -1 : 1) : 0;
 }
 
+static int pair_order(const struct graft_adapter_pair *a, const struct graft_adapter_pair *b)
+{
+    return a->layer == b->layer && a->expert != b->expert ? (a->expert < b->expert ? -1 : 1)
+                                                          : order(a->layer, a->target, b->layer, b->target);
+}
+
 static void compare_wholes(struct comparing *c, const struct graft_adapter_whole *a, const struct graft_adapter_whole *b)
 {
     const struct graft_adapter_whole *at = a ? a : b;
-    struct graft_adapter_difference *item = add(c, at->target, at->layer, at->base_copy ? "copy of the base" : "weight",
+    struct graft_adapter_difference *item = add(c, at->target, at->layer, 0, at->base_copy ? "copy of the base" : "weight",
                                                 !b   ? GRAFT_ADAPTER_ONLY_A
                                                 : !a ? GRAFT_ADAPTER_ONLY_B
                                                      : GRAFT_ADAPTER_UNLIKE);
@@ -162,7 +168,7 @@ static enum graft_status compare(struct comparing *c)
     const struct graft_adapter_desc *a = c->a->desc, *b = c->b->desc;
     for (uint32_t i = 0, k = 0; i < a->n_pairs || k < b->n_pairs;) {
         const struct graft_adapter_pair *p = &a->pairs[i], *q = &b->pairs[k];
-        int which = i == a->n_pairs ? 1 : k == b->n_pairs ? -1 : order(p->layer, p->target, q->layer, q->target);
+        int which = i == a->n_pairs ? 1 : k == b->n_pairs ? -1 : pair_order(p, q);
         if (which == 0) {
             GRAFT_TRY(compare_pairs(c, p, q));
         } else {

@@ -66,11 +66,6 @@ const int32_t *graft_adapter_file_invocation(const struct graft_adapter_file *fi
     return file->desc->alora;
 }
 
-static bool of_layer(enum graft_target target)
-{
-    return target < GRAFT_LAYER_TARGETS || target == GRAFT_TARGET_ATTN_NORM || target == GRAFT_TARGET_FFN_NORM;
-}
-
 static const char *type_name(uint32_t type)
 {
     return graft_type_info(type)->name;
@@ -86,7 +81,7 @@ static void describe_pair(const struct graft_adapter_pair *pair, struct graft_ad
     bool embed = pair->target == GRAFT_TARGET_EMBED; // the table has a row per token: the base's n_out is A's width
     *out = (struct graft_adapter_file_part){.target = graft_target_name(pair->target),
                                             .kind = GRAFT_ADAPTER_PAIR,
-                                            .layer = of_layer(pair->target) ? (int32_t)pair->layer : -1,
+                                            .layer = graft_target_of_layer(pair->target) ? (int32_t)pair->layer : -1,
                                             .rank = pair->rank,
                                             .scale = pair->scale,
                                             .n_in = embed ? pair->b.rows : pair->a.cols,
@@ -97,7 +92,7 @@ static void describe_pair(const struct graft_adapter_pair *pair, struct graft_ad
                                             .bias = pair->bias.data != NULL,
                                             .n_parameters = values(&pair->a) + values(&pair->b) + values(&pair->magnitude) +
                                                             values(&pair->bias)};
-    graft_adapter_module(pair->target, pair->layer, out->module);
+    graft_adapter_module(pair->target, pair->layer, pair->expert, false, out->module);
 }
 
 void graft_adapter_file_part(const struct graft_adapter_file *file, uint32_t index, struct graft_adapter_file_part *out)
@@ -114,12 +109,12 @@ void graft_adapter_file_part(const struct graft_adapter_file *file, uint32_t ind
     const struct graft_adapter_whole *whole = &desc->whole[index - desc->n_pairs];
     *out = (struct graft_adapter_file_part){.target = graft_target_name(whole->target),
                                             .kind = whole->base_copy ? GRAFT_ADAPTER_COPY_OF_BASE : GRAFT_ADAPTER_WHOLE_TENSOR,
-                                            .layer = of_layer(whole->target) ? (int32_t)whole->layer : -1,
+                                            .layer = graft_target_of_layer(whole->target) ? (int32_t)whole->layer : -1,
                                             .n_in = whole->view.cols,
                                             .n_out = whole->view.rows,
                                             .type_a = type_name(whole->view.type),
                                             .n_parameters = whole->base_copy ? 0 : values(&whole->view)};
-    graft_adapter_module(whole->target, whole->layer, out->module);
+    graft_adapter_module(whole->target, whole->layer, 0, false, out->module);
 }
 
 // Weights of the base, those that are shared once.
@@ -127,10 +122,10 @@ static uint64_t count_parameters(const struct graft_source *source)
 {
     uint64_t sum = 0;
     for (unsigned target = 0; target < GRAFT_TARGETS; target++) {
-        uint32_t layers = of_layer((enum graft_target)target) ? source->config.n_layer : 1;
+        uint32_t layers = graft_target_of_layer((enum graft_target)target) ? source->config.n_layer : 1;
         for (uint32_t layer = 0; layer < layers && !(target == GRAFT_TARGET_HEAD && source->tied); layer++) {
             const struct graft_weight *weight = graft_adapter_base_weight(source, (enum graft_target)target, layer);
-            sum += (uint64_t)weight->n_in * weight->n_out;
+            sum += weight->data ? (uint64_t)weight->n_in * weight->n_out * (weight->n_expert ? weight->n_expert : 1) : 0;
         }
     }
     return sum;
@@ -144,11 +139,7 @@ enum graft_status graft_adapter_file_fit(struct graft_adapter_file *file, const 
     GRAFT_TRY(graft_gguf_open(file->ctx, &gguf, model_path, false));
     GRAFT_TRY_OUT(graft_source_open(file->ctx, &source, gguf), status, out);
     GRAFT_TRY_OUT(graft_adapter_fit(file->desc, source), status, out);
-    file->base = (struct graft_adapter_base){.n_layer = source->config.n_layer,
-                                             .n_head = source->config.n_head,
-                                             .n_head_kv = source->config.n_head_kv,
-                                             .plain_rows = source->config.rope_pairs != GRAFT_ROPE_ADJACENT,
-                                             .checked = true};
+    graft_adapter_base_of(source, &file->base);
     file->base_parameters = count_parameters(source);
     file->base_tied = source->tied;
 out:

@@ -504,6 +504,7 @@ GRAFT_MUST_CHECK enum graft_status graft_jinja_loop_again(struct jinja_run *run,
 // jinja_filters.c, jinja_sequence.c, jinja_tests.c, jinja_methods.c, jinja_functions.c: look-up by name; NULL if unknown
 extern const struct jinja_filter_def graft_jinja_sequence_filters[];  // ends with a NULL name
 extern const struct jinja_filter_def graft_jinja_more_filters[];
+extern const struct jinja_filter_def graft_jinja_layout_filters[];
 extern const struct jinja_method_def graft_jinja_container_methods[]; // the same
 extern const struct jinja_method_def graft_jinja_more_methods[];
 const struct jinja_filter_def *graft_jinja_find_filter(const char *name, uint64_t length);

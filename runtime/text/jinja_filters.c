@@ -456,7 +456,8 @@ const struct jinja_filter_def *graft_jinja_find_filter(const char *name, uint64_
             return &filters[i];
         }
     }
-    const struct jinja_filter_def *const tables[] = {graft_jinja_sequence_filters, graft_jinja_more_filters};
+    const struct jinja_filter_def *const tables[] = {graft_jinja_sequence_filters, graft_jinja_more_filters,
+                                                       graft_jinja_layout_filters};
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
         for (const struct jinja_filter_def *def = tables[t]; def->name; def++) {
             if (strlen(def->name) == length && memcmp(def->name, name, (size_t)length) == 0) {

@@ -54,6 +54,20 @@ static enum graft_status parse_args(struct jinja_parser *parser, struct jinja_no
     return graft_jinja_next(parser);
 }
 
+// Why a filter that jinja2 has is not there.
+static const char *why_not(const struct jinja_string *name)
+{
+    static const char *const refused[][2] = {
+        {"random", "not supported: the same conversation would not give the same text twice"},
+        {"urlize", "not supported: it makes links for web pages"}};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        if (strlen(refused[i][0]) == name->length && memcmp(refused[i][0], name->data, (size_t)name->length) == 0) {
+            return refused[i][1];
+        }
+    }
+    return "unknown";
+}
+
 // A dotted name of a filter or test into the node; its arguments are read by the caller.
 static enum graft_status function_name(struct jinja_parser *parser, struct jinja_node *node, const char *what)
 {
@@ -71,9 +85,9 @@ static enum graft_status function_name(struct jinja_parser *parser, struct jinja
         known = node->u.test != NULL;
     }
     if (!known && !parser->soft) {
-        return graft_fail(GRAFT_E_UNSUPPORTED, "template line %" PRIu32 ", column %" PRIu32 ": %s '%.*s' is unknown",
-                          token.line, token.column, what, (int)(node->name->length < 100 ? node->name->length : 100),
-                          node->name->data);
+        return graft_fail(GRAFT_E_UNSUPPORTED, "template line %" PRIu32 ", column %" PRIu32 ": %s '%.*s' is %s", token.line,
+                          token.column, what, (int)(node->name->length < 100 ? node->name->length : 100), node->name->data,
+                          node->kind == P_FILTER ? why_not(node->name) : "unknown");
     }
     return graft_jinja_next(parser);
 }

@@ -3,7 +3,20 @@
 // the team shares them and the reduction order stays fixed): B T; with LORA_EXTRAS DoRA's share of the base's part and a bias.
 // Columns with the same adapters, which neighbours mostly are, share one fetch of B.
 //   lora_t [row][pair][target of the stage][GRAFT_LORA_RANK] f32; the rest: lib/lora.glsl
+// EXPAND_EXPERT: the tile's matrix is that of expert lora_expert, a column is a (row, expert) pair, lora_assigned(c), and
+// lora_t [that pair][pair][target of the stage][GRAFT_LORA_RANK].
 // Batching by row after Punica (Chen 2023) and S-LoRA (Sheng 2023); DoRA: Liu 2024.
+#ifdef EXPAND_EXPERT
+uint lora_expert;
+uint lora_assigned(uint c);
+#define EXPAND_T(c, pair, stage)                                                                                               \
+    (((lora_assigned(c) * GRAFT_LORA_PAIRS + pair) * GRAFT_LORA_EXPERT_STAGE + stage) * (GRAFT_LORA_RANK / 4u))
+#define EXPAND_ENTRY(slot, target) lora_expert_entry(slot, target, lora_expert)
+#else
+#define EXPAND_T(c, pair, stage)                                                                                               \
+    (((lora_column[c] * GRAFT_LORA_PAIRS + pair) * GRAFT_LORA_STAGE + stage) * (GRAFT_LORA_RANK / 4u))
+#define EXPAND_ENTRY(slot, target) lora_entry(slot, target)
+#endif
 uint lora_row[R];    // in: index of each row among its target's outputs
 uint lora_column[C]; // in: batch row of each column
 
@@ -17,7 +30,7 @@ void expand_pair(lora_target target, uint pair, uint stage_target, uint r_begin,
     uint i = FIRST_SUB, quads = target.rank / 8u;
     uint t[C];
     [[unroll]] for (uint c = 0u; c < C; c++) {
-        t[c] = ((lora_column[c] * GRAFT_LORA_PAIRS + pair) * GRAFT_LORA_STAGE + stage_target) * (GRAFT_LORA_RANK / 4u);
+        t[c] = EXPAND_T(c, pair, stage_target);
     }
     if (i < quads) {
         LOOP_BEGIN(i < quads) {
@@ -115,7 +128,7 @@ void expand(uint stage_target, uint r_begin, uint r_end)
             bool more;
             do {
                 uint slot = pair == 0u ? slots.x : pair == 1u ? slots.y : pair == 2u ? slots.z : slots.w;
-                lora_target target = lora_entry(slot, push.lora.entry + stage_target);
+                lora_target target = EXPAND_ENTRY(slot, push.lora.entry + stage_target);
                 if (LORA_EXTRAS != 0u) {
                     expand_vectors(target, pair, r_begin, r_end, c_begin, c_end);
                 }

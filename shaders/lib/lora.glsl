@@ -26,6 +26,19 @@ lora_target lora_entry(uint slot, uint target)
     return lora_target(first.x, first.y, first.z, first.w, second.x, second.y != 0u);
 }
 
+// The entry of an expert, from the table that a target's entry points to.
+lora_target lora_expert_entry(uint slot, uint target, uint expert)
+{
+    uint table = QUAD(lora_table, (slot * push.lora.stride + target) * (GRAFT_LORA_ENTRY / 4u)).x;
+    if (table == 0u) {
+        return lora_target(0u, 0u, 0u, 0u, 0u, false);
+    }
+    uint at = table + expert * (GRAFT_LORA_ENTRY / 4u);
+    uvec4 first = QUAD(lora_pool, at), second = QUAD(lora_pool, at + 1u);
+    return lora_target(first.x + table, first.y + table, first.z, first.w != 0u ? first.w + table : 0u,
+                       second.x != 0u ? second.x + table : 0u, false);
+}
+
 vec4 lora_low(uvec4 w)
 {
     return vec4(unpackHalf2x16(w.x), unpackHalf2x16(w.y));
@@ -42,16 +55,21 @@ float lora_value(uint at, uint i)
     return uintBitsToFloat(QUAD(lora_pool, at + i / 4u)[i % 4u]);
 }
 
-// What the adapters of row n add to gain i. Only with LORA_EXTRAS.
-float norm_difference(uint n, uint i)
+// What the adapters of row n add to gain i of the norm whose entry is given. Only with LORA_EXTRAS.
+float norm_difference_of(uint norm, uint n, uint i)
 {
     float sum = 0.0;
     uvec4 slots;
     vec4 weights;
     lora_row_pairs(n, slots, weights);
     for (uint pair = 0u; pair < GRAFT_LORA_PAIRS && slots[pair] != GRAFT_NO_SLOT; pair++) {
-        uint at = lora_entry(slots[pair], push.lora.norm).a;
+        uint at = lora_entry(slots[pair], norm).a;
         sum = at != 0u ? fma(weights[pair], lora_value(at, i), sum) : sum;
     }
     return sum;
+}
+
+float norm_difference(uint n, uint i)
+{
+    return norm_difference_of(push.lora.norm, n, i);
 }

@@ -173,7 +173,7 @@ void find_inverse(uint n0)
 }
 #endif
 
-#if defined(LORA) && !defined(NO_EXPAND)
+#ifdef LORA
 #include "lib/lora.glsl"
 #include "lib/expand.glsl"
 #endif

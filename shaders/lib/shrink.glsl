@@ -3,7 +3,8 @@
 // the root mean square here: the consumer does that to the whole sum. Loops test at their ends for software Vulkan's sake
 // (lib/matmul.glsl).
 //   lora_t_out [row][pair][target of the stage][GRAFT_LORA_RANK] f32; the rest: lib/lora.glsl
-// Needs SHRINK_X(i): the i-th vec4 of x. All invocations of the workgroup must get here.
+// Needs SHRINK_X(i): the i-th vec4 of x. With SHRINK_EXPERT rows are (row, expert) pairs, and A is that of expert lora_expert.
+// All invocations of the workgroup must get here.
 #ifdef SUBGROUPS
 #define SHRINK_TEAMS gl_NumSubgroups
 #define SHRINK_TEAM gl_SubgroupID
@@ -28,6 +29,15 @@ const uint SHRINK_ROWS = 2u;
 #ifndef SHRINK_PARTS // workgroups that share the rows, and which of them this is
 #define SHRINK_PARTS 1u
 #define SHRINK_PART 0u
+#endif
+
+#ifdef SHRINK_EXPERT
+uint lora_expert;
+#define SHRINK_ENTRY(slot, target) lora_expert_entry(slot, target, lora_expert)
+#define SHRINK_STAGE GRAFT_LORA_EXPERT_STAGE
+#else
+#define SHRINK_ENTRY(slot, target) lora_entry(slot, target)
+#define SHRINK_STAGE GRAFT_LORA_STAGE
 #endif
 
 // Rows [k, k + SHRINK_ROWS) of A (a: their first quad), for x at vec4 x_at.
@@ -69,9 +79,9 @@ void shrink(uint n, uint pair, uint slot, float weight, uint first, uint n_targe
     uint quads = fours / 2u, team = SHRINK_PART * SHRINK_TEAMS + SHRINK_TEAM, teams = SHRINK_PARTS * SHRINK_TEAMS;
     uint target = 0u;
     do {
-        lora_target entry = lora_entry(slot, first + target);
+        lora_target entry = SHRINK_ENTRY(slot, first + target);
         uint rank = entry.dense ? 0u : entry.rank, k = team * SHRINK_ROWS;
-        uint t = ((n * GRAFT_LORA_PAIRS + pair) * GRAFT_LORA_STAGE + target) * GRAFT_LORA_RANK;
+        uint t = ((n * GRAFT_LORA_PAIRS + pair) * SHRINK_STAGE + target) * GRAFT_LORA_RANK;
         if (k < rank) {
             do {
                 shrink_rows(entry.a + k * quads, quads, x_at, weight, t + k);

@@ -4,7 +4,7 @@
 into, computed by numpy: writes the folder adapter beside this file.
 
 peft/: rsLoRA with rank_pattern and alpha_pattern, F32, F16 and BF16 tensors. lora.gguf: one alpha, two ranks.
-*.packed: the table [layer][12 targets][8] as u32, then the packed bytes: 16 of zero, then per pair A [rank to 8][n_in] f16, then B * scale
+*.packed: the table [layer][17 targets][8] as u32, then the packed bytes: 16 of zero, then per pair A [rank to 8][n_in] f16, then B * scale
 [n_out][rank to 8] f16.
 Heads are permuted as llama.cpp's convert_hf_to_gguf.py does it for q and k."""
 import json
@@ -42,7 +42,7 @@ def raw(x, kind):
 
 def packed(name, pairs):
     """pairs: (layer, target) -> (a, b, scale), b's rows in the base's order already."""
-    table = np.zeros((LAYERS, 12, 8), np.uint32)
+    table = np.zeros((LAYERS, 17, 8), np.uint32)
     data = bytes(16)
     for (layer, target), (a, b, scale) in sorted(pairs.items()):
         rank = (a.shape[0] + 7) // 8 * 8

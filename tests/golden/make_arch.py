@@ -5,8 +5,8 @@ file. The GGUF files have the keys and tensors that llama.cpp's converter writes
 
 NAME.gguf: a random model whose matrices are quantized; NAME.logits: f32 [20][288] of the tokens IDS, by transformers (eager
 attention) on the dequantized weights; NAME.greedy: i32 [8], the tokens that follow IDS greedily. phi3-long: phi3 with the long
-factors, whose context is beyond the original one. NAME.KIND/: an adapter as PEFT saves it, NAME.KIND.logits: f32 of the last 8
-of IDS with it.
+factors, whose context is beyond the original one. qwen2-yarn: positions stretched by YaRN. NAME.KIND/: an adapter as PEFT saves it, NAME.KIND.logits: f32 of the last 8
+of IDS with it. NAME.KIND.gguf: the same adapter as llama.cpp's convert_lora_to_gguf.py lays it out, of some.
 Needs: pip install torch transformers peft gguf numpy. Run with names of architectures to make only those."""
 import math
 import os
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from gguf.constants import GGMLQuantizationType as T
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, MistralConfig, Phi3Config, Qwen2Config, Qwen3Config
 
 from tiny_gguf import byte_tokens, permute
@@ -29,6 +30,10 @@ KINDS = {
     "bias": dict(r=2, lora_alpha=3, target_modules="all-linear", lora_bias=True),
     "whole": dict(r=2, lora_alpha=4, target_modules=["embed_tokens", "o_proj"], modules_to_save=["model.norm", "input_layernorm"]),
 }
+NORMS = {"qwen3": ["q_norm", "k_norm", "post_attention_layernorm"],
+         "gemma2": ["post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"],
+         "gemma3": ["q_norm", "k_norm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"]}
+AS_GGUF = [("qwen2", "lora"), ("qwen3", "lora"), ("phi3", "lora"), ("gemma3", "lora"), ("gemma3", "norms")]
 VOCAB, EMBD, FF, LAYERS, CONTEXT, WINDOW, TAIL = 288, 64, 96, 2, 64, 7, 8
 IDS = [1, 84, 200, 17, 7, 9, 45, 283, 100, 2, 66, 150, 31, 32, 33, 240, 12, 99, 180, 5]
 COMMON = dict(vocab_size=VOCAB, hidden_size=EMBD, intermediate_size=FF, num_hidden_layers=LAYERS, num_attention_heads=4,
@@ -42,6 +47,8 @@ CONFIGS = {
     "mistral": MistralConfig(**COMMON, head_dim=32, sliding_window=WINDOW, tie_word_embeddings=False),
     "qwen2": Qwen2Config(**COMMON, tie_word_embeddings=True, rope_theta=1e6),
     "qwen3": Qwen3Config(**COMMON, head_dim=32, tie_word_embeddings=False, rope_theta=1e6),
+    "qwen2-yarn": Qwen2Config(**dict(COMMON, max_position_embeddings=128), tie_word_embeddings=True,
+                              rope_parameters=dict(rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=32)),
     "phi3": Phi3Config(**PHI, rope_parameters=dict(LONGROPE, partial_rotary_factor=0.5), original_max_position_embeddings=32),
     "phi3-long": Phi3Config(**PHI, rope_parameters=dict(LONGROPE, partial_rotary_factor=0.5),
                             original_max_position_embeddings=12),
@@ -115,7 +122,11 @@ def metadata(w, name, config):
         w.add_rope_freq_base(10000.0)
         w.add_sliding_window(WINDOW)
     elif name.startswith("qwen"):
-        w.add_rope_freq_base(1e6)
+        w.add_rope_freq_base(1e4 if "yarn" in name else 1e6)
+        if "yarn" in name:
+            w.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+            w.add_rope_scaling_factor(4.0)
+            w.add_rope_scaling_orig_ctx_len(32)
         if name == "qwen3":
             w.add_key_length(dim)
             w.add_value_length(dim)
@@ -156,7 +167,7 @@ def base(name, config):
     """The model with its dequantized weights, and NAME.gguf."""
     torch.manual_seed(sum(map(ord, name.split("-")[0])))
     model = AutoModelForCausalLM.from_config(config).float().eval()
-    arch = {"mistral": "llama", "phi3-long": "phi3"}.get(name, name)
+    arch = {"mistral": "llama", "phi3-long": "phi3", "qwen2-yarn": "qwen2"}.get(name, name)
     w = gguf.GGUFWriter(os.path.join(HERE, name + ".gguf"), arch)
     metadata(w, name, config)
     tokenizer(w, name.split("-")[0])
@@ -207,8 +218,30 @@ def expected(model, name):
     np.array(ids[len(IDS):], dtype=np.int32).tofile(os.path.join(HERE, name + ".greedy"))
 
 
+def as_gguf(name, kind, options):
+    w = gguf.GGUFWriter(os.path.join(HERE, f"{name}.{kind}.gguf"), name)
+    w.add_type(gguf.GGUFType.ADAPTER)
+    w.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    w.add_float32(gguf.Keys.Adapter.LORA_ALPHA, options["lora_alpha"] * (math.sqrt(options["r"]) if options.get("use_rslora") else 1))
+    w.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    for key, x in load_file(os.path.join(HERE, f"{name}.{kind}", "adapter_model.safetensors")).items():
+        key, part = key.removeprefix("base_model.model."), ""
+        for ending in ("lora_A", "lora_B"):
+            if f".{ending}." in key:
+                key, part = key.replace(f".{ending}", ""), {"lora_A": ".lora_a", "lora_B": ".lora_b"}[ending]
+        x = x.numpy()
+        w.add_tensor(gguf_name(key, name) + part, (x.astype(np.float32) + 1) if x.ndim == 1 and "gemma" in name else x)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
 def adapters(name, config, state):
-    for kind, options in KINDS.items():
+    kinds = dict(KINDS)
+    if name in NORMS:
+        kinds["norms"] = dict(r=2, lora_alpha=4, target_modules=["o_proj"], modules_to_save=NORMS[name])
+    for kind, options in kinds.items():
         torch.manual_seed(7)
         model = get_peft_model(fresh(config, state), LoraConfig(task_type="CAUSAL_LM", **options)).eval()
         trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
@@ -223,6 +256,8 @@ def adapters(name, config, state):
         shutil.rmtree(folder, ignore_errors=True)
         model.save_pretrained(folder, save_embedding_layers=False)
         os.remove(os.path.join(folder, "README.md"))
+        if (name, kind) in AS_GGUF:
+            as_gguf(name, kind, options)
 
 
 os.makedirs(HERE, exist_ok=True)
@@ -231,5 +266,5 @@ for name, config in CONFIGS.items():
         continue
     state = base(name, config)
     expected(fresh(config, state), name)
-    if name not in ("mistral", "phi3-long"):
+    if name not in ("mistral", "phi3-long", "qwen2-yarn"):
         adapters(name, config, state)

@@ -4,10 +4,9 @@
 
 NAME.gguf: qwen3moe and llama with experts (Mixtral), as llama.cpp's converter writes them: the experts of a layer in one tensor of
 three dimensions, q and k of the second with permuted rows. NAME.logits: f32 [len(IDS)][n_vocab] in f32 on the dequantized weights.
-ADAPTER/ and ADAPTER.logits: what PEFT computes with an adapter on the first. experts/, modules/, router/: adapters that must be
-refused; the last two as PEFT writes them with versions of transformers whose experts and router are modules.
+ADAPTER/ and ADAPTER.logits: what PEFT computes with an adapter on the first; stacked: of parameters that hold all experts.
+make_moe_modules.py goes on from here, with a version of transformers whose experts and router are modules.
 Needs: pip install torch transformers peft gguf numpy."""
-import json
 import os
 import shutil
 
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 from gguf.constants import GGMLQuantizationType as T
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file, save_file
 from transformers import MixtralConfig, MixtralForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from tiny_gguf import add_byte_tokenizer, permute
@@ -46,11 +44,9 @@ ADAPTERS = {
     "norms": dict(r=2, lora_alpha=2, target_modules=["q_proj"],
                   modules_to_save=["model.norm", "input_layernorm", "post_attention_layernorm"]),
     "embed-head": dict(r=4, lora_alpha=8, target_modules=["embed_tokens", "lm_head", "v_proj"]),
-}
-REFUSED = {
-    "experts": dict(r=2, target_modules=["q_proj"], target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]),
-    "modules": dict(r=2, target_modules=["q_proj"]),
-    "router": dict(r=2, target_modules=["q_proj"]),
+    "stacked": dict(r=2, lora_alpha=3, target_modules=["q_proj"], target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]),
+    "stacked-down": dict(r=3, lora_alpha=6, target_modules=["o_proj"], target_parameters=["mlp.experts.down_proj", "mlp.gate.weight"],
+                         use_rslora=True),
 }
 
 
@@ -141,23 +137,15 @@ def adapted(state, name, options):
             p.data += 0.2 * torch.randn_like(p) * p.data.abs().mean()
         else:
             p.data = 0.2 * torch.randn_like(p)
-    if name in ADAPTERS:
-        logits(model, name)
+    logits(model, name)
+    shutil.rmtree(os.path.join(HERE, name), ignore_errors=True)
     model.save_pretrained(os.path.join(HERE, name))
     os.remove(os.path.join(HERE, name, "README.md"))
-    module = {"modules": "mlp.experts.1.gate_proj", "router": "mlp.gate"}.get(name)
-    if module:
-        path, config = (os.path.join(HERE, name, file) for file in ("adapter_model.safetensors", "adapter_config.json"))
-        save_file({k.replace("self_attn.q_proj", module): v for k, v in load_file(path).items()}, path)
-        settings = json.load(open(config))
-        settings["target_modules"] = [module.split(".")[-1]]
-        json.dump(settings, open(config, "w"), indent=2, sort_keys=True)
 
 
-shutil.rmtree(HERE, ignore_errors=True)
-os.makedirs(HERE)
+os.makedirs(HERE, exist_ok=True)
 logits(write("mixtral"), "mixtral")
 base = write("qwen3moe")
 logits(base, "qwen3moe")
-for name, options in (ADAPTERS | REFUSED).items():
+for name, options in ADAPTERS.items():
     adapted(base.state_dict(), name, options)

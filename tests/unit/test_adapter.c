@@ -612,8 +612,8 @@ START_TEST(gguf_files_that_are_no_lora_of_a_llama_are_refused)
     refuse_gguf(ctx, &b, "a model", GRAFT_E_UNSUPPORTED, "general.type is \"model\"");
     make_gguf(&b, "adapter", "control_vector", "llama", 4);
     refuse_gguf(ctx, &b, "control vector", GRAFT_E_UNSUPPORTED, "adapter.type is \"control_vector\"");
-    make_gguf(&b, "adapter", "lora", "bert", 4);
-    refuse_gguf(ctx, &b, "another architecture", GRAFT_E_UNSUPPORTED, "general.architecture is \"bert\"");
+    make_gguf(&b, "adapter", "lora", "an architecture that no base ever had", 4);
+    refuse_gguf(ctx, &b, "another architecture", GRAFT_E_UNSUPPORTED, "general.architecture has 37 bytes");
     make_gguf(&b, "adapter", "lora", "llama", -1);
     refuse_gguf(ctx, &b, "no alpha", GRAFT_E_FORMAT, "adapter.lora.alpha");
     make_gguf(&b, "adapter", "lora", "llama", 0);
@@ -627,10 +627,9 @@ START_TEST(gguf_files_that_are_no_lora_of_a_llama_are_refused)
     graft_test_gguf_tensor(&b, "blk.0.attn_q.weight.lora_c", GRAFT_TYPE_F32, 2, (uint64_t[]){64, 2}, NULL, 512);
     refuse_gguf(ctx, &b, "unknown tensor", GRAFT_E_UNSUPPORTED, "tensor blk.0.attn_q.weight.lora_c is not supported");
     static const char *const others[] = {
-        "blk.0.token_embd.weight.lora_a", "attn_q.weight.lora_a",          "token_embd.weight",
-        "output.weight",                  "output.weight.lora_c",          "blk.0.attn_norm.weight.lora_a",
-        "blk.0.output_norm.weight",       "output_norm.bias",              "blk.0.attn_q_norm.weight",
-        "blk.00.attn_norm.weight",        "rope_freqs.weight"};
+        "blk.0.token_embd.weight.lora_a", "attn_q.weight.lora_a",          "token_embd.weight",        "output.weight",
+        "output.weight.lora_c",           "blk.0.attn_norm.weight.lora_a", "blk.0.output_norm.weight", "output_norm.bias",
+        "blk.0.attn_x_norm.weight",       "blk.00.attn_norm.weight",       "rope_freqs.weight"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         char text[128];
         make_gguf(&b, "adapter", "lora", "llama", 4);

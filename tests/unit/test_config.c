@@ -226,8 +226,8 @@ START_TEST(keys_that_change_the_computation_are_refused_by_name)
     refuse_u32("llama.something_new", 1, GRAFT_E_UNSUPPORTED, "llama.something_new", "not known");
     struct opened o = {0};
     graft_tiny_model_build(&o.b, &(struct graft_tiny_model){0});
-    graft_test_gguf_text(&o.b, "llama.rope.scaling.type", "yarn");
-    refuse_built(&o, GRAFT_E_UNSUPPORTED, "\"yarn\"", "supported are none, linear");
+    graft_test_gguf_text(&o.b, "llama.rope.scaling.type", "dynamic");
+    refuse_built(&o, GRAFT_E_UNSUPPORTED, "\"dynamic\"", "supported are none, linear, yarn");
     o = (struct opened){0};
     graft_tiny_model_build(&o.b, &(struct graft_tiny_model){0});
     graft_test_gguf_u32(&o.b, "llama.expert_count", 0);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Adapters at run time on tiny models: the device against the scalar reference, rows with different adapters in one batch,
-// blends, and
-// what they cost in commands.
+// blends, and what they cost in commands; on a mixture of experts also of its router and experts.
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +9,16 @@
 #include "support/matrices.h"
 #include "support/model_world.h"
 
-enum { SLOTS = 8, POOL = 1 << 20, ROWS = 8, EXTRAS = 3 }; // slot EXTRAS has everything that an adapter may have
+enum {
+    SLOTS = 8,
+    POOL = 2 << 20,
+    ROWS = 8,
+    EXTRAS = 3,
+    DENSE,
+    MIXED,
+    MIXTURE,
+    MODELS
+}; // slot EXTRAS has everything that an adapter may have
 
 // `count` small f32 numbers into the pool at `at` (units of 16 bytes); the first unit behind them.
 static uint32_t put_vector(uint16_t *pool, uint32_t at, uint32_t count, struct graft_test_random *random)
@@ -22,8 +30,42 @@ static uint32_t put_vector(uint16_t *pool, uint32_t at, uint32_t count, struct g
     return at + (count + 3) / 4;
 }
 
+// A linear entry at `at`, places counted from `from` on; what is behind it. The pool holds small numbers everywhere.
+static uint32_t put_linear(uint16_t *pool, uint32_t *e, uint32_t at, uint32_t from, uint32_t rank, uint32_t in, uint32_t out,
+                           bool extras, struct graft_test_random *random)
+{
+    e[GRAFT_LORA_A] = at - from;
+    at += rank * in / 8;
+    e[GRAFT_LORA_B] = at - from;
+    at += rank * out / 8;
+    e[GRAFT_LORA_ENTRY_RANK] = rank;
+    if (extras) {
+        e[GRAFT_LORA_DORA] = at - from;
+        at = put_vector(pool, at, out, random);
+        e[GRAFT_LORA_BIAS] = at - from;
+        at = put_vector(pool, at, out, random);
+    }
+    return at;
+}
+
+// The same for the experts of a mixture, but for every third.
+static uint32_t put_experts(uint16_t *pool, uint32_t *e, uint32_t at, uint32_t slot, uint32_t rank, uint32_t in, uint32_t out,
+                            uint32_t n_expert, struct graft_test_random *random)
+{
+    uint32_t table = at, *entries = (uint32_t *)(void *)(pool + 8 * (size_t)table);
+    memset(entries, 0, n_expert * GRAFT_LORA_ENTRY * sizeof *entries);
+    e[GRAFT_LORA_A] = table;
+    at += n_expert * GRAFT_LORA_ENTRY / 4;
+    for (uint32_t i = 0; i < n_expert; i++) {
+        if ((i + slot) % 3 != 0) {
+            at = put_linear(pool, entries + i * GRAFT_LORA_ENTRY, at, table, rank, in, out, slot == EXTRAS, random);
+        }
+    }
+    return at;
+}
+
 // Random packed adapters in every slot of both models: ranks 8 and 16, slot 2 changes q and v only, slot EXTRAS has DoRA's
-// multipliers, biases, norms, embedding and head besides.
+// multipliers, biases, norms, embedding and head besides; on a mixture the router and experts too.
 static void fill(struct graft_model *a, struct graft_model *b)
 {
     static _Alignas(16) uint16_t pool[POOL / 2];
@@ -35,33 +77,31 @@ static void fill(struct graft_model *a, struct graft_model *b)
         pool[i] = (uint16_t)(0x2800 | (graft_test_random_u64(&random) & 0x83ff)); // about +-0.03 to 0.06
     }
     uint32_t at = 1, q = c->n_head * c->head_dim, kv = c->n_head_kv * c->head_dim;
-    const uint32_t in[GRAFT_LORA_TARGETS] = {c->n_embd, c->n_embd, c->n_embd, q, c->n_embd, c->n_embd, c->n_ff};
-    const uint32_t out[GRAFT_LORA_TARGETS] = {q, kv, kv, c->n_embd, c->n_ff, c->n_ff, c->n_embd};
+    uint32_t n_ff = c->n_expert ? c->n_ff_expert : c->n_ff;
+    const uint32_t in[GRAFT_LORA_TARGETS] = {c->n_embd, c->n_embd, c->n_embd, q, c->n_embd, c->n_embd, n_ff, c->n_embd};
+    const uint32_t out[GRAFT_LORA_TARGETS] = {q, kv, kv, c->n_embd, n_ff, n_ff, c->n_embd, c->n_expert};
     for (uint32_t slot = 0; slot < SLOTS; slot++) {
         uint32_t rank = slot % 2 ? 16 : 8;
         memset(entries, 0, sizeof entries);
         for (uint32_t i = 0; i < c->n_layer * GRAFT_LORA_TARGETS; i++) {
             uint32_t t = i % GRAFT_LORA_TARGETS, layer = i / GRAFT_LORA_TARGETS, *e = entries + i * GRAFT_LORA_ENTRY;
             if (slot == EXTRAS && t >= GRAFT_LORA_ATTN_NORM && (layer == 0 || t != GRAFT_LORA_OUTPUT_NORM)) {
+                bool of_head = t == GRAFT_LORA_Q_NORM || t == GRAFT_LORA_Q_NORM + 1;
                 e[GRAFT_LORA_A] = at;
-                at = put_vector(pool, at, c->n_embd, &random);
+                at = put_vector(pool, at, of_head ? c->head_dim : c->n_embd, &random);
             } else if (slot == EXTRAS && layer == 0 && (t == GRAFT_LORA_EMBED || t == GRAFT_LORA_HEAD)) {
                 e[GRAFT_LORA_A] = at;
                 e[GRAFT_LORA_B] = at + rank * (t == GRAFT_LORA_EMBED ? c->n_vocab : c->n_embd) / 8;
                 e[GRAFT_LORA_ENTRY_RANK] = rank;
                 at = e[GRAFT_LORA_B] + rank * (t == GRAFT_LORA_EMBED ? c->n_embd : c->n_vocab) / 8;
             }
-            if (t > GRAFT_TARGET_DOWN || (slot == 2 && t != 0 && t != 2)) {
+            if (t > (c->n_expert ? GRAFT_TARGET_ROUTER : GRAFT_TARGET_DOWN) || (slot == 2 && t != 0 && t != 2)) {
                 continue;
             }
-            e[0] = at;
-            e[1] = at + rank * in[t] / 8;
-            e[2] = rank;
-            at = e[1] + rank * out[t] / 8;
-            if (slot == EXTRAS) {
-                e[GRAFT_LORA_DORA] = at;
-                e[GRAFT_LORA_BIAS] = at = put_vector(pool, at, out[t], &random);
-                at = put_vector(pool, at, out[t], &random);
+            if (c->n_expert && t >= GRAFT_TARGET_GATE && t <= GRAFT_TARGET_DOWN) {
+                at = put_experts(pool, e, at, slot, rank, in[t], out[t], c->n_expert, &random);
+            } else {
+                at = put_linear(pool, e, at, 0, rank, in[t], out[t], slot == EXTRAS, &random);
             }
             ck_assert_uint_le(at, POOL / 16);
         }
@@ -98,7 +138,8 @@ static void run(struct graft_model *m, const struct graft_exec_row *rows, uint32
     for (uint32_t i = 0; i < n; i++) {
         const float *row;
         ck_assert_ok(m->exec->functions->logits(m->exec, i, &row));
-        memcpy(logits + i * GRAFT_TINY_VOCAB, row, GRAFT_TINY_VOCAB * sizeof *row);
+        memset(logits + i * GRAFT_TINY_VOCAB, 0, GRAFT_TINY_VOCAB * sizeof *row); // the mixture has fewer tokens
+        memcpy(logits + i * GRAFT_TINY_VOCAB, row, m->source->config.n_vocab * sizeof *row);
     }
 }
 
@@ -110,12 +151,17 @@ static const struct graft_model_params PARAMS = {.size = sizeof PARAMS,
                                                  .adapter_pool_bytes = POOL,
                                                  .adapter_slots = SLOTS};
 
-// A tiny model; `mixed`: with gate and up of different types, which take a dispatch each.
-static void make_file(bool mixed, char path[GRAFT_TINY_PATH_BYTES])
+// A tiny model; MIXED: with gate and up of different types, which take a dispatch each; MIXTURE: one of tests/golden/moe, whose
+// experts are so too.
+static void make_file(int kind, char path[GRAFT_TINY_PATH_BYTES])
 {
     static const char *const names[] = {"blk.0.ffn_up.weight", "blk.1.ffn_gate.weight"};
     struct graft_tiny_model tiny = {.type = GRAFT_TYPE_Q4_1};
-    if (!mixed) {
+    if (kind == MIXTURE) {
+        snprintf(path, GRAFT_TINY_PATH_BYTES, "%s/golden/moe/qwen3moe.gguf", GRAFT_TEST_SOURCE_DIR);
+        return;
+    }
+    if (kind == DENSE) {
         graft_tiny_model_file(&tiny, path);
         return;
     }
@@ -130,6 +176,13 @@ static void make_file(bool mixed, char path[GRAFT_TINY_PATH_BYTES])
     }
     graft_tiny_save(&b, path);
     graft_test_gguf_free(&b);
+}
+
+static void remove_file(int kind, const char *path)
+{
+    if (kind != MIXTURE) {
+        remove(path);
+    }
 }
 
 START_TEST(rows_with_different_adapters_share_a_batch_and_keep_their_bits)
@@ -169,7 +222,7 @@ START_TEST(rows_with_different_adapters_share_a_batch_and_keep_their_bits)
         graft_test_world_close(&vk);
         graft_test_world_close(&ref);
     }
-    remove(path);
+    remove_file(_i, path);
 }
 END_TEST
 
@@ -178,7 +231,7 @@ START_TEST(any_number_of_adapters_costs_the_same_commands)
     struct graft_test_world vk;
     char path[GRAFT_TINY_PATH_BYTES];
     static float logits[ROWS * GRAFT_TINY_VOCAB];
-    graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q4_1}, path);
+    make_file(_i, path);
     if (graft_test_world_open(&vk, &(struct graft_vk_options){0}, path, &PARAMS)) {
         struct graft_exec_row rows[ROWS];
         uint64_t dispatches = 0, barriers = 0;
@@ -198,15 +251,17 @@ START_TEST(any_number_of_adapters_costs_the_same_commands)
                 barriers = after.barriers - before.barriers;
             }
             uint32_t head = n > EXTRAS; // that slot changes the head, whose shrink is a dispatch of its own
-            ck_assert_msg(after.dispatches - before.dispatches == dispatches + head, "%u adapters", n);
-            ck_assert_msg(after.barriers - before.barriers == barriers + head, "%u adapters", n);
+            uint32_t experts = n && _i == MIXTURE ? vk.model->source->config.n_layer : 0;
+            // Two shrinks in each layer; the first runs beside experts_group.
+            ck_assert_msg(after.dispatches - before.dispatches == dispatches + head + 2 * experts, "%u adapters", n);
+            ck_assert_msg(after.barriers - before.barriers == barriers + head + experts, "%u adapters", n);
             ck_assert_uint_eq(after.submissions - before.submissions, 1);
             ck_assert_uint_eq(after.recordings, before.recordings);
             ck_assert_uint_eq(after.descriptor_updates, before.descriptor_updates);
         }
         graft_test_world_close(&vk);
     }
-    remove(path);
+    remove_file(_i, path);
 }
 END_TEST
 
@@ -215,8 +270,8 @@ int main(void)
     Suite *suite = suite_create("lora");
     TCase *tests = tcase_create("lora");
     tcase_set_timeout(tests, 300);
-    tcase_add_loop_test(tests, rows_with_different_adapters_share_a_batch_and_keep_their_bits, 0, 2);
-    tcase_add_test(tests, any_number_of_adapters_costs_the_same_commands);
+    tcase_add_loop_test(tests, rows_with_different_adapters_share_a_batch_and_keep_their_bits, DENSE, MODELS);
+    tcase_add_loop_test(tests, any_number_of_adapters_costs_the_same_commands, DENSE, MODELS);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);
 }

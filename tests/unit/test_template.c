@@ -187,6 +187,10 @@ START_TEST(errors_name_the_line_and_the_cause)
     expect_status("a\n\n{{ nothing.x }}", GRAFT_E_ARGUMENT, "line 3: 'nothing' is undefined");
     expect_status("\n{{ raise_exception('own words') }}", GRAFT_E_ARGUMENT, "line 2: own words");
     expect_status("{{ s | nope }}", GRAFT_E_UNSUPPORTED, "line 1, column 8: filter 'nope' is unknown");
+    expect_status("{{ s | urlize }}", GRAFT_E_UNSUPPORTED, "line 1, column 8: filter 'urlize' is not supported: it makes");
+    expect_status("{{ [1] | random }}", GRAFT_E_UNSUPPORTED, "filter 'random' is not supported");
+    expect_status("{{ 'AT&T' | striptags }}", GRAFT_E_UNSUPPORTED, "may be a character of HTML");
+    expect_status("{{ 'x' | wordwrap(0) }}", GRAFT_E_ARGUMENT, "a width of 1 or more");
     expect_status("{{ s is nope }}", GRAFT_E_UNSUPPORTED, "test 'nope' is unknown");
     expect_status("{% if s %}{{ s | nope }}{% endif %}", GRAFT_E_UNSUPPORTED, "filter 'nope' is unknown");
     expect_status("{% if not s %}{{ s | nope }}{% endif %}", GRAFT_OK, NULL);
