@@ -80,6 +80,10 @@ uint64_t graft_clock_ns(void);
 // Number of processors this process may use, at least 1.
 uint32_t graft_cpu_count(void);
 
+// Where a Vulkan driver and its loader come from on this system, for the end of an error; and the whole sentence that there is
+// no device.
+extern const char graft_driver_advice[], graft_no_vulkan_device[];
+
 // Size of a memory page in bytes.
 uint64_t graft_page_bytes(void);
 

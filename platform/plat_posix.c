@@ -341,3 +341,6 @@ bool graft_path_absolute(const char *path)
 {
     return path[0] == '/';
 }
+
+#define ADVICE "Debian and Ubuntu: apt install libvulkan1 mesa-vulkan-drivers (AMD, Intel, software), or the vendor's driver"
+const char graft_driver_advice[] = ADVICE, graft_no_vulkan_device[] = "no Vulkan device was found; " ADVICE;

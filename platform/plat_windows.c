@@ -328,3 +328,6 @@ bool graft_path_absolute(const char *path)
 {
     return graft_path_separator(path[0]) || (path[0] && path[1] == ':' && graft_path_separator(path[2]));
 }
+
+#define ADVICE "the driver of the GPU's maker brings it and the loader, vulkan-1.dll"
+const char graft_driver_advice[] = ADVICE, graft_no_vulkan_device[] = "no Vulkan device was found; " ADVICE;

@@ -60,7 +60,7 @@ static bool look_at_devices(struct findings *findings, struct session *session, 
     }
     if (!any) {
         finding(findings, "bad", "device",
-                "no Vulkan device is usable; try: %s, or --device ref, which is slow and needs none", system_driver_advice);
+                "no Vulkan device is usable; try: %s; or --device ref, which is slow and needs none", graft_driver_advice);
     }
     free(infos);
     return any;

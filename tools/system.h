@@ -55,7 +55,5 @@ uint64_t system_memory_bytes(void);
 // What stands between this user and the GPU, as the system's own files show it: lines for graft doctor, with their level
 // ("good", "note", "bad").
 void system_look_at_gpu(void (*say)(void *user, const char *level, const char *text), void *user);
-// What to do where no Vulkan driver is.
-extern const char system_driver_advice[];
 
 #endif

@@ -199,5 +199,3 @@ void system_look_at_gpu(void (*say)(void *user, const char *level, const char *t
     }
     closedir(directory);
 }
-
-const char system_driver_advice[] = "apt-get install mesa-vulkan-drivers";

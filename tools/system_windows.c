@@ -221,8 +221,6 @@ void system_look_at_gpu(void (*say)(void *user, const char *level, const char *t
     (void)user;
 }
 
-const char system_driver_advice[] = "the driver of the GPU's maker, which brings vulkan-1.dll";
-
 const char *journal_prefix(int priority)
 {
     (void)priority;

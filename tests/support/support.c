@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/support.h"
 
-#include <dirent.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 int graft_test_main(Suite *suite)
 {
@@ -62,41 +58,4 @@ struct graft_ctx *graft_test_ctx(struct graft_test_alloc *alloc, uint64_t budget
     struct graft_ctx *ctx = NULL;
     ck_assert_ok(graft_ctx_create(&ctx, &params));
     return ctx;
-}
-
-// One of the entries of a folder, and how many there are; false: none.
-static bool any_entry(const char *path, char *out, size_t room, int *count)
-{
-    DIR *folder = opendir(path);
-    *count = 0;
-    for (struct dirent *entry; folder && (entry = readdir(folder)) != NULL;) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            snprintf(out, room, "%s/%s", path, entry->d_name);
-            (*count)++;
-        }
-    }
-    if (folder) {
-        closedir(folder);
-    }
-    return *count > 0;
-}
-
-void graft_test_remove_all(const char *path)
-{
-    char inside[1024];
-    int count;
-    while (any_entry(path, inside, sizeof inside, &count)) {
-        if (unlink(inside) != 0) {
-            graft_test_remove_all(inside);
-        }
-    }
-    ck_assert_msg(rmdir(path) == 0, "%s cannot be removed", path);
-}
-
-int graft_test_entries(const char *path)
-{
-    char inside[1024];
-    int count;
-    any_entry(path, inside, sizeof inside, &count);
-    return count;
 }
