@@ -331,7 +331,7 @@ out:
 
 static enum graft_status join(struct graft_ctx *ctx, char **out, const char *folder, size_t length, const char *name)
 {
-    bool slash = length > 0 && folder[length - 1] != '/';
+    bool slash = length > 0 && !graft_path_separator(folder[length - 1]);
     GRAFT_TRY(graft_alloc(ctx, GRAFT_MEM_HOST, (void **)out, length + strlen(name) + 2, 1, "a path"));
     memcpy(*out, folder, length);
     snprintf(*out + length, strlen(name) + 2, "%s%s", slash ? "/" : "", name);
@@ -391,8 +391,7 @@ enum graft_status graft_adapter_read(struct graft_ctx *ctx, struct graft_adapter
     char *file = NULL, *config_file = NULL, *config_text = NULL;
     uint64_t config_bytes;
     bool is_file = ends_with(path, ".safetensors");
-    const char *slash = is_file ? strrchr(path, '/') : NULL;
-    size_t folder = !is_file ? strlen(path) : slash ? (size_t)(slash - path) + 1 : 0;
+    size_t folder = is_file ? (size_t)(graft_path_name(path) - path) : strlen(path);
     enum graft_status status;
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &desc, 1, "an adapter"));
     desc->ctx = ctx;

@@ -197,16 +197,10 @@ enum graft_status graft_check_signed(struct graft_ctx *ctx, const char *path, co
     return graft_ctx_trust(ctx) ? verify_beside(ctx, path, bytes, n_bytes, signer) : GRAFT_OK;
 }
 
-static const char *base_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 // A line of sha256sum: 64 digits, a space, a space or *, the name. How often the file's is in it, and whether it is right.
 static enum graft_status check_list(const char *list, uint64_t length, const char *where, const struct graft_listed_file *file)
 {
-    const char *at = list, *end = list + length, *name = base_of(file->path);
+    const char *at = list, *end = list + length, *name = graft_path_name(file->path);
     struct line line;
     uint8_t digest[GRAFT_SHA256_BYTES], listed[GRAFT_SHA256_BYTES];
     uint32_t found = 0;
@@ -238,7 +232,7 @@ enum graft_status graft_check_listed(struct graft_ctx *ctx, const struct graft_l
     if (!graft_ctx_trust(ctx)) {
         return GRAFT_OK;
     }
-    size_t folder = (size_t)(base_of(files[0].path) - files[0].path);
+    size_t folder = (size_t)(graft_path_name(files[0].path) - files[0].path);
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &where, folder + sizeof list_name, "a path"));
     snprintf(where, folder + sizeof list_name, "%.*s%s", (int)folder, files[0].path, list_name);
     enum graft_status status = graft_file_read(ctx, where, MAX_LIST, &list, &length);

@@ -15,15 +15,16 @@ struct graft_map {
 // Map `path`. Directories, FIFOs, devices and missing files are refused without blocking: GRAFT_E_IO. Mapped pages are
 // not counted in the ledger (the kernel can drop them at any time). On failure *map is zeroed.
 GRAFT_MUST_CHECK enum graft_status graft_map_open(struct graft_map *map, const char *path);
-// Map n files one behind the other into one range, each at the start of a page: file i is at starts[i] and has sizes[i] bytes;
-// what is between them reads as zeros. Errors as graft_map_open, for the first file that cannot be mapped.
+// Map n files one behind the other into one range, each at the start of a page: file i is at starts[i] and has sizes[i] bytes.
+// What is between them belongs to none and is not to be read (Windows has no memory there). Errors as graft_map_open, for the
+// first file that cannot be mapped.
 GRAFT_MUST_CHECK enum graft_status graft_map_open_all(struct graft_map *map, const char *const *paths, uint32_t n,
                                                       uint64_t *starts, uint64_t *sizes);
 // Unmap; accepts a zeroed map.
 void graft_map_close(struct graft_map *map);
 // True once a page of the mapping could not be read, because the file was cut short or its disk failed: from that page on the
 // bytes are zeros (see platform/guard.h; without graft_guard_mapped_files the process ends instead). Never false again.
-// Thread-safety: safe.
+// Windows lets nobody cut a mapped file short, and ends the process when its disk fails. Thread-safety: safe.
 bool graft_map_damaged(const struct graft_map *map);
 
 enum graft_advice { GRAFT_ADVICE_SEQUENTIAL, GRAFT_ADVICE_WILL_NEED, GRAFT_ADVICE_DONT_NEED };
@@ -39,6 +40,15 @@ GRAFT_MUST_CHECK enum graft_status graft_file_read(struct graft_ctx *ctx, const 
 // directory, fsync, rename, fsync of the directory. Creates missing parent directories (0700). Errors: GRAFT_E_IO; no
 // temporary file is left then.
 GRAFT_MUST_CHECK enum graft_status graft_file_replace(const char *path, const void *data, uint64_t size);
+
+// ---- paths: UTF-8 on every system ----
+
+// True for what stands between the parts of a path: '/', and on Windows '\\'.
+bool graft_path_separator(char c);
+// The last part of a path, behind the last separator (on Windows also behind the colon of a drive): a pointer into `path`.
+const char *graft_path_name(const char *path);
+// True if a path does not depend on the current folder.
+bool graft_path_absolute(const char *path);
 
 // ---- a large file that replaces another one safely, written in pieces ----
 
@@ -69,6 +79,10 @@ void graft_output_abandon(struct graft_output **output);
 uint64_t graft_clock_ns(void);
 // Number of processors this process may use, at least 1.
 uint32_t graft_cpu_count(void);
+
+// Where a Vulkan driver and its loader come from on this system, for the end of an error; and the whole sentence that there is
+// no device.
+extern const char graft_driver_advice[], graft_no_vulkan_device[];
 
 // Size of a memory page in bytes.
 uint64_t graft_page_bytes(void);

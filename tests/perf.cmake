@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+if(CMAKE_CROSSCOMPILING)
+  return()
+endif()
 # What compilers for hardware that is not here make of the kernels.
 add_executable(radv_stats perf/radv_stats.c)
 target_include_directories(radv_stats PRIVATE ${CMAKE_SOURCE_DIR})

@@ -3,18 +3,18 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
+
+#include "tools/system.h"
 
 enum { GAP = 3 };
 
 uint32_t columns_width(uint32_t n)
 {
-    struct winsize size;
-    if (n < 2 || !isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < GAP * n) {
+    uint32_t columns = system_columns();
+    if (n < 2 || columns < GAP * n) {
         return 0;
     }
-    uint32_t width = (size.ws_col - GAP * (n - 1)) / n;
+    uint32_t width = (columns - GAP * (n - 1)) / n;
     return width < COLUMNS_LEAST ? 0 : width;
 }
 

@@ -11,9 +11,8 @@
 
 static volatile sig_atomic_t stopped;
 
-static void on_signal(int number)
+static void on_interrupt(void)
 {
-    (void)number;
     stopped = 1;
 }
 
@@ -87,20 +86,17 @@ static int combine(const struct options *options, const struct adapter_spec *spe
     struct graft_combine_summary sum;
     struct graft_memory_use use;
     struct progress progress;
-    struct sigaction action = {.sa_handler = on_signal}, before;
     int code = session_context(&session, options);
     if (code != EXIT_GOOD) {
         return code;
     }
     params.progress = show_progress;
     params.progress_user = &progress;
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, &before);
-    signal(SIGXFSZ, SIG_IGN); // a limit on the size of files is an error like a full disk
+    system_on_interrupt(on_interrupt);
     progress_begin(&progress, "Combining");
     enum graft_status status = graft_combine(session.ctx, out, &params, &report);
     progress_end(&progress);
-    sigaction(SIGINT, &before, NULL);
+    system_on_interrupt(NULL);
     graft_ctx_memory(session.ctx, &use);
     if (status != GRAFT_OK) {
         char what[PATH_BYTES + 64];

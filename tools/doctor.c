@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // graft doctor: one look at the machine: driver, devices, folders, models; each line good or with what helps.
-#include <dirent.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/utsname.h>
-#include <unistd.h>
 
 #include "platform/plat.h"
 #include "tools/tool.h"
@@ -32,29 +28,9 @@ GRAFT_PRINTF(4, 5) static void finding(struct findings *findings, const char *le
     }
 }
 
-// A GPU's device node that this user may not open is the most common reason for a missing GPU.
-static void look_at_nodes(struct findings *findings)
+static void on_gpu(void *user, const char *level, const char *text)
 {
-    DIR *directory = opendir("/dev/dri");
-    if (!directory) {
-        finding(findings, "note", "nodes",
-                "/dev/dri is not there: no GPU driver of the kernel is loaded, or the container hides it");
-        return;
-    }
-    struct dirent *entry;
-    while ((entry = readdir(directory)) != NULL) {
-        char path[300];
-        snprintf(path, sizeof path, "/dev/dri/%s", entry->d_name);
-        if (strncmp(entry->d_name, "renderD", 7) == 0) {
-            if (access(path, R_OK | W_OK) == 0) {
-                finding(findings, "good", "nodes", "%s can be opened", path);
-            } else {
-                finding(findings, "bad", "nodes",
-                        "%s cannot be opened; try: sudo usermod -aG render,video $USER, and log in again", path);
-            }
-        }
-    }
-    closedir(directory);
+    finding(user, level, "nodes", "%s", text);
 }
 
 static bool look_at_devices(struct findings *findings, struct session *session, int *code)
@@ -84,8 +60,7 @@ static bool look_at_devices(struct findings *findings, struct session *session, 
     }
     if (!any) {
         finding(findings, "bad", "device",
-                "no Vulkan device is usable; try: apt-get install mesa-vulkan-drivers, or --device ref, which is slow and "
-                "needs none");
+                "no Vulkan device is usable; try: %s; or --device ref, which is slow and needs none", graft_driver_advice);
     }
     free(infos);
     return any;
@@ -112,11 +87,10 @@ static void look_at_folders(struct findings *findings)
     }
     char parent[PATH_BYTES];
     snprintf(parent, sizeof parent, "%s", cache);
-    struct stat info;
-    while (stat(parent, &info) != 0 && strrchr(parent, '/') != parent) { // the nearest folder that exists decides
+    while (!file_exists(parent) && strrchr(parent, '/') != parent) { // the nearest folder that exists decides
         *strrchr(parent, '/') = 0;
     }
-    if (access(parent, W_OK) == 0) {
+    if (system_writable(parent)) {
         finding(findings, "good", "cache", "%s", cache);
     } else {
         finding(findings, "bad", "cache", "%s cannot be written: every start is a first start; try: XDG_CACHE_HOME", cache);
@@ -127,18 +101,17 @@ int verb_DOCTOR(const struct options *options)
 {
     struct session session = {0};
     struct findings findings = {options->json, options->json ? json_array() : NULL};
-    struct utsname name;
+    char name[300];
     int code = session_context(&session, options);
     if (code != EXIT_GOOD) {
         json_decref(findings.array);
         return code;
     }
-    uname(&name);
+    system_name(name, sizeof name);
     finding(&findings, "good", "graft", "version %s", graft_version());
-    finding(&findings, "note", "system", "%s %s on %s, %" PRIu32 " processors, %s memory", name.sysname, name.release,
-            name.machine, graft_cpu_count(),
-            bytes_text((uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE)).text);
-    look_at_nodes(&findings);
+    finding(&findings, "note", "system", "%s, %" PRIu32 " processors, %s memory", name, graft_cpu_count(),
+            bytes_text(system_memory_bytes()).text);
+    system_look_at_gpu(on_gpu, &findings);
     bool usable = look_at_devices(&findings, &session, &code);
     look_at_folders(&findings);
     if (options->json) {

@@ -1,44 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// Folders by the XDG rules, models in the data folder, reading files and standard input.
-#include <dirent.h>
+// Models in the data folder, reading files and standard input.
 #include <errno.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "platform/plat.h"
 #include "tools/tool.h"
-
-void folder_path(enum folder folder, char out[PATH_BYTES])
-{
-    static const struct {
-        const char *variable, *below_home;
-    } rules[] = {
-        [FOLDER_DATA] = {"XDG_DATA_HOME", ".local/share"},
-        [FOLDER_STATE] = {"XDG_STATE_HOME", ".local/state"},
-        [FOLDER_CACHE] = {"XDG_CACHE_HOME", ".cache"},
-    };
-    const char *base = getenv(rules[folder].variable), *home = getenv("HOME");
-    int length;
-    if (base && base[0] == '/') { // the XDG rules: a relative one is to be ignored
-        length = snprintf(out, PATH_BYTES, "%s/graft", base);
-    } else {
-        if (!home || home[0] != '/') {
-            struct passwd *user = getpwuid(getuid());
-            home = user ? user->pw_dir : NULL;
-        }
-        length = home ? snprintf(out, PATH_BYTES, "%s/%s/graft", home, rules[folder].below_home) : -1;
-    }
-    if (length < 0 || length >= PATH_BYTES - 300) {
-        out[0] = 0;
-    }
-}
 
 static int by_name(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+// Keep a file's name if it is a model's.
+static void keep_model(void *user, const char *file)
+{
+    struct models *out = user;
+    size_t length = strlen(file);
+    if (out->count >= 10000 || length <= 5 || strcasecmp(file + length - 5, ".gguf") != 0) {
+        return;
+    }
+    unsigned part = 1;
+    int used = 0;
+    if (length > 20 && sscanf(file + length - 20, "-%5u-of-%*5u.%n", &part, &used) == 1 && used == 16 && part != 1) {
+        return; // a split model is opened by its first file
+    }
+    out->names = grow_memory(out->names, out->count + 1, sizeof *out->names);
+    char *name = get_memory(length + 1, 1);
+    memcpy(name, file, length);
+    out->names[out->count++] = name;
 }
 
 void models_list(struct models *out)
@@ -46,28 +37,9 @@ void models_list(struct models *out)
     *out = (struct models){0};
     char folder[PATH_BYTES];
     folder_path(FOLDER_DATA, folder);
-    DIR *directory = *folder ? opendir(folder) : NULL;
-    if (!directory) {
-        return;
+    if (*folder) {
+        system_list(folder, keep_model, out);
     }
-    struct dirent *entry;
-    while ((entry = readdir(directory)) != NULL && out->count < 10000) {
-        size_t length = strlen(entry->d_name);
-        if (length <= 5 || strcasecmp(entry->d_name + length - 5, ".gguf") != 0) {
-            continue;
-        }
-        unsigned part = 1;
-        int used = 0;
-        if (length > 20 && sscanf(entry->d_name + length - 20, "-%5u-of-%*5u.%n", &part, &used) == 1 && used == 16 &&
-            part != 1) {
-            continue; // a split model is opened by its first file
-        }
-        out->names = grow_memory(out->names, out->count + 1, sizeof *out->names);
-        char *name = get_memory(length + 1, 1);
-        memcpy(name, entry->d_name, length);
-        out->names[out->count++] = name;
-    }
-    closedir(directory);
     if (out->count > 0) {
         qsort(out->names, out->count, sizeof *out->names, by_name);
     }
@@ -86,12 +58,6 @@ static const char *next_model(const void *user, size_t i)
 {
     const struct models *models = user;
     return i < models->count ? models->names[i] : NULL;
-}
-
-bool file_exists(const char *path)
-{
-    struct stat info;
-    return stat(path, &info) == 0;
 }
 
 static int no_model_given(const char *folder, const struct models *models)
@@ -129,11 +95,12 @@ int model_find(const char *given, char out[PATH_BYTES])
         code = error_usage("the model cannot be opened", "its path is too long", "a shorter one");
         goto out;
     }
+    bool has_folder = graft_path_name(given) != given;
     snprintf(out, PATH_BYTES, "%s", given);
     if (file_exists(given)) {
         goto out;
     }
-    if (!strchr(given, '/') && *folder && strlen(given) < 250) {
+    if (!has_folder && *folder && strlen(given) < 250) {
         static const char *const endings[] = {"", ".gguf"};
         for (size_t i = 0; i < 2; i++) {
             snprintf(out, PATH_BYTES, "%.*s/%s%s", PATH_BYTES - 300, folder, given, endings[i]);
@@ -147,7 +114,7 @@ int model_find(const char *given, char out[PATH_BYTES])
     snprintf(out, PATH_BYTES, "%s%s", given, has_ending ? "" : ".gguf");
     const char *near = suggest(out, next_model, &models);
     snprintf(what, sizeof what, "there is no model %s", given);
-    if (strchr(given, '/')) {
+    if (has_folder) {
         snprintf(because, sizeof because, "there is no such file");
     } else {
         snprintf(because, sizeof because, "neither this folder nor %s has it", folder);
@@ -169,11 +136,12 @@ int text_read(const char *path, struct text *out)
     const size_t most = (size_t)1 << 30;
     *out = (struct text){0};
     bool input = !path || strcmp(path, "-") == 0;
-    FILE *file = input ? stdin : fopen(path, "rb");
+    const char *why = NULL;
+    FILE *file = input ? stdin : system_open(path, &why);
     char what[PATH_BYTES + 64];
     snprintf(what, sizeof what, "%.*s cannot be read", PATH_BYTES, input ? "standard input" : path);
     if (!file) {
-        error3(what, strerror(errno), "check the path and its permissions");
+        error3(what, why, "check the path and its permissions");
         return EXIT_BAD_FILE;
     }
     size_t capacity = 0, got = 0;

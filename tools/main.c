@@ -59,6 +59,9 @@ static int unknown_verb(const char *given)
 
 int main(int argc, char **argv)
 {
+    if (!system_begin(&argc, &argv)) {
+        return error_status(GRAFT_E_MEMORY, "the process cannot be set up");
+    }
     if (graft_guard_mapped_files() != GRAFT_OK) { // a model file that is cut short would end the process without a word
         return error_status(GRAFT_E_INTERNAL, "the process cannot be set up");
     }

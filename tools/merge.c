@@ -12,9 +12,8 @@
 
 static volatile sig_atomic_t interrupted;
 
-static void on_interrupt(int number)
+static void on_interrupt(void)
 {
-    (void)number;
     interrupted = 1;
 }
 
@@ -172,14 +171,11 @@ static int run_merge(const struct options *options, const struct merge_inputs *i
     if (code != EXIT_GOOD) {
         return code;
     }
-    struct sigaction action = {.sa_handler = on_interrupt}, before;
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, &before);
-    signal(SIGXFSZ, SIG_IGN); // a limit on the size of files is an error like a full disk
+    system_on_interrupt(on_interrupt);
     progress_begin(&progress, "Merging");
     enum graft_status status = graft_merge(session->ctx, inputs->base, options->out, &params, report);
     progress_end(&progress);
-    sigaction(SIGINT, &before, NULL);
+    system_on_interrupt(NULL);
     graft_ctx_memory(session->ctx, use);
     if (status != GRAFT_OK) {
         char what[PATH_BYTES + 64];

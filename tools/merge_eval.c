@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "tools/merge.h"
 #include "tools/score.h"
@@ -18,24 +17,6 @@ struct comparison {
     float *row;   // [n_vocab], read back
     bool failed;  // the file did not take or give a row
 };
-
-// A file in the output's folder, which has room for large things, that goes away with this process.
-static FILE *nameless(const char *beside)
-{
-    char path[PATH_BYTES + 32];
-    const char *slash = strrchr(beside, '/');
-    snprintf(path, sizeof path, "%.*s.graft-eval-XXXXXX", slash ? (int)(slash - beside) + 1 : 0, beside);
-    int fd = mkstemp(path);
-    if (fd < 0) {
-        return NULL;
-    }
-    unlink(path);
-    FILE *file = fdopen(fd, "w+b");
-    if (!file) {
-        close(fd);
-    }
-    return file;
-}
 
 static void keep_row(void *user, uint32_t i, const float *logits)
 {
@@ -159,7 +140,7 @@ int merge_evaluate(const struct options *options, struct merge_evaluation *out)
     json_t *file;
     *out = (struct merge_evaluation){0};
     int code = score_prompts(options->eval_tokens, &file, &c.prompts, &c.longest);
-    if (code == EXIT_GOOD && (c.logits = nameless(options->out)) == NULL) {
+    if (code == EXIT_GOOD && (c.logits = system_nameless(options->out)) == NULL) {
         error3("the logits cannot be compared", strerror(errno), "an output folder that can be written to");
         code = EXIT_FAILED;
     }

@@ -5,23 +5,22 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <syslog.h>
-#include <unistd.h>
 
 #include "platform/plat.h"
 #include "tools/journal.h"
+#include "tools/system.h"
 
 bool colours(FILE *stream)
 {
-    const char *none = getenv("NO_COLOR"), *term = getenv("TERM");
-    return isatty(fileno(stream)) && !(none && *none) && term && strcmp(term, "dumb") != 0;
+    const char *none = getenv("NO_COLOR");
+    return !(none && *none) && system_takes_escapes(stream);
 }
 
 void error3(const char *what, const char *because, const char *try_format, ...)
 {
     const char *red = colours(stderr) ? "\033[1;31m" : "", *plain = *red ? "\033[0m" : "";
     fflush(stdout);
-    const char *p = journal_prefix(LOG_ERR);
+    const char *p = journal_prefix(JOURNAL_ERROR);
     fprintf(stderr, "%sgraft: %serror:%s %s\n%s  because: %s\n%s  try: ", p, red, plain, what, p, because, p);
     va_list args;
     va_start(args, try_format);
@@ -89,9 +88,9 @@ void note(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    say(strncmp(format, "error: ", 7) == 0     ? LOG_ERR
-        : strncmp(format, "warning: ", 9) == 0 ? LOG_WARNING
-                                               : LOG_INFO,
+    say(strncmp(format, "error: ", 7) == 0     ? JOURNAL_ERROR
+        : strncmp(format, "warning: ", 9) == 0 ? JOURNAL_WARNING
+                                               : JOURNAL_INFO,
         format, args);
     va_end(args);
 }
@@ -107,9 +106,9 @@ GRAFT_PRINTF(2, 3) static void say_at(int priority, const char *format, ...)
 void log_line(void *user, enum graft_log_level level, const char *text)
 {
     (void)user;
-    say_at(level <= GRAFT_LOG_ERROR  ? LOG_ERR
-           : level == GRAFT_LOG_WARN ? LOG_WARNING
-                                     : LOG_INFO,
+    say_at(level <= GRAFT_LOG_ERROR  ? JOURNAL_ERROR
+           : level == GRAFT_LOG_WARN ? JOURNAL_WARNING
+                                     : JOURNAL_INFO,
            "%s%s",
            level <= GRAFT_LOG_ERROR  ? "error: "
            : level == GRAFT_LOG_WARN ? "warning: "
@@ -126,7 +125,7 @@ void progress_show(struct progress *progress, uint64_t done, uint64_t total, con
 {
     enum { WIDTH = 24 };
     uint64_t now = graft_clock_ns();
-    if (now - progress->begin_ns < 300000000u || now - progress->drawn_ns < 100000000u || !isatty(STDERR_FILENO)) {
+    if (now - progress->begin_ns < 300000000u || now - progress->drawn_ns < 100000000u || !system_is_terminal(stderr)) {
         return;
     }
     double share = total ? (double)done / (double)total : 0;

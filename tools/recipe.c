@@ -7,9 +7,10 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <yaml.h>
+
+#include "platform/plat.h"
 
 struct reader {
     yaml_parser_t parser;
@@ -133,12 +134,11 @@ static bool read_path(struct reader *reader, const char *key, bool name, char ou
     if (!read_text(reader, key, text, sizeof text)) {
         return false;
     }
-    bool absolute = text[0] == '/';
-    snprintf(joined, sizeof joined, "%s%s", absolute ? "" : reader->folder, text);
+    snprintf(joined, sizeof joined, "%s%s", graft_path_absolute(text) ? "" : reader->folder, text);
     if (strlen(joined) >= PATH_BYTES) {
         return refuse(reader, line_of(reader), "%s is longer than %d bytes", key, PATH_BYTES - 1);
     }
-    const char *chosen = name && access(joined, F_OK) != 0 ? text : joined;
+    const char *chosen = name && !file_exists(joined) ? text : joined;
     memcpy(out, chosen, strlen(chosen) + 1);
     return true;
 }
@@ -249,8 +249,8 @@ static bool read_adapters(struct reader *reader, struct recipe *out)
             return refuse(reader, line, "this adapter has no path");
         }
         if (!spec->name[0]) {
-            const char *slash = strrchr(spec->path, '/');
-            snprintf(spec->name, sizeof spec->name, "%.63s", slash && slash[1] ? slash + 1 : spec->path);
+            const char *last = graft_path_name(spec->path);
+            snprintf(spec->name, sizeof spec->name, "%.63s", *last ? last : spec->path);
         }
         out->n_adapters++;
     }
@@ -335,8 +335,7 @@ int recipe_read(const char *path, struct recipe *out)
     if (code != EXIT_GOOD) {
         return code;
     }
-    const char *slash = strrchr(path, '/');
-    snprintf(reader.folder, sizeof reader.folder, "%.*s", slash ? (int)(slash - path) + 1 : 0, path);
+    snprintf(reader.folder, sizeof reader.folder, "%.*s", (int)(graft_path_name(path) - path), path);
     if (text.length > RECIPE_BYTES) {
         snprintf(reader.because, sizeof reader.because, "it has %zu bytes, a recipe has at most %d", text.length, RECIPE_BYTES);
     } else if (!yaml_parser_initialize(&reader.parser)) {

@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "platform/plat.h"
 #include "tools/line.h"
@@ -14,30 +13,22 @@
 static struct graft_chat *volatile answering;
 static volatile sig_atomic_t stopped;
 
-static void on_interrupt(int signal_number)
+static void on_interrupt(void)
 {
-    (void)signal_number;
     struct graft_chat *chat = answering;
     if (!chat || stopped) {
         line_restore_terminal();
-        _exit(EXIT_INTERRUPTED);
+        system_end_now(EXIT_INTERRUPTED);
     }
     stopped = 1;
     graft_chat_cancel(chat);
-}
-
-static void interrupts_watch(void)
-{
-    struct sigaction action = {.sa_handler = on_interrupt};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
 }
 
 // A seed short enough to be typed again with -s.
 static uint64_t fresh_seed(void)
 {
     uint32_t seed = 0;
-    if (getentropy(&seed, sizeof seed) != 0 || seed == 0) {
+    if (!system_random(&seed) || seed == 0) {
         seed = (uint32_t)graft_clock_ns() | 1u;
     }
     return seed;
@@ -311,7 +302,7 @@ static int prompt_read(struct options *o, struct text *out, bool *chatting)
         memcpy(out->data, text, out->length);
         return EXIT_GOOD;
     }
-    *chatting = !o->file && !o->json && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+    *chatting = !o->file && !o->json && system_is_terminal(stdin) && system_is_terminal(stdout);
     if (*chatting) {
         return EXIT_GOOD;
     }
@@ -392,7 +383,7 @@ int verb_RUN(const struct options *options)
         }
     }
     if (code == EXIT_GOOD) {
-        interrupts_watch();
+        system_on_interrupt(on_interrupt);
         code = restore_session(&talk);
         if (code == EXIT_GOOD) {
             code = chatting ? chat_loop(&talk) : answer_once(&talk, &prompt);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Context, device and model from the options, with what is said when one of them cannot be had.
 #include <inttypes.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,28 +9,6 @@
 #include "tools/tool.h"
 
 enum { DEFAULT_POOL_BYTES = 64 << 20 };
-
-// Keep the whole process, and so software Vulkan and the reference, on the first `count` of the processors it may use.
-static void use_processors(int64_t count)
-{
-    cpu_set_t allowed, chosen;
-    if (count <= 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0) {
-        return;
-    }
-    CPU_ZERO(&chosen);
-    for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&chosen) < count; cpu++) {
-        if (CPU_ISSET(cpu, &allowed)) {
-            CPU_SET(cpu, &chosen);
-        }
-    }
-    if (sched_setaffinity(0, sizeof chosen, &chosen) != 0) {
-        note("the number of processors cannot be limited on this system");
-        return;
-    }
-    char text[16];
-    snprintf(text, sizeof text, "%d", CPU_COUNT(&chosen));
-    setenv("LP_NUM_THREADS", text, 1); // what Mesa's software driver goes by; it counts processors, not the allowed ones
-}
 
 // --require-signed: the public keys of whom adapters may be signed by.
 static int trust_keys(struct session *session, const char *path)
@@ -49,7 +26,9 @@ static int trust_keys(struct session *session, const char *path)
 
 int session_context(struct session *session, const struct options *options)
 {
-    use_processors(options->threads);
+    if (options->threads > 0 && !system_use_processors(options->threads)) {
+        note("the number of processors cannot be limited on this system");
+    }
     folder_path(FOLDER_CACHE, session->cache);
     struct graft_ctx_params params = {
         .size = sizeof params,
@@ -133,8 +112,8 @@ void adapter_spec_parse(const char *text, struct adapter_spec *out)
             *colon = 0;
         }
     }
-    const char *slash = strrchr(out->path, '/');
-    const char *name = equals ? text : slash && slash[1] ? slash + 1 : out->path;
+    const char *last = graft_path_name(out->path);
+    const char *name = equals ? text : *last ? last : out->path;
     size_t length = equals ? (size_t)(equals - text) : strlen(name);
     snprintf(out->name, sizeof out->name, "%.*s", (int)(length < 63 ? length : 63), name);
 }

@@ -6,6 +6,7 @@
 #include "graft/graft.h"
 #include "tools/options.h"
 #include "tools/output.h"
+#include "tools/system.h"
 
 // One function per verb; returns the exit code.
 #define VERB_FUNCTION(id) int verb_##id(const struct options *options);
@@ -14,10 +15,6 @@ VERB_MAP(VERB_FUNCTION)
 
 // ---- folders and files (files.c) ----
 
-enum { PATH_BYTES = 4096 };
-// XDG folders of this program ("" when there is no home): data holds models, state the history, cache what can be made again.
-enum folder { FOLDER_DATA, FOLDER_STATE, FOLDER_CACHE };
-void folder_path(enum folder folder, char out[PATH_BYTES]);
 // Names of the model files in the data folder, sorted. Free with models_free.
 struct models {
     char **names;
@@ -29,8 +26,6 @@ void models_free(struct models *models);
 // returns the exit code if there is no such model.
 int model_find(const char *given, char out[PATH_BYTES]);
 
-// There is a file of this name.
-bool file_exists(const char *path);
 // A whole file, or standard input when path is NULL or "-", with a NUL behind; at most 1 GiB. Prints an error and returns the
 // exit code.
 struct text {

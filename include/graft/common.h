@@ -29,7 +29,11 @@ extern "C" {
 
 #if defined(__GNUC__) || defined(__clang__)
 #define GRAFT_MUST_CHECK __attribute__((warn_unused_result))
+#if defined(__MINGW32__) && !defined(__clang__) // formats are C99's there, too, not those of Microsoft's old library
+#define GRAFT_PRINTF(fmt_index, arg_index) __attribute__((format(gnu_printf, fmt_index, arg_index)))
+#else
 #define GRAFT_PRINTF(fmt_index, arg_index) __attribute__((format(printf, fmt_index, arg_index)))
+#endif
 #else
 #define GRAFT_MUST_CHECK
 #define GRAFT_PRINTF(fmt_index, arg_index)

@@ -41,10 +41,10 @@ static enum graft_status check_kind(const struct graft_adapter_desc *desc, const
 static struct graft_text last_part(const char *path)
 {
     size_t end = strlen(path), begin;
-    while (end > 1 && path[end - 1] == '/') {
+    while (end > 1 && graft_path_separator(path[end - 1])) {
         end--;
     }
-    for (begin = end; begin > 0 && path[begin - 1] != '/'; begin--) {
+    for (begin = end; begin > 0 && !graft_path_separator(path[begin - 1]); begin--) {
     }
     struct graft_text name = {path + begin, end - begin};
     if (!graft_utf8_valid((const uint8_t *)name.data, name.length)) {

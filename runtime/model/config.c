@@ -22,19 +22,13 @@ static enum graft_status check_kind(const struct graft_gguf *gguf)
     return GRAFT_OK;
 }
 
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 // general.name, or the file's name; cut to the room there is, at a whole UTF-8 character.
 static enum graft_status read_name(const struct graft_gguf *gguf, struct graft_config *config)
 {
     struct graft_text name;
     GRAFT_TRY(graft_gguf_text_or_none(gguf, "general.name", &name));
     if (!name.data || name.length == 0) {
-        name.data = base_name(gguf->path);
+        name.data = graft_path_name(gguf->path);
         name.length = strlen(name.data);
     }
     size_t length = name.length < sizeof config->name - 1 ? (size_t)name.length : sizeof config->name - 1;

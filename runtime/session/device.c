@@ -4,13 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "platform/plat.h"
 #include "runtime/kernels/bandwidth.h"
 #include "runtime/kernels/shader.h"
 #include "runtime/session/session.h"
-
-static const char no_vulkan[] = "no Vulkan device was found: install a driver (Debian, Ubuntu: mesa-vulkan-drivers, which also "
-                                "brings a software one) and the loader "
-                                "libvulkan1";
 
 static enum graft_device_kind kind_of(enum graft_vk_kind kind)
 {
@@ -68,7 +65,7 @@ enum graft_status graft_device_list(struct graft_ctx *ctx, struct graft_device_i
     if (status != GRAFT_OK || n == 0) {
         n = 0;
         if (note) {
-            *note = no_vulkan;
+            *note = graft_no_vulkan_device;
         }
     }
     for (uint32_t i = 0; i < n && i < capacity; i++) {

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "platform/plat.h"
 #include "runtime/vk/vk_internal.h"
 
 enum { MIN_SHARED_BYTES = 16384, MIN_INVOCATIONS = 128, MAX_DEVICES = 64, MAX_FAMILIES = 32 };
@@ -346,10 +347,7 @@ enum graft_status graft_vk_physical_list(struct graft_vk_instance *instance, str
         found = 0;
     }
     if (found == 0) {
-        return graft_fail(GRAFT_E_DEVICE,
-                          "no Vulkan device was found (%s); Debian and Ubuntu: apt install mesa-vulkan-drivers "
-                          "(AMD, Intel, software), or the vendor's driver",
-                          graft_vk_result_name(result));
+        return graft_fail(GRAFT_E_DEVICE, "%s (%s)", graft_no_vulkan_device, graft_vk_result_name(result));
     }
     struct graft_vk_physical *list;
     GRAFT_TRY(GRAFT_NEW(instance->ctx, GRAFT_MEM_HOST, &list, found, "the list of devices"));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Vulkan loader, the instance and the validation messages.
+#include "platform/plat.h"
 #include "runtime/vk/vk_internal.h"
 
 static const char *const VALIDATION_LAYER = "VK_LAYER_KHRONOS_validation";
@@ -103,13 +104,12 @@ enum graft_status graft_vk_instance_open(struct graft_vk_instance *instance, str
     memset(instance, 0, sizeof *instance);
     instance->ctx = ctx;
     if (volkGetInstanceVersion() == 0 && volkInitialize() != VK_SUCCESS) {
-        return graft_fail(GRAFT_E_DEVICE, "the Vulkan loader (libvulkan.so.1) is not installed; "
-                                          "Debian and Ubuntu: apt install libvulkan1 mesa-vulkan-drivers");
+        return graft_fail(GRAFT_E_DEVICE, "the Vulkan loader is not installed; %s", graft_driver_advice);
     }
     uint32_t version = volkGetInstanceVersion();
     if (version < VK_API_VERSION_1_2) {
-        return graft_fail(GRAFT_E_DEVICE, "the Vulkan loader has version %u.%u, 1.2 or newer is needed; update libvulkan1",
-                          VK_API_VERSION_MAJOR(version), VK_API_VERSION_MINOR(version));
+        return graft_fail(GRAFT_E_DEVICE, "the Vulkan loader has version %u.%u, 1.2 or newer is needed; %s",
+                          VK_API_VERSION_MAJOR(version), VK_API_VERSION_MINOR(version), graft_driver_advice);
     }
     if (validation) {
         GRAFT_TRY(find_validation());
@@ -149,9 +149,7 @@ enum graft_status graft_vk_instance_open(struct graft_vk_instance *instance, str
     if (result != VK_SUCCESS) {
         instance->handle = VK_NULL_HANDLE;
         if (result == VK_ERROR_INCOMPATIBLE_DRIVER) {
-            return graft_fail(GRAFT_E_DEVICE,
-                              "no Vulkan driver is installed; Debian and Ubuntu: apt install mesa-vulkan-drivers "
-                              "(AMD, Intel, software), or the vendor's driver");
+            return graft_fail(GRAFT_E_DEVICE, "no Vulkan driver is installed; %s", graft_driver_advice);
         }
         return graft_fail(result == VK_ERROR_OUT_OF_HOST_MEMORY ? GRAFT_E_MEMORY : GRAFT_E_DEVICE,
                           "a Vulkan instance could not be created: %s", graft_vk_result_name(result));
@@ -161,7 +159,7 @@ enum graft_status graft_vk_instance_open(struct graft_vk_instance *instance, str
     volkLoadInstanceOnly(instance->handle);
     if (!load_functions(instance, validation)) {
         graft_vk_instance_close(instance);
-        return graft_fail(GRAFT_E_DEVICE, "the Vulkan loader lacks a function of Vulkan 1.2; update libvulkan1");
+        return graft_fail(GRAFT_E_DEVICE, "the Vulkan loader lacks a function of Vulkan 1.2; %s", graft_driver_advice);
     }
     if (validation) {
         result = vk && graft_vk_faulted(vk, GRAFT_VK_FAULT_CREATE)

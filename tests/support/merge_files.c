@@ -18,9 +18,7 @@ void graft_merge_folder_begin(char folder[GRAFT_MERGE_PATH_BYTES])
 
 void graft_merge_folder_end(const char *folder)
 {
-    char line[GRAFT_MERGE_PATH_BYTES + 32];
-    snprintf(line, sizeof line, "rm -rf '%s'", folder);
-    ck_assert_int_eq(system(line), 0);
+    graft_test_remove_all(folder);
 }
 
 void graft_merge_end(struct graft_ctx **ctx, const char *folder)

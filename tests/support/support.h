@@ -30,6 +30,11 @@ void graft_test_free(void *user, void *memory);
 // A context on that allocator (alloc may be NULL).
 struct graft_ctx *graft_test_ctx(struct graft_test_alloc *alloc, uint64_t budget_bytes);
 
+// Remove a folder and everything in it.
+void graft_test_remove_all(const char *path);
+// How many files and folders a folder holds.
+int graft_test_entries(const char *path);
+
 // Fail the test unless the status is as given; prints graft_last_error().
 #define ck_assert_status(call, expected)                                                                              \
     do {                                                                                                              \

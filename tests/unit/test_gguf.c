@@ -296,15 +296,17 @@ START_TEST(item_19_what_is_no_regular_file_is_refused_without_waiting)
 {
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
     struct graft_gguf *gguf;
+#ifndef _WIN32
     char fifo[100];
     snprintf(fifo, sizeof fifo, "/tmp/graft-fifo-%ld", (long)getpid());
     ck_assert_int_eq(mkfifo(fifo, 0600), 0);
     ck_assert_status(graft_gguf_open(ctx, &gguf, fifo, false), GRAFT_E_IO);
     ck_assert_error_has("FIFO");
     unlink(fifo);
+    ck_assert_status(graft_gguf_open(ctx, &gguf, "/dev/zero", false), GRAFT_E_IO);
+#endif
     ck_assert_status(graft_gguf_open(ctx, &gguf, "/tmp", false), GRAFT_E_IO);
     ck_assert_error_has("directory");
-    ck_assert_status(graft_gguf_open(ctx, &gguf, "/dev/zero", false), GRAFT_E_IO);
     ck_assert_status(graft_gguf_open(ctx, &gguf, "/nonexistent.gguf", false), GRAFT_E_IO);
     ck_assert_ptr_null(gguf);
     graft_ctx_destroy(&ctx);

@@ -55,19 +55,26 @@ START_TEST(a_split_model_has_the_tensors_and_keys_of_the_whole_one)
 }
 END_TEST
 
-static void compute(struct graft_ctx *ctx, const char *select, const char *path, float out[GRAFT_PEFT_TOKENS][GRAFT_PEFT_VOCAB])
+// False: there is no such device.
+static bool compute(struct graft_ctx *ctx, const char *select, const char *path, float out[GRAFT_PEFT_TOKENS][GRAFT_PEFT_VOCAB])
 {
     struct graft_device *device;
     struct graft_model *model;
     struct graft_seq *seq;
-    ck_assert_ok(graft_device_open(
-        ctx, &device, &(struct graft_device_params){.size = sizeof(struct graft_device_params), .select = select}));
+    struct graft_device_params params = {.size = sizeof params, .select = select};
+    enum graft_status status = graft_device_open(ctx, &device, &params);
+    if (status == GRAFT_E_DEVICE && !select) {
+        printf("skipped: %s\n", graft_last_error());
+        return false;
+    }
+    ck_assert_status(status, GRAFT_OK);
     ck_assert_ok(graft_model_open(device, &model, path, NULL));
     ck_assert_ok(graft_seq_create(model, &seq));
     graft_peft_compute(model, seq, false, out);
     graft_seq_destroy(&seq);
     graft_model_close(&model);
     graft_device_close(&device);
+    return true;
 }
 
 START_TEST(a_split_model_computes_the_bits_of_the_whole_one)
@@ -76,11 +83,12 @@ START_TEST(a_split_model_computes_the_bits_of_the_whole_one)
     char path[GRAFT_PEFT_PATH_BYTES];
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0);
     graft_peft_path(path, "base.gguf");
-    compute(ctx, _i ? "ref" : NULL, path, whole);
-    compute(ctx, _i ? "ref" : NULL, SPLIT, split);
-    ck_assert_mem_eq(whole, split, sizeof whole);
-    double worst;
-    ck_assert_double_lt(graft_peft_divergence("base", split, &worst), 1e-4);
+    if (compute(ctx, _i ? "ref" : NULL, path, whole)) {
+        compute(ctx, _i ? "ref" : NULL, SPLIT, split);
+        ck_assert_mem_eq(whole, split, sizeof whole);
+        double worst;
+        ck_assert_double_lt(graft_peft_divergence("base", split, &worst), 1e-4);
+    }
     graft_ctx_destroy(&ctx);
 }
 END_TEST

@@ -396,7 +396,7 @@ START_TEST(random_texts_of_schemas_are_valid)
              path);
     int code = system(command);
     remove(path);
-    if (code != 0 && (code >> 8) == 77) {
+    if ((code >> 8) == 77 || code == 9009) { // 9009: Windows knows no such command
         printf("skipped: Python's jsonschema is not there; %d random texts were only parsed\n", texts);
     } else {
         ck_assert_int_eq(code, 0);

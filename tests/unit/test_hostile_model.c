@@ -264,16 +264,21 @@ END_TEST
 
 START_TEST(item_19_what_is_no_model_file_or_over_the_budget_is_refused_before_it_is_read)
 {
-    char path[GRAFT_TINY_PATH_BYTES], fifo[100];
+    char path[GRAFT_TINY_PATH_BYTES];
     graft_tiny_model_file(NULL, path);
+#ifndef _WIN32
+    char fifo[100];
     snprintf(fifo, sizeof fifo, "/tmp/graft-hostile-%ld", (long)getpid());
     ck_assert_int_eq(mkfifo(fifo, 0600), 0);
+#endif
     const struct {
         const char *path, *message;
     } files[] = {{"/tmp", "/tmp: is a directory, not a regular file"},
+#ifndef _WIN32
                  {"/dev/zero", "/dev/zero: is a device or socket, not a regular file"},
-                 {"/nonexistent.gguf", "/nonexistent.gguf: No such file or directory"},
-                 {fifo, NULL}};
+                 {fifo, NULL},
+#endif
+                 {"/nonexistent.gguf", "/nonexistent.gguf: No such file or directory"}};
     struct graft_ctx *ctx = graft_test_ctx(NULL, 0), *small = graft_test_ctx(NULL, 200000);
     struct graft_device *device;
     struct graft_model *model;
@@ -285,7 +290,9 @@ START_TEST(item_19_what_is_no_model_file_or_over_the_budget_is_refused_before_it
                                    : strstr(graft_last_error(), ": is a FIFO, not a regular file") != NULL);
         ck_assert_ptr_null(model);
     }
+#ifndef _WIN32
     unlink(fifo);
+#endif
     graft_device_close(&device);
     graft_ctx_destroy(&ctx);
     ck_assert_ok(graft_device_open(small, &device, &ref));

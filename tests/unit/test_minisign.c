@@ -115,6 +115,7 @@ START_TEST(keys_that_are_none_are_refused)
 }
 END_TEST
 
+#ifndef _WIN32 // files are laid out by a shell
 static void shell(const char *format, ...)
 {
     char line[2048];
@@ -211,6 +212,7 @@ START_TEST(adapters_must_be_signed)
     shell("rm -r %s", folder);
 }
 END_TEST
+#endif
 
 int main(void)
 {
@@ -219,7 +221,9 @@ int main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, signatures_of_the_tool_are_taken);
     tcase_add_test(tests, keys_that_are_none_are_refused);
+#ifndef _WIN32
     tcase_add_test(tests, adapters_must_be_signed);
+#endif
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);
 }

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// Included before everything in tests for Windows: what mingw-w64 lacks of POSIX and tests use to make their files.
+#ifndef GRAFT_TESTS_COMPAT_WINDOWS_H
+#define GRAFT_TESTS_COMPAT_WINDOWS_H
+
+#include <direct.h>
+#include <stdio.h>
+
+// A new folder whose name ends in what takes the place of XXXXXX; NULL on failure.
+char *mkdtemp(char *name);
+#define mkdir(path, mode) _mkdir(path)
+
+#endif
