@@ -146,7 +146,7 @@ void graft_draft_choose(struct graft_draft_meter *meter, uint32_t kind, uint32_t
     meter->declined[kind] = best ? 0 : meter->declined[kind] + (likely ? LONG_COUNTS : count > 0);
     if (meter->declined[kind] >= PATIENCE) {
         meter->declined[kind] = 0;
-        best = 1;
+        best = count > 0;
     }
     memset(taken, 0, sizeof taken);
     for (uint32_t i = 0; i < best; i++) {
