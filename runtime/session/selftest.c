@@ -52,6 +52,10 @@ static enum graft_status begin(struct pair *p, struct graft_model *model)
     limits.kv_v = model->limits.kv_v;
     uint32_t table = model->limits.table_pages; // attention's variant goes by the longest context
     limits.table_pages = table < MOST_TABLE_PAGES ? table : MOST_TABLE_PAGES;
+    if (model->limits.ring_pages) { // kernels that write to them are others
+        limits.window = model->limits.window;
+        limits.ring_pages = CONTEXT / GRAFT_PAGE_TOKENS + 1;
+    }
     *p = (struct pair){.ctx = model->ctx};
     GRAFT_TRY(graft_source_cut(p->ctx, &p->source, model->source));
     GRAFT_TRY(graft_plan_create(p->ctx, &p->plan, p->source));
@@ -172,7 +176,7 @@ static enum graft_status compare(struct pair *p, uint32_t n_rows, const char *de
         }
     }
     struct graft_exec_batch batch = {
-        .rows = rows, .n_rows = n_rows, .out = out, .n_out = n_rows, .tables = p->kv->tables, .logits = true};
+        .rows = rows, .n_rows = n_rows, .out = out, .n_out = n_rows, .tables = p->kv->tables, .rings = p->kv->rings, .logits = true};
     GRAFT_TRY(p->ref->functions->run(p->ref, &batch));
     GRAFT_TRY(p->vk->functions->run(p->vk, &batch));
     for (uint32_t i = 0; i < n_rows; i++) {

@@ -444,7 +444,7 @@ enum graft_status graft_vk_stream_create(struct graft_vk *vk, struct graft_vk_st
     GRAFT_TRY_OUT(create_semaphore(vk, &s->filled), status, fail);
     bool mapped = s->slots[0]->mapped && graft_vk_impl(s->slots[0])->coherent;
     GRAFT_TRY_OUT(mapped ? GRAFT_OK : create_copies(s), status, fail);
-    if (!mapped && vk->copy_queue == vk->queue && !vk->submit_lock) {
+    if (!mapped && !vk->submit_lock) {
         GRAFT_TRY_OUT(graft_mutex_create(vk->ctx, &vk->submit_lock), status, fail);
     }
     GRAFT_TRY_OUT(graft_mutex_create(vk->ctx, &s->mutex), status, fail);
