@@ -164,15 +164,15 @@ START_TEST(what_kernels_are_made_from_belongs_to_what_is_remembered)
 }
 END_TEST
 
-// The bound lies between what sound kernels differ by and what wrong ones do, with room on both sides. All formats, variants and
-// kinds of keys and values take minutes of compiling on software Vulkan: GRAFT_TEST_ALL_FORMATS asks for them.
+// The bound lies between what sound kernels differ by and what wrong ones do, with room on both sides. All formats, variants
+// and kinds of keys and values take minutes of compiling on software Vulkan: GRAFT_TEST_ALL_FORMATS asks for them.
 START_TEST(sound_and_wrong_kernels_lie_far_on_either_side_of_the_bound)
 {
     static const enum graft_test_mask masks[] = {GRAFT_TEST_PLAIN, GRAFT_TEST_NO_TEXEL, GRAFT_TEST_NO_SUBGROUPS};
-    static const uint32_t types[] = {GRAFT_TYPE_Q8_0,   GRAFT_TYPE_Q4_K,   GRAFT_TYPE_F16,  GRAFT_TYPE_F32,  GRAFT_TYPE_BF16,
-                                     GRAFT_TYPE_Q4_0,   GRAFT_TYPE_Q4_1,   GRAFT_TYPE_Q5_0, GRAFT_TYPE_Q5_1, GRAFT_TYPE_Q2_K,
-                                     GRAFT_TYPE_Q3_K,   GRAFT_TYPE_Q5_K,   GRAFT_TYPE_Q6_K, GRAFT_TYPE_IQ4_NL,
-                                     GRAFT_TYPE_IQ4_XS, GRAFT_TYPE_MXFP4};
+    static const uint32_t types[] = {GRAFT_TYPE_Q8_0, GRAFT_TYPE_Q4_K,   GRAFT_TYPE_F16,    GRAFT_TYPE_F32,
+                                     GRAFT_TYPE_BF16, GRAFT_TYPE_Q4_0,   GRAFT_TYPE_Q4_1,   GRAFT_TYPE_Q5_0,
+                                     GRAFT_TYPE_Q5_1, GRAFT_TYPE_Q2_K,   GRAFT_TYPE_Q3_K,   GRAFT_TYPE_Q5_K,
+                                     GRAFT_TYPE_Q6_K, GRAFT_TYPE_IQ4_NL, GRAFT_TYPE_IQ4_XS, GRAFT_TYPE_MXFP4};
     static const enum graft_kv_type kvs[] = {GRAFT_KV_F16, GRAFT_KV_Q8_0, GRAFT_KV_Q4_0};
     bool all = getenv("GRAFT_TEST_ALL_FORMATS");
     float most = 0;
@@ -188,11 +188,13 @@ START_TEST(sound_and_wrong_kernels_lie_far_on_either_side_of_the_bound)
                 if (!open_device(&w, &options, NULL)) {
                     return;
                 }
-                graft_tiny_model_file(&(struct graft_tiny_model){.type = types[t], .n_embd = 256, .n_ff = 512, .head_dim = 64}, path);
+                graft_tiny_model_file(&(struct graft_tiny_model){.type = types[t], .n_embd = 256, .n_ff = 512, .head_dim = 64},
+                                      path);
                 ck_assert_ok(graft_model_open(&w.device, &w.model, path, &p));
                 ck_assert(w.device.self_test_error < BOUND / 2 && w.device.self_test_fault == 0);
                 if (all) {
-                    printf("sound: variant %zu, type %" PRIu32 ", kv %zu: %.2g\n", m, types[t], k, (double)w.device.self_test_error);
+                    printf("sound: variant %zu, type %" PRIu32 ", kv %zu: %.2g\n", m, types[t], k,
+                           (double)w.device.self_test_error);
                     fflush(stdout);
                 }
                 most = w.device.self_test_error > most ? w.device.self_test_error : most;
@@ -214,7 +216,8 @@ START_TEST(sound_and_wrong_kernels_lie_far_on_either_side_of_the_bound)
         }
         w.device.vk->caps.subgroup_size *= lies ? 2 : 1;
         graft_vk_spoil(w.device.vk, lies ? NULL : kernels[k]);
-        graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q8_0, .n_embd = 256, .n_ff = 512, .head_dim = 64}, path);
+        graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q8_0, .n_embd = 256, .n_ff = 512, .head_dim = 64},
+                              path);
         struct graft_model_params p = params;
         p.n_batch = 1;
         enum graft_status status = graft_model_open(&w.device, &w.model, path, &p);
