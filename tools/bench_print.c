@@ -42,8 +42,7 @@ static json_t *streamed_json(const struct bench *bench)
                      (json_int_t)bench->session.info.stream_bytes, "link_bytes_per_second",
                      s->median.copy_s > 0 ? (double)bench->session.info.stream_bytes / s->median.copy_s : 0.0, "copy_seconds",
                      s->median.copy_s, "compute_seconds", s->median.compute_s, "token_seconds", s->median.token_s, "share",
-                     s->share, "processors_share",
-                     s->processors_share > 0 ? json_real(s->processors_share) : json_null());
+                     s->share, "processors_share", s->processors_share > 0 ? json_real(s->processors_share) : json_null());
 }
 
 json_t *bench_json(const struct bench *bench, bool exact)

@@ -27,8 +27,8 @@ struct graft_kv {
     // Called when a page that one had is had by two, and when it is had by one again; NULL = nothing is done.
     void (*on_shared)(void *user, uint32_t page);
     void (*on_shared_ring)(void *user, uint32_t page); // the same for a page of the rings
-    // Called when a sequence needs a page of the rings and none is free: a prefix cache gives one up that no sequence has. Since
-    // sequences have no more than all, there is one.
+    // Called when a sequence needs a page of the rings and none is free: a prefix cache gives one up that no sequence has.
+    // Since sequences have no more than all, there is one.
     void (*need_ring)(void *user);
     void *shared_user;
 };
@@ -49,9 +49,9 @@ bool graft_kv_append(struct graft_kv *kv, uint32_t seq, uint32_t *slot);
 // if what the next token's window needs is overwritten: look at the length afterwards.
 void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length);
 
-// Append a whole page of GRAFT_PAGE_TOKENS tokens that is computed already to a sequence whose length is a multiple of that; ring:
-// the same tokens' page in layers with a window, or 0 where no later token attends to them. False if its table is full. Shared
-// pages may not be written: a sequence may not be truncated into one and then grow.
+// Append a whole page of GRAFT_PAGE_TOKENS tokens that is computed already to a sequence whose length is a multiple of that;
+// ring: the same tokens' page in layers with a window, or 0 where no later token attends to them. False if its table is full.
+// Shared pages may not be written: a sequence may not be truncated into one and then grow.
 bool graft_kv_share(struct graft_kv *kv, uint32_t seq, uint32_t page, uint32_t ring);
 // First page that a token at position `length` attends to in layers with a window.
 uint32_t graft_kv_window_begin(const struct graft_kv *kv, uint32_t length);

@@ -247,8 +247,8 @@ static enum graft_status make_slots(struct graft_weights_vk *weights)
     const struct graft_source *source = weights->source;
     uint32_t unit;
     for (uint32_t s = 0; s < GRAFT_SLOTS && weights->n_streamed; s++) {
-        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->slots[s], slot_bytes(source, weights->n_streamed), GRAFT_VK_SLOT,
-                                         GRAFT_MEM_WEIGHTS, "a slot for streamed layers"));
+        GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->slots[s], slot_bytes(source, weights->n_streamed),
+                                         GRAFT_VK_SLOT, GRAFT_MEM_WEIGHTS, "a slot for streamed layers"));
     }
     for (uint32_t l = 0; l < source->config.n_layer; l++) {
         uint64_t offset = 0;
@@ -280,7 +280,8 @@ static enum graft_status start_stream(struct graft_weights_vk *weights, struct g
         for (uint32_t i = 0; i < MATRICES && streamed(source, weights->n_streamed, l, &unit); i++) {
             const struct graft_weight *w = layer_matrix(&source->layers[l], i);
             if (w->data) {
-                parts[n++] = (struct graft_vk_stream_part){w->data, graft_weight_bytes(w), weights->places[l * MATRICES + i].offset};
+                parts[n++] =
+                    (struct graft_vk_stream_part){w->data, graft_weight_bytes(w), weights->places[l * MATRICES + i].offset};
                 n_parts[unit]++;
             }
         }

@@ -139,8 +139,8 @@ static void next_key(const struct graft_request *r, uint32_t page, uint8_t key[G
     graft_prefix_next(key, uses, bytes, r->ids + page * GRAFT_PAGE_TOKENS);
 }
 
-// Pages of the prompt that are there already, as far as it can go on behind them: in layers with a window, too, all must be there
-// that its next token attends to.
+// Pages of the prompt that are there already, as far as it can go on behind them: in layers with a window, too, all must be
+// there that its next token attends to.
 static uint32_t known_pages(const struct graft_request *r)
 {
     const struct graft_engine *engine = r->engine;

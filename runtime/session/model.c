@@ -327,8 +327,7 @@ enum graft_status graft_model_stream_times(struct graft_model *model, struct gra
     // A row of no sequence: it writes to the spare page and attends to it.
     const struct graft_exec_row row = {.seq = model->limits.n_seq};
     const uint32_t wanted = 0;
-    const struct graft_exec_batch batch = {
-        .rows = &row, .n_rows = 1, .out = &wanted, .n_out = 1, .tables = model->kv->tables};
+    const struct graft_exec_batch batch = {.rows = &row, .n_rows = 1, .out = &wanted, .n_out = 1, .tables = model->kv->tables};
     return model->exec->functions->stream_times(model->exec, &batch, out);
 }
 

@@ -7,10 +7,10 @@
 // that no sequence has stand in a list in the order in which they were left, the last page of a sequence before the first; its
 // head is given up first. All of it takes constant time. Thread-safety: one thread at a time.
 //
-// In layers with a window a page may have another page, of the rings, with the same tokens' keys and values there. It is kept as
-// long as sequences leave it alone: when they need it, the one that was left first goes, and its page stays without. A sequence
-// can begin behind a page if all pages that its next token attends to have theirs.
-// Source: automatic prefix caching of vLLM (docs/design/prefix_caching.md).
+// In layers with a window a page may have another page, of the rings, with the same tokens' keys and values there. It is kept
+// as long as sequences leave it alone: when they need it, the one that was left first goes, and its page stays without. A
+// sequence can begin behind a page if all pages that its next token attends to have theirs. Source: automatic prefix caching of
+// vLLM (docs/design/prefix_caching.md).
 #ifndef GRAFT_RUNTIME_SESSION_PREFIX_H
 #define GRAFT_RUNTIME_SESSION_PREFIX_H
 
@@ -33,11 +33,11 @@ struct graft_prefix {
     struct graft_prefix_page {
         uint8_t key[GRAFT_PREFIX_KEY_BYTES];
         bool kept;
-        uint32_t next;                        // page of the same bucket; 0 = last
-        uint32_t ring;                        // its page of the rings; 0 = none
-    } * pages;                                // [n_pages]
-    uint32_t *buckets;                        // [n_pages] first page; 0 = none
-    uint32_t *owners;                         // pages that kept pages of the rings belong to; 0: not kept
+        uint32_t next;                         // page of the same bucket; 0 = last
+        uint32_t ring;                         // its page of the rings; 0 = none
+    } * pages;                                 // [n_pages]
+    uint32_t *buckets;                         // [n_pages] first page; 0 = none
+    uint32_t *owners;                          // pages that kept pages of the rings belong to; 0: not kept
     struct graft_prefix_list idle, idle_rings; // those that no sequence has
 };
 
@@ -49,8 +49,8 @@ void graft_prefix_next(uint8_t key[GRAFT_PREFIX_KEY_BYTES], const void *what, ui
 uint32_t graft_prefix_find(const struct graft_prefix *prefix, const uint8_t key[GRAFT_PREFIX_KEY_BYTES]);
 // The kept page's page of the rings; 0 if it has none.
 uint32_t graft_prefix_ring(const struct graft_prefix *prefix, uint32_t page);
-// Keep a page under a key, and its page of the rings (0: none). If the key has a page, that one stays, and gets `ring` if it has
-// none, or one that no sequence has.
+// Keep a page under a key, and its page of the rings (0: none). If the key has a page, that one stays, and gets `ring` if it
+// has none, or one that no sequence has.
 void graft_prefix_keep(struct graft_prefix *prefix, const uint8_t key[GRAFT_PREFIX_KEY_BYTES], uint32_t page, uint32_t ring);
 // Let go of a page, whoever else has it: its content is about to change. One that is not kept is left alone.
 void graft_prefix_forget(struct graft_prefix *prefix, uint32_t page);

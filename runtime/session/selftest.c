@@ -14,8 +14,8 @@
 // not) of the buffers it reads as texels. With these, buffers have the kinds of most models' buffers, so that nearly nothing is
 // compiled that the model would not compile.
 enum { ROWS = 8, BATCH = 24, CONTEXT = 64, MOST_TABLE_PAGES = 128, FILE_BYTES = 16, STAGES = 64 };
-// Largest error allowed, as a share of the largest value of a row, or of a step's buffer. Measured (docs/faults.md): sound kernels
-// stay below 0.0003, wrong ones begin at 0.68.
+// Largest error allowed, as a share of the largest value of a row, or of a step's buffer. Measured (docs/faults.md): sound
+// kernels stay below 0.0003, wrong ones begin at 0.68.
 static const float tolerance = 0.05f;
 
 enum variant { AS_IS, NO_TEXEL, NO_SUBGROUPS, VARIANTS };
@@ -52,6 +52,10 @@ static enum graft_status begin(struct pair *p, struct graft_model *model)
     limits.kv_v = model->limits.kv_v;
     uint32_t table = model->limits.table_pages; // attention's variant goes by the longest context
     limits.table_pages = table < MOST_TABLE_PAGES ? table : MOST_TABLE_PAGES;
+    if (model->limits.ring_pages) { // kernels that write to them are others
+        limits.window = model->limits.window;
+        limits.ring_pages = CONTEXT / GRAFT_PAGE_TOKENS + 1;
+    }
     *p = (struct pair){.ctx = model->ctx};
     GRAFT_TRY(graft_source_cut(p->ctx, &p->source, model->source));
     GRAFT_TRY(graft_plan_create(p->ctx, &p->plan, p->source));
@@ -62,8 +66,8 @@ static enum graft_status begin(struct pair *p, struct graft_model *model)
     return graft_exec_vk_create(&p->vk, model->device->vk, &exec);
 }
 
-// The largest error as a share of the largest value, INFINITY where one is not finite; *at: the first value that is too far off,
-// count if there is none.
+// The largest error as a share of the largest value, INFINITY where one is not finite; *at: the first value that is too far
+// off, count if there is none.
 static float compare_values(const float *got, const float *want, uint64_t count, uint64_t *at)
 {
     float most = 0, worst = 0;
@@ -117,8 +121,9 @@ static enum graft_status fail_wrong(const struct pair *p, const char *device, co
                                     float got, float want)
 {
     struct graft_stage room[STAGES];
-    return graft_fail(GRAFT_E_DEVICE, "%s: kernel %s computes wrong results: %s, %u rows, value %" PRIu64 " is %g, scalar C gives %g",
-                      device, kernel_of(p, n_rows, step, room, STAGES), step, n_rows, at, (double)got, (double)want);
+    return graft_fail(GRAFT_E_DEVICE,
+                      "%s: kernel %s computes wrong results: %s, %u rows, value %" PRIu64 " is %g, scalar C gives %g", device,
+                      kernel_of(p, n_rows, step, room, STAGES), step, n_rows, at, (double)got, (double)want);
 }
 
 // Steps whose output can be looked at in both; what other steps spoil shows in the next of these.
@@ -171,8 +176,13 @@ static enum graft_status compare(struct pair *p, uint32_t n_rows, const char *de
             return graft_fail(GRAFT_E_INTERNAL, "the self-test's context is full");
         }
     }
-    struct graft_exec_batch batch = {
-        .rows = rows, .n_rows = n_rows, .out = out, .n_out = n_rows, .tables = p->kv->tables, .logits = true};
+    struct graft_exec_batch batch = {.rows = rows,
+                                     .n_rows = n_rows,
+                                     .out = out,
+                                     .n_out = n_rows,
+                                     .tables = p->kv->tables,
+                                     .rings = p->kv->rings,
+                                     .logits = true};
     GRAFT_TRY(p->ref->functions->run(p->ref, &batch));
     GRAFT_TRY(p->vk->functions->run(p->vk, &batch));
     for (uint32_t i = 0; i < n_rows; i++) {
@@ -242,11 +252,12 @@ static void path_of(const struct graft_model *model, char *path, size_t room)
                               model->limits.n_batch < ROWS ? model->limits.n_batch : ROWS,
                               model->source->embd.type,
                               model->source->output.type};
-    const uint32_t caps[] = {v->subgroup_size,   v->subgroup_min,          v->subgroup_max,  v->subgroup_arithmetic,
-                             v->subgroup_shuffle, v->subgroup_size_control, v->storage_16bit, v->storage_8bit,
-                             v->shader_f16,      v->shader_i16,            v->shader_i8,     v->dot8_accelerated,
-                             v->coopmat_khr,     v->coopmat_nv2,           v->max_shared_bytes, v->max_invocations,
-                             v->max_texel_elements, v->unified};
+    const uint32_t caps[] = {v->subgroup_size,       v->subgroup_min,       v->subgroup_max,
+                             v->subgroup_arithmetic, v->subgroup_shuffle,   v->subgroup_size_control,
+                             v->storage_16bit,       v->storage_8bit,       v->shader_f16,
+                             v->shader_i16,          v->shader_i8,          v->dot8_accelerated,
+                             v->coopmat_khr,         v->coopmat_nv2,        v->max_shared_bytes,
+                             v->max_invocations,     v->max_texel_elements, v->unified};
     crypto_hash_sha256_init(&state);
     crypto_hash_sha256_update(&state, identity, sizeof identity);
     crypto_hash_sha256_update(&state, (const uint8_t *)c->architecture, sizeof c->architecture);
@@ -254,10 +265,10 @@ static void path_of(const struct graft_model *model, char *path, size_t room)
     add_numbers(&state, caps, sizeof caps);
     for (uint32_t i = 0; i < c->n_layer; i++) {
         const struct graft_layer *l = &model->source->layers[i];
-        const struct graft_weight *vectors[] = {&l->q_bias, &l->k_bias, &l->v_bias,         &l->q_norm,
+        const struct graft_weight *vectors[] = {&l->q_bias, &l->k_bias,         &l->v_bias,       &l->q_norm,
                                                 &l->k_norm, &l->post_attn_norm, &l->post_ffn_norm};
-        uint32_t types[] = {l->q.type, l->k.type,  l->v.type,  l->o.type,      l->router.type, l->gate.type,
-                            l->up.type, l->down.type, l->window, l->rope_local, 0};
+        uint32_t types[] = {l->q.type,    l->k.type, l->v.type,     l->o.type, l->router.type, l->gate.type, l->up.type,
+                            l->down.type, l->window, l->rope_local, 0};
         for (uint32_t k = 0; k < sizeof vectors / sizeof *vectors; k++) {
             types[sizeof types / sizeof *types - 1] |= (uint32_t)(vectors[k]->data != NULL) << k;
         }
@@ -341,8 +352,9 @@ enum graft_status graft_self_test(struct graft_model *model)
         graft_log(model->ctx, GRAFT_LOG_INFO, "self-test: not done: %s", graft_last_error());
         return skippable(status) ? GRAFT_OK : status;
     }
-    graft_log(model->ctx, *first ? GRAFT_LOG_WARN : GRAFT_LOG_DEBUG, "self-test: passed with kernels %s in %.1f ms, largest error %.3g",
-              variant_names[passed], (double)(graft_clock_ns() - start) * 1e-6, (double)model->device->self_test_error);
+    graft_log(model->ctx, *first ? GRAFT_LOG_WARN : GRAFT_LOG_DEBUG,
+              "self-test: passed with kernels %s in %.1f ms, largest error %.3g", variant_names[passed],
+              (double)(graft_clock_ns() - start) * 1e-6, (double)model->device->self_test_error);
     char digit = (char)('0' + (char)passed);
     if (cached && graft_file_replace(path, &digit, 1) != GRAFT_OK) {
         graft_log(model->ctx, GRAFT_LOG_WARN, "the self-test's result is not kept: %s", graft_last_error());

@@ -20,8 +20,8 @@ struct graft_device {
     char select[256], build[48];
     uint32_t n_models; // open on it
     bool self_test;    // models are opened after their kernels have computed the right results
-    // Of the last self-test: the largest error of logits, as a share of the row's largest one, with kernels that passed, and that
-    // with kernels that did not.
+    // Of the last self-test: the largest error of logits, as a share of the row's largest one, with kernels that passed, and
+    // that with kernels that did not.
     float self_test_error, self_test_fault;
 };
 

@@ -147,7 +147,8 @@ static void pick_copy_family(struct graft_vk_physical *physical, const VkQueueFa
     physical->copy_family = physical->family;
     physical->copy_queue = families[physical->family].queueCount > 1;
     for (uint32_t i = 0; i < count; i++) {
-        if (families[i].queueCount > 0 && (families[i].queueFlags & VK_QUEUE_TRANSFER_BIT) && !(families[i].queueFlags & others)) {
+        if (families[i].queueCount > 0 && (families[i].queueFlags & VK_QUEUE_TRANSFER_BIT) &&
+            !(families[i].queueFlags & others)) {
             physical->copy_family = i;
             physical->copy_queue = 0;
             return;

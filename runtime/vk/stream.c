@@ -28,18 +28,18 @@ struct graft_vk_stream {
     struct graft_vk_buffer *staging; // NULL: slots are mapped
     uint64_t piece_bytes;
     VkCommandPool pool;
-    VkCommandBuffer *copies;        // [n_pieces]
-    uint64_t read_when[REGIONS];    // value of `filled` when the device has read a region. The thread's own.
-    uint64_t n_filled;              // value of `filled` when all submitted copies are done. The thread's own while it is busy.
+    VkCommandBuffer *copies;     // [n_pieces]
+    uint64_t read_when[REGIONS]; // value of `filled` when the device has read a region. The thread's own.
+    uint64_t n_filled;           // value of `filled` when all submitted copies are done. The thread's own while it is busy.
     VkSemaphore used, filled;
-    uint64_t used_base;             // value of `used` for load 0
+    uint64_t used_base; // value of `used` for load 0
     struct graft_thread *thread;
     struct graft_mutex *mutex; // guards what follows
     struct graft_cond *changed;
-    uint64_t n_loaded, n_used;  // loads that are in their slots or submitted; that were submitted with what uses them
-    uint64_t *filled_when;      // [n_slots] value of `filled` when the slot is full
-    bool busy, halt, stop;      // the thread is copying; shall not begin another copy; shall end
-    enum graft_status status;   // of a copy that failed: none is begun until the stream begins anew
+    uint64_t n_loaded, n_used; // loads that are in their slots or submitted; that were submitted with what uses them
+    uint64_t *filled_when;     // [n_slots] value of `filled` when the slot is full
+    bool busy, halt, stop;     // the thread is copying; shall not begin another copy; shall end
+    enum graft_status status;  // of a copy that failed: none is begun until the stream begins anew
     char error[ERROR_BYTES];
 };
 
@@ -444,7 +444,7 @@ enum graft_status graft_vk_stream_create(struct graft_vk *vk, struct graft_vk_st
     GRAFT_TRY_OUT(create_semaphore(vk, &s->filled), status, fail);
     bool mapped = s->slots[0]->mapped && graft_vk_impl(s->slots[0])->coherent;
     GRAFT_TRY_OUT(mapped ? GRAFT_OK : create_copies(s), status, fail);
-    if (!mapped && vk->copy_queue == vk->queue && !vk->submit_lock) {
+    if (!mapped && !vk->submit_lock) {
         GRAFT_TRY_OUT(graft_mutex_create(vk->ctx, &vk->submit_lock), status, fail);
     }
     GRAFT_TRY_OUT(graft_mutex_create(vk->ctx, &s->mutex), status, fail);

@@ -244,14 +244,14 @@ GRAFT_MUST_CHECK enum graft_status graft_vk_times(struct graft_vk_commands *comm
 // alone, else a second one, else the only one) copies from there. Computing waits for a copy on the device, by a timeline
 // semaphore; the copy waits for computing in the stream's thread, by another.
 struct graft_vk_stream_part {
-    const uint8_t *data; // must outlive the stream; read again at every turn
+    const uint8_t *data;    // must outlive the stream; read again at every turn
     uint64_t bytes, offset; // where it goes in the slot
 };
 struct graft_vk_stream_params {
-    uint32_t n_units, n_slots;               // more units than slots
-    struct graft_vk_buffer *const *slots;    // GRAFT_VK_SLOT, all of one kind
+    uint32_t n_units, n_slots;                // more units than slots
+    struct graft_vk_buffer *const *slots;     // GRAFT_VK_SLOT, all of one kind
     const struct graft_vk_stream_part *parts; // unit by unit, in each by ascending offset
-    const uint32_t *n_parts;                 // of each unit
+    const uint32_t *n_parts;                  // of each unit
     const uint8_t *map; // where parts lie in a mapped file: the bytes around them, of which the system is told what comes next;
     uint64_t map_bytes; // NULL: nowhere
 };

@@ -128,10 +128,10 @@ struct graft_vk {
     struct graft_vk_physical physical;
     struct graft_vk_caps caps; // physical's, less what the options switch off
     VkDevice device;
-    VkQueue queue, copy_queue;                // the same if the device has but one
+    VkQueue queue, copy_queue; // the same if the device has but one
     uint32_t copy_family;
-    struct graft_mutex *submit_lock;          // of the queue, while a stream's thread submits to it, too; NULL = none does
-    struct graft_vk_stream *streams;          // list
+    struct graft_mutex *submit_lock; // of the queues, once streams' threads submit, too
+    struct graft_vk_stream *streams; // list
     VkCommandPool pool;
     VkCommandBuffer once;                    // short commands of this layer itself
     struct graft_vk_fence once_fence, fence; // of once and of graft_vk_submit
@@ -206,10 +206,11 @@ struct graft_vk_sync {
 // Submit command buffers with a fence that is not pending.
 GRAFT_MUST_CHECK enum graft_status graft_vk_queue_submit(struct graft_vk *vk, struct graft_vk_fence *fence,
                                                          const VkCommandBuffer *buffers, uint32_t count);
-// Submit to any queue of the device, with semaphores instead of a fence. Thread-safety: safe if no two threads use one queue, or
-// vk->submit_lock is there. The caller counts.
-GRAFT_MUST_CHECK enum graft_status graft_vk_queue_submit_sync(struct graft_vk *vk, VkQueue queue, const VkCommandBuffer *buffers,
-                                                              uint32_t count, const struct graft_vk_sync *sync);
+// Submit to any queue of the device, with semaphores instead of a fence. The caller counts. Thread-safety: safe once
+// vk->submit_lock is there.
+GRAFT_MUST_CHECK enum graft_status graft_vk_queue_submit_sync(struct graft_vk *vk, VkQueue queue,
+                                                              const VkCommandBuffer *buffers, uint32_t count,
+                                                              const struct graft_vk_sync *sync);
 // Wait for a pending fence (at once if it is not), at most the time-out. Errors: GRAFT_E_DEVICE_LOST.
 GRAFT_MUST_CHECK enum graft_status graft_vk_fence_wait(struct graft_vk *vk, struct graft_vk_fence *fence, const char *what);
 // Before objects are destroyed: wait until nothing is in flight, at most the time-out or 10 s; if the device does not answer

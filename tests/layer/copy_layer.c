@@ -20,16 +20,18 @@ static struct {
     PFN_vkCreateCommandPool pool;
     PFN_vkCreateBuffer buffer;
 } next;
-static uint32_t own_family;        // the added one: behind the device's own
-static VkQueue real;               // family 0, queue 0
-static struct queue { void *dispatch; } own_queue; // a dispatchable object begins with the loader's table
+static uint32_t own_family; // the added one: behind the device's own
+static VkQueue real;        // family 0, queue 0
+static struct queue {
+    void *dispatch;
+} own_queue; // a dispatchable object begins with the loader's table
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static uint32_t count_families(VkPhysicalDevice physical)
 {
     uint32_t count = 0;
-    PFN_vkGetPhysicalDeviceQueueFamilyProperties get = (PFN_vkGetPhysicalDeviceQueueFamilyProperties)next_instance(
-        the_instance, "vkGetPhysicalDeviceQueueFamilyProperties");
+    PFN_vkGetPhysicalDeviceQueueFamilyProperties get =
+        (PFN_vkGetPhysicalDeviceQueueFamilyProperties)next_instance(the_instance, "vkGetPhysicalDeviceQueueFamilyProperties");
     get(physical, &count, NULL);
     return count;
 }
@@ -42,8 +44,8 @@ static VKAPI_ATTR void VKAPI_CALL families(VkPhysicalDevice physical, uint32_t *
         return;
     }
     uint32_t room = *count;
-    PFN_vkGetPhysicalDeviceQueueFamilyProperties get = (PFN_vkGetPhysicalDeviceQueueFamilyProperties)next_instance(
-        the_instance, "vkGetPhysicalDeviceQueueFamilyProperties");
+    PFN_vkGetPhysicalDeviceQueueFamilyProperties get =
+        (PFN_vkGetPhysicalDeviceQueueFamilyProperties)next_instance(the_instance, "vkGetPhysicalDeviceQueueFamilyProperties");
     get(physical, count, out);
     if (room > had) {
         out[had] = (VkQueueFamilyProperties){

@@ -112,8 +112,8 @@ END_TEST
 
 enum { WINDOW = 70, BATCH = 8, TABLE = 12, RINGS = 64, WAYS = 3 };
 static struct {
-    uint64_t pages[PAGES], rings[RINGS];           // what was computed there; 0: nothing
-    uint64_t chains[SEQS][TABLE];                  // what page i of a sequence stands for: its tokens and all before
+    uint64_t pages[PAGES], rings[RINGS]; // what was computed there; 0: nothing
+    uint64_t chains[SEQS][TABLE];        // what page i of a sequence stands for: its tokens and all before
     uint32_t freed, freed_rings;
 } world;
 
@@ -139,9 +139,8 @@ static void chain_key(uint64_t chain, uint8_t key[GRAFT_PREFIX_KEY_BYTES])
 
 static void check_sequence(const struct graft_kv *kv, uint32_t seq)
 {
-    uint32_t n = kv->lengths[seq] / GRAFT_PAGE_TOKENS, begin = kv->lengths[seq] + 1 > WINDOW
-                                                                   ? (kv->lengths[seq] + 1 - WINDOW) / GRAFT_PAGE_TOKENS
-                                                                   : 0;
+    uint32_t n = kv->lengths[seq] / GRAFT_PAGE_TOKENS,
+             begin = kv->lengths[seq] + 1 > WINDOW ? (kv->lengths[seq] + 1 - WINDOW) / GRAFT_PAGE_TOKENS : 0;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t at = seq * TABLE + i;
         ck_assert_uint_eq(world.pages[kv->tables[at]], world.chains[seq][i]);

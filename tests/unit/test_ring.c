@@ -171,16 +171,16 @@ START_TEST(an_engine_answers_the_same_and_leaves_zeros)
 }
 END_TEST
 
-// Prompts that begin alike, one after the other and side by side: pages are found again, also those of windows, and every answer
-// is that of an engine without reuse.
+// Prompts that begin alike, one after the other and side by side: pages are found again, also those of windows, and every
+// answer is that of an engine without reuse.
 START_TEST(an_engine_finds_prefixes_again_behind_windows)
 {
     enum { REQUESTS = 12 };
     static const struct {
         uint32_t common, own; // tokens of the common text, then of the request's own
         uint32_t least;       // of them that must be found again
-    } asked[REQUESTS] = {{150, 5, 0}, {150, 40, 128}, {90, 9, 64}, {150, 5, 0},   {64, 1, 0},    {33, 60, 0},
-                         {150, 40, 0}, {10, 200, 0}, {150, 7, 0},  {150, 7, 128}, {128, 30, 0},  {300, 20, 0}};
+    } asked[REQUESTS] = {{150, 5, 0},  {150, 40, 128}, {90, 9, 64}, {150, 5, 0},   {64, 1, 0},   {33, 60, 0},
+                         {150, 40, 0}, {10, 200, 0},   {150, 7, 0}, {150, 7, 128}, {128, 30, 0}, {300, 20, 0}};
     char path[GRAFT_TINY_PATH_BYTES];
     struct said said[2][REQUESTS];
     int32_t ids[400], prompt[400];

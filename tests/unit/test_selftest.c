@@ -118,15 +118,61 @@ START_TEST(a_kernel_that_is_wrong_in_every_variant_is_named)
 }
 END_TEST
 
-// The bound lies between what sound kernels differ by and what wrong ones do, with room on both sides. All formats, variants and
-// kinds of keys and values take minutes of compiling on software Vulkan: GRAFT_TEST_ALL_FORMATS asks for them.
+static uint32_t count_files(const char *folder)
+{
+    uint32_t n = 0;
+    DIR *dir = opendir(folder);
+    ck_assert_ptr_nonnull(dir);
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        n += strncmp(entry->d_name, "selftest-", 9) == 0;
+    }
+    closedir(dir);
+    return n;
+}
+
+// A model that differs in what its kernels are made from is tested anew; the same one is not.
+START_TEST(what_kernels_are_made_from_belongs_to_what_is_remembered)
+{
+    static const struct {
+        uint32_t window, n_ctx, files;
+    } cases[] = {{0, 64, 1}, {0, 64, 1}, {40, 64, 2}, {40, 512, 3}, {40, 512, 3}, {48, 512, 4}};
+    struct graft_vk_options options = graft_test_mask_options(GRAFT_TEST_PLAIN);
+    char path[GRAFT_TINY_PATH_BYTES], folder[64];
+    graft_test_folder(folder);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct graft_test_world w;
+        struct graft_model_params p = params;
+        struct graft_test_gguf b = {0};
+        p.n_ctx = cases[i].n_ctx;
+        if (!open_device(&w, &options, folder)) {
+            break;
+        }
+        graft_tiny_model_build(&b, &(struct graft_tiny_model){.head_dim = 32});
+        if (cases[i].window) {
+            graft_test_gguf_u32(&b, "llama.attention.sliding_window", cases[i].window);
+        }
+        graft_tiny_save(&b, path);
+        graft_test_gguf_free(&b);
+        ck_assert_ok(graft_model_open(&w.device, &w.model, path, &p));
+        ck_assert_uint_eq(w.model->limits.ring_pages > 0, cases[i].n_ctx > 64);
+        ck_assert_msg(w.device.self_test_error < BOUND / 2 && w.device.self_test_fault == 0, "%s", w.log.text);
+        ck_assert_uint_eq(count_files(folder), cases[i].files);
+        graft_test_world_close(&w);
+        remove(path);
+    }
+    graft_test_folder_remove(folder);
+}
+END_TEST
+
+// The bound lies between what sound kernels differ by and what wrong ones do, with room on both sides. All formats, variants
+// and kinds of keys and values take minutes of compiling on software Vulkan: GRAFT_TEST_ALL_FORMATS asks for them.
 START_TEST(sound_and_wrong_kernels_lie_far_on_either_side_of_the_bound)
 {
     static const enum graft_test_mask masks[] = {GRAFT_TEST_PLAIN, GRAFT_TEST_NO_TEXEL, GRAFT_TEST_NO_SUBGROUPS};
-    static const uint32_t types[] = {GRAFT_TYPE_Q8_0,   GRAFT_TYPE_Q4_K,   GRAFT_TYPE_F16,  GRAFT_TYPE_F32,  GRAFT_TYPE_BF16,
-                                     GRAFT_TYPE_Q4_0,   GRAFT_TYPE_Q4_1,   GRAFT_TYPE_Q5_0, GRAFT_TYPE_Q5_1, GRAFT_TYPE_Q2_K,
-                                     GRAFT_TYPE_Q3_K,   GRAFT_TYPE_Q5_K,   GRAFT_TYPE_Q6_K, GRAFT_TYPE_IQ4_NL,
-                                     GRAFT_TYPE_IQ4_XS, GRAFT_TYPE_MXFP4};
+    static const uint32_t types[] = {GRAFT_TYPE_Q8_0, GRAFT_TYPE_Q4_K,   GRAFT_TYPE_F16,    GRAFT_TYPE_F32,
+                                     GRAFT_TYPE_BF16, GRAFT_TYPE_Q4_0,   GRAFT_TYPE_Q4_1,   GRAFT_TYPE_Q5_0,
+                                     GRAFT_TYPE_Q5_1, GRAFT_TYPE_Q2_K,   GRAFT_TYPE_Q3_K,   GRAFT_TYPE_Q5_K,
+                                     GRAFT_TYPE_Q6_K, GRAFT_TYPE_IQ4_NL, GRAFT_TYPE_IQ4_XS, GRAFT_TYPE_MXFP4};
     static const enum graft_kv_type kvs[] = {GRAFT_KV_F16, GRAFT_KV_Q8_0, GRAFT_KV_Q4_0};
     bool all = getenv("GRAFT_TEST_ALL_FORMATS");
     float most = 0;
@@ -142,11 +188,13 @@ START_TEST(sound_and_wrong_kernels_lie_far_on_either_side_of_the_bound)
                 if (!open_device(&w, &options, NULL)) {
                     return;
                 }
-                graft_tiny_model_file(&(struct graft_tiny_model){.type = types[t], .n_embd = 256, .n_ff = 512, .head_dim = 64}, path);
+                graft_tiny_model_file(&(struct graft_tiny_model){.type = types[t], .n_embd = 256, .n_ff = 512, .head_dim = 64},
+                                      path);
                 ck_assert_ok(graft_model_open(&w.device, &w.model, path, &p));
                 ck_assert(w.device.self_test_error < BOUND / 2 && w.device.self_test_fault == 0);
                 if (all) {
-                    printf("sound: variant %zu, type %" PRIu32 ", kv %zu: %.2g\n", m, types[t], k, (double)w.device.self_test_error);
+                    printf("sound: variant %zu, type %" PRIu32 ", kv %zu: %.2g\n", m, types[t], k,
+                           (double)w.device.self_test_error);
                     fflush(stdout);
                 }
                 most = w.device.self_test_error > most ? w.device.self_test_error : most;
@@ -168,7 +216,8 @@ START_TEST(sound_and_wrong_kernels_lie_far_on_either_side_of_the_bound)
         }
         w.device.vk->caps.subgroup_size *= lies ? 2 : 1;
         graft_vk_spoil(w.device.vk, lies ? NULL : kernels[k]);
-        graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q8_0, .n_embd = 256, .n_ff = 512, .head_dim = 64}, path);
+        graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q8_0, .n_embd = 256, .n_ff = 512, .head_dim = 64},
+                              path);
         struct graft_model_params p = params;
         p.n_batch = 1;
         enum graft_status status = graft_model_open(&w.device, &w.model, path, &p);
@@ -220,6 +269,7 @@ int main(void)
     tcase_add_loop_test(tc, sound_devices_pass_with_every_variant_and_format, 0, 3);
     tcase_add_test(tc, a_variant_that_computes_nothing_is_replaced_by_a_simpler_one);
     tcase_add_test(tc, a_kernel_that_is_wrong_in_every_variant_is_named);
+    tcase_add_test(tc, what_kernels_are_made_from_belongs_to_what_is_remembered);
     tcase_add_test(tc, sound_and_wrong_kernels_lie_far_on_either_side_of_the_bound);
     tcase_add_test(tc, the_small_model_has_every_combination_of_formats_once);
     suite_add_tcase(suite, tc);

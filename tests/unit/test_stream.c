@@ -14,7 +14,8 @@
 enum { LAYERS = 10, PROMPT = 40, N_CTX = 64 };
 
 // mapped memory; everything staged, as on a discrete device; and through the one queue that computes
-static const struct graft_vk_options devices[] = {{0}, {.no_mapped_device = true}, {.no_mapped_device = true, .no_copy_queue = true}};
+static const struct graft_vk_options devices[] = {
+    {0}, {.no_mapped_device = true}, {.no_mapped_device = true, .no_copy_queue = true}};
 enum { DEVICES = sizeof devices / sizeof *devices };
 
 static void make_file(char path[GRAFT_TINY_PATH_BYTES])

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Streams: every unit is whole in its slot when what uses it runs, for any number of units and slots, pieces of any size, when a
-// batch is left in its middle, and when a copy fails.
+// Streams: every unit is whole in its slot when what uses it runs, for any number of units and slots, pieces of any size, when
+// a batch is left in its middle, and when a copy fails.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,10 +115,12 @@ static enum graft_status batch(struct world *w, uint32_t n)
     }
     GRAFT_TRY(graft_vk_stream_wait(w->stream));
     for (uint32_t u = 0; u < n; u++) {
-        const uint8_t *got = (const uint8_t *)w->back->mapped + (size_t)u * SLOT_BYTES, *want = w->data + (size_t)u * SLOT_BYTES;
+        const uint8_t *got = (const uint8_t *)w->back->mapped + (size_t)u * SLOT_BYTES,
+                      *want = w->data + (size_t)u * SLOT_BYTES;
         uint64_t first = bytes_of(u) / 3 & ~UINT64_C(3), second = first + 256;
         ck_assert_msg(memcmp(got, want, first) == 0, "unit %u of %u, first part", u, w->n_units);
-        ck_assert_msg(memcmp(got + second, want + second, bytes_of(u) - second) == 0, "unit %u of %u, second part", u, w->n_units);
+        ck_assert_msg(memcmp(got + second, want + second, bytes_of(u) - second) == 0, "unit %u of %u, second part", u,
+                      w->n_units);
     }
     return GRAFT_OK;
 }
