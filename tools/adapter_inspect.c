@@ -41,7 +41,7 @@ static void put_range(struct target_sum *sum)
 
 static void add_layer(struct target_sum *sum, int32_t layer)
 {
-    if (sum->parts > 1 && layer == sum->last + 1) {
+    if (sum->parts > 1 && (layer == sum->last + 1 || layer == sum->last)) { // experts have many parts in a layer
         sum->last = layer;
         return;
     }

@@ -154,9 +154,9 @@ GRAFT_MUST_CHECK enum graft_status graft_arch_cap(struct graft_arch_reader *read
 GRAFT_MUST_CHECK enum graft_status graft_arch_gemma_scales(struct graft_arch_reader *reader, uint32_t layers_27b);
 // attention.sliding_window, or fallback, is the window of every layer whose number `every` divides.
 GRAFT_MUST_CHECK enum graft_status graft_arch_windows(struct graft_arch_reader *reader, uint32_t fallback, uint32_t every);
-// Frequencies and magnitude of rope with the file's base and scaling, into the configuration: none, linear, or YaRN (Peng et al.
-// 2023, sections 3.2 to 3.4): frequencies with fewer than beta_slow turns in the original context are divided by the factor, those
-// with more than beta_fast stay, in between in proportion; cos and sin times 0.1 ln(factor) + 1. factors: as in
+// Frequencies and magnitude of rope with the file's base and scaling, into the configuration: none, linear, or YaRN (Peng et
+// al. 2023, sections 3.2 to 3.4): frequencies with fewer than beta_slow turns in the original context are divided by the
+// factor, those with more than beta_fast stay, in between in proportion; cos and sin times 0.1 ln(factor) + 1. factors: as in
 // graft_rope_frequencies; with YaRN GRAFT_E_UNSUPPORTED.
 GRAFT_MUST_CHECK enum graft_status graft_arch_scaled_rope(struct graft_arch_reader *reader, const float *factors);
 // A `finish` that reads rope, and nothing else.

@@ -315,9 +315,9 @@ enum graft_status graft_arch_scaled_rope(struct graft_arch_reader *r, const floa
     GRAFT_TRY(graft_arch_positive(r, "rope.freq_base", false, 10000.0f, &base));
     GRAFT_TRY(graft_gguf_text_or_none(r->gguf, key, &type));
     if (type.data && type.length == 4 && memcmp(type.data, "yarn", 4) == 0) {
-        return factors ? graft_fail(GRAFT_E_UNSUPPORTED, "%s: %s is \"yarn\", which together with rope_freqs.weight is not supported",
-                                    r->gguf->path, key)
-                       : yarn(r, base);
+        return !factors ? yarn(r, base)
+                        : graft_fail(GRAFT_E_UNSUPPORTED, "%s: %s is \"yarn\", not supported together with rope_freqs.weight",
+                                     r->gguf->path, key);
     }
     GRAFT_TRY(graft_arch_linear_scaling(r, &linear));
     graft_rope_frequencies(&r->source->config, base, linear, factors, r->source->config.rope_inv_freq);

@@ -136,10 +136,16 @@ START_TEST(grids_of_a_mixture_of_experts_cover_their_rows)
             ck_assert_uint_ge(tiling.n_tiles, lone + (pairs - lone) / tiling.cols);
             for (uint32_t k = GRAFT_EXPERTS_ROUTER; k <= GRAFT_EXPERTS_SUM; k++) {
                 struct graft_kernel kernel;
-                ck_assert_ok(graft_kernel_experts(&kernel, (enum graft_experts_kind)k, &device->caps, shape, GRAFT_TYPE_Q4_K,
-                                                  batches[i], GRAFT_LORA_NONE));
-                check_pipeline(device, &kernel);
-                if (k != GRAFT_EXPERTS_GROUP) {
+                bool shrink = k == GRAFT_EXPERTS_SHRINK_UP || k == GRAFT_EXPERTS_SHRINK_DOWN;
+                for (int lora = GRAFT_LORA_EXTRAS; lora >= GRAFT_LORA_NONE; lora--) {
+                    ck_assert_ok(graft_kernel_experts(&kernel, (enum graft_experts_kind)k, &device->caps, shape,
+                                                      GRAFT_TYPE_Q4_K, batches[i], (enum graft_lora_kind)lora));
+                    check_pipeline(device, &kernel);
+                }
+                if (shrink) {
+                    ck_assert_uint_eq(kernel.groups[1], pairs);
+                    ck_assert_uint_eq(kernel.groups[0] % GRAFT_LORA_PAIRS, 0);
+                } else if (k != GRAFT_EXPERTS_GROUP) {
                     uint32_t wide = k == GRAFT_EXPERTS_ROUTER ? shape->n_expert
                                     : k >= GRAFT_EXPERTS_DOWN ? shape->n_embd
                                                               : shape->n_ff;

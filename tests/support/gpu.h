@@ -48,7 +48,7 @@ bool graft_test_gpu_open(struct graft_test_gpu *gpu, enum graft_test_mask mask);
 void graft_test_gpu_close(struct graft_test_gpu *gpu);
 
 // `words` 32-bit words of device memory that the host sees, full of a NaN pattern, between two guards.
-enum { GRAFT_TEST_POISON = 0x7fd5a5a5, GRAFT_TEST_MAX_BUFFERS = 12 };
+enum { GRAFT_TEST_POISON = 0x7fd5a5a5, GRAFT_TEST_MAX_BUFFERS = 14 };
 struct graft_test_buffer {
     struct graft_vk_buffer *buffer;
     uint64_t words; // a multiple of 4: texel bindings see whole vectors
