@@ -42,5 +42,8 @@ write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/graftConfigVersion.
 install(EXPORT graft FILE graftTargets.cmake NAMESPACE graft:: DESTINATION ${GRAFT_PACKAGE_DIR})
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/graftConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/graftConfigVersion.cmake
         DESTINATION ${GRAFT_PACKAGE_DIR})
+if(CMAKE_DL_LIBS)
+  set(GRAFT_PC_DL "-l${CMAKE_DL_LIBS}")
+endif()
 configure_file(${CMAKE_CURRENT_LIST_DIR}/graft.pc.in ${CMAKE_CURRENT_BINARY_DIR}/graft.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/graft.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

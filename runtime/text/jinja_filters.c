@@ -2,6 +2,7 @@
 // Filters on one value: text, numbers, defaults. The look-up of all filters.
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "runtime/text/jinja.h"
 
@@ -284,7 +285,9 @@ FILTER(do_round)
         return graft_fail(GRAFT_E_ARGUMENT, "method must be common, ceil or floor");
     }
     precision = precision < -300 ? -300 : precision > 300 ? 300 : precision;
-    double scale = pow(10, (double)precision);
+    char power[8]; // correctly rounded, which pow() of some C libraries is not
+    snprintf(power, sizeof power, "1e%d", (int)precision);
+    double scale = strtod(power, NULL);
     if (ceiling || flooring) {
         *out = jinja_float((ceiling ? ceil(number * scale) : floor(number * scale)) / scale);
         return GRAFT_OK;

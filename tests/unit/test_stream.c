@@ -196,9 +196,9 @@ START_TEST(a_failing_copy_takes_the_batch_back)
     static float want[GRAFT_TINY_VOCAB], got[GRAFT_TINY_VOCAB];
     struct graft_test_world world;
     struct graft_model_params params = params_of(GRAFT_STREAM_AUTO);
-    uint32_t failed = 0;
+    uint32_t failed = 0, opened = 0;
     make_file(path);
-    for (uint32_t n = 1; n < 30; n += 3) {
+    for (uint32_t n = 1; n < 30; n += 3, opened++) {
         struct graft_seq *seq;
         if (!open_device(&world, (int)(n / 3 % DEVICES), small_budget)) {
             break;
@@ -225,7 +225,7 @@ START_TEST(a_failing_copy_takes_the_batch_back)
         world.log.used = 0;
         graft_test_world_close(&world);
     }
-    ck_assert(_i < 2 || failed > 0);
+    ck_assert(_i < 2 || opened == 0 || failed > 0);
     remove(path);
 }
 END_TEST
