@@ -6,6 +6,7 @@
 #   lane      an invocation per weight row, texel buffers, a workgroup is one subgroup: software Vulkan
 #   team      a workgroup shares a row, shared memory, no subgroup operations: the baseline every device must pass
 #   subgroup  a subgroup shares a row: GPUs
+#   dot       subgroup with integer dot products, of block formats
 # Without glslang: GRAFT_SPIRV_DIR names a folder of compiled shaders that another build has made from the same sources:
 #   cmake --install BUILD --component spirv --prefix DIR      (then DIR/share/graft/spirv)
 set(GRAFT_SPIRV_DIR "" CACHE PATH "Folder of shaders compiled before (no glslang is needed then)")
@@ -20,6 +21,7 @@ set(GRAFT_FAMILIES plain blocks)
 set(GRAFT_VARIANT_lane -DTEXEL -DSUBGROUPS -DONE_SUBGROUP)
 set(GRAFT_VARIANT_team -DTEAM)
 set(GRAFT_VARIANT_subgroup -DTEAM -DSUBGROUPS)
+set(GRAFT_VARIANT_dot -DTEAM -DSUBGROUPS -DDOT)
 
 file(GLOB GRAFT_SHADER_INCLUDES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/shaders/lib/*.glsl ${CMAKE_SOURCE_DIR}/shaders/quant/*.glsl)
 list(APPEND GRAFT_SHADER_INCLUDES ${CMAKE_SOURCE_DIR}/shaders/params.h)
@@ -86,10 +88,14 @@ endfunction()
 
 graft_add_kernel(NAME embed FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
 graft_add_kernel(NAME qkv FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME qkv FAMILIES blocks VARIANTS dot)
 graft_add_kernel(NAME attention VARIANTS lane team subgroup)
 graft_add_kernel(NAME residual FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME residual FAMILIES blocks VARIANTS dot)
 graft_add_kernel(NAME gate_up FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME gate_up FAMILIES blocks VARIANTS dot)
 graft_add_kernel(NAME head FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME head FAMILIES blocks VARIANTS dot)
 graft_add_kernel(NAME router FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
 graft_add_kernel(NAME experts_group VARIANTS lane team)
 graft_add_kernel(NAME experts_up FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
@@ -99,9 +105,13 @@ graft_add_kernel(NAME shrink VARIANTS lane team subgroup)
 graft_add_kernel(NAME embed_lora SOURCE embed DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
 graft_add_kernel(NAME attention_lora SOURCE attention DEFINES -DLORA VARIANTS lane team subgroup)
 graft_add_kernel(NAME head_lora SOURCE head DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME head_lora SOURCE head DEFINES -DLORA FAMILIES blocks VARIANTS dot)
 graft_add_kernel(NAME qkv_lora SOURCE qkv DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME qkv_lora SOURCE qkv DEFINES -DLORA FAMILIES blocks VARIANTS dot)
 graft_add_kernel(NAME residual_lora SOURCE residual DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME residual_lora SOURCE residual DEFINES -DLORA FAMILIES blocks VARIANTS dot)
 graft_add_kernel(NAME gate_up_lora SOURCE gate_up DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME gate_up_lora SOURCE gate_up DEFINES -DLORA FAMILIES blocks VARIANTS dot)
 graft_add_kernel(NAME experts_residual_lora SOURCE experts_residual DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES}
                  VARIANTS lane team subgroup)
 graft_add_kernel(NAME top VARIANTS lane team subgroup)

@@ -25,6 +25,9 @@ typedef struct graft_lora_push graft_lora_push; // GLSL has no struct keyword in
 
 // Id of the specialization constant that holds a weight format (GGUF's number of the type), in every kernel that reads weights.
 #define GRAFT_FORMAT_CONSTANT 6
+// Those of the integer dot products (shaders/lib/dot.glsl).
+#define GRAFT_PLANES_CONSTANT 15
+#define GRAFT_CHUNK_CONSTANT 16
 
 #define GRAFT_STATE_HEADER 4u
 #define GRAFT_STATE_N_ROWS 0u

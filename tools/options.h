@@ -74,7 +74,7 @@ struct options {
     bool help, help_all, json, verbose, validation;
     const char *model, *prompt, *file, *system, *device, *weights, *template_file, *messages, *tokens, *format, *synthetic,
         *bench_adapters, *output, *to, *digest, *out, *merge_type, *eval_tokens, *adapter_out, *method, *sign_method, *dtype,
-        *grammar, *json_schema, *stream, *kv, *kv_keys, *kv_values, *session_file, *require_signed;
+        *grammar, *json_schema, *stream, *kv, *kv_keys, *kv_values, *activations, *session_file, *require_signed;
     uint64_t memory; // bytes; 0 = no limit
     uint64_t adapter_pool;
     struct option_texts adapters;

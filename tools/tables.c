@@ -304,6 +304,8 @@ const struct option_info option_infos[] = {
      V(RUN) | V(SERVE), false, AT(context_shift), 0, 0, NULL},
     {"threads", "t", NULL, OPTION_COUNT, "N", "all", "processors that may be used",
      OPENS | V(MERGE), false, AT(threads), 0, 4096, NULL},
+    {"activations", NULL, NULL, OPTION_CHOICE, "TYPE", "auto", "what weights are multiplied with: f32, int16, int8",
+     OPENS | V(ESTIMATE), false, AT(activations), 0, 0, "auto|f32|int16|int8"},
     {"exact", NULL, NULL, OPTION_FLAG, NULL, NULL, "32-bit activations everywhere: slower, exact",
      OPENS | V(ESTIMATE) | V(MERGE), false, AT(exact), 0, 0, NULL},
     {"adapter", NULL, "lora", OPTION_TEXTS, "[NAME=]PATH[:W]", NULL, "LoRA adapter with weight W; several are blended",

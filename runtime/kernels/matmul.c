@@ -19,7 +19,11 @@ static const struct {
     [GRAFT_MATMUL_HEAD] = {"head", "wvrro", "wvrroppvp"},
 };
 
-enum { CONSTANTS = GRAFT_MATMUL_CONSTANT + 1, QKV_CONSTANTS = GRAFT_QKV_CONSTANT_RING + 1 };
+enum {
+    CONSTANTS = GRAFT_MATMUL_CONSTANT + 1,
+    QKV_CONSTANTS = GRAFT_QKV_CONSTANT_RING + 1,
+    DOT_CONSTANTS = GRAFT_CHUNK_CONSTANT + 1
+};
 
 void graft_kernel_kv(struct graft_kernel *qkv, enum graft_kv_format keys, enum graft_kv_format values)
 {
@@ -47,7 +51,9 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
     GRAFT_TRY(graft_kernel_name(out, name, format, variant->kind, sizeof out->push.matmul));
     struct graft_vk_pipeline_params *p = &out->pipeline;
     graft_kernel_bind(p, bindings, variant->kind == GRAFT_VARIANT_LANE);
-    p->n_constants = kind == GRAFT_MATMUL_QKV ? QKV_CONSTANTS : CONSTANTS;
+    p->n_constants = variant->kind == GRAFT_VARIANT_DOT ? DOT_CONSTANTS
+                     : kind == GRAFT_MATMUL_QKV         ? QKV_CONSTANTS
+                                                        : CONSTANTS;
     p->constants[0] = variant->workgroup;
     p->constants[1] = variant->rows;
     p->constants[2] = variant->cols;
@@ -55,6 +61,8 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
     p->constants[4] = variant->lora == GRAFT_LORA_EXTRAS;
     p->constants[5] = variant->fold;
     p->constants[GRAFT_FORMAT_CONSTANT] = type;
+    p->constants[GRAFT_PLANES_CONSTANT] = variant->planes;
+    p->constants[GRAFT_CHUNK_CONSTANT] = variant->chunk;
     p->required_subgroup_size = variant->subgroup;
     p->full_subgroups = variant->subgroup != 0;
 

@@ -42,6 +42,37 @@ struct graft_variant graft_variant_choose(const struct graft_vk_caps *caps, uint
     return v;
 }
 
+enum graft_activations graft_activations_choose(const struct graft_vk_caps *caps, enum graft_activations wanted)
+{
+    enum { QUAD = 4 }; // invocations that share the rounding of a group
+    if (!caps->dot8 || caps->subgroup_min < QUAD || graft_variant_choose(caps, 1).kind != GRAFT_VARIANT_SUBGROUP) {
+        return GRAFT_ACTIVATIONS_F32;
+    }
+    if (wanted == GRAFT_ACTIVATIONS_DEFAULT) {
+        return caps->dot8_accelerated ? GRAFT_ACTIVATIONS_INT16 : GRAFT_ACTIVATIONS_F32;
+    }
+    return wanted;
+}
+
+void graft_variant_use_dot(struct graft_variant *v, const struct graft_vk_caps *caps, uint32_t type,
+                           enum graft_activations activations)
+{
+    enum { GROUPS = 256, OTHERS = 2048 }; // integers of so many groups make 8 KiB; what the rest of a kernel shares
+    const struct graft_kernel_format *format = graft_kernel_format(type);
+    bool integers = activations == GRAFT_ACTIVATIONS_INT8 || activations == GRAFT_ACTIVATIONS_INT16;
+    if (!integers || v->kind != GRAFT_VARIANT_SUBGROUP || !format || strcmp(format->family, "blocks") != 0) {
+        return;
+    }
+    v->kind = GRAFT_VARIANT_DOT;
+    v->planes = activations == GRAFT_ACTIVATIONS_INT8 ? 1 : 2;
+    uint32_t cols = v->cols == 3 ? 4 : v->cols, group_bytes = 32 * v->planes + 12;
+    v->chunk = GROUPS / v->planes / cols;
+    // No invocation of a subgroup without a group, where there is room for that.
+    while (v->chunk < caps->subgroup_size && 2 * v->chunk * cols * group_bytes + OTHERS <= caps->max_shared_bytes) {
+        v->chunk *= 2;
+    }
+}
+
 uint64_t graft_shader_build(void)
 {
     uint64_t hash = 14695981039346656037u;
@@ -86,7 +117,7 @@ void graft_kernel_bind(struct graft_vk_pipeline_params *p, const char *bindings,
 enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel, const struct graft_kernel_format *format,
                                     enum graft_variant_kind kind, uint32_t push_bytes)
 {
-    static const char *const variants[] = {"lane", "team", "subgroup"};
+    static const char *const variants[] = {"lane", "team", "subgroup", "dot"};
     char module[sizeof out->name];
     snprintf(out->name, sizeof out->name, "%s%s%s.%s", kernel, format ? "." : "", format ? format->name : "", variants[kind]);
     snprintf(module, sizeof module, "%s%s%s.%s", kernel, format ? "." : "", format ? format->family : "", variants[kind]);

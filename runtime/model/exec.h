@@ -66,6 +66,7 @@ struct graft_exec_functions {
 struct graft_exec {
     const struct graft_exec_functions *functions;
     bool imported; // the weights are used where they are
+    enum graft_activations activations;
 };
 
 // Most candidates of one row that `candidates` may return.
@@ -75,7 +76,8 @@ struct graft_exec_params {
     struct graft_ctx *ctx;
     const struct graft_plan *plan;
     struct graft_limits limits;
-    bool exact, timed;
+    bool timed;
+    enum graft_activations activations; // F32 in exec_ref, whatever is asked for
     enum graft_weights_mode weights;
     bool (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;

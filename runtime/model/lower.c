@@ -51,6 +51,15 @@ static uint32_t head_rows(const struct graft_lowering *lo, const struct graft_va
     return rows == weight->n_out ? rows : rows - rows % heads;
 }
 
+// The variant of a matrix kernel for weights of `type`.
+static struct graft_variant matrix_variant(const struct graft_lowering *lo, uint32_t type)
+{
+    struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
+    graft_variant_use_dot(&variant, lo->caps, type, lo->activations);
+    variant.lora = lo->lora;
+    return variant;
+}
+
 static enum graft_status lower_embed(struct graft_lowering *lo, const struct graft_step *step)
 {
     const struct graft_weight *w = step->weight[0];
@@ -94,8 +103,7 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
     const struct graft_config *config = &lo->plan->source->config;
     const struct graft_layer *layer = &lo->plan->source->layers[step->layer];
     const struct graft_buffers_vk *b = lo->buffers;
-    struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
-    variant.lora = lo->lora;
+    struct graft_variant variant = matrix_variant(lo, step->weight[from]->type);
     const struct graft_qkv_shape shape = {.head_dim = config->head_dim,
                                           .rope_dim = config->rope_dim,
                                           .n_head_kv = config->n_head_kv,
@@ -234,8 +242,7 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
     const struct graft_buffers_vk *b = lo->buffers;
     bool head = step->kind == GRAFT_STEP_HEAD;
     struct graft_place place = graft_weights_vk_find(lo->weights, w);
-    struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
-    variant.lora = lo->lora;
+    struct graft_variant variant = matrix_variant(lo, w->type);
     uint32_t entry = entry_of(step->layer, head ? GRAFT_LORA_HEAD : step->from_ff ? GRAFT_TARGET_DOWN : GRAFT_TARGET_O);
     if (lo->lora && head) {
         GRAFT_TRY(lower_shrink(lo, step, b->xn, w->n_in, entry, T_OF_XN));
@@ -302,8 +309,7 @@ static enum graft_status lower_gate_up_part(struct graft_lowering *lo, const str
     const struct graft_weight *gate = step->weight[kind == GRAFT_MATMUL_UP], *up = step->weight[kind != GRAFT_MATMUL_GATE];
     const struct graft_buffers_vk *b = lo->buffers;
     struct graft_place places[2] = {graft_weights_vk_find(lo->weights, gate), graft_weights_vk_find(lo->weights, up)};
-    struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
-    variant.lora = lo->lora;
+    struct graft_variant variant = matrix_variant(lo, gate->type);
     uint32_t rows = window_rows(lo, &variant, gate);
     if (!rows) {
         return too_wide(gate);

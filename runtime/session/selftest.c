@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "platform/bytes.h"
+#include "runtime/kernels/kernel.h"
 #include "runtime/model/cut.h"
 #include "runtime/session/session.h"
 
@@ -15,8 +16,9 @@ enum { ROWS = 8, CONTEXT = 32, FILE_BYTES = 16, MAX_VALUES = ROWS * 4096 };
 // 16-bit activations) stays below 0.02; a wrong index or a lost reduction does not.
 static const float tolerance = 0.05f;
 
-enum variant { AS_IS, NO_TEXEL, NO_SUBGROUPS, VARIANTS };
-static const char *const variant_names[VARIANTS] = {"as chosen", "without texel buffers", "without subgroup operations"};
+enum variant { AS_IS, NO_DOT, NO_TEXEL, NO_SUBGROUPS, VARIANTS };
+static const char *const variant_names[VARIANTS] = {"as chosen", "without integer dot products", "without texel buffers",
+                                                    "without subgroup operations"};
 
 // A small model with both executors on it.
 struct pair {
@@ -58,7 +60,7 @@ static enum graft_status begin(struct pair *p, struct graft_model *model)
     GRAFT_TRY(
         graft_alloc_unset(p->ctx, GRAFT_MEM_SCRATCH, (void **)&p->want, MAX_VALUES, sizeof(float), "values of a self-test"));
     struct graft_exec_params exec = {
-        .ctx = p->ctx, .plan = p->plan, .limits = limits, .exact = model->exact, .weights = GRAFT_WEIGHTS_COPY};
+        .ctx = p->ctx, .plan = p->plan, .limits = limits, .activations = model->activations, .weights = GRAFT_WEIGHTS_COPY};
     GRAFT_TRY(graft_exec_ref_create(&p->ref, &exec));
     return graft_exec_vk_create(&p->vk, model->device->vk, &exec);
 }
@@ -190,7 +192,7 @@ static void path_of(const struct graft_model *model, char *path, size_t room)
                         c->n_expert_used,
                         model->limits.kv_k,
                         model->limits.kv_v,
-                        model->exact,
+                        graft_activations_choose(graft_vk_caps(model->device->vk), model->activations),
                         model->limits.n_batch < ROWS ? model->limits.n_batch : ROWS,
                         model->source->embd.type,
                         model->source->output.type,
@@ -230,9 +232,10 @@ static bool recall(struct graft_model *model, const char *path, uint32_t *varian
 static void restrict_to(struct graft_model *model, uint32_t variant)
 {
     struct graft_device *device = model->device;
-    device->options.no_texel = device->options.no_texel || variant >= NO_TEXEL; // also for the device that is opened anew
+    device->options.no_dot8 = device->options.no_dot8 || variant >= NO_DOT; // also for the device that is opened anew
+    device->options.no_texel = device->options.no_texel || variant >= NO_TEXEL;
     device->options.no_subgroups = device->options.no_subgroups || variant >= NO_SUBGROUPS;
-    graft_vk_restrict(device->vk, device->options.no_texel, device->options.no_subgroups);
+    graft_vk_restrict(device->vk, device->options.no_texel, device->options.no_subgroups, device->options.no_dot8);
 }
 
 // Cannot be done here: no reason not to open the model.
@@ -259,7 +262,8 @@ enum graft_status graft_self_test(struct graft_model *model)
     enum graft_status status = GRAFT_OK;
     for (; variant < VARIANTS && wrong; variant++) {
         const struct graft_vk_caps *caps = graft_vk_caps(vk);
-        if ((variant == NO_TEXEL && caps->max_texel_elements == 0) || (variant == NO_SUBGROUPS && !caps->subgroup_arithmetic)) {
+        if ((variant == NO_DOT && graft_activations_choose(caps, model->activations) == GRAFT_ACTIVATIONS_F32) ||
+            (variant == NO_TEXEL && caps->max_texel_elements == 0) || (variant == NO_SUBGROUPS && !caps->subgroup_arithmetic)) {
             continue; // the same as before
         }
         restrict_to(model, variant);

@@ -66,6 +66,7 @@ struct graft_model {
     uint64_t run_ns;                            // of the last batch
     struct graft_limits limits;
     uint32_t n_ctx;
+    enum graft_activations activations; // as asked for
     bool exact, timed, lost, opened;
     enum graft_weights_mode weights;
     enum graft_stream_mode stream;

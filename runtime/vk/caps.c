@@ -227,8 +227,8 @@ static void read_features(struct graft_vk_instance *instance, struct graft_vk_ph
         caps->subgroup_size_control = false;
         caps->subgroup_min = caps->subgroup_max = caps->subgroup_size;
     }
-    caps->dot8_accelerated =
-        caps->dot8_accelerated && (v13 ? f.v13.shaderIntegerDotProduct : f.integer_dot.shaderIntegerDotProduct);
+    caps->dot8 = v13 ? f.v13.shaderIntegerDotProduct : f.integer_dot.shaderIntegerDotProduct;
+    caps->dot8_accelerated = caps->dot8_accelerated && caps->dot8;
     caps->storage_16bit = f.v11.storageBuffer16BitAccess;
     caps->storage_8bit = f.v12.storageBuffer8BitAccess;
     caps->shader_f16 = f.v12.shaderFloat16;

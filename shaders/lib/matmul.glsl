@@ -7,6 +7,7 @@
 //   TEAM      the owner is a team that shares K: a subgroup (SUBGROUPS) or the whole workgroup (shared memory); sums are added
 //             in a fixed order, and every invocation of the team ends up with them. For GPUs: neighbours read neighbouring
 //             blocks.
+// DOT (with TEAM and SUBGROUPS): x is rounded to integers and multiplied with the weights' integers (lib/dot.glsl).
 // The including kernel has bound weights (words) and x (vec4s), and calls accumulate().
 layout(local_size_x_id = 0) in;
 layout(constant_id = 0) const uint WORKGROUP = 8;
@@ -69,6 +70,22 @@ uint row[R];      // in: byte offset of each row's weights; with SECOND_MATRIX t
 uint col[C];      // in: vec4 index of each column's first value
 float acc[R * C]; // out: acc[r * C + c] gets the sums
 
+// Weights 32 sub .. + 31 of row r.
+void load_row(uint r, uint sub, out uint raw[Q_RAW], out vec2 scale[2])
+{
+#ifdef SECOND_MATRIX
+    if (r >= R / 2u) {
+        q_load2(row[r], sub, raw, scale);
+    } else
+#endif
+    {
+        q_load(row[r], sub, raw, scale);
+    }
+}
+
+#ifdef DOT
+#include "lib/dot.glsl"
+#else
 void accumulate(uint subs)
 {
     [[unroll]] for (uint i = 0u; i < R * C; i++) {
@@ -79,13 +96,7 @@ void accumulate(uint subs)
         uint raw[R][Q_RAW];
         vec2 scale[R][2];
         [[unroll]] for (uint r = 0u; r < R; r++) {
-#ifdef SECOND_MATRIX
-            if (r >= R / 2u) {
-                q_load2(row[r], sub, raw[r], scale[r]);
-                continue;
-            }
-#endif
-            q_load(row[r], sub, raw[r], scale[r]);
+            load_row(r, sub, raw[r], scale[r]);
         }
         [[unroll]] for (uint part = 0u; part < Q_PARTS; part++) {
             float sum[R * C];
@@ -128,6 +139,7 @@ void accumulate(uint subs)
         sub += STEP_SUB;
     } LOOP_END(sub < subs)
 }
+#endif
 
 // Add up what the members of the team have.
 void reduce()

@@ -102,7 +102,7 @@ static void free_buffers(struct world *world)
 // Segments [from, to) in one dispatch.
 static void run_segments(struct world *world, uint32_t from, uint32_t to)
 {
-    struct graft_variant variant = graft_variant_choose(world->gpu->caps, world->rows);
+    struct graft_variant variant = graft_test_variant(world->gpu, world->w[0].type, world->rows);
     struct graft_kernel kernel;
     uint32_t n_out[3] = {0};
     for (uint32_t i = from; i < to; i++) {
@@ -178,7 +178,8 @@ static double projected(const struct world *world, uint32_t kind, uint32_t row, 
         sum += (double)world->ss.f[row * PARTS + p];
     }
     double inverse = 1 / sqrt(sum / w->n_in + 1e-5);
-    double own = graft_test_product(w, at, world->xn.f + (uint64_t)row * w->n_in, bound) * inverse;
+    const float *xn = world->xn.f + (uint64_t)row * w->n_in;
+    double own = graft_test_product_as(w, at, xn, world->gpu->activations, bound) * inverse;
     own += h->bias ? (double)world->vectors.f[VECTOR + before[kind] * h->head_dim + at] : 0;
     *bound = *bound * inverse + fabs(own) * 0x1p-20;
     return own;
@@ -384,7 +385,7 @@ int main(void)
     TCase *tc = tcase_create("qkv");
     tcase_set_timeout(tc, 300);
     tcase_add_loop_test(tc, queries_and_pages_are_the_rotated_sums_and_rows_keep_their_bits_in_any_batch, 0,
-                        GRAFT_TEST_KERNEL_MASKS);
+                        GRAFT_TEST_MATRIX_MASKS);
     suite_add_tcase(suite, tc);
     return graft_test_main(suite);
 }

@@ -20,6 +20,8 @@ const char *graft_test_mask_name(enum graft_test_mask mask)
         [GRAFT_TEST_NO_SUBGROUPS] = "no subgroups",
         [GRAFT_TEST_SMALL] = "small",
         [GRAFT_TEST_SMALLEST] = "small, no subgroups",
+        [GRAFT_TEST_INT16] = "16-bit activations",
+        [GRAFT_TEST_INT8] = "8-bit activations",
         [GRAFT_TEST_NO_16BIT] = "no 16-bit types",
         [GRAFT_TEST_NO_IMPORT] = "no import",
         [GRAFT_TEST_STAGED] = "staged",
@@ -32,6 +34,8 @@ struct graft_vk_options graft_test_mask_options(enum graft_test_mask mask)
     struct graft_vk_options options = {0};
     switch (mask) {
     case GRAFT_TEST_NO_TEXEL:
+    case GRAFT_TEST_INT16:
+    case GRAFT_TEST_INT8:
         options.no_texel = true;
         break;
     case GRAFT_TEST_NO_SUBGROUPS:
@@ -59,6 +63,13 @@ struct graft_vk_options graft_test_mask_options(enum graft_test_mask mask)
         break;
     }
     return options;
+}
+
+enum graft_activations graft_test_mask_activations(enum graft_test_mask mask)
+{
+    return mask == GRAFT_TEST_INT16  ? GRAFT_ACTIVATIONS_INT16
+           : mask == GRAFT_TEST_INT8 ? GRAFT_ACTIVATIONS_INT8
+                                     : GRAFT_ACTIVATIONS_F32;
 }
 
 static const struct vendor_mask {
@@ -102,7 +113,8 @@ bool graft_test_gpu_open(struct graft_test_gpu *gpu, enum graft_test_mask mask)
 {
     const struct vendor_mask *vendor = vendor_mask();
     struct graft_vk_options options = vendor ? vendor->options : graft_test_mask_options(mask);
-    if (vendor && mask != GRAFT_TEST_PLAIN) {
+    bool integers = mask == GRAFT_TEST_INT16 || mask == GRAFT_TEST_INT8;
+    if (vendor && (!integers || options.no_dot8) && mask != GRAFT_TEST_PLAIN) {
         return false; // a vendor's mask stands for all others
     }
     options.validation = graft_test_validating();
@@ -122,7 +134,20 @@ bool graft_test_gpu_open(struct graft_test_gpu *gpu, enum graft_test_mask mask)
     }
     ck_assert_ok(status);
     gpu->caps = graft_vk_caps(gpu->vk);
+    gpu->activations = graft_activations_choose(gpu->caps, graft_test_mask_activations(mask));
+    if (gpu->activations != graft_test_mask_activations(mask)) {
+        printf("skipped: %s has no integer dot products\n", gpu->caps->name);
+        graft_test_gpu_close(gpu);
+        return false;
+    }
     return true;
+}
+
+struct graft_variant graft_test_variant(const struct graft_test_gpu *gpu, uint32_t type, uint32_t rows)
+{
+    struct graft_variant variant = graft_variant_choose(gpu->caps, rows);
+    graft_variant_use_dot(&variant, gpu->caps, type, gpu->activations);
+    return variant;
 }
 
 void graft_test_gpu_close(struct graft_test_gpu *gpu)
@@ -207,7 +232,8 @@ static void check_limits(const struct graft_test_gpu *gpu, const struct graft_ke
                  {GRAFT_SPIRV_INT8, caps->shader_i8},
                  {GRAFT_SPIRV_STORAGE_16BIT, caps->storage_16bit},
                  {GRAFT_SPIRV_STORAGE_8BIT, caps->storage_8bit},
-                 {GRAFT_SPIRV_GROUP_NON_UNIFORM, caps->subgroup_arithmetic}};
+                 {GRAFT_SPIRV_GROUP_NON_UNIFORM, caps->subgroup_arithmetic},
+                 {GRAFT_SPIRV_DOT_PRODUCT, caps->dot8}};
     for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
         ck_assert_msg(needs[i].has || !graft_test_needs(p, needs[i].capability), "%s (%s): needs SPIR-V capability %u",
                       kernel->name, gpu->mask, needs[i].capability);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "runtime/quant/quant.h"
+#include "runtime/ref/ref.h"
 
 const uint32_t graft_test_types[GRAFT_TEST_TYPES] = {
     GRAFT_TYPE_F32,  GRAFT_TYPE_F16,    GRAFT_TYPE_BF16,   GRAFT_TYPE_Q4_0,  GRAFT_TYPE_Q4_1, GRAFT_TYPE_Q8_0,
@@ -198,6 +199,35 @@ double graft_test_product(const struct graft_test_matrix *matrix, uint32_t o, co
         span += spans[k] * fabs((double)x[k]);
     }
     *bound = ldexp(span, -24) * (matrix->n_in / 16 + 64) + 1e-37;
+    return sum;
+}
+
+double graft_test_product_as(const struct graft_test_matrix *matrix, uint32_t o, const float *x,
+                             enum graft_activations activations, double *bound)
+{
+    enum { MOST = 1024 };
+    static float rounded[MOST], d[MOST / 32];
+    static int32_t q[MOST];
+    uint32_t n = matrix->n_in;
+    bool blocks = graft_type_info(matrix->type)->block_values > 1;
+    if (activations == GRAFT_ACTIVATIONS_F32 || !blocks) {
+        return graft_test_product(matrix, o, x, bound);
+    }
+    ck_assert_uint_le(n, MOST);
+    graft_ref_round_values(x, n, activations == GRAFT_ACTIVATIONS_INT8 ? 1 : 2, q, d);
+    double flips = 0, half = 0; // half a step of every value, as it counts in the sum
+    for (uint32_t k = 0; k < n; k++) {
+        double scale = (double)d[k / 32], ratio = scale > 0 ? fabs((double)x[k]) / scale : 0;
+        rounded[k] = (float)(scale * q[k]);
+        half += fabs(matrix->values[(uint64_t)o * n + k]) * scale / 2;
+        if (fabs(ratio - floor(ratio) - 0.5) <= ratio * 0x1p-21) {
+            flips += fabs(matrix->values[(uint64_t)o * n + k]) * scale;
+        }
+    }
+    double exact = graft_test_product(matrix, o, x, bound), sum = graft_test_product(matrix, o, rounded, bound);
+    ck_assert_msg(fabs(sum - exact) <= half * (1 + 0x1p-20) + *bound, "rounding moved a sum by %g, at most %g is allowed",
+                  fabs(sum - exact), half);
+    *bound = *bound * 1.01 + flips; // `rounded` itself was rounded once
     return sum;
 }
 

@@ -65,7 +65,9 @@ uint64_t graft_test_shared_bytes(const struct graft_vk_pipeline_params *params)
             set(ids, w[1], w[2] / 8);
             break;
         case OP_TYPE_VECTOR:
-            set(ids, w[1], value_of(ids, w[2]) * w[3]);
+            if (ids[w[2]].known) { // those of booleans are not
+                set(ids, w[1], ids[w[2]].value * w[3]);
+            }
             break;
         case OP_TYPE_ARRAY:
             if (ids[w[2]].known && ids[w[3]].known) { // others are not in shared memory, or value_of complains there
