@@ -13,8 +13,8 @@
 
 enum { ROWS = 8, CONTEXT = 32, FILE_BYTES = 16, MAX_VALUES = ROWS * 4096 };
 // Largest error allowed, as a share of the largest value of a buffer. Rounding (f16 keys and values, quantized keys and values,
-// 16-bit activations) stays below 0.02; a wrong index or a lost reduction does not.
-static const float tolerance = 0.05f;
+// 16-bit activations) stays below 0.02; a wrong index or a lost reduction does not. 8-bit activations: 0.036 was seen.
+static const float tolerance = 0.05f, tolerance_int8 = 0.12f;
 
 enum variant { AS_IS, NO_DOT, NO_TEXEL, NO_SUBGROUPS, VARIANTS };
 static const char *const variant_names[VARIANTS] = {"as chosen", "without integer dot products", "without texel buffers",
@@ -66,14 +66,15 @@ static enum graft_status begin(struct pair *p, struct graft_model *model)
 }
 
 // The first value that is too far off; count if there is none.
-static uint64_t first_wrong(const float *got, const float *want, uint64_t count)
+static uint64_t first_wrong(const struct pair *p, const float *got, const float *want, uint64_t count)
 {
+    float allowed = p->vk->activations == GRAFT_ACTIVATIONS_INT8 ? tolerance_int8 : tolerance;
     float most = 0;
     for (uint64_t i = 0; i < count; i++) {
         most = fmaxf(most, fabsf(want[i]));
     }
     for (uint64_t i = 0; i < count; i++) {
-        if (!(fabsf(got[i] - want[i]) <= tolerance * most)) { // NaN is wrong
+        if (!(fabsf(got[i] - want[i]) <= allowed * most)) { // NaN is wrong
             return i;
         }
     }
@@ -140,7 +141,7 @@ static enum graft_status compare(struct pair *p, uint32_t n_rows, const char *de
     GRAFT_TRY(p->vk->functions->run(p->vk, &batch));
     GRAFT_TRY(p->ref->functions->logits(p->ref, 0, &want));
     GRAFT_TRY(p->vk->functions->logits(p->vk, 0, &got));
-    uint64_t at = first_wrong(got, want, c->n_vocab);
+    uint64_t at = first_wrong(p, got, want, c->n_vocab);
     if (at == c->n_vocab) {
         return GRAFT_OK;
     }
@@ -158,7 +159,7 @@ static enum graft_status compare(struct pair *p, uint32_t n_rows, const char *de
         }
         GRAFT_TRY(p->ref->functions->peek(p->ref, &batch, s + 1, buffer, p->want, MAX_VALUES));
         GRAFT_TRY(p->vk->functions->peek(p->vk, &batch, s + 1, buffer, p->got, MAX_VALUES));
-        at = first_wrong(p->got, p->want, width * n_rows);
+        at = first_wrong(p, p->got, p->want, width * n_rows);
         if (at < width * n_rows) {
             return graft_fail(GRAFT_E_DEVICE, text, device, kernel_of(p, n_rows, step->name, room, 64), step->name, n_rows, at,
                               (double)p->got[at], (double)p->want[at]);
