@@ -104,6 +104,7 @@ struct options {
     int64_t max_connections, drain_seconds, reader_seconds, log_files, key_requests, key_tokens, key_concurrent;
     uint64_t log_size;
     bool insecure_plain_http, operator_routes_public, log_text;
+    bool matrix_cores;
     bool context_shift, exact, raw, stats, special, no_bos, stages, all, no_history, deep, check_values, no_self_test;
     char **operands; // points into argv
     int n_operands;

@@ -119,6 +119,7 @@ struct graft_model_params session_params(const struct options *options)
         .n_batch = (uint32_t)options->n_batch,
         .n_seq = (uint32_t)options->n_seq,
         .exact = options->exact,
+        .matrix_cores = options->matrix_cores,
         .activations = activations(options->activations),
         .adapter_pool_bytes = options->adapters.count ? options->adapter_pool ? options->adapter_pool : DEFAULT_POOL_BYTES : 0,
         .timed = options->stages,

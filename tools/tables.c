@@ -306,6 +306,8 @@ const struct option_info option_infos[] = {
      OPENS | V(MERGE), false, AT(threads), 0, 4096, NULL},
     {"activations", NULL, NULL, OPTION_CHOICE, "TYPE", "auto", "what weights are multiplied with: f32, int16, int8",
      OPENS | V(ESTIMATE), false, AT(activations), 0, 0, "auto|f32|int16|int8"},
+    {"matrix-cores", NULL, NULL, OPTION_FLAG, NULL, NULL, "prompts by cooperative matrices, f16, where there are any",
+     OPENS | V(ESTIMATE), false, AT(matrix_cores), 0, 0, NULL},
     {"exact", NULL, NULL, OPTION_FLAG, NULL, NULL, "32-bit activations everywhere: slower, exact",
      OPENS | V(ESTIMATE) | V(MERGE), false, AT(exact), 0, 0, NULL},
     {"adapter", NULL, "lora", OPTION_TEXTS, "[NAME=]PATH[:W]", NULL, "LoRA adapter with weight W; several are blended",

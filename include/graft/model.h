@@ -114,6 +114,10 @@ struct graft_model_params {
     enum graft_stream_mode stream;
     // Errors of opening: GRAFT_E_ARGUMENT (no such value, another than F32 with `exact`).
     enum graft_activations activations;
+    // Multiply matrices of block formats by cooperative matrices where a batch has 16 rows or more and no adapters: weights and
+    // inputs are rounded to f16 there, sums are f32. Where the device and this build have them. What a row computes then
+    // depends, within that rounding, on how many share its batch. Errors of opening: GRAFT_E_ARGUMENT (with `exact`).
+    bool matrix_cores;
 };
 
 // What a model needs, by ledger class, before anything is allocated.
@@ -175,6 +179,7 @@ struct graft_model_info {
     uint32_t n_streamed;   // layers that are copied to the device for every batch (graft_stream_mode)
     uint64_t stream_bytes; // of them, a batch
     enum graft_activations activations; // in use, never DEFAULT
+    bool matrix_cores;                  // in use
 };
 GRAFT_API void graft_model_describe(const struct graft_model *model, struct graft_model_info *out);
 // True once the model's file was cut short, or its disk failed, while it was in use (graft_guard_mapped_files): batches fail

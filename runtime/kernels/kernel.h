@@ -11,7 +11,13 @@
 
 enum { GRAFT_MAX_COLS = 8 }; // widest column tile of any variant
 
-enum graft_variant_kind { GRAFT_VARIANT_LANE, GRAFT_VARIANT_TEAM, GRAFT_VARIANT_SUBGROUP, GRAFT_VARIANT_DOT };
+enum graft_variant_kind {
+    GRAFT_VARIANT_LANE,
+    GRAFT_VARIANT_TEAM,
+    GRAFT_VARIANT_SUBGROUP,
+    GRAFT_VARIANT_DOT,
+    GRAFT_VARIANT_MATRIX
+};
 
 // Adapters of a batch, as kernels distinguish them: GRAFT_LORA_SOME have A and B only.
 enum graft_lora_kind { GRAFT_LORA_NONE, GRAFT_LORA_SOME, GRAFT_LORA_EXTRAS };
@@ -25,6 +31,8 @@ struct graft_variant {
     uint32_t cols;             // C: batch rows of a tile
     uint32_t subgroup;         // required subgroup size, 0 = the driver's choice
     uint32_t planes, chunk;    // of DOT: see shaders/lib/dot.glsl
+    uint32_t column_owners;    // tiles side by side in a workgroup: MATRIX, else 1
+    uint32_t ksubs, part_rows; // of MATRIX: see shaders/lib/matrix.glsl; rows of a part of SS
     enum graft_lora_kind lora; // adapters to add: set by the caller, never chosen
     bool fold; // the kernels that write o's and down's inputs shrink for them, as those in front of qkv and gate always do
 };
@@ -57,6 +65,14 @@ enum graft_activations graft_activations_choose(const struct graft_vk_caps *caps
 // ask for it.
 void graft_variant_use_dot(struct graft_variant *variant, const struct graft_vk_caps *caps, uint32_t type,
                            enum graft_activations activations);
+
+// Make it one with cooperative matrices, if the device has them, this build has the kernels, and `batch_rows` are whole tiles
+// of columns (16 or more). Without adapters, head norms, quantized keys and values, and norms of what is added: the caller sees
+// to that. Sums are those of weights and inputs rounded to f16: a row's bits are not what they are in other variants.
+void graft_variant_use_matrix(struct graft_variant *variant, const struct graft_vk_caps *caps, uint32_t type,
+                              uint32_t batch_rows);
+// Does this build have such kernels, and the device what they need?
+bool graft_matrix_cores(const struct graft_vk_caps *caps);
 
 // Weight rows one workgroup of the variant covers (gate_up: half of it).
 static inline uint32_t graft_variant_rows(const struct graft_variant *variant)

@@ -69,7 +69,11 @@ static enum graft_status set_activations(struct graft_model *model, const struct
         return graft_fail(GRAFT_E_ARGUMENT, "activations of %s are not exact: with `exact` they are f32",
                           wanted == GRAFT_ACTIVATIONS_INT8 ? "8 bits" : "16 bits");
     }
+    if (params->exact && params->matrix_cores) {
+        return graft_fail(GRAFT_E_ARGUMENT, "cooperative matrices are not exact: their inputs are f16");
+    }
     model->activations = params->exact ? GRAFT_ACTIVATIONS_F32 : wanted;
+    model->matrix_cores = params->matrix_cores;
     return GRAFT_OK;
 }
 
@@ -155,16 +159,22 @@ enum graft_status graft_model_prepare(struct graft_ctx *ctx, struct graft_device
     return GRAFT_OK;
 }
 
-// Integer dot products that were asked for need kernels of the subgroup variant.
-static void prefer_dot(struct graft_model *model)
+// Integer dot products and cooperative matrices that were asked for need kernels of the subgroup variant.
+static void prefer_subgroups(struct graft_model *model)
 {
     struct graft_device *device = model->device;
-    if (!device->vk || model->activations <= GRAFT_ACTIVATIONS_F32) {
+    bool integers = model->activations > GRAFT_ACTIVATIONS_F32;
+    if (!device->vk || (!integers && !model->matrix_cores)) {
         return;
     }
-    if (!graft_vk_caps(device->vk)->dot8) {
-        graft_log(model->ctx, GRAFT_LOG_WARN, "%s has no integer dot products: activations are f32",
-                  graft_vk_caps(device->vk)->name);
+    const struct graft_vk_caps *caps = graft_vk_caps(device->vk);
+    if (integers && !caps->dot8) {
+        graft_log(model->ctx, GRAFT_LOG_WARN, "%s has no integer dot products: activations are f32", caps->name);
+    }
+    if (model->matrix_cores && !caps->matrix_m) {
+        graft_log(model->ctx, GRAFT_LOG_WARN, "%s has no cooperative matrices of f16 with sums in f32", caps->name);
+    }
+    if ((!integers || !caps->dot8) && (!model->matrix_cores || !caps->matrix_m)) {
         return;
     }
     device->options.no_texel = true; // also for the device that is opened anew
@@ -173,12 +183,13 @@ static void prefer_dot(struct graft_model *model)
 
 static enum graft_status start(struct graft_model *model, const struct graft_model_params *params)
 {
-    prefer_dot(model);
+    prefer_subgroups(model);
     GRAFT_TRY(graft_model_check_budget(model));
     struct graft_exec_params exec = {.ctx = model->ctx,
                                      .plan = model->plan,
                                      .limits = model->limits,
                                      .activations = model->activations,
+                                     .matrix_cores = model->matrix_cores,
                                      .timed = model->timed,
                                      .weights = model->weights};
     if (params) { // its size was checked by graft_model_prepare
@@ -315,6 +326,7 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
                                      .n_batch = model->limits.n_batch,
                                      .n_seq = model->limits.n_seq,
                                      .imported = model->exec && model->exec->imported,
+                                     .matrix_cores = model->exec && model->exec->matrix_cores,
                                      .activations = model->exec ? model->exec->activations : GRAFT_ACTIVATIONS_F32,
                                      .n_streamed = model->limits.n_streamed,
                                      .stream_bytes = graft_weights_vk_stream_bytes(s, model->limits.n_streamed),

@@ -67,7 +67,7 @@ struct graft_model {
     struct graft_limits limits;
     uint32_t n_ctx;
     enum graft_activations activations; // as asked for
-    bool exact, timed, lost, opened;
+    bool exact, matrix_cores, timed, lost, opened;
     enum graft_weights_mode weights;
     enum graft_stream_mode stream;
     struct graft_seq *seqs; // [n_seq]

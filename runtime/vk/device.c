@@ -144,6 +144,9 @@ static enum graft_status apply_options(struct graft_vk *vk, const struct graft_v
     caps->host_import = caps->host_import && !options->no_import;
     caps->coopmat_khr = caps->coopmat_khr && !options->no_coopmat;
     caps->coopmat_nv2 = caps->coopmat_nv2 && !options->no_coopmat;
+    if (!caps->coopmat_khr || !caps->shader_f16) {
+        caps->matrix_m = caps->matrix_n = caps->matrix_k = 0;
+    }
     if (options->max_shared_bytes && options->max_shared_bytes < caps->max_shared_bytes) {
         caps->max_shared_bytes = options->max_shared_bytes;
     }

@@ -27,6 +27,7 @@ struct graft_vk_caps {
     bool dot8;             // integer dot products
     bool dot8_accelerated; // of 4x8 packed signed, reported as accelerated
     bool coopmat_khr, coopmat_nv2;
+    uint32_t matrix_m, matrix_n, matrix_k; // shape of f16 x f16 to f32 of a subgroup with coopmat_khr; 0: there is none
     bool buffer_array_indexing; // shaderStorageBufferArrayDynamicIndexing
     bool host_import;           // VK_EXT_external_memory_host
     bool timestamps;

@@ -7,6 +7,8 @@
 //   TEAM      the owner is a team that shares K: a subgroup (SUBGROUPS) or the whole workgroup (shared memory); sums are added
 //             in a fixed order, and every invocation of the team ends up with them. For GPUs: neighbours read neighbouring
 //             blocks.
+//   MATRIX    (with SUBGROUPS) the workgroup computes a tile with cooperative matrices and hands each of its invocations, the
+//             owners, R rows and C columns of it (lib/matrix.glsl).
 // DOT (with TEAM and SUBGROUPS): x is rounded to integers and multiplied with the weights' integers (lib/dot.glsl).
 // The including kernel has bound weights (words) and x (vec4s), and calls accumulate().
 layout(local_size_x_id = 0) in;
@@ -34,7 +36,21 @@ layout(constant_id = 2) const uint C = 1;
 #undef Q_LOAD
 #endif
 
-#if defined(TEAM) && defined(SUBGROUPS)
+#ifdef MATRIX
+layout(constant_id = GRAFT_TILE_ROWS_CONSTANT) const uint TILE_ROWS = 64;
+const uint OWNERS = TILE_ROWS / R;
+const uint TILE_COLUMNS = WORKGROUP / OWNERS * C;
+#define OWNER (gl_LocalInvocationIndex % OWNERS)
+#define COLUMN_OWNER (gl_LocalInvocationIndex / OWNERS)
+#define FIRST_COLUMN (gl_WorkGroupID.y * TILE_COLUMNS + COLUMN_OWNER * C)
+#else
+#define FIRST_COLUMN (gl_WorkGroupID.y * C)
+#endif
+#ifdef MATRIX
+#define FIRST_SUB 0u
+#define STEP_SUB 1u
+#define LEADER true
+#elif defined(TEAM) && defined(SUBGROUPS)
 #define OWNERS gl_NumSubgroups
 #define OWNER gl_SubgroupID
 #define FIRST_SUB gl_SubgroupInvocationID
@@ -83,7 +99,9 @@ void load_row(uint r, uint sub, out uint raw[Q_RAW], out vec2 scale[2])
     }
 }
 
-#ifdef DOT
+#ifdef MATRIX
+#include "lib/matrix.glsl"
+#elif defined(DOT)
 #include "lib/dot.glsl"
 #else
 void accumulate(uint subs)
@@ -179,9 +197,16 @@ float inverse[C]; // of each column
 
 void find_inverse(uint n0)
 {
+#ifdef MATRIX
+    find_tile_inverse();
+    [[unroll]] for (uint c = 0u; c < C; c++) {
+        inverse[c] = tile_inverse[COLUMN_OWNER * C + c];
+    }
+#else
     [[unroll]] for (uint c = 0u; c < C; c++) {
         inverse[c] = rms_inverse(RMS_ROW(n0 + c));
     }
+#endif
 }
 #endif
 

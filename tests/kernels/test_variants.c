@@ -183,6 +183,41 @@ START_TEST(kernels_with_integer_dot_products_fit_their_device)
 }
 END_TEST
 
+START_TEST(kernels_with_cooperative_matrices_fit_their_device)
+{
+    static const uint32_t shapes[][3] = {{16, 16, 16}, {8, 16, 16}, {8, 8, 8}, {16, 16, 64}, {0, 0, 0}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        struct graft_vk_caps caps = devices[_i].caps;
+        caps.matrix_m = shapes[s][0], caps.matrix_n = shapes[s][1], caps.matrix_k = shapes[s][2];
+        for (uint32_t rows = 1; rows <= 128; rows++) {
+            struct graft_variant plain = graft_variant_choose(&caps, rows), v = plain;
+            graft_variant_use_matrix(&v, &caps, GRAFT_TYPE_Q4_K, rows);
+            if (v.kind != GRAFT_VARIANT_MATRIX) {
+                ck_assert_int_eq(memcmp(&v, &plain, sizeof v), 0);
+                continue;
+            }
+            uint32_t tile = v.cols * v.column_owners;
+            ck_assert(caps.matrix_m && 32 % caps.matrix_k == 0 && plain.kind == GRAFT_VARIANT_SUBGROUP && v.subgroup);
+            ck_assert(rows % tile == 0 && tile >= 16 && tile % caps.matrix_n == 0 && v.cols <= GRAFT_MAX_COLS);
+            ck_assert_uint_eq(v.owners * v.column_owners, v.workgroup); // every invocation owns a part of the tile
+            ck_assert_uint_eq(graft_variant_rows(&v), plain.owners * caps.matrix_m);
+            ck_assert_uint_eq(v.part_rows, graft_variant_rows(&plain)); // parts of SS stay what they are
+            ck_assert_uint_eq(graft_variant_rows(&v) % v.part_rows, 0);
+            for (uint32_t k = GRAFT_MATMUL_QKV; k <= GRAFT_MATMUL_HEAD; k++) {
+                struct graft_kernel kernel;
+                uint32_t n_out = 576;
+                ck_assert_ok(graft_kernel_matmul(&kernel, (enum graft_matmul_kind)k, &caps, &v, GRAFT_TYPE_Q4_K, 1, &n_out, rows));
+                struct made_up device = {devices[_i].name, caps};
+                check_pipeline(&device, &kernel);
+                ck_assert_uint_eq(kernel.groups[1] * tile, rows);
+                ck_assert_uint_le(graft_test_shared_bytes(&kernel.pipeline), caps.max_shared_bytes);
+            }
+        }
+        ck_assert(s != 3 && s != 4 ? true : !graft_matrix_cores(&caps));
+    }
+}
+END_TEST
+
 START_TEST(grids_of_a_mixture_of_experts_cover_their_rows)
 {
     static const struct graft_experts_shape shapes[] = {
@@ -319,6 +354,7 @@ int main(void)
     tcase_add_loop_test(tc, grids_of_matrix_kernels_cover_every_row_once, 0, DEVICES);
     tcase_add_loop_test(tc, activations_are_what_the_device_can, 0, DEVICES);
     tcase_add_loop_test(tc, kernels_with_integer_dot_products_fit_their_device, 0, DEVICES);
+    tcase_add_loop_test(tc, kernels_with_cooperative_matrices_fit_their_device, 0, DEVICES);
     tcase_add_loop_test(tc, grids_of_a_mixture_of_experts_cover_their_rows, 0, DEVICES);
     tcase_add_loop_test(tc, the_other_grids_cover_their_outputs, 0, DEVICES);
     tcase_add_loop_test(tc, attention_fits_every_head_shape, 0, DEVICES);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "loaders/types.h"
 #include "support/spirv.h"
 
 enum { GUARD_WORDS = 1024 }; // a multiple of every alignment an offset can need
@@ -22,6 +23,7 @@ const char *graft_test_mask_name(enum graft_test_mask mask)
         [GRAFT_TEST_SMALLEST] = "small, no subgroups",
         [GRAFT_TEST_INT16] = "16-bit activations",
         [GRAFT_TEST_INT8] = "8-bit activations",
+        [GRAFT_TEST_MATRIX] = "cooperative matrices",
         [GRAFT_TEST_NO_16BIT] = "no 16-bit types",
         [GRAFT_TEST_NO_IMPORT] = "no import",
         [GRAFT_TEST_STAGED] = "staged",
@@ -36,6 +38,7 @@ struct graft_vk_options graft_test_mask_options(enum graft_test_mask mask)
     case GRAFT_TEST_NO_TEXEL:
     case GRAFT_TEST_INT16:
     case GRAFT_TEST_INT8:
+    case GRAFT_TEST_MATRIX:
         options.no_texel = true;
         break;
     case GRAFT_TEST_NO_SUBGROUPS:
@@ -99,7 +102,8 @@ static const struct vendor_mask *vendor_mask(void)
             return &vendors[i];
         }
     }
-    ck_assert_msg(!value || !*value, "GRAFT_TEST_MASK is %s, which is no mask", value);
+    bool compute = value && (!strcmp(value, "int16") || !strcmp(value, "int8") || !strcmp(value, "matrix"));
+    ck_assert_msg(compute || !value || !*value, "GRAFT_TEST_MASK is %s, which is no mask", value);
     return NULL;
 }
 
@@ -109,8 +113,25 @@ bool graft_test_validating(void)
     return value && *value;
 }
 
+// A mask of what matrix kernels compute with, when the environment names one: it alone is tried.
+static bool left_out(enum graft_test_mask mask)
+{
+    static const char *const names[GRAFT_TEST_MASKS] = {
+        [GRAFT_TEST_INT16] = "int16", [GRAFT_TEST_INT8] = "int8", [GRAFT_TEST_MATRIX] = "matrix"};
+    const char *value = getenv("GRAFT_TEST_MASK");
+    for (int i = 0; value && i < GRAFT_TEST_MASKS; i++) {
+        if (names[i] && strcmp(value, names[i]) == 0) {
+            return i != (int)mask;
+        }
+    }
+    return false;
+}
+
 bool graft_test_gpu_open(struct graft_test_gpu *gpu, enum graft_test_mask mask)
 {
+    if (left_out(mask)) {
+        return false;
+    }
     const struct vendor_mask *vendor = vendor_mask();
     struct graft_vk_options options = vendor ? vendor->options : graft_test_mask_options(mask);
     bool integers = mask == GRAFT_TEST_INT16 || mask == GRAFT_TEST_INT8;
@@ -135,17 +156,23 @@ bool graft_test_gpu_open(struct graft_test_gpu *gpu, enum graft_test_mask mask)
     ck_assert_ok(status);
     gpu->caps = graft_vk_caps(gpu->vk);
     gpu->activations = graft_activations_choose(gpu->caps, graft_test_mask_activations(mask));
-    if (gpu->activations != graft_test_mask_activations(mask)) {
-        printf("skipped: %s has no integer dot products\n", gpu->caps->name);
+    gpu->matrix_cores = mask == GRAFT_TEST_MATRIX && graft_matrix_cores(gpu->caps);
+    if (gpu->activations != graft_test_mask_activations(mask) || gpu->matrix_cores != (mask == GRAFT_TEST_MATRIX)) {
+        printf("skipped: %s has no %s\n", gpu->caps->name,
+               mask == GRAFT_TEST_MATRIX ? "cooperative matrices, or the build no kernels for them" : "integer dot products");
         graft_test_gpu_close(gpu);
         return false;
     }
     return true;
 }
 
-struct graft_variant graft_test_variant(const struct graft_test_gpu *gpu, uint32_t type, uint32_t rows)
+struct graft_variant graft_test_variant(const struct graft_test_gpu *gpu, uint32_t type, uint32_t rows, bool plain)
 {
     struct graft_variant variant = graft_variant_choose(gpu->caps, rows);
+    if (gpu->matrix_cores && plain) {
+        graft_variant_use_matrix(&variant, gpu->caps, type, rows);
+        ck_assert(variant.kind == GRAFT_VARIANT_MATRIX || rows % 16 != 0 || graft_type_info(type)->block_values == 1);
+    }
     graft_variant_use_dot(&variant, gpu->caps, type, gpu->activations);
     return variant;
 }

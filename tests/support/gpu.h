@@ -16,6 +16,7 @@ enum graft_test_mask {
     GRAFT_TEST_KERNEL_MASKS,                       // those above are all that the choice of kernels looks at
     GRAFT_TEST_INT16 = GRAFT_TEST_KERNEL_MASKS,    // variant dot, where the device has integer dot products, 16-bit activations
     GRAFT_TEST_INT8,                               // the same with 8-bit ones
+    GRAFT_TEST_MATRIX,                             // variant matrix, where the device and the build have it
     GRAFT_TEST_MATRIX_MASKS,                       // those above: for matrix kernels
     GRAFT_TEST_NO_16BIT = GRAFT_TEST_MATRIX_MASKS, // no f16 arithmetic, no 16-bit storage
     GRAFT_TEST_NO_IMPORT,
@@ -38,6 +39,7 @@ struct graft_test_gpu {
     const struct graft_vk_caps *caps;
     enum graft_test_mask which;
     enum graft_activations activations; // that matrix kernels are tried with
+    bool matrix_cores;                  // the same
     bool few;         // take fewer shapes
     const char *mask; // name, for messages
     // Software Vulkan takes up to half a second to make a pipeline: all are kept until the device is closed.
@@ -45,8 +47,9 @@ struct graft_test_gpu {
     uint32_t n_pipelines;
 };
 
-// The variant of a matrix kernel for weights of `type`, as the executor chooses it, with the mask's activations.
-struct graft_variant graft_test_variant(const struct graft_test_gpu *gpu, uint32_t type, uint32_t rows);
+// The variant of a matrix kernel for weights of `type`, as the executor chooses it, with the mask's activations. plain: nothing
+// that kernels with cooperative matrices cannot.
+struct graft_variant graft_test_variant(const struct graft_test_gpu *gpu, uint32_t type, uint32_t rows, bool plain);
 
 // True when the program runs under the validation layers (environment variable GRAFT_TEST_VALIDATION): tests then take fewer
 // shapes.

@@ -90,6 +90,10 @@ START_TEST(what_cannot_be_is_refused_by_name)
     params.activations = (enum graft_activations)9;
     ck_assert_status(graft_model_open(&w.device, &model, path, &params), GRAFT_E_ARGUMENT);
     ck_assert_error_has("activations are 9");
+    params.activations = GRAFT_ACTIVATIONS_F32;
+    params.matrix_cores = true;
+    ck_assert_status(graft_model_open(&w.device, &model, path, &params), GRAFT_E_ARGUMENT);
+    ck_assert_error_has("cooperative matrices are not exact");
     graft_test_world_close(&w);
     remove(path);
 }
@@ -189,6 +193,36 @@ START_TEST(what_they_cost_on_a_real_model_stays_within_bounds)
 }
 END_TEST
 
+// Weights and inputs rounded to f16, where the device and the build have cooperative matrices.
+START_TEST(cooperative_matrices_cost_as_little_as_f16_does)
+{
+    struct graft_test_world w;
+    bool can = false;
+    if (graft_test_world_device(&w, &no_texel)) {
+        can = graft_matrix_cores(graft_vk_caps(w.device.vk));
+        graft_test_world_close(&w);
+    }
+    if (!can) {
+        printf("skipped: there are no cooperative matrices, or the build has no kernels for them\n");
+        return;
+    }
+    struct graft_model_params params = {.size = sizeof params, .activations = GRAFT_ACTIVATIONS_F32};
+    float *f32 = graft_test_scores(&plain, &params);
+    params.matrix_cores = true;
+    float *got = f32 ? graft_test_scores(&no_texel, &params) : NULL;
+    if (got) {
+        uint32_t same;
+        double kl = graft_test_divergence(f32, got, &same);
+        printf("cooperative matrices: KL from f32 %.2e, same best token at %u of %d\n", kl, same, GRAFT_TEST_SCORED);
+        ck_assert_double_gt(kl, 0); // they were used
+        ck_assert_double_lt(kl, 1e-4);
+        ck_assert_uint_ge(same, GRAFT_TEST_SCORED * 97 / 100);
+    }
+    free(got);
+    free(f32);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("activations");
@@ -201,5 +235,9 @@ int main(void)
     tcase_add_loop_test(tc, adapters_give_the_logits_of_peft, 0, 2);
     tcase_add_test(tc, what_they_cost_on_a_real_model_stays_within_bounds);
     suite_add_tcase(suite, tc);
+    TCase *matrices = tcase_create("matrices"); // CK_RUN_CASE=matrices
+    tcase_set_timeout(matrices, 600);
+    tcase_add_test(matrices, cooperative_matrices_cost_as_little_as_f16_does);
+    suite_add_tcase(suite, matrices);
     return graft_test_main(suite);
 }
