@@ -180,6 +180,26 @@ START_TEST(a_model_that_is_none_may_be_the_base)
 }
 END_TEST
 
+// In the cards stands what sha256sum says of the file; the server finds it after it has begun to answer.
+START_TEST(the_base_has_the_digest_of_its_file)
+{
+    char want[65] = "", got[65] = "";
+    ck_assert_int_eq(system("sha256sum '" PEFT "/base.gguf' > sum"), 0);
+    FILE *file = fopen("sum", "rb");
+    ck_assert(file && fscanf(file, "%64[0-9a-f]", want) == 1 && fclose(file) == 0);
+    served_begin("-c 64");
+    for (int i = 0; i < 500 && !*got; i++) {
+        json_t *card = card_of("base");
+        const char *text = json_string_value(json_object_get(json_object_get(card, "meta"), "digest"));
+        snprintf(got, sizeof got, "%s", text ? text : "");
+        json_decref(card);
+        usleep(20000);
+    }
+    ck_assert_str_eq(got, want);
+    served_end();
+}
+END_TEST
+
 START_TEST(bad_aliases_stop_the_start)
 {
     const struct ran *ran = command("serve -m '" PEFT "/base.gguf' --device ref --listen 127.0.0.1:0 --alias x");
@@ -197,6 +217,7 @@ int main(void)
     tcase_add_checked_fixture(tests, command_begin, command_end);
     tcase_add_test(tests, aliases_lead_where_they_were_set);
     tcase_add_test(tests, a_model_that_is_none_may_be_the_base);
+    tcase_add_test(tests, the_base_has_the_digest_of_its_file);
     tcase_add_test(tests, bad_aliases_stop_the_start);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);

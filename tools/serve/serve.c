@@ -319,6 +319,7 @@ static int open_doors(struct server *server)
 static int serve(struct server *server)
 {
     uint32_t known = server->adapters.n_entries; // requests may add to them soon
+    base_digest_start(&server->digest, server->session.ctx, server->session.path);
     enum graft_status status = http_server_start(server->http, routes, sizeof routes / sizeof *routes, server);
     if (status != GRAFT_OK) {
         return error_status(status, "the server cannot start");
@@ -350,6 +351,7 @@ int serve_main(const struct options *options)
     code = code == EXIT_GOOD ? jobs_start(server) : code;
     code = code == EXIT_GOOD ? serve(server) : code;
     http_server_destroy(&server->http); // every exchange is finished then
+    base_digest_end(&server->digest);
     jobs_end(server);
     adapters_close(&server->adapters);
     if (server->engine) {

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "tools/serve/ask.h"
+#include "tools/serve/base_digest.h"
 #include "tools/serve/histogram.h"
 #include "tools/serve/http.h"
 #include "tools/serve/select.h"
@@ -28,6 +29,7 @@ struct server {
     struct ask_limits limits;
     struct graft_tool_format *format; // NULL: no chat template
     char base[128];                   // id of the base model
+    struct base_digest digest;
     uint64_t request_ns;              // most time of a request
     bool fallback;                    // a model that does not exist is the base
     time_t created;

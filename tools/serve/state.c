@@ -9,9 +9,10 @@
 
 static json_t *base_card(const struct server *server)
 {
-    json_t *meta = json_pack("{s:I, s:I, s:I, s:I, s:s}", "n_ctx", (json_int_t)server->info.n_ctx, "n_ctx_train",
+    json_t *meta = json_pack("{s:I, s:I, s:I, s:I, s:s, s:s?}", "n_ctx", (json_int_t)server->info.n_ctx, "n_ctx_train",
                              (json_int_t)server->info.n_ctx_train, "n_params", (json_int_t)server->info.n_parameters, "size",
-                             (json_int_t)server->info.weight_bytes, "quantization", server->info.quantization);
+                             (json_int_t)server->info.weight_bytes, "quantization", server->info.quantization, "digest",
+                             base_digest_text(&server->digest));
     return json_pack("{s:s, s:s, s:I, s:s, s:s, s:n, s:o}", "id", server->base, "object", "model", "created",
                      (json_int_t)server->created, "owned_by", "graft", "root", server->base, "parent", "meta", meta);
 }
