@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // accumulate() of lib/matmul.glsl for many columns, with cooperative matrices (VK_KHR_cooperative_matrix): weights and x as
-// f16, sums in f32. A workgroup computes TILE_ROWS x TILE_COLUMNS sums, a subgroup M of these rows; chunks of KSUBS groups of 32
-// weights of each row, and of x, go through shared memory as f16, then the sums back to the invocations, each of which owns R
-// rows x C columns from there on.
+// f16, sums in f32. A workgroup computes TILE_ROWS x TILE_COLUMNS sums, a subgroup M of these rows; chunks of KSUBS groups of
+// 32 weights of each row, and of x, go through shared memory as f16, then the sums back to the invocations, each of which owns
+// R rows x C columns from there on.
 //   A [M][K] weights   B [K][N] x, a column of the batch each   sums [M][N]
 // x beyond the range of f16 becomes its largest value.
 #extension GL_KHR_cooperative_matrix : require

@@ -206,7 +206,8 @@ START_TEST(kernels_with_cooperative_matrices_fit_their_device)
             for (uint32_t k = GRAFT_MATMUL_QKV; k <= GRAFT_MATMUL_HEAD; k++) {
                 struct graft_kernel kernel;
                 uint32_t n_out = 576;
-                ck_assert_ok(graft_kernel_matmul(&kernel, (enum graft_matmul_kind)k, &caps, &v, GRAFT_TYPE_Q4_K, 1, &n_out, rows));
+                ck_assert_ok(graft_kernel_matmul(&kernel, (enum graft_matmul_kind)k, &caps, &v, GRAFT_TYPE_Q4_K, 1, &n_out,
+                                                 rows));
                 struct made_up device = {devices[_i].name, caps};
                 check_pipeline(&device, &kernel);
                 ck_assert_uint_eq(kernel.groups[1] * tile, rows);
