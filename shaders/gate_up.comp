@@ -60,16 +60,16 @@ void main()
         row[r + half_r] = push.base[1] + min(first + more, rows - 1u) * push.row_bytes;
     }
     for (uint c = 0u; c < C; c++) {
-        col[c] = (gl_WorkGroupID.y * C + c) * push.subs * 8u;
+        col[c] = (FIRST_COLUMN + c) * push.subs * 8u;
     }
     accumulate(push.subs);
-    find_inverse(gl_WorkGroupID.y * C);
+    find_inverse(FIRST_COLUMN);
 #ifdef LORA
     [[unroll]] for (uint r = 0u; r < R; r++) {
         lora_row[r] = push.first[0] + min(first + r % values, rows - 1u);
     }
     [[unroll]] for (uint c = 0u; c < C; c++) {
-        lora_column[c] = gl_WorkGroupID.y * C + c;
+        lora_column[c] = FIRST_COLUMN + c;
     }
     if (PART == 0u) {
         expand(0u, 0u, half_r);
@@ -80,7 +80,7 @@ void main()
 #endif
     reduce();
     for (uint c = 0u; c < C && LEADER; c++) {
-        uint n = gl_WorkGroupID.y * C + c;
+        uint n = FIRST_COLUMN + c;
         for (uint r = 0u; r < values; r++) {
             if (first + r < rows) {
                 uint at = n * push.out_stride + push.first[0] + first + r;

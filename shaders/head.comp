@@ -36,16 +36,16 @@ void main()
         row[r] = push.base[0] + min(first + r, rows - 1u) * push.row_bytes;
     }
     for (uint c = 0u; c < C; c++) {
-        col[c] = state[push.state_out + gl_WorkGroupID.y * C + c] * push.subs * 8u;
+        col[c] = state[push.state_out + FIRST_COLUMN + c] * push.subs * 8u;
     }
     accumulate(push.subs);
-    find_inverse(gl_WorkGroupID.y * C);
+    find_inverse(FIRST_COLUMN);
 #ifdef LORA
     [[unroll]] for (uint r = 0u; r < R; r++) {
         lora_row[r] = push.first[0] + min(first + r, rows - 1u);
     }
     [[unroll]] for (uint c = 0u; c < C; c++) {
-        lora_column[c] = state[push.state_out + gl_WorkGroupID.y * C + c];
+        lora_column[c] = state[push.state_out + FIRST_COLUMN + c];
     }
     expand(0u, 0u, R);
 #endif
@@ -54,7 +54,7 @@ void main()
         return;
     }
     for (uint c = 0u; c < C; c++) {
-        uint o = gl_WorkGroupID.y * C + c;
+        uint o = FIRST_COLUMN + c;
         for (uint r = 0u; r < R; r++) {
             if (first + r < rows) {
                 float logit = acc[r * C + c] * inverse[c];

@@ -25,6 +25,16 @@ typedef struct graft_lora_push graft_lora_push; // GLSL has no struct keyword in
 
 // Id of the specialization constant that holds a weight format (GGUF's number of the type), in every kernel that reads weights.
 #define GRAFT_FORMAT_CONSTANT 6
+// Those of the integer dot products (shaders/lib/dot.glsl).
+#define GRAFT_PLANES_CONSTANT 15
+#define GRAFT_CHUNK_CONSTANT  16
+// Those of cooperative matrices (shaders/lib/matrix.glsl). PART_ROWS: rows of a part of the sums of squares.
+#define GRAFT_TILE_ROWS_CONSTANT 17
+#define GRAFT_MATRIX_M_CONSTANT  18
+#define GRAFT_MATRIX_N_CONSTANT  19
+#define GRAFT_MATRIX_K_CONSTANT  20
+#define GRAFT_KSUBS_CONSTANT     21
+#define GRAFT_PART_ROWS_CONSTANT 22
 
 #define GRAFT_STATE_HEADER 4u
 #define GRAFT_STATE_N_ROWS 0u

@@ -167,16 +167,16 @@ void main()
         row[r] = push.base[segment] + (index[r] - push.first[segment]) * push.row_bytes;
     }
     for (uint c = 0u; c < C; c++) {
-        col[c] = (gl_WorkGroupID.y * C + c) * push.subs * 8u;
+        col[c] = (FIRST_COLUMN + c) * push.subs * 8u;
     }
     accumulate(push.subs);
-    find_inverse(gl_WorkGroupID.y * C);
+    find_inverse(FIRST_COLUMN);
 #ifdef LORA
     [[unroll]] for (uint r = 0u; r < R; r++) {
         lora_row[r] = index[r];
     }
     [[unroll]] for (uint c = 0u; c < C; c++) {
-        lora_column[c] = gl_WorkGroupID.y * C + c;
+        lora_column[c] = FIRST_COLUMN + c;
     }
     expand(kind, 0u, R);
 #endif
@@ -186,7 +186,7 @@ void main()
     uint out_row = push.first[segment] + first;
     if (LEADER && first < rows) {
         for (uint c = 0u; c < C; c++) {
-            uint n = gl_WorkGroupID.y * C + c;
+            uint n = FIRST_COLUMN + c;
             for (uint r = 0u; r < R; r += 2u) {
                 vec2 y = vec2(acc[r * C + c], acc[(r + 1u) * C + c]) * inverse[c];
                 if (BIAS != 0u) {

@@ -43,6 +43,28 @@ layout(push_constant) uniform push_block { graft_matmul_push push; };
 #include "lib/shrink.glsl"
 #endif
 
+#ifdef MATRIX
+layout(constant_id = GRAFT_PART_ROWS_CONSTANT) const uint PART_ROWS = 16;
+shared float tile_squares[TILE_COLUMNS * OWNERS];
+
+// Parts of SS from the owners' squares, each of PART_ROWS rows, as workgroups of other variants leave them.
+void put_parts(uint rows)
+{
+    uint owners = PART_ROWS / R, parts = TILE_ROWS / PART_ROWS;
+    barrier();
+    for (uint i = gl_LocalInvocationIndex; i < TILE_COLUMNS * parts; i += WORKGROUP) {
+        uint part = gl_WorkGroupID.x * parts + i % parts, from = i / parts * OWNERS + i % parts * owners;
+        float sum = 0.0;
+        for (uint k = 0u; k < owners; k++) {
+            sum += tile_squares[from + k];
+        }
+        if (part * PART_ROWS < rows) {
+            ss_out[(gl_WorkGroupID.y * TILE_COLUMNS + i / parts) * push.parts_out + push.part_first + part] = sum;
+        }
+    }
+}
+#endif
+
 #define ARRIVE last_of_tile
 #define ARRIVE_COUNTER post_counter
 #include "lib/arrive.glsl"
@@ -93,7 +115,7 @@ void main()
         row[r] = push.base[0] + min(first + r, rows - 1u) * push.row_bytes;
     }
     for (uint c = 0u; c < C; c++) {
-        col[c] = (gl_WorkGroupID.y * C + c) * push.subs * 8u;
+        col[c] = (FIRST_COLUMN + c) * push.subs * 8u;
     }
     accumulate(push.subs);
 #ifdef LORA
@@ -101,13 +123,13 @@ void main()
         lora_row[r] = push.first[0] + min(first + r, rows - 1u);
     }
     [[unroll]] for (uint c = 0u; c < C; c++) {
-        lora_column[c] = gl_WorkGroupID.y * C + c;
+        lora_column[c] = FIRST_COLUMN + c;
     }
     expand(0u, 0u, R);
 #endif
     reduce();
     for (uint c = 0u; c < C; c++) {
-        uint n = gl_WorkGroupID.y * C + c;
+        uint n = FIRST_COLUMN + c;
         float squares = 0.0;
         if (LEADER) {
             for (uint r = 0u; r < R; r++) {
@@ -119,19 +141,27 @@ void main()
                 }
             }
         }
+#ifdef MATRIX
+        tile_squares[(COLUMN_OWNER * C + c) * OWNERS + OWNER] = squares;
+#else
         if (POST == 0u) {
             squares = workgroup_sum(squares);
             if (gl_LocalInvocationIndex == 0u) {
                 ss_out[n * push.parts_out + push.part_first + gl_WorkGroupID.x] = squares;
             }
         }
+#endif
     }
+#ifdef MATRIX
+    put_parts(rows); // it is never chosen with POST
+    return;
+#endif
     if (POST != 0u) {
         if (!last_of_tile(gl_WorkGroupID.y * C, push.parts_out)) {
             return;
         }
         for (uint c = 0u; c < C; c++) {
-            add_normed(gl_WorkGroupID.y * C + c);
+            add_normed(FIRST_COLUMN + c);
         }
     }
 #ifdef LORA

@@ -23,6 +23,7 @@ set_target_properties(graft_test_headers PROPERTIES CXX_STANDARD 17 CXX_STANDARD
 target_compile_options(graft_test_headers PRIVATE -Werror $<$<COMPILE_LANGUAGE:CXX>:-Wno-shadow>)
 
 add_test(NAME layering COMMAND ${CMAKE_COMMAND} -DROOT=${CMAKE_SOURCE_DIR} -P ${CMAKE_CURRENT_SOURCE_DIR}/layering.cmake)
+add_test(NAME prebuilt COMMAND ${CMAKE_COMMAND} -DROOT=${CMAKE_SOURCE_DIR} -P ${CMAKE_CURRENT_SOURCE_DIR}/prebuilt.cmake)
 add_test(NAME tree COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/lint ${CMAKE_SOURCE_DIR})
 add_test(NAME symbols COMMAND ${CMAKE_COMMAND} -DNM=${CMAKE_NM} -DSHARED=$<TARGET_FILE:graft_shared>
          -DARCHIVE=$<TARGET_FILE:graft_static> -P ${CMAKE_CURRENT_SOURCE_DIR}/symbols.cmake)

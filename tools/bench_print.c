@@ -75,6 +75,8 @@ json_t *bench_json(const struct bench *bench, bool exact)
         json_object_set_new(out, "quantization", json_string(s->info.quantization));
         json_object_set_new(out, "device", json_text(s->device_info.name, strlen(s->device_info.name)));
         json_object_set_new(out, "exact", json_boolean(exact));
+        json_object_set_new(out, "matrix_cores", json_boolean(s->info.matrix_cores));
+        json_object_set_new(out, "activations", json_string(session_activations(s)));
         json_object_set_new(out, "imported", json_boolean(s->info.imported));
         json_object_set_new(out, "n_ctx", json_integer(s->info.n_ctx));
         json_object_set_new(out, "n_batch", json_integer(s->info.n_batch));

@@ -74,7 +74,7 @@ struct options {
     bool help, help_all, json, verbose, validation;
     const char *model, *prompt, *file, *system, *device, *weights, *template_file, *messages, *tokens, *format, *synthetic,
         *bench_adapters, *output, *to, *digest, *out, *merge_type, *eval_tokens, *adapter_out, *method, *sign_method, *dtype,
-        *grammar, *json_schema, *stream, *kv, *kv_keys, *kv_values, *session_file, *require_signed;
+        *grammar, *json_schema, *stream, *kv, *kv_keys, *kv_values, *activations, *session_file, *require_signed;
     uint64_t memory; // bytes; 0 = no limit
     uint64_t adapter_pool;
     struct option_texts adapters;
@@ -104,6 +104,7 @@ struct options {
     int64_t max_connections, drain_seconds, reader_seconds, log_files, key_requests, key_tokens, key_concurrent;
     uint64_t log_size;
     bool insecure_plain_http, operator_routes_public, log_text;
+    bool matrix_cores;
     bool context_shift, exact, raw, stats, special, no_bos, stages, all, no_history, deep, check_values, no_self_test;
     char **operands; // points into argv
     int n_operands;

@@ -73,6 +73,22 @@ static enum graft_kv_type kv_type(const char *name)
                                        : GRAFT_KV_Q4_0;
 }
 
+static const char *const activation_names[] = {"auto", "f32", "int16", "int8"}; // by enum graft_activations
+
+const char *session_activations(const struct session *session)
+{
+    return activation_names[session->info.activations];
+}
+
+static enum graft_activations activations(const char *name)
+{
+    uint32_t i = 0;
+    while (name && i < GRAFT_ACTIVATIONS_INT8 && strcmp(name, activation_names[i]) != 0) {
+        i++;
+    }
+    return (enum graft_activations)i;
+}
+
 struct graft_model_params session_params(const struct options *options)
 {
     return (struct graft_model_params){
@@ -82,6 +98,8 @@ struct graft_model_params session_params(const struct options *options)
         .n_batch = (uint32_t)options->n_batch,
         .n_seq = (uint32_t)options->n_seq,
         .exact = options->exact,
+        .matrix_cores = options->matrix_cores,
+        .activations = activations(options->activations),
         .adapter_pool_bytes = options->adapters.count ? options->adapter_pool ? options->adapter_pool : DEFAULT_POOL_BYTES : 0,
         .timed = options->stages,
         .stream = options->stream && strcmp(options->stream, "off") == 0 ? GRAFT_STREAM_OFF : GRAFT_STREAM_AUTO,

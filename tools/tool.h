@@ -77,6 +77,8 @@ int session_model(struct session *session, const struct options *options, const 
 int session_vocabulary(struct session *session, const struct options *options);
 // What the options say about opening a model.
 struct graft_model_params session_params(const struct options *options);
+// What the session's model multiplies weights with: "f32", "int16", "int8".
+const char *session_activations(const struct session *session);
 void session_close(struct session *session);
 const char *device_kind_name(enum graft_device_kind kind);
 // All devices and the note on what is missing (NULL if nothing). Free *out.

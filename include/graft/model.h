@@ -75,6 +75,16 @@ enum graft_weights_mode {
 // in quality: docs/memory.md.
 enum graft_kv_type { GRAFT_KV_DEFAULT, GRAFT_KV_F16, GRAFT_KV_F32, GRAFT_KV_Q8_0, GRAFT_KV_Q4_0 }; // f16; exact: f32
 
+// What the matrices of block formats (Q4_0, Q4_K ...) are multiplied with. INT16 and INT8: the values of a row are rounded to
+// integers of 15 or 8 bits in groups of 32 with a scale each, and multiplied by integer dot products; sums, norms, attention,
+// keys, values and adapters are as ever. What that costs in quality: docs/shaders.md.
+enum graft_activations {
+    GRAFT_ACTIVATIONS_DEFAULT, // INT16 where the device says that integer dot products are fast, else F32; exact: F32
+    GRAFT_ACTIVATIONS_F32,
+    GRAFT_ACTIVATIONS_INT16, // also where they are slow; F32 where the device has none
+    GRAFT_ACTIVATIONS_INT8
+};
+
 // What becomes of a model that is larger than the memory budget.
 enum graft_stream_mode {
     GRAFT_STREAM_AUTO, // layers that do not fit are copied to the device one after the other, for every batch, while others
@@ -87,7 +97,7 @@ struct graft_model_params {
     uint32_t n_ctx;    // tokens of KV cache in all, shared by the sequences; 0 = the model's trained length, at most 4096
     uint32_t n_batch;  // most rows in one step; prompts go in chunks of it; 0 = 32 on software, 128 elsewhere
     uint32_t n_seq;    // most sequences at a time; 0 = 1
-    bool exact;        // f32 everywhere, also keys and values (twice the KV memory)
+    bool exact;        // f32 everywhere: activations, keys and values (twice the KV memory)
     bool timed;        // timestamps around every step (bench --stages)
     enum graft_weights_mode weights;
     uint64_t adapter_pool_bytes; // for packed adapters (adapter.h); 0 = none
@@ -102,6 +112,12 @@ struct graft_model_params {
     // GRAFT_E_UNSUPPORTED (heads that are no multiple of 32).
     enum graft_kv_type kv_keys, kv_values;
     enum graft_stream_mode stream;
+    // Errors of opening: GRAFT_E_ARGUMENT (no such value, another than F32 with `exact`).
+    enum graft_activations activations;
+    // Multiply matrices of block formats by cooperative matrices where a batch has 16 rows or more and no adapters: weights and
+    // inputs are rounded to f16 there, sums are f32. Where the device and this build have them. What a row computes then
+    // depends, within that rounding, on how many share its batch. Errors of opening: GRAFT_E_ARGUMENT (with `exact`).
+    bool matrix_cores;
 };
 
 // What a model needs, by ledger class, before anything is allocated.
@@ -162,6 +178,8 @@ struct graft_model_info {
     bool has_chat_template;
     uint32_t n_streamed;   // layers that are copied to the device for every batch (graft_stream_mode)
     uint64_t stream_bytes; // of them, a batch
+    enum graft_activations activations; // in use, never DEFAULT
+    bool matrix_cores;                  // in use
 };
 GRAFT_API void graft_model_describe(const struct graft_model *model, struct graft_model_info *out);
 

@@ -4,13 +4,20 @@
 #ifndef GRAFT_RUNTIME_KERNELS_KERNEL_H
 #define GRAFT_RUNTIME_KERNELS_KERNEL_H
 
+#include "graft/model.h"
 #include "runtime/quant/kv.h"
 #include "runtime/vk/vk.h"
 #include "shaders/params.h"
 
 enum { GRAFT_MAX_COLS = 8 }; // widest column tile of any variant
 
-enum graft_variant_kind { GRAFT_VARIANT_LANE, GRAFT_VARIANT_TEAM, GRAFT_VARIANT_SUBGROUP };
+enum graft_variant_kind {
+    GRAFT_VARIANT_LANE,
+    GRAFT_VARIANT_TEAM,
+    GRAFT_VARIANT_SUBGROUP,
+    GRAFT_VARIANT_DOT,
+    GRAFT_VARIANT_MATRIX
+};
 
 // Adapters of a batch, as kernels distinguish them: GRAFT_LORA_SOME have A and B only.
 enum graft_lora_kind { GRAFT_LORA_NONE, GRAFT_LORA_SOME, GRAFT_LORA_EXTRAS };
@@ -23,6 +30,9 @@ struct graft_variant {
     uint32_t rows;             // R: weight rows of a tile (even)
     uint32_t cols;             // C: batch rows of a tile
     uint32_t subgroup;         // required subgroup size, 0 = the driver's choice
+    uint32_t planes, chunk;    // of DOT: see shaders/lib/dot.glsl
+    uint32_t column_owners;    // tiles side by side in a workgroup: MATRIX, else 1
+    uint32_t ksubs, part_rows; // of MATRIX: see shaders/lib/matrix.glsl; rows of a part of SS
     enum graft_lora_kind lora; // adapters to add: set by the caller, never chosen
     bool fold; // the kernels that write o's and down's inputs shrink for them, as those in front of qkv and gate always do
 };
@@ -46,6 +56,23 @@ struct graft_kernel {
 // The variant for a device and a number of batch rows. Rule: processors that pretend to be GPUs get `lane` (needs subgroup
 // arithmetic and texel buffers); GPUs with subgroup arithmetic get `subgroup`; everything else `team`.
 struct graft_variant graft_variant_choose(const struct graft_vk_caps *caps, uint32_t batch_rows);
+
+// What a model computes with on the device: `wanted` resolved, never GRAFT_ACTIVATIONS_DEFAULT. INT16 and INT8 only where
+// kernels of the `subgroup` variant run and the device has integer dot products; by default only where it says that they are
+// fast.
+enum graft_activations graft_activations_choose(const struct graft_vk_caps *caps, enum graft_activations wanted);
+// Make the variant chosen for a matrix kernel one with integer dot products, if activations (as resolved) and the weights' type
+// ask for it.
+void graft_variant_use_dot(struct graft_variant *variant, const struct graft_vk_caps *caps, uint32_t type,
+                           enum graft_activations activations);
+
+// Make it one with cooperative matrices, if the device has them, this build has the kernels, and `batch_rows` are whole tiles
+// of columns (16 or more). Without adapters, head norms, quantized keys and values, and norms of what is added: the caller sees
+// to that. Sums are those of weights and inputs rounded to f16: a row's bits are not what they are in other variants.
+void graft_variant_use_matrix(struct graft_variant *variant, const struct graft_vk_caps *caps, uint32_t type,
+                              uint32_t batch_rows);
+// Does this build have such kernels, and the device what they need?
+bool graft_matrix_cores(const struct graft_vk_caps *caps);
 
 // Weight rows one workgroup of the variant covers (gate_up: half of it).
 static inline uint32_t graft_variant_rows(const struct graft_variant *variant)

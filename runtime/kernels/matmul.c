@@ -19,7 +19,12 @@ static const struct {
     [GRAFT_MATMUL_HEAD] = {"head", "wvrro", "wvrroppvp"},
 };
 
-enum { CONSTANTS = GRAFT_MATMUL_CONSTANT + 1, QKV_CONSTANTS = GRAFT_QKV_CONSTANT_RING + 1 };
+enum {
+    CONSTANTS = GRAFT_MATMUL_CONSTANT + 1,
+    QKV_CONSTANTS = GRAFT_QKV_CONSTANT_RING + 1,
+    DOT_CONSTANTS = GRAFT_CHUNK_CONSTANT + 1,
+    MATRIX_CONSTANTS = GRAFT_PART_ROWS_CONSTANT + 1
+};
 
 void graft_kernel_kv(struct graft_kernel *qkv, enum graft_kv_format keys, enum graft_kv_format values)
 {
@@ -47,7 +52,10 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
     GRAFT_TRY(graft_kernel_name(out, name, format, variant->kind, sizeof out->push.matmul));
     struct graft_vk_pipeline_params *p = &out->pipeline;
     graft_kernel_bind(p, bindings, variant->kind == GRAFT_VARIANT_LANE);
-    p->n_constants = kind == GRAFT_MATMUL_QKV ? QKV_CONSTANTS : CONSTANTS;
+    p->n_constants = variant->kind == GRAFT_VARIANT_MATRIX ? MATRIX_CONSTANTS
+                     : variant->kind == GRAFT_VARIANT_DOT  ? DOT_CONSTANTS
+                     : kind == GRAFT_MATMUL_QKV            ? QKV_CONSTANTS
+                                                           : CONSTANTS;
     p->constants[0] = variant->workgroup;
     p->constants[1] = variant->rows;
     p->constants[2] = variant->cols;
@@ -55,6 +63,14 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
     p->constants[4] = variant->lora == GRAFT_LORA_EXTRAS;
     p->constants[5] = variant->fold;
     p->constants[GRAFT_FORMAT_CONSTANT] = type;
+    p->constants[GRAFT_PLANES_CONSTANT] = variant->planes;
+    p->constants[GRAFT_CHUNK_CONSTANT] = variant->chunk;
+    p->constants[GRAFT_TILE_ROWS_CONSTANT] = graft_variant_rows(variant);
+    p->constants[GRAFT_MATRIX_M_CONSTANT] = caps->matrix_m;
+    p->constants[GRAFT_MATRIX_N_CONSTANT] = caps->matrix_n;
+    p->constants[GRAFT_MATRIX_K_CONSTANT] = caps->matrix_k;
+    p->constants[GRAFT_KSUBS_CONSTANT] = variant->ksubs;
+    p->constants[GRAFT_PART_ROWS_CONSTANT] = variant->part_rows;
     p->required_subgroup_size = variant->subgroup;
     p->full_subgroups = variant->subgroup != 0;
 
@@ -69,7 +85,8 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
     out->push.matmul.groups[0] = n_segments > 1 ? before[1] : UINT32_MAX;
     out->push.matmul.groups[1] = n_segments > 2 ? before[2] : UINT32_MAX;
     out->groups[0] = total;
-    out->groups[1] = batch_rows / variant->cols + (batch_rows % variant->cols != 0);
+    uint32_t columns = variant->cols * variant->column_owners;
+    out->groups[1] = batch_rows / columns + (batch_rows % columns != 0);
     out->groups[2] = 1;
     if (total > caps->max_group_count[0] || out->groups[1] > caps->max_group_count[1]) {
         return graft_fail(GRAFT_E_LIMIT, "kernel %s needs %u x %u workgroups, the device allows %u x %u", out->name, total,

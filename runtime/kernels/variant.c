@@ -9,7 +9,7 @@
 
 struct graft_variant graft_variant_choose(const struct graft_vk_caps *caps, uint32_t batch_rows)
 {
-    struct graft_variant v = {0};
+    struct graft_variant v = {.column_owners = 1};
     bool subgroups = caps->subgroup_arithmetic && caps->subgroup_shuffle;
     if (caps->kind == GRAFT_VK_SOFTWARE && subgroups && caps->max_texel_elements > 0) {
         // One subgroup is one vector of the processor: no barrier, no reduction. Tiles of 4 x 8 make the
@@ -40,6 +40,82 @@ struct graft_variant graft_variant_choose(const struct graft_vk_caps *caps, uint
         v.cols = batch_rows < 4 ? batch_rows : 4;
     }
     return v;
+}
+
+enum graft_activations graft_activations_choose(const struct graft_vk_caps *caps, enum graft_activations wanted)
+{
+    enum { QUAD = 4 }; // invocations that share the rounding of a group
+    if (!caps->dot8 || caps->subgroup_min < QUAD || graft_variant_choose(caps, 1).kind != GRAFT_VARIANT_SUBGROUP) {
+        return GRAFT_ACTIVATIONS_F32;
+    }
+    if (wanted == GRAFT_ACTIVATIONS_DEFAULT) {
+        return caps->dot8_accelerated ? GRAFT_ACTIVATIONS_INT16 : GRAFT_ACTIVATIONS_F32;
+    }
+    return wanted;
+}
+
+void graft_variant_use_dot(struct graft_variant *v, const struct graft_vk_caps *caps, uint32_t type,
+                           enum graft_activations activations)
+{
+    enum { GROUPS = 256, OTHERS = 2048 }; // integers of so many groups make 8 KiB; what the rest of a kernel shares
+    const struct graft_kernel_format *format = graft_kernel_format(type);
+    bool integers = activations == GRAFT_ACTIVATIONS_INT8 || activations == GRAFT_ACTIVATIONS_INT16;
+    if (!integers || v->kind != GRAFT_VARIANT_SUBGROUP || !format || strcmp(format->family, "blocks") != 0) {
+        return;
+    }
+    v->kind = GRAFT_VARIANT_DOT;
+    v->planes = activations == GRAFT_ACTIVATIONS_INT8 ? 1 : 2;
+    uint32_t cols = v->cols == 3 ? 4 : v->cols, group_bytes = 32 * v->planes + 12;
+    v->chunk = GROUPS / v->planes / cols;
+    // No invocation of a subgroup without a group, where there is room for that.
+    while (v->chunk < caps->subgroup_size && 2 * v->chunk * cols * group_bytes + OTHERS <= caps->max_shared_bytes) {
+        v->chunk *= 2;
+    }
+}
+
+static const struct graft_shader *find_module(const char *name)
+{
+    for (uint32_t i = 0; i < graft_shader_count; i++) {
+        if (strcmp(graft_shaders[i].name, name) == 0) {
+            return &graft_shaders[i];
+        }
+    }
+    return NULL;
+}
+
+bool graft_matrix_cores(const struct graft_vk_caps *caps)
+{
+    enum { GROUP = 32 }; // weights that a chunk has at least
+    return caps->matrix_m && GROUP % caps->matrix_k == 0 && caps->subgroup_size_control &&
+           graft_variant_choose(caps, 1).kind == GRAFT_VARIANT_SUBGROUP && find_module("head.blocks.matrix");
+}
+
+void graft_variant_use_matrix(struct graft_variant *v, const struct graft_vk_caps *caps, uint32_t type, uint32_t batch_rows)
+{
+    enum { MOST_COLUMNS = 64, OTHERS = 2048 }; // of a tile; bytes that the rest of a kernel shares
+    const struct graft_kernel_format *format = graft_kernel_format(type);
+    uint32_t subgroups = v->owners, tile_rows = subgroups * caps->matrix_m, part_rows = graft_variant_rows(v);
+    if (!graft_matrix_cores(caps) || v->subgroup == 0 || !format || strcmp(format->family, "blocks") != 0 ||
+        tile_rows % part_rows != 0 || v->workgroup % (tile_rows / v->rows) != 0) {
+        return;
+    }
+    uint32_t column_owners = v->workgroup / (tile_rows / v->rows), ksubs = v->workgroup / tile_rows;
+    ksubs = ksubs ? ksubs : 1;
+    for (uint32_t cols = GRAFT_MAX_COLS; cols > 0; cols--) {
+        uint32_t tile = cols * column_owners, halves = (ksubs * 32 + 8) * (tile_rows + tile);
+        uint64_t words = (uint64_t)tile * tile_rows + tile_rows + tile + (uint64_t)tile * (tile_rows / v->rows);
+        uint64_t shared = 2ull * halves + 4ull * words;
+        if (tile <= MOST_COLUMNS && tile >= 16 && tile % caps->matrix_n == 0 && batch_rows % tile == 0 &&
+            shared + OTHERS <= caps->max_shared_bytes) {
+            v->kind = GRAFT_VARIANT_MATRIX;
+            v->owners = tile_rows / v->rows;
+            v->cols = cols;
+            v->column_owners = column_owners;
+            v->ksubs = ksubs;
+            v->part_rows = part_rows;
+            return;
+        }
+    }
 }
 
 uint64_t graft_shader_build(void)
@@ -86,19 +162,18 @@ void graft_kernel_bind(struct graft_vk_pipeline_params *p, const char *bindings,
 enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel, const struct graft_kernel_format *format,
                                     enum graft_variant_kind kind, uint32_t push_bytes)
 {
-    static const char *const variants[] = {"lane", "team", "subgroup"};
+    static const char *const variants[] = {"lane", "team", "subgroup", "dot", "matrix"};
     char module[sizeof out->name];
     snprintf(out->name, sizeof out->name, "%s%s%s.%s", kernel, format ? "." : "", format ? format->name : "", variants[kind]);
     snprintf(module, sizeof module, "%s%s%s.%s", kernel, format ? "." : "", format ? format->family : "", variants[kind]);
-    for (uint32_t i = 0; i < graft_shader_count; i++) {
-        if (strcmp(graft_shaders[i].name, module) == 0) {
-            out->pipeline.name = out->name;
-            out->pipeline.spirv = graft_shaders[i].spirv;
-            out->pipeline.spirv_bytes = graft_shaders[i].bytes;
-            out->pipeline.spirv_constant = true;
-            out->pipeline.push_bytes = push_bytes;
-            return GRAFT_OK;
-        }
+    const struct graft_shader *shader = find_module(module);
+    if (!shader) {
+        return graft_fail(GRAFT_E_UNSUPPORTED, "there is no kernel %s", out->name);
     }
-    return graft_fail(GRAFT_E_UNSUPPORTED, "there is no kernel %s", out->name);
+    out->pipeline.name = out->name;
+    out->pipeline.spirv = shader->spirv;
+    out->pipeline.spirv_bytes = shader->bytes;
+    out->pipeline.spirv_constant = true;
+    out->pipeline.push_bytes = push_bytes;
+    return GRAFT_OK;
 }

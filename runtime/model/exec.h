@@ -69,6 +69,8 @@ struct graft_exec_functions {
 struct graft_exec {
     const struct graft_exec_functions *functions;
     bool imported; // the weights are used where they are
+    enum graft_activations activations;
+    bool matrix_cores; // in use
 };
 
 // Most candidates of one row that `candidates` may return.
@@ -78,7 +80,9 @@ struct graft_exec_params {
     struct graft_ctx *ctx;
     const struct graft_plan *plan;
     struct graft_limits limits;
-    bool exact, timed;
+    bool timed;
+    enum graft_activations activations; // F32 in exec_ref, whatever is asked for
+    bool matrix_cores;                  // not in exec_ref
     enum graft_weights_mode weights;
     bool (*progress)(void *user, uint64_t done, uint64_t total);
     void *progress_user;

@@ -544,6 +544,7 @@ enum graft_status graft_exec_ref_create(struct graft_exec **out, const struct gr
     struct exec_ref *e;
     GRAFT_TRY(GRAFT_NEW(params->ctx, GRAFT_MEM_HOST, &e, 1, "the reference executor"));
     e->exec.functions = &functions;
+    e->exec.activations = GRAFT_ACTIVATIONS_F32;
     e->exec.imported = true;
     e->ctx = params->ctx;
     e->plan = params->plan;

@@ -22,6 +22,8 @@ static struct graft_lowering lowering(struct exec_vk *e, uint32_t rows, uint32_t
         .limits = &e->limits,
         .weights = &e->weights,
         .buffers = &e->buffers,
+        .activations = e->exec.activations,
+        .matrix_cores = e->exec.matrix_cores,
         .rows = rows,
         .state = state,
         .layout = e->layout,
@@ -519,6 +521,8 @@ enum graft_status graft_exec_vk_create(struct graft_exec **out, struct graft_vk 
     e->plan = params->plan;
     e->limits = params->limits;
     e->timed = params->timed;
+    e->exec.activations = graft_activations_choose(graft_vk_caps(vk), params->activations);
+    e->exec.matrix_cores = params->matrix_cores && graft_matrix_cores(graft_vk_caps(vk));
     e->chunks = graft_lower_top_chunks(params->plan, graft_vk_caps(vk));
     graft_state_words(&e->plan->source->config, &e->limits, whole_tiles(e->limits.n_batch), &e->layout);
     struct graft_exec *made = &e->exec;

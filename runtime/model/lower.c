@@ -51,6 +51,18 @@ static uint32_t head_rows(const struct graft_lowering *lo, const struct graft_va
     return rows == weight->n_out ? rows : rows - rows % heads;
 }
 
+// The variant of a matrix kernel for weights of `type`. plain: nothing that kernels with cooperative matrices cannot.
+static struct graft_variant matrix_variant(const struct graft_lowering *lo, uint32_t type, bool plain)
+{
+    struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
+    if (lo->matrix_cores && plain && !lo->lora) {
+        graft_variant_use_matrix(&variant, lo->caps, type, lo->rows);
+    }
+    graft_variant_use_dot(&variant, lo->caps, type, lo->activations);
+    variant.lora = lo->lora;
+    return variant;
+}
+
 static enum graft_status lower_embed(struct graft_lowering *lo, const struct graft_step *step)
 {
     const struct graft_weight *w = step->weight[0];
@@ -94,8 +106,8 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
     const struct graft_config *config = &lo->plan->source->config;
     const struct graft_layer *layer = &lo->plan->source->layers[step->layer];
     const struct graft_buffers_vk *b = lo->buffers;
-    struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
-    variant.lora = lo->lora;
+    bool plain = !layer->q_norm.data && !graft_kv_is_quantized(lo->limits->kv_k) && !graft_kv_is_quantized(lo->limits->kv_v);
+    struct graft_variant variant = matrix_variant(lo, step->weight[from]->type, plain);
     const struct graft_qkv_shape shape = {.head_dim = config->head_dim,
                                           .rope_dim = config->rope_dim,
                                           .n_head_kv = config->n_head_kv,
@@ -235,15 +247,15 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
     const struct graft_buffers_vk *b = lo->buffers;
     bool head = step->kind == GRAFT_STEP_HEAD;
     struct graft_place place = graft_weights_vk_find(lo->weights, w);
-    struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
-    variant.lora = lo->lora;
+    struct graft_variant variant = matrix_variant(lo, w->type, step->post == NULL);
     uint32_t entry = entry_of(step->layer, head ? GRAFT_LORA_HEAD : step->from_ff ? GRAFT_TARGET_DOWN : GRAFT_TARGET_O);
     if (lo->lora && head) {
         GRAFT_TRY(lower_shrink(lo, step, b->xn, w->n_in, entry, T_OF_XN));
     } else if (lo->lora && !variant.fold) {
         GRAFT_TRY(lower_shrink(lo, step, step->from_ff ? b->h : b->ao, w->n_in, entry, T_OF_OTHERS));
     }
-    uint32_t rows = window_rows(lo, &variant, w), covered = graft_variant_rows(&variant);
+    uint32_t rows = window_rows(lo, &variant, w);
+    uint32_t part_rows = variant.part_rows ? variant.part_rows : graft_variant_rows(&variant);
     if (!rows) {
         return too_wide(w);
     }
@@ -256,7 +268,7 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
         fill_common(lo, push, w);
         push->first[0] = first;
         push->out_stride = w->n_out;
-        push->part_first = first / covered;
+        push->part_first = first / part_rows;
         push->vector = head ? 0 : graft_weights_vk_vector(lo->weights, step->gain);
         push->parts_out = residual_groups(lo->plan, lo->caps);
         push->norm = step->post ? graft_weights_vk_vector(lo->weights, step->post) : 0;
@@ -306,8 +318,7 @@ static enum graft_status lower_gate_up_part(struct graft_lowering *lo, const str
     const struct graft_weight *gate = step->weight[kind == GRAFT_MATMUL_UP], *up = step->weight[kind != GRAFT_MATMUL_GATE];
     const struct graft_buffers_vk *b = lo->buffers;
     struct graft_place places[2] = {graft_weights_vk_find(lo->weights, gate), graft_weights_vk_find(lo->weights, up)};
-    struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
-    variant.lora = lo->lora;
+    struct graft_variant variant = matrix_variant(lo, gate->type, true);
     uint32_t rows = window_rows(lo, &variant, gate);
     if (!rows) {
         return too_wide(gate);

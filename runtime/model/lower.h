@@ -37,6 +37,8 @@ struct graft_lowering {
     uint32_t n_pipelines, pipelines_capacity;
     struct graft_stage_vk *stages;          // may be NULL
     uint32_t n_stages, stages_capacity;
+    enum graft_activations activations;     // of matrix kernels, as resolved
+    bool matrix_cores;                      // cooperative matrices for rows that are whole tiles
     enum graft_lora_kind lora;              // adapters of the rows: shrink before, expand in every matrix kernel
     uint32_t rows;                          // of this recording: batch rows (body) or wanted rows (head)
     uint32_t state;                         // which state buffer

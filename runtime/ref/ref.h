@@ -97,6 +97,10 @@ float graft_ref_norm_difference(const struct graft_ref_lora *lora, uint32_t targ
 // y[r * stride] = W[o] . x[r] (+ what adapters add) for all rows r; scratch: n_in floats. n_in is a multiple of 8.
 void graft_ref_dot_rows(const struct graft_ref_matrix *w, uint32_t o, const float *x, uint32_t n_rows, float *y,
                         uint64_t stride, float *scratch);
+// Rounded activations: q = round(x / d), ties to even, with d = max |x| / LEVELS of every group of 32 values; LEVELS is 127 for
+// one plane, 127 * 128 for two (q in 8 or 15 bits). Groups whose values are all below 2^-100 become 0. x finite [n], q [n],
+// d [n / 32]; n is a multiple of 32. A product with weights is the sum of W[k] d[k / 32] q[k], as published for q8_1.
+void graft_ref_round_values(const float *x, uint32_t n, uint32_t planes, int32_t *q, float *d);
 // sum of a[i] * b[i]: eight interleaved partial sums, then a tree. n is a multiple of 8.
 float graft_ref_dot(const float *a, const float *b, uint32_t n);
 // sum of squares, in the same order.

@@ -59,6 +59,24 @@ static enum graft_status kv_format(const struct graft_model *model, const struct
     return GRAFT_OK;
 }
 
+static enum graft_status set_activations(struct graft_model *model, const struct graft_model_params *params)
+{
+    enum graft_activations wanted = params->activations;
+    if ((unsigned)wanted > GRAFT_ACTIVATIONS_INT8) {
+        return graft_fail(GRAFT_E_ARGUMENT, "activations are %d, allowed are 0 to %d", (int)wanted, GRAFT_ACTIVATIONS_INT8);
+    }
+    if (params->exact && wanted > GRAFT_ACTIVATIONS_F32) {
+        return graft_fail(GRAFT_E_ARGUMENT, "activations of %s are not exact: with `exact` they are f32",
+                          wanted == GRAFT_ACTIVATIONS_INT8 ? "8 bits" : "16 bits");
+    }
+    if (params->exact && params->matrix_cores) {
+        return graft_fail(GRAFT_E_ARGUMENT, "cooperative matrices are not exact: their inputs are f16");
+    }
+    model->activations = params->exact ? GRAFT_ACTIVATIONS_F32 : wanted;
+    model->matrix_cores = params->matrix_cores;
+    return GRAFT_OK;
+}
+
 // Limits from the parameters; a context is a whole number of pages.
 static void set_limits(struct graft_model *model, const struct graft_model_params *params)
 {
@@ -99,6 +117,7 @@ static enum graft_status prepare(struct graft_model *m, const char *path, const 
     graft_limits_set_rings(&m->limits, m->source);
     GRAFT_TRY(kv_format(m, params, params->kv_values, "values", &m->limits.kv_v));
     m->exact = params->exact;
+    GRAFT_TRY(set_activations(m, params));
     m->timed = params->timed;
     m->weights = params->weights;
     m->stream = params->stream;
@@ -140,13 +159,37 @@ enum graft_status graft_model_prepare(struct graft_ctx *ctx, struct graft_device
     return GRAFT_OK;
 }
 
+// Integer dot products and cooperative matrices that were asked for need kernels of the subgroup variant.
+static void prefer_subgroups(struct graft_model *model)
+{
+    struct graft_device *device = model->device;
+    bool integers = model->activations > GRAFT_ACTIVATIONS_F32;
+    if (!device->vk || (!integers && !model->matrix_cores)) {
+        return;
+    }
+    const struct graft_vk_caps *caps = graft_vk_caps(device->vk);
+    if (integers && !caps->dot8) {
+        graft_log(model->ctx, GRAFT_LOG_WARN, "%s has no integer dot products: activations are f32", caps->name);
+    }
+    if (model->matrix_cores && !caps->matrix_m) {
+        graft_log(model->ctx, GRAFT_LOG_WARN, "%s has no cooperative matrices of f16 with sums in f32", caps->name);
+    }
+    if ((!integers || !caps->dot8) && (!model->matrix_cores || !caps->matrix_m)) {
+        return;
+    }
+    device->options.no_texel = true; // also for the device that is opened anew
+    graft_vk_restrict(device->vk, true, false, false);
+}
+
 static enum graft_status start(struct graft_model *model, const struct graft_model_params *params)
 {
+    prefer_subgroups(model);
     GRAFT_TRY(graft_model_check_budget(model));
     struct graft_exec_params exec = {.ctx = model->ctx,
                                      .plan = model->plan,
                                      .limits = model->limits,
-                                     .exact = model->exact,
+                                     .activations = model->activations,
+                                     .matrix_cores = model->matrix_cores,
                                      .timed = model->timed,
                                      .weights = model->weights};
     if (params) { // its size was checked by graft_model_prepare
@@ -283,6 +326,8 @@ void graft_model_describe(const struct graft_model *model, struct graft_model_in
                                      .n_batch = model->limits.n_batch,
                                      .n_seq = model->limits.n_seq,
                                      .imported = model->exec && model->exec->imported,
+                                     .matrix_cores = model->exec && model->exec->matrix_cores,
+                                     .activations = model->exec ? model->exec->activations : GRAFT_ACTIVATIONS_F32,
                                      .n_streamed = model->limits.n_streamed,
                                      .stream_bytes = graft_weights_vk_stream_bytes(s, model->limits.n_streamed),
                                      .has_chat_template = model->vocabulary && model->vocabulary->chat_template};

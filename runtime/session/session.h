@@ -69,7 +69,8 @@ struct graft_model {
     uint64_t run_ns;                            // of the last batch
     struct graft_limits limits;
     uint32_t n_ctx;
-    bool exact, timed, lost, opened;
+    enum graft_activations activations; // as asked for
+    bool exact, matrix_cores, timed, lost, opened;
     enum graft_weights_mode weights;
     enum graft_stream_mode stream;
     struct graft_seq *seqs; // [n_seq]

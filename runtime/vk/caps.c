@@ -248,8 +248,8 @@ static void read_features(struct graft_vk_instance *instance, struct graft_vk_ph
         caps->subgroup_size_control = false;
         caps->subgroup_min = caps->subgroup_max = caps->subgroup_size;
     }
-    caps->dot8_accelerated =
-        caps->dot8_accelerated && (v13 ? f.v13.shaderIntegerDotProduct : f.integer_dot.shaderIntegerDotProduct);
+    caps->dot8 = v13 ? f.v13.shaderIntegerDotProduct : f.integer_dot.shaderIntegerDotProduct;
+    caps->dot8_accelerated = caps->dot8_accelerated && caps->dot8;
     caps->storage_16bit = f.v11.storageBuffer16BitAccess;
     caps->storage_8bit = f.v12.storageBuffer8BitAccess;
     caps->shader_f16 = f.v12.shaderFloat16;
@@ -265,6 +265,36 @@ static void read_features(struct graft_vk_instance *instance, struct graft_vk_ph
     physical->ext_subgroup_size = !v13 && ext->subgroup_size;
     physical->ext_integer_dot = !v13 && ext->integer_dot;
     physical->ext_portability = ext->portability;
+}
+
+// The largest shape of f16 matrices with sums in f32 that a subgroup multiplies.
+static void read_matrix_shapes(struct graft_vk_instance *instance, struct graft_vk_physical *physical)
+{
+    enum { MAX_SHAPES = 128 };
+    struct graft_vk_caps *caps = &physical->found.caps;
+    VkCooperativeMatrixPropertiesKHR list[MAX_SHAPES];
+    uint32_t count = MAX_SHAPES;
+    if (!caps->coopmat_khr || !instance->GetMatrixShapes) {
+        return;
+    }
+    for (uint32_t i = 0; i < MAX_SHAPES; i++) {
+        list[i] = (VkCooperativeMatrixPropertiesKHR){.sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR};
+    }
+    if (instance->GetMatrixShapes(physical->handle, &count, list) < VK_SUCCESS) {
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const VkCooperativeMatrixPropertiesKHR *s = &list[i];
+        bool wanted = s->AType == VK_COMPONENT_TYPE_FLOAT16_KHR && s->BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+                      s->CType == VK_COMPONENT_TYPE_FLOAT32_KHR && s->ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+                      s->scope == VK_SCOPE_SUBGROUP_KHR && !s->saturatingAccumulation;
+        uint64_t size = (uint64_t)s->MSize * s->NSize * s->KSize;
+        if (wanted && size > (uint64_t)caps->matrix_m * caps->matrix_n * caps->matrix_k) {
+            caps->matrix_m = s->MSize;
+            caps->matrix_n = s->NSize;
+            caps->matrix_k = s->KSize;
+        }
+    }
 }
 
 // Fill everything about one device; found.usable and found.reason say whether graft can run on it.
@@ -309,6 +339,7 @@ static enum graft_status read_physical(struct graft_vk_instance *instance, VkPhy
     GRAFT_TRY(read_extensions(instance, handle, &ext));
     read_properties(instance, out, &ext);
     read_features(instance, out, &ext);
+    read_matrix_shapes(instance, out);
     if (!out->ext_texel_alignment) {
         caps->texel_alignment = core.limits.minTexelBufferOffsetAlignment;
     }

@@ -109,7 +109,7 @@ void graft_vk_identity(const struct graft_vk *vk, uint8_t out[32])
     memcpy(out, vk->cache_key, sizeof vk->cache_key);
 }
 
-void graft_vk_restrict(struct graft_vk *vk, bool no_texel, bool no_subgroups)
+void graft_vk_restrict(struct graft_vk *vk, bool no_texel, bool no_subgroups, bool no_dot8)
 {
     struct graft_vk_caps *caps = &vk->caps;
     if (no_subgroups) {
@@ -118,6 +118,9 @@ void graft_vk_restrict(struct graft_vk *vk, bool no_texel, bool no_subgroups)
     }
     if (no_texel) {
         caps->max_texel_elements = 0;
+    }
+    if (no_dot8) {
+        caps->dot8 = caps->dot8_accelerated = false;
     }
 }
 
@@ -137,14 +140,16 @@ static enum graft_status apply_options(struct graft_vk *vk, const struct graft_v
         caps->subgroup_size_control = false;
         caps->subgroup_min = caps->subgroup_max = caps->subgroup_size;
     }
-    graft_vk_restrict(vk, options->no_texel, options->no_subgroups);
+    graft_vk_restrict(vk, options->no_texel, options->no_subgroups, options->no_dot8);
     caps->shader_f16 = caps->shader_f16 && !options->no_f16;
     caps->storage_8bit = caps->storage_8bit && !options->no_storage_8bit;
     caps->storage_16bit = caps->storage_16bit && !options->no_storage_16bit;
     caps->host_import = caps->host_import && !options->no_import;
-    caps->dot8_accelerated = caps->dot8_accelerated && !options->no_dot8;
     caps->coopmat_khr = caps->coopmat_khr && !options->no_coopmat;
     caps->coopmat_nv2 = caps->coopmat_nv2 && !options->no_coopmat;
+    if (!caps->coopmat_khr || !caps->shader_f16) {
+        caps->matrix_m = caps->matrix_n = caps->matrix_k = 0;
+    }
     if (options->max_shared_bytes && options->max_shared_bytes < caps->max_shared_bytes) {
         caps->max_shared_bytes = options->max_shared_bytes;
     }

@@ -86,6 +86,8 @@ static bool load_functions(struct graft_vk_instance *instance, bool validation)
     good = good && instance->name;
     GRAFT_VK_INSTANCE_FUNCTIONS(LOAD)
 #undef LOAD
+    instance->GetMatrixShapes = (PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)vkGetInstanceProcAddr(
+        instance->handle, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
     if (validation) {
         instance->CreateMessenger =
             (PFN_vkCreateDebugUtilsMessengerEXT)vkGetInstanceProcAddr(instance->handle, "vkCreateDebugUtilsMessengerEXT");

@@ -24,8 +24,10 @@ struct graft_vk_caps {
     bool storage_8bit;
     bool shader_f16; // f16 arithmetic
     bool shader_i16, shader_i8;
-    bool dot8_accelerated; // integer dot product 4x8 packed signed, reported as accelerated
+    bool dot8;             // integer dot products
+    bool dot8_accelerated; // of 4x8 packed signed, reported as accelerated
     bool coopmat_khr, coopmat_nv2;
+    uint32_t matrix_m, matrix_n, matrix_k; // shape of f16 x f16 to f32 of a subgroup with coopmat_khr; 0: there is none
     bool buffer_array_indexing; // shaderStorageBufferArrayDynamicIndexing
     bool host_import;           // VK_EXT_external_memory_host
     bool timestamps;
@@ -299,6 +301,6 @@ void graft_vk_spoil(struct graft_vk *vk, const char *name);
 // SHA-256 of what the pipeline cache belongs to: device, driver and build.
 void graft_vk_identity(const struct graft_vk *vk, uint8_t out[32]);
 // Take capabilities away from an open device, as the options of graft_vk_open do; what exists already stays as it is.
-void graft_vk_restrict(struct graft_vk *vk, bool no_texel, bool no_subgroups);
+void graft_vk_restrict(struct graft_vk *vk, bool no_texel, bool no_subgroups, bool no_dot8);
 
 #endif

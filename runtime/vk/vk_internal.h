@@ -19,6 +19,19 @@ typedef struct VkPhysicalDeviceCooperativeMatrixFeaturesKHR {
 } VkPhysicalDeviceCooperativeMatrixFeaturesKHR;
 #define VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR ((VkStructureType)1000506000)
 #define VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME                          "VK_KHR_cooperative_matrix"
+typedef enum VkComponentTypeKHR { VK_COMPONENT_TYPE_FLOAT16_KHR = 0, VK_COMPONENT_TYPE_FLOAT32_KHR = 1 } VkComponentTypeKHR;
+typedef enum VkScopeKHR { VK_SCOPE_SUBGROUP_KHR = 3 } VkScopeKHR;
+typedef struct VkCooperativeMatrixPropertiesKHR {
+    VkStructureType sType;
+    void *pNext;
+    uint32_t MSize, NSize, KSize;
+    VkComponentTypeKHR AType, BType, CType, ResultType;
+    VkBool32 saturatingAccumulation;
+    VkScopeKHR scope;
+} VkCooperativeMatrixPropertiesKHR;
+#define VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR ((VkStructureType)1000506001)
+typedef VkResult(VKAPI_PTR *PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)(VkPhysicalDevice, uint32_t *,
+                                                                                   VkCooperativeMatrixPropertiesKHR *);
 #endif
 #ifndef VK_NV_cooperative_matrix2
 typedef struct VkPhysicalDeviceCooperativeMatrix2FeaturesNV {
@@ -56,6 +69,7 @@ struct graft_vk_instance {
     PFN_vkCreateDebugUtilsMessengerEXT CreateMessenger; // NULL without validation
     PFN_vkDestroyDebugUtilsMessengerEXT DestroyMessenger;
     PFN_vkSetDebugUtilsObjectNameEXT SetName;
+    PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR GetMatrixShapes; // NULL: no driver has it
     atomic_uint_fast64_t messages;
 #define GRAFT_VK_INSTANCE_FIELD(name) PFN_vk##name name;
     GRAFT_VK_INSTANCE_FUNCTIONS(GRAFT_VK_INSTANCE_FIELD)

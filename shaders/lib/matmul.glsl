@@ -7,6 +7,9 @@
 //   TEAM      the owner is a team that shares K: a subgroup (SUBGROUPS) or the whole workgroup (shared memory); sums are added
 //             in a fixed order, and every invocation of the team ends up with them. For GPUs: neighbours read neighbouring
 //             blocks.
+//   MATRIX    (with SUBGROUPS) the workgroup computes a tile with cooperative matrices and hands each of its invocations, the
+//             owners, R rows and C columns of it (lib/matrix.glsl).
+// DOT (with TEAM and SUBGROUPS): x is rounded to integers and multiplied with the weights' integers (lib/dot.glsl).
 // The including kernel has bound weights (words) and x (vec4s), and calls accumulate().
 layout(local_size_x_id = 0) in;
 layout(constant_id = 0) const uint WORKGROUP = 8;
@@ -33,7 +36,21 @@ layout(constant_id = 2) const uint C = 1;
 #undef Q_LOAD
 #endif
 
-#if defined(TEAM) && defined(SUBGROUPS)
+#ifdef MATRIX
+layout(constant_id = GRAFT_TILE_ROWS_CONSTANT) const uint TILE_ROWS = 64;
+const uint OWNERS = TILE_ROWS / R;
+const uint TILE_COLUMNS = WORKGROUP / OWNERS * C;
+#define OWNER (gl_LocalInvocationIndex % OWNERS)
+#define COLUMN_OWNER (gl_LocalInvocationIndex / OWNERS)
+#define FIRST_COLUMN (gl_WorkGroupID.y * TILE_COLUMNS + COLUMN_OWNER * C)
+#else
+#define FIRST_COLUMN (gl_WorkGroupID.y * C)
+#endif
+#ifdef MATRIX
+#define FIRST_SUB 0u
+#define STEP_SUB 1u
+#define LEADER true
+#elif defined(TEAM) && defined(SUBGROUPS)
 #define OWNERS gl_NumSubgroups
 #define OWNER gl_SubgroupID
 #define FIRST_SUB gl_SubgroupInvocationID
@@ -69,6 +86,24 @@ uint row[R];      // in: byte offset of each row's weights; with SECOND_MATRIX t
 uint col[C];      // in: vec4 index of each column's first value
 float acc[R * C]; // out: acc[r * C + c] gets the sums
 
+// Weights 32 sub .. + 31 of row r.
+void load_row(uint r, uint sub, out uint raw[Q_RAW], out vec2 scale[2])
+{
+#ifdef SECOND_MATRIX
+    if (r >= R / 2u) {
+        q_load2(row[r], sub, raw, scale);
+    } else
+#endif
+    {
+        q_load(row[r], sub, raw, scale);
+    }
+}
+
+#ifdef MATRIX
+#include "lib/matrix.glsl"
+#elif defined(DOT)
+#include "lib/dot.glsl"
+#else
 void accumulate(uint subs)
 {
     [[unroll]] for (uint i = 0u; i < R * C; i++) {
@@ -79,13 +114,7 @@ void accumulate(uint subs)
         uint raw[R][Q_RAW];
         vec2 scale[R][2];
         [[unroll]] for (uint r = 0u; r < R; r++) {
-#ifdef SECOND_MATRIX
-            if (r >= R / 2u) {
-                q_load2(row[r], sub, raw[r], scale[r]);
-                continue;
-            }
-#endif
-            q_load(row[r], sub, raw[r], scale[r]);
+            load_row(r, sub, raw[r], scale[r]);
         }
         [[unroll]] for (uint part = 0u; part < Q_PARTS; part++) {
             float sum[R * C];
@@ -128,6 +157,7 @@ void accumulate(uint subs)
         sub += STEP_SUB;
     } LOOP_END(sub < subs)
 }
+#endif
 
 // Add up what the members of the team have.
 void reduce()
@@ -167,9 +197,16 @@ float inverse[C]; // of each column
 
 void find_inverse(uint n0)
 {
+#ifdef MATRIX
+    find_tile_inverse();
+    [[unroll]] for (uint c = 0u; c < C; c++) {
+        inverse[c] = tile_inverse[COLUMN_OWNER * C + c];
+    }
+#else
     [[unroll]] for (uint c = 0u; c < C; c++) {
         inverse[c] = rms_inverse(RMS_ROW(n0 + c));
     }
+#endif
 }
 #endif
 

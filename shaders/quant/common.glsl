@@ -3,12 +3,18 @@
 // W_WORD(i), which the including kernel defines:
 //   Q_LOADER(<format>)(row, sub, raw, scale)  load weights sub * 32 .. + 31 of the row that starts at byte `row`
 //   <format>_value(raw, i)                    weights 4 i .. 4 i + 3 of the 32 (i = 0 .. 7), unscaled
+//   <format>_bits(raw, i)                     the same as four signed bytes; block formats only
 // weight = scale[part].x * value + scale[part].y. raw is up to Q_RAW words, in any order that suits the format; there are one
 // or two parts of 32 or 16 weights. Including a file again with another W_WORD and Q_LOADER gives a second loader (kernels that
 // read two matrices). quant/format.glsl has the list and chooses by a specialization constant.
 vec4 q_bytes(uint b)
 {
     return vec4(b & 255u, (b >> 8) & 255u, (b >> 16) & 255u, b >> 24);
+}
+// Four integers of -128 .. 127 as bytes.
+uint q_to_bytes(ivec4 q)
+{
+    return uint(q.x & 255) | uint(q.y & 255) << 8 | uint(q.z & 255) << 16 | uint(q.w) << 24;
 }
 // The 16 bits at a byte offset that is a multiple of 2.
 #define W_HALF(byte) ((W_WORD((byte) >> 2) >> (((byte) & 2u) * 8u)) & 0xffffu)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The list of weight formats: name, GGUF's number of the type, parts of 32 weights, 1 if there is an offset. A module holds all
 // formats of a family, -DFAMILY_plain or -DFAMILY_blocks, and the specialization constant FORMAT chooses one: compilers drop
-// the others before they optimize. (A module for each format would make the library several times as large.)   Q_RAW           
-// registers that hold 32 weights as stored   Q_PARTS, Q_MIN   of the chosen format   Q_LOAD(row, sub, raw, scale), q_value(raw,
-// i): of the chosen format; see common.glsl
+// the others before they optimize. (A module for each format would make the library several times as large.)
+//   Q_RAW            registers that hold 32 weights as stored
+//   Q_PARTS, Q_MIN   of the chosen format
+//   Q_LOAD(row, sub, raw, scale), q_value(raw, i), q_bits(raw, i): of the chosen format; see common.glsl
 #ifdef FAMILY_plain
 #define Q_RAW 32
 #define Q_FORMATS(X) X(f32, 0u, 1u, 0u) X(f16, 1u, 1u, 0u) X(bf16, 30u, 1u, 0u)
@@ -59,6 +60,18 @@ vec4 q_value(uint raw[Q_RAW], uint i)
     Q_FORMATS(Q_VALUE_CASE)
     return v;
 }
+#ifdef DOT
+#define Q_BITS_CASE(name, number, parts, offset) \
+    if (FORMAT == number) { \
+        bits = name##_bits(raw, i); \
+    }
+uint q_bits(uint raw[Q_RAW], uint i)
+{
+    uint bits;
+    Q_FORMATS(Q_BITS_CASE)
+    return bits;
+}
+#endif
 #define Q_LOAD_CASE(name, number, parts, offset) \
     if (FORMAT == number) { \
         Q_LOADER(name)(row, sub, raw, scale); \

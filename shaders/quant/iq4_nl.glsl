@@ -7,6 +7,10 @@ vec4 iq4_nl_value(uint raw[Q_RAW], uint i)
 {
     return q_iq4_levels((raw[i & 3u] >> (i & 4u)) & 0x0f0f0f0fu);
 }
+uint iq4_nl_bits(uint raw[Q_RAW], uint i)
+{
+    return q_to_bytes(ivec4(iq4_nl_value(raw, i)));
+}
 #endif
 void Q_LOADER(iq4_nl)(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[2])
 {

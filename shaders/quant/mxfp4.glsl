@@ -5,14 +5,18 @@
 // says so.
 #ifndef MXFP4
 #define MXFP4
-vec4 mxfp4_value(uint raw[Q_RAW], uint i)
+uint mxfp4_bits(uint raw[Q_RAW], uint i)
 {
     uint q = (raw[i & 3u] >> (i & 4u)) & 0x0f0f0f0fu;
     uint b0 = q & 0x01010101u, b1 = (q >> 1) & 0x01010101u, b2 = (q >> 2) & 0x01010101u, sign = (q >> 3) & 0x01010101u;
     // Codes 0 .. 3 stand for themselves; from 4 on, the bits 1 b0 are shifted to the left by 1 + b1.
     uint small = q & 0x03030303u, large = 4u * 0x01010101u + 2u * b0, doubled = large + b1 * 4u + (b0 & b1) * 2u;
     uint v = (small & (0x01010101u - b2) * 255u) | (doubled & b2 * 255u);
-    return q_bytes(0x0c0c0c0cu + v - 2u * (v & sign * 255u));
+    return 0x0c0c0c0cu + v - 2u * (v & sign * 255u);
+}
+vec4 mxfp4_value(uint raw[Q_RAW], uint i)
+{
+    return q_bytes(mxfp4_bits(raw, i));
 }
 #endif
 void Q_LOADER(mxfp4)(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[2])

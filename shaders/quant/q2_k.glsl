@@ -4,9 +4,13 @@
 // weight = d scale q - dmin minimum.
 #ifndef Q2_K
 #define Q2_K
+uint q2_k_bits(uint raw[Q_RAW], uint i)
+{
+    return raw[i];
+}
 vec4 q2_k_value(uint raw[Q_RAW], uint i)
 {
-    return q_bytes(raw[i]);
+    return q_bytes(q2_k_bits(raw, i));
 }
 #endif
 void Q_LOADER(q2_k)(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[2])

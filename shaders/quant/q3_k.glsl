@@ -4,9 +4,13 @@
 // Q2_K. weight = d (scale - 32) (q - 4). Blocks are 2-byte aligned.
 #ifndef Q3_K
 #define Q3_K
+uint q3_k_bits(uint raw[Q_RAW], uint i)
+{
+    return raw[i];
+}
 vec4 q3_k_value(uint raw[Q_RAW], uint i)
 {
-    return q_bytes(raw[i]);
+    return q_bytes(q3_k_bits(raw, i));
 }
 #endif
 void Q_LOADER(q3_k)(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[2])

@@ -3,9 +3,13 @@
 // Every second block starts in the middle of a word: five words are read and shifted together.
 #ifndef Q4_0
 #define Q4_0
+uint q4_0_bits(uint raw[Q_RAW], uint i)
+{
+    return (raw[i & 3u] >> (i & 4u)) & 0x0f0f0f0fu;
+}
 vec4 q4_0_value(uint raw[Q_RAW], uint i)
 {
-    return q_bytes((raw[i & 3u] >> (i & 4u)) & 0x0f0f0f0fu);
+    return q_bytes(q4_0_bits(raw, i));
 }
 #endif
 void Q_LOADER(q4_0)(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[2])

@@ -4,10 +4,14 @@
 // together.
 #ifndef Q5_0
 #define Q5_0
-vec4 q5_0_value(uint raw[Q_RAW], uint i)
+uint q5_0_bits(uint raw[Q_RAW], uint i)
 {
     uint high = ((raw[4] >> (4u * i)) & 15u) * 0x00204081u & 0x01010101u; // bit k of the four to bit 8 k
-    return q_bytes(((raw[i & 3u] >> (i & 4u)) & 0x0f0f0f0fu) | high << 4);
+    return ((raw[i & 3u] >> (i & 4u)) & 0x0f0f0f0fu) | high << 4;
+}
+vec4 q5_0_value(uint raw[Q_RAW], uint i)
+{
+    return q_bytes(q5_0_bits(raw, i));
 }
 #endif
 void Q_LOADER(q5_0)(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[2])

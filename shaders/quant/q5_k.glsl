@@ -4,9 +4,13 @@
 // their nibbles are the low (j even) or high (j odd) halves of bytes 32 (j / 2) .. + 31. weight = d scale q - dmin minimum.
 #ifndef Q5_K
 #define Q5_K
+uint q5_k_bits(uint raw[Q_RAW], uint i)
+{
+    return raw[i];
+}
 vec4 q5_k_value(uint raw[Q_RAW], uint i)
 {
-    return q_bytes(raw[i]);
+    return q_bytes(q5_k_bits(raw, i));
 }
 #endif
 void Q_LOADER(q5_k)(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[2])

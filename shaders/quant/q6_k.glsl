@@ -4,9 +4,13 @@
 // pair 2 p of bytes 0 .. 31; 16 weights share a scale. weight = d scale (q - 32). Blocks are 2-byte aligned.
 #ifndef Q6_K
 #define Q6_K
+uint q6_k_bits(uint raw[Q_RAW], uint i)
+{
+    return raw[i];
+}
 vec4 q6_k_value(uint raw[Q_RAW], uint i)
 {
-    return q_bytes(raw[i]);
+    return q_bytes(q6_k_bits(raw, i));
 }
 #endif
 void Q_LOADER(q6_k)(uint row, uint sub, out uint raw[Q_RAW], out vec2 scale[2])

@@ -2,6 +2,10 @@
 // Q8_0: 32 weights in 34 bytes: f16 d, 32 signed bytes. weight = d q. Every second block starts in the middle of a word.
 #ifndef Q8_0
 #define Q8_0
+uint q8_0_bits(uint raw[Q_RAW], uint i)
+{
+    return raw[i];
+}
 vec4 q8_0_value(uint raw[Q_RAW], uint i)
 {
     int b = int(raw[i]);

@@ -170,10 +170,20 @@ START_TEST(bench_has_the_promised_json)
             ck_assert_msg(json_object_get(json_array_get(tests, i), keys[k]) != NULL, "%s is missing", keys[k]);
         }
         ck_assert_uint_eq(json_array_size(json_object_get(json_array_get(tests, i), "samples")), 2);
+        ck_assert_str_eq(json_string_value(json_object_get(json_array_get(tests, i), "activations")), "f32"); // the reference
     }
     ck_assert_int_eq(json_integer_value(json_object_get(json_array_get(tests, 0), "n_prompt")), 4);
     ck_assert_int_eq(json_integer_value(json_object_get(json_array_get(tests, 1), "n_gen")), 2);
     json_decref(tests);
+}
+END_TEST
+
+START_TEST(rounded_activations_are_not_exact)
+{
+    const struct ran *r = command("run -m '%s' --device ref -p hi --exact --activations int8", model);
+    ck_assert_int_ne(r->code, 0);
+    ck_assert_msg(strstr(r->err, "activations of 8 bits are not exact") != NULL, "%s", r->err);
+    ck_assert_code(command("run -m '%s' --device ref -p hi --activations int4", model), 2);
 }
 END_TEST
 
@@ -297,6 +307,7 @@ int main(void)
     tcase_add_test(tests, a_full_context_ends_with_1);
     tcase_add_test(tests, inspect_shows_keys_and_tensors);
     tcase_add_test(tests, bench_has_the_promised_json);
+    tcase_add_test(tests, rounded_activations_are_not_exact);
     tcase_add_test(tests, a_decoded_token_is_one_submission_of_what_was_recorded_before);
     tcase_add_test(tests, perplexity_has_an_error);
     tcase_add_test(tests, the_models_own_template_is_rendered);

@@ -5,6 +5,7 @@
 #include "loaders/types.h"
 #include "runtime/model/lower.h"
 #include "support/matrices.h"
+#include "support/spirv.h"
 
 static const struct made_up {
     const char *name;
@@ -116,6 +117,104 @@ START_TEST(grids_of_matrix_kernels_cover_every_row_once)
                 ck_assert(kernel.groups[1] * v.cols >= batches[i] && (kernel.groups[1] - 1) * v.cols < batches[i]);
             }
         }
+    }
+}
+END_TEST
+
+static const enum graft_activations all_activations[] = {GRAFT_ACTIVATIONS_DEFAULT, GRAFT_ACTIVATIONS_F32,
+                                                         GRAFT_ACTIVATIONS_INT16, GRAFT_ACTIVATIONS_INT8};
+
+// Integer dot products: only where the device has them and kernels of the subgroup variant run; by default only where they are
+// said to be fast.
+START_TEST(activations_are_what_the_device_can)
+{
+    for (uint32_t has = 0; has < 3; has++) { // none, slow ones, fast ones
+        struct graft_vk_caps caps = devices[_i].caps;
+        caps.dot8 = has > 0;
+        caps.dot8_accelerated = has > 1;
+        bool can = has > 0 && graft_variant_choose(&caps, 1).kind == GRAFT_VARIANT_SUBGROUP;
+        for (size_t i = 0; i < sizeof all_activations / sizeof *all_activations; i++) {
+            enum graft_activations wanted = all_activations[i], got = graft_activations_choose(&caps, wanted);
+            ck_assert_int_eq(got, !can ? GRAFT_ACTIVATIONS_F32
+                                  : wanted == GRAFT_ACTIVATIONS_DEFAULT
+                                      ? has > 1 ? GRAFT_ACTIVATIONS_INT16 : GRAFT_ACTIVATIONS_F32
+                                      : wanted);
+        }
+    }
+}
+END_TEST
+
+START_TEST(kernels_with_integer_dot_products_fit_their_device)
+{
+    struct graft_vk_caps caps = devices[_i].caps;
+    caps.dot8 = true;
+    for (uint32_t t = 0; t < GRAFT_TEST_TYPES; t++) {
+        for (uint32_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+            for (enum graft_activations a = GRAFT_ACTIVATIONS_F32; a <= GRAFT_ACTIVATIONS_INT8; a++) {
+                struct graft_variant plain = graft_variant_choose(&caps, batches[i]), v = plain;
+                enum graft_activations used = graft_activations_choose(&caps, a);
+                graft_variant_use_dot(&v, &caps, graft_test_types[t], used);
+                bool blocks = graft_type_info(graft_test_types[t])->block_values > 1;
+                ck_assert_int_eq(v.kind, used != GRAFT_ACTIVATIONS_F32 && blocks ? GRAFT_VARIANT_DOT : plain.kind);
+                // The same tiles: parts of sums of squares, windows and grids stay what they are.
+                ck_assert(v.owners == plain.owners && v.rows == plain.rows && v.cols == plain.cols);
+                if (v.kind != GRAFT_VARIANT_DOT) {
+                    continue;
+                }
+                ck_assert_uint_eq(v.planes, a == GRAFT_ACTIVATIONS_INT8 ? 1 : 2);
+                ck_assert(power_of_two(v.chunk));
+                for (uint32_t lora = 0; lora < 2; lora++) {
+                    for (uint32_t k = GRAFT_MATMUL_QKV; k <= GRAFT_MATMUL_HEAD; k++) {
+                        struct graft_kernel kernel;
+                        uint32_t rows = 576;
+                        v.lora = lora ? GRAFT_LORA_EXTRAS : GRAFT_LORA_NONE;
+                        ck_assert_ok(graft_kernel_matmul(&kernel, (enum graft_matmul_kind)k, &caps, &v, graft_test_types[t], 1,
+                                                         &rows, batches[i]));
+                        struct made_up device = {devices[_i].name, caps};
+                        check_pipeline(&device, &kernel);
+                        ck_assert(strstr(kernel.name, ".dot") && kernel.pipeline.constants[GRAFT_CHUNK_CONSTANT] == v.chunk);
+                        ck_assert_uint_le(graft_test_shared_bytes(&kernel.pipeline), caps.max_shared_bytes);
+                        ck_assert(graft_test_needs(&kernel.pipeline, GRAFT_SPIRV_DOT_PRODUCT));
+                    }
+                }
+            }
+        }
+    }
+}
+END_TEST
+
+START_TEST(kernels_with_cooperative_matrices_fit_their_device)
+{
+    static const uint32_t shapes[][3] = {{16, 16, 16}, {8, 16, 16}, {8, 8, 8}, {16, 16, 64}, {0, 0, 0}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        struct graft_vk_caps caps = devices[_i].caps;
+        caps.matrix_m = shapes[s][0], caps.matrix_n = shapes[s][1], caps.matrix_k = shapes[s][2];
+        for (uint32_t rows = 1; rows <= 128; rows++) {
+            struct graft_variant plain = graft_variant_choose(&caps, rows), v = plain;
+            graft_variant_use_matrix(&v, &caps, GRAFT_TYPE_Q4_K, rows);
+            if (v.kind != GRAFT_VARIANT_MATRIX) {
+                ck_assert_int_eq(memcmp(&v, &plain, sizeof v), 0);
+                continue;
+            }
+            uint32_t tile = v.cols * v.column_owners;
+            ck_assert(caps.matrix_m && 32 % caps.matrix_k == 0 && plain.kind == GRAFT_VARIANT_SUBGROUP && v.subgroup);
+            ck_assert(rows % tile == 0 && tile >= 16 && tile % caps.matrix_n == 0 && v.cols <= GRAFT_MAX_COLS);
+            ck_assert_uint_eq(v.owners * v.column_owners, v.workgroup); // every invocation owns a part of the tile
+            ck_assert_uint_eq(graft_variant_rows(&v), plain.owners * caps.matrix_m);
+            ck_assert_uint_eq(v.part_rows, graft_variant_rows(&plain)); // parts of SS stay what they are
+            ck_assert_uint_eq(graft_variant_rows(&v) % v.part_rows, 0);
+            for (uint32_t k = GRAFT_MATMUL_QKV; k <= GRAFT_MATMUL_HEAD; k++) {
+                struct graft_kernel kernel;
+                uint32_t n_out = 576;
+                ck_assert_ok(
+                    graft_kernel_matmul(&kernel, (enum graft_matmul_kind)k, &caps, &v, GRAFT_TYPE_Q4_K, 1, &n_out, rows));
+                struct made_up device = {devices[_i].name, caps};
+                check_pipeline(&device, &kernel);
+                ck_assert_uint_eq(kernel.groups[1] * tile, rows);
+                ck_assert_uint_le(graft_test_shared_bytes(&kernel.pipeline), caps.max_shared_bytes);
+            }
+        }
+        ck_assert(s != 3 && s != 4 ? true : !graft_matrix_cores(&caps));
     }
 }
 END_TEST
@@ -260,6 +359,9 @@ int main(void)
     TCase *tc = tcase_create("made-up devices");
     tcase_add_loop_test(tc, variants_keep_the_device_limits, 0, DEVICES);
     tcase_add_loop_test(tc, grids_of_matrix_kernels_cover_every_row_once, 0, DEVICES);
+    tcase_add_loop_test(tc, activations_are_what_the_device_can, 0, DEVICES);
+    tcase_add_loop_test(tc, kernels_with_integer_dot_products_fit_their_device, 0, DEVICES);
+    tcase_add_loop_test(tc, kernels_with_cooperative_matrices_fit_their_device, 0, DEVICES);
     tcase_add_loop_test(tc, grids_of_a_mixture_of_experts_cover_their_rows, 0, DEVICES);
     tcase_add_loop_test(tc, the_other_grids_cover_their_outputs, 0, DEVICES);
     tcase_add_loop_test(tc, attention_fits_every_head_shape, 0, DEVICES);

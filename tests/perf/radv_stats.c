@@ -8,7 +8,7 @@
 //   BINDINGS   storage buffers at bindings 0 .. BINDINGS - 1
 //   PUSH       matmul, attention or top: whose push constants of shaders/params.h
 //   SUBGROUPS  1: full subgroups of the device's own size are required, as runtime/kernels does for that variant; 0: not
-//   CONSTANT   specialization constants 0, 1 ...; a trailing w multiplies by the device's subgroup size (4w)
+//   CONSTANT   specialization constants 0, 1 ..., or ID=VALUE; a trailing w multiplies by the device's subgroup size (4w)
 // Output: a line per job. Exit: 0; 1 a kernel spills or a job failed; 77 there is no such device.
 #define VOLK_IMPLEMENTATION
 #include <volk.h>
@@ -21,11 +21,11 @@
 
 #include "shaders/params.h"
 
-enum { MAX_BINDINGS = 16, MAX_CONSTANTS = 16, MAX_STATISTICS = 64, LINE_BYTES = 1024, EXIT_NO_DEVICE = 77 };
+enum { MAX_BINDINGS = 16, MAX_CONSTANTS = 20, MAX_STATISTICS = 64, LINE_BYTES = 1024, EXIT_NO_DEVICE = 77 };
 
 struct job {
     char label[64], module[512];
-    uint32_t n_bindings, push_bytes, n_constants, constants[MAX_CONSTANTS];
+    uint32_t n_bindings, push_bytes, n_constants, ids[MAX_CONSTANTS], constants[MAX_CONSTANTS];
     bool subgroups;
 };
 
@@ -115,10 +115,16 @@ static bool parse(char *line, uint32_t subgroup_size, struct job *out)
     }
     for (char *token = strtok(line + used, " \n"); token; token = strtok(NULL, " \n")) {
         char *end;
-        uint32_t value = (uint32_t)strtoul(token, &end, 10);
+        uint32_t value = (uint32_t)strtoul(token, &end, 10), id = out->n_constants;
+        if (*end == '=') {
+            id = value;
+            token = end + 1;
+            value = (uint32_t)strtoul(token, &end, 10);
+        }
         if (end == token || out->n_constants == MAX_CONSTANTS) {
             return false;
         }
+        out->ids[out->n_constants] = id;
         out->constants[out->n_constants++] = *end == 'w' ? value * subgroup_size : value;
     }
     return out->push_bytes != 0;
@@ -179,7 +185,7 @@ static VkPipeline compile(VkDevice device, const struct job *job, uint32_t subgr
     }
     VkSpecializationMapEntry entries[MAX_CONSTANTS];
     for (uint32_t i = 0; i < job->n_constants; i++) {
-        entries[i] = (VkSpecializationMapEntry){.constantID = i, .offset = i * 4u, .size = 4};
+        entries[i] = (VkSpecializationMapEntry){.constantID = job->ids[i], .offset = i * 4u, .size = 4};
     }
     VkSpecializationInfo constants = {
         .mapEntryCount = job->n_constants,

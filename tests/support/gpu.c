@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "loaders/types.h"
 #include "support/spirv.h"
 
 enum { GUARD_WORDS = 1024 }; // a multiple of every alignment an offset can need
@@ -20,6 +21,9 @@ const char *graft_test_mask_name(enum graft_test_mask mask)
         [GRAFT_TEST_NO_SUBGROUPS] = "no subgroups",
         [GRAFT_TEST_SMALL] = "small",
         [GRAFT_TEST_SMALLEST] = "small, no subgroups",
+        [GRAFT_TEST_INT16] = "16-bit activations",
+        [GRAFT_TEST_INT8] = "8-bit activations",
+        [GRAFT_TEST_MATRIX] = "cooperative matrices",
         [GRAFT_TEST_NO_16BIT] = "no 16-bit types",
         [GRAFT_TEST_NO_IMPORT] = "no import",
         [GRAFT_TEST_STAGED] = "staged",
@@ -32,6 +36,9 @@ struct graft_vk_options graft_test_mask_options(enum graft_test_mask mask)
     struct graft_vk_options options = {0};
     switch (mask) {
     case GRAFT_TEST_NO_TEXEL:
+    case GRAFT_TEST_INT16:
+    case GRAFT_TEST_INT8:
+    case GRAFT_TEST_MATRIX:
         options.no_texel = true;
         break;
     case GRAFT_TEST_NO_SUBGROUPS:
@@ -61,6 +68,13 @@ struct graft_vk_options graft_test_mask_options(enum graft_test_mask mask)
     return options;
 }
 
+enum graft_activations graft_test_mask_activations(enum graft_test_mask mask)
+{
+    return mask == GRAFT_TEST_INT16  ? GRAFT_ACTIVATIONS_INT16
+           : mask == GRAFT_TEST_INT8 ? GRAFT_ACTIVATIONS_INT8
+                                     : GRAFT_ACTIVATIONS_F32;
+}
+
 static const struct vendor_mask {
     const char *name;
     uint32_t subgroup_size; // 0: no subgroup operations
@@ -88,7 +102,8 @@ static const struct vendor_mask *vendor_mask(void)
             return &vendors[i];
         }
     }
-    ck_assert_msg(!value || !*value, "GRAFT_TEST_MASK is %s, which is no mask", value);
+    bool compute = value && (!strcmp(value, "int16") || !strcmp(value, "int8") || !strcmp(value, "matrix"));
+    ck_assert_msg(compute || !value || !*value, "GRAFT_TEST_MASK is %s, which is no mask", value);
     return NULL;
 }
 
@@ -98,11 +113,29 @@ bool graft_test_validating(void)
     return value && *value;
 }
 
+// A mask of what matrix kernels compute with, when the environment names one: it alone is tried.
+static bool left_out(enum graft_test_mask mask)
+{
+    static const char *const names[GRAFT_TEST_MASKS] = {
+        [GRAFT_TEST_INT16] = "int16", [GRAFT_TEST_INT8] = "int8", [GRAFT_TEST_MATRIX] = "matrix"};
+    const char *value = getenv("GRAFT_TEST_MASK");
+    for (int i = 0; value && i < GRAFT_TEST_MASKS; i++) {
+        if (names[i] && strcmp(value, names[i]) == 0) {
+            return i != (int)mask;
+        }
+    }
+    return false;
+}
+
 bool graft_test_gpu_open(struct graft_test_gpu *gpu, enum graft_test_mask mask)
 {
+    if (left_out(mask)) {
+        return false;
+    }
     const struct vendor_mask *vendor = vendor_mask();
     struct graft_vk_options options = vendor ? vendor->options : graft_test_mask_options(mask);
-    if (vendor && mask != GRAFT_TEST_PLAIN) {
+    bool integers = mask == GRAFT_TEST_INT16 || mask == GRAFT_TEST_INT8;
+    if (vendor && (!integers || options.no_dot8) && mask != GRAFT_TEST_PLAIN) {
         return false; // a vendor's mask stands for all others
     }
     options.validation = graft_test_validating();
@@ -122,7 +155,26 @@ bool graft_test_gpu_open(struct graft_test_gpu *gpu, enum graft_test_mask mask)
     }
     ck_assert_ok(status);
     gpu->caps = graft_vk_caps(gpu->vk);
+    gpu->activations = graft_activations_choose(gpu->caps, graft_test_mask_activations(mask));
+    gpu->matrix_cores = mask == GRAFT_TEST_MATRIX && graft_matrix_cores(gpu->caps);
+    if (gpu->activations != graft_test_mask_activations(mask) || gpu->matrix_cores != (mask == GRAFT_TEST_MATRIX)) {
+        printf("skipped: %s has no %s\n", gpu->caps->name,
+               mask == GRAFT_TEST_MATRIX ? "cooperative matrices, or the build no kernels for them" : "integer dot products");
+        graft_test_gpu_close(gpu);
+        return false;
+    }
     return true;
+}
+
+struct graft_variant graft_test_variant(const struct graft_test_gpu *gpu, uint32_t type, uint32_t rows, bool plain)
+{
+    struct graft_variant variant = graft_variant_choose(gpu->caps, rows);
+    if (gpu->matrix_cores && plain) {
+        graft_variant_use_matrix(&variant, gpu->caps, type, rows);
+        ck_assert(variant.kind == GRAFT_VARIANT_MATRIX || rows % 16 != 0 || graft_type_info(type)->block_values == 1);
+    }
+    graft_variant_use_dot(&variant, gpu->caps, type, gpu->activations);
+    return variant;
 }
 
 void graft_test_gpu_close(struct graft_test_gpu *gpu)
@@ -207,7 +259,8 @@ static void check_limits(const struct graft_test_gpu *gpu, const struct graft_ke
                  {GRAFT_SPIRV_INT8, caps->shader_i8},
                  {GRAFT_SPIRV_STORAGE_16BIT, caps->storage_16bit},
                  {GRAFT_SPIRV_STORAGE_8BIT, caps->storage_8bit},
-                 {GRAFT_SPIRV_GROUP_NON_UNIFORM, caps->subgroup_arithmetic}};
+                 {GRAFT_SPIRV_GROUP_NON_UNIFORM, caps->subgroup_arithmetic},
+                 {GRAFT_SPIRV_DOT_PRODUCT, caps->dot8}};
     for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
         ck_assert_msg(needs[i].has || !graft_test_needs(p, needs[i].capability), "%s (%s): needs SPIR-V capability %u",
                       kernel->name, gpu->mask, needs[i].capability);

@@ -14,7 +14,11 @@ enum graft_test_mask {
     GRAFT_TEST_SMALL,                              // 16 KiB of shared memory, 128 invocations, no texel buffers
     GRAFT_TEST_SMALLEST,                           // the same without subgroup operations: the baseline
     GRAFT_TEST_KERNEL_MASKS,                       // those above are all that the choice of kernels looks at
-    GRAFT_TEST_NO_16BIT = GRAFT_TEST_KERNEL_MASKS, // no f16 arithmetic, no 16-bit storage
+    GRAFT_TEST_INT16 = GRAFT_TEST_KERNEL_MASKS,    // variant dot, where the device has integer dot products, 16-bit activations
+    GRAFT_TEST_INT8,                               // the same with 8-bit ones
+    GRAFT_TEST_MATRIX,                             // variant matrix, where the device and the build have it
+    GRAFT_TEST_MATRIX_MASKS,                       // those above: for matrix kernels
+    GRAFT_TEST_NO_16BIT = GRAFT_TEST_MATRIX_MASKS, // no f16 arithmetic, no 16-bit storage
     GRAFT_TEST_NO_IMPORT,
     GRAFT_TEST_STAGED, // device buffers are never mapped, as on a discrete GPU
     GRAFT_TEST_MASKS
@@ -26,18 +30,26 @@ const char *graft_test_mask_name(enum graft_test_mask mask);
 // and cannot be asked for is skipped, and the line says so; lavapipe's size follows LP_NATIVE_VECTOR_WIDTH: 4, 8 or 16 (above,
 // it says more than it computes with).
 struct graft_vk_options graft_test_mask_options(enum graft_test_mask mask);
+// What matrix kernels, and models, are tried with under a mask.
+enum graft_activations graft_test_mask_activations(enum graft_test_mask mask);
 
 struct graft_test_gpu {
     struct graft_ctx *ctx;
     struct graft_vk *vk;
     const struct graft_vk_caps *caps;
     enum graft_test_mask which;
+    enum graft_activations activations; // that matrix kernels are tried with
+    bool matrix_cores;                  // the same
     bool few;         // take fewer shapes
     const char *mask; // name, for messages
     // Software Vulkan takes up to half a second to make a pipeline: all are kept until the device is closed.
     struct graft_vk_pipeline *pipelines[2048];
     uint32_t n_pipelines;
 };
+
+// The variant of a matrix kernel for weights of `type`, as the executor chooses it, with the mask's activations. plain: nothing
+// that kernels with cooperative matrices cannot.
+struct graft_variant graft_test_variant(const struct graft_test_gpu *gpu, uint32_t type, uint32_t rows, bool plain);
 
 // True when the program runs under the validation layers (environment variable GRAFT_TEST_VALIDATION): tests then take fewer
 // shapes.

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "runtime/quant/quant.h"
+#include "runtime/ref/ref.h"
 
 const uint32_t graft_test_types[GRAFT_TEST_TYPES] = {
     GRAFT_TYPE_F32,  GRAFT_TYPE_F16,    GRAFT_TYPE_BF16,   GRAFT_TYPE_Q4_0,  GRAFT_TYPE_Q4_1, GRAFT_TYPE_Q8_0,
@@ -201,6 +202,43 @@ double graft_test_product(const struct graft_test_matrix *matrix, uint32_t o, co
     return sum;
 }
 
+double graft_test_product_as(const struct graft_test_matrix *matrix, uint32_t o, const float *x,
+                             const struct graft_test_gpu *gpu, double *bound)
+{
+    enum { MOST = 1024 };
+    static float rounded[MOST], d[MOST / 32];
+    static int32_t q[MOST];
+    uint32_t n = matrix->n_in;
+    bool blocks = graft_type_info(matrix->type)->block_values > 1;
+    if (gpu->matrix_cores && blocks) {
+        double sum = graft_test_product(matrix, o, x, bound);
+        for (uint32_t k = 0; k < n; k++) { // 2^-11 of each, 2^-25 where it is subnormal
+            double w = fabs(matrix->values[(uint64_t)o * n + k]), v = fabs((double)x[k]);
+            *bound += 1.01 * ((w * 0x1p-11 + 0x1p-25) * v + (v * 0x1p-11 + 0x1p-25) * w);
+        }
+        return sum;
+    }
+    if (gpu->activations == GRAFT_ACTIVATIONS_F32 || !blocks) {
+        return graft_test_product(matrix, o, x, bound);
+    }
+    ck_assert_uint_le(n, MOST);
+    graft_ref_round_values(x, n, gpu->activations == GRAFT_ACTIVATIONS_INT8 ? 1 : 2, q, d);
+    double flips = 0, half = 0; // half a step of every value, as it counts in the sum
+    for (uint32_t k = 0; k < n; k++) {
+        double scale = (double)d[k / 32], ratio = scale > 0 ? fabs((double)x[k]) / scale : 0;
+        rounded[k] = (float)(scale * q[k]);
+        half += fabs(matrix->values[(uint64_t)o * n + k]) * scale / 2;
+        if (fabs(ratio - floor(ratio) - 0.5) <= ratio * 0x1p-21) {
+            flips += fabs(matrix->values[(uint64_t)o * n + k]) * scale;
+        }
+    }
+    double exact = graft_test_product(matrix, o, x, bound), sum = graft_test_product(matrix, o, rounded, bound);
+    ck_assert_msg(fabs(sum - exact) <= half * (1 + 0x1p-20) + *bound, "rounding moved a sum by %g, at most %g is allowed",
+                  fabs(sum - exact), half);
+    *bound = *bound * 1.01 + flips; // `rounded` itself was rounded once
+    return sum;
+}
+
 void graft_test_each_matrix(struct graft_test_gpu *gpu, graft_test_matrix_case *one)
 {
     static const uint32_t batches[] = {1, 2, 3, 4, 5, 8, 12, 32};
@@ -211,6 +249,13 @@ void graft_test_each_matrix(struct graft_test_gpu *gpu, graft_test_matrix_case *
              blocks_of_256 = graft_type_info(type)->block_values == 256;
         for (uint32_t i = 0; i < sizeof batches / sizeof *batches; i++) {
             uint32_t rows = batches[i];
+            if (gpu->matrix_cores) { // from 16 rows on; weights that f16 cannot hold are not for them
+                rows = rows == 32 ? 32 : !every ? 0 : rows == 12 ? 64 : rows == 8 ? 16 : 0;
+                if (rows && graft_type_info(type)->block_values > 1) {
+                    one(gpu, type, blocks_of_256 ? wide[i % 2] : narrow[(i + t) % 3], rows, GRAFT_TEST_ORDINARY);
+                }
+                continue;
+            }
             if (((rows == 2 || rows == 3) && (!every || gpu->few)) || (gpu->few && !every && rows != 1)) {
                 continue;
             }

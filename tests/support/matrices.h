@@ -36,6 +36,13 @@ void graft_test_matrix_put(const struct graft_test_matrix *matrix, struct graft_
 // `spans`.
 double graft_test_product(const struct graft_test_matrix *matrix, uint32_t o, const float *x, double *bound);
 
+// The same as the gpu's mask says for weights of that format: with weights and x rounded to f16 (the bound allows for that), or
+// with x rounded to integers (runtime/ref/rounding.c). Where a value is so near
+// to the middle of two integers that the device's division, good to 2.5 units in the last place, may round it to the other one,
+// the bound allows for that.
+double graft_test_product_as(const struct graft_test_matrix *matrix, uint32_t o, const float *x,
+                             const struct graft_test_gpu *gpu, double *bound);
+
 // Call `one` for every weight format with batches of 1 to 32 rows, widths of 1 to 18 groups of 32 weights, and ordinary, zero
 // and extreme weights. Rows 2 and 3 (column tiles of their own) are tried with Q4_1 and Q6_K only, since making a pipeline
 // takes software Vulkan half a second; small devices, whose kernels differ in little, and runs under the validation layers take

@@ -20,7 +20,8 @@ enum {
     OP_VARIABLE = 59,
     OP_DECORATE = 71,
     OP_I_ADD = 128,
-    OP_I_MUL = 132
+    OP_I_MUL = 132,
+    OP_U_DIV = 134
 };
 enum { DECORATION_SPEC_ID = 1, WORKGROUP = 4 };
 
@@ -65,7 +66,7 @@ uint64_t graft_test_shared_bytes(const struct graft_vk_pipeline_params *params)
             set(ids, w[1], w[2] / 8);
             break;
         case OP_TYPE_VECTOR:
-            if (ids[w[2]].known) { // others are not in shared memory, or value_of complains there
+            if (ids[w[2]].known) { // those of booleans are not
                 set(ids, w[1], ids[w[2]].value * w[3]);
             }
             break;
@@ -86,6 +87,8 @@ uint64_t graft_test_shared_bytes(const struct graft_vk_pipeline_params *params)
         case OP_SPEC_CONSTANT_OP:
             if (w[3] == OP_I_MUL && ids[w[4]].known && ids[w[5]].known) {
                 set(ids, w[2], ids[w[4]].value * ids[w[5]].value);
+            } else if (w[3] == OP_U_DIV && ids[w[4]].known && ids[w[5]].known && ids[w[5]].value) {
+                set(ids, w[2], ids[w[4]].value / ids[w[5]].value);
             } else if (w[3] == OP_I_ADD && ids[w[4]].known && ids[w[5]].known) {
                 set(ids, w[2], ids[w[4]].value + ids[w[5]].value);
             }

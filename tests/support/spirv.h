@@ -13,7 +13,8 @@ enum {
     GRAFT_SPIRV_INT8 = 39,
     GRAFT_SPIRV_GROUP_NON_UNIFORM = 61,
     GRAFT_SPIRV_STORAGE_16BIT = 4433,
-    GRAFT_SPIRV_STORAGE_8BIT = 4448
+    GRAFT_SPIRV_STORAGE_8BIT = 4448,
+    GRAFT_SPIRV_DOT_PRODUCT = 6019
 };
 bool graft_test_needs(const struct graft_vk_pipeline_params *params, uint32_t capability);
 

@@ -3,13 +3,14 @@
 // estimated, no step more, what cannot be is refused, and what the formats cost in quality.
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "graft/graft.h"
-#include "support/model_path.h"
 #include "support/model_world.h"
+#include "support/quality.h"
 
-enum { PROMPT = 70, SCORED = 128 };
+enum { PROMPT = 70 };
 
 static const struct {
     enum graft_kv_type keys, values;
@@ -137,72 +138,8 @@ START_TEST(what_cannot_be_is_refused_by_name)
 }
 END_TEST
 
-// Log-probabilities of every token of the vocabulary after each of SCORED tokens behind as many others.
-static void score(const char *path, enum graft_kv_type keys, enum graft_kv_type values, const int32_t *ids, uint32_t n_vocab,
-                  float *out)
-{
-    struct graft_test_world world;
-    struct graft_seq *seq;
-    struct graft_model_params params = {.size = sizeof params, .n_ctx = 2 * SCORED, .kv_keys = keys, .kv_values = values};
-    ck_assert(graft_test_world_open(&world, &devices[0], path, &params));
-    ck_assert_ok(graft_seq_create(world.model, &seq));
-    for (uint32_t at = 0; at < 2 * SCORED; at += 32) {
-        struct graft_row rows[32];
-        for (uint32_t i = 0; i < 32; i++) {
-            rows[i] = (struct graft_row){seq, ids[at + i], at >= SCORED};
-        }
-        ck_assert_ok(graft_decode(world.model, rows, 32, at >= SCORED ? GRAFT_WANT_LOGITS : GRAFT_WANT_CANDIDATES));
-        for (uint32_t i = 0; i < 32 && at >= SCORED; i++) {
-            const float *logits;
-            double top = -INFINITY, sum = 0;
-            float *row = out + (uint64_t)(at - SCORED + i) * n_vocab;
-            ck_assert_ok(graft_model_logits(world.model, i, &logits));
-            for (uint32_t k = 0; k < n_vocab; k++) {
-                top = fmax(top, (double)logits[k]);
-            }
-            for (uint32_t k = 0; k < n_vocab; k++) {
-                sum += exp((double)logits[k] - top);
-            }
-            for (uint32_t k = 0; k < n_vocab; k++) {
-                row[k] = (float)((double)logits[k] - top - log(sum));
-            }
-        }
-    }
-    graft_seq_destroy(&seq);
-    graft_test_world_close(&world);
-}
-
-static double divergence(const float *p, const float *q, uint64_t rows, uint64_t n_vocab)
-{
-    double kl = 0;
-    for (uint64_t i = 0; i < rows * n_vocab; i++) {
-        kl += exp((double)p[i]) * ((double)p[i] - (double)q[i]);
-    }
-    return kl / (double)rows;
-}
-
 START_TEST(what_the_formats_cost_on_a_real_model_stays_within_bounds)
 {
-    // The beginning of the Apache License's second section and of the third, as English as any.
-    static const char text[] =
-        "Grant of Copyright License. Subject to the terms and conditions of this License, each Contributor hereby grants to "
-        "You "
-        "a perpetual, worldwide, non-exclusive, no-charge, royalty-free, irrevocable copyright license to reproduce, prepare "
-        "Derivative Works of, publicly display, publicly perform, sublicense, and distribute the Work and such Derivative "
-        "Works "
-        "in Source or Object form. Grant of Patent License. Subject to the terms and conditions of this License, each "
-        "Contributor hereby grants to You a perpetual, worldwide, non-exclusive, no-charge, royalty-free, irrevocable (except "
-        "as "
-        "stated in this section) patent license to make, have made, use, offer to sell, sell, import, and otherwise transfer "
-        "the "
-        "Work, where such license applies only to those patent claims licensable by such Contributor that are necessarily "
-        "infringed by their Contribution(s) alone or by combination of their Contribution(s) with the Work to which such "
-        "Contribution(s) was submitted. If You institute patent litigation against any entity (including a cross-claim or "
-        "counterclaim in a lawsuit) alleging that the Work or a Contribution incorporated within the Work constitutes direct "
-        "or "
-        "contributory patent infringement, then any patent licenses granted to You under this License for that Work shall "
-        "terminate as of the date such litigation is filed. The river rose during the night, and by morning the bridge was "
-        "gone.";
     static const struct {
         enum graft_kv_type keys, values;
         const char *name;
@@ -210,29 +147,19 @@ START_TEST(what_the_formats_cost_on_a_real_model_stays_within_bounds)
     } cases[] = {{GRAFT_KV_Q8_0, GRAFT_KV_Q8_0, "q8_0", 0.003},
                  {GRAFT_KV_Q8_0, GRAFT_KV_Q4_0, "keys q8_0, values q4_0", 0.1},
                  {GRAFT_KV_Q4_0, GRAFT_KV_Q4_0, "q4_0", 1}};
-    const char *path = graft_test_model_path();
-    struct graft_test_world world;
-    if (!path || !graft_test_world_device(&world, &devices[0])) {
-        printf("skipped: the cost of KV formats, for want of the model\n");
-        return;
-    }
-    struct graft_vocabulary *vocabulary;
-    int32_t ids[1024];
-    size_t count = 0;
-    ck_assert_ok(graft_vocabulary_open(world.ctx, &vocabulary, path));
-    ck_assert_ok(graft_vocabulary_tokenize(vocabulary, text, sizeof text - 1, false, true, ids, 1024, &count));
-    graft_vocabulary_close(&vocabulary);
-    graft_test_world_close(&world);
-    ck_assert_uint_ge(count, 2 * SCORED);
-    static float plain[SCORED * 49152], got[SCORED * 49152]; // SmolLM2's vocabulary
-    score(path, GRAFT_KV_F16, GRAFT_KV_F16, ids, 49152, plain);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        score(path, cases[i].keys, cases[i].values, ids, 49152, got);
-        double kl = divergence(plain, got, SCORED, 49152);
-        printf("KV %s: KL from f16 %.5f over %d tokens\n", cases[i].name, kl, SCORED);
+    struct graft_model_params params = {.size = sizeof params, .kv_keys = GRAFT_KV_F16, .kv_values = GRAFT_KV_F16};
+    float *plain = graft_test_scores(&devices[0], &params);
+    for (size_t i = 0; plain && i < sizeof cases / sizeof *cases; i++) {
+        params.kv_keys = cases[i].keys;
+        params.kv_values = cases[i].values;
+        float *got = graft_test_scores(&devices[0], &params);
+        double kl = graft_test_divergence(plain, got, NULL);
+        free(got);
+        printf("KV %s: KL from f16 %.5f over %d tokens\n", cases[i].name, kl, GRAFT_TEST_SCORED);
         ck_assert_double_ge(kl, 0);
         ck_assert_double_lt(kl, cases[i].most);
     }
+    free(plain);
 }
 END_TEST
 

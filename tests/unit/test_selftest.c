@@ -89,6 +89,31 @@ START_TEST(a_variant_that_computes_nothing_is_replaced_by_a_simpler_one)
 }
 END_TEST
 
+// Kernels with integer dot products are wrong: those without take their place.
+START_TEST(wrong_integer_dot_products_are_replaced_by_f32)
+{
+    struct graft_vk_options options = graft_test_mask_options(GRAFT_TEST_NO_TEXEL);
+    struct graft_model_params integers = params;
+    struct graft_model_info info;
+    struct graft_test_world w;
+    char path[GRAFT_TINY_PATH_BYTES];
+    integers.activations = _i ? GRAFT_ACTIVATIONS_INT8 : GRAFT_ACTIVATIONS_INT16;
+    graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q4_0}, path);
+    for (int spoil = 0; spoil < 2 && open_device(&w, &options, NULL); spoil++) {
+        bool can = graft_vk_caps(w.device.vk)->dot8;
+        graft_vk_spoil(w.device.vk, spoil ? "gate_up.q4_0.dot" : "nothing");
+        ck_assert_ok(graft_model_open(&w.device, &w.model, path, &integers));
+        graft_model_describe(w.model, &info);
+        ck_assert_int_eq(info.activations, can && !spoil ? integers.activations : GRAFT_ACTIVATIONS_F32);
+        ck_assert(w.device.options.no_dot8 == (can && spoil) && !w.device.options.no_subgroups);
+        bool told = strstr(w.log.text, "passed with kernels without integer dot products");
+        ck_assert_msg(told == (can && spoil), "%s", w.log.text);
+        graft_test_world_close(&w);
+    }
+    remove(path);
+}
+END_TEST
+
 START_TEST(a_kernel_that_is_wrong_in_every_variant_is_named)
 {
     static const char *const kernels[] = {"qkv.", "attention", "head."};
@@ -268,6 +293,7 @@ int main(void)
     tcase_set_timeout(tc, getenv("GRAFT_TEST_ALL_FORMATS") ? 14400 : 300);
     tcase_add_loop_test(tc, sound_devices_pass_with_every_variant_and_format, 0, 3);
     tcase_add_test(tc, a_variant_that_computes_nothing_is_replaced_by_a_simpler_one);
+    tcase_add_loop_test(tc, wrong_integer_dot_products_are_replaced_by_f32, 0, 2);
     tcase_add_test(tc, a_kernel_that_is_wrong_in_every_variant_is_named);
     tcase_add_test(tc, what_kernels_are_made_from_belongs_to_what_is_remembered);
     tcase_add_test(tc, sound_and_wrong_kernels_lie_far_on_either_side_of_the_bound);

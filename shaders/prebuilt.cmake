@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+# Kernels that need a newer glslang than Debian 12 has (GL_KHR_cooperative_matrix: 13 or later) are kept compiled in shaders/prebuilt,
+# beside a hash of their sources, for builds with an older one. After a change of their sources:
+#   cmake -DGLSLANG=/path/to/newer/glslang -P shaders/prebuilt.cmake
+# A folder whose hash is of other sources is not used; the test `prebuilt` says so.
+set(GRAFT_PREBUILT_DIR ${CMAKE_CURRENT_LIST_DIR}/prebuilt)
+set(GRAFT_PREBUILT_KERNELS qkv residual gate_up head) # NAME.blocks.matrix
+set(GRAFT_PREBUILT_INCLUDES params.h lib/arrive.glsl lib/io.glsl lib/kv.glsl lib/kv_pack.glsl lib/matmul.glsl lib/matrix.glsl
+    lib/reduce.glsl) # and quant/*.glsl
+set(GRAFT_VARIANT_matrix -DSUBGROUPS -DMATRIX)
+set(GRAFT_PREBUILT_FLAGS -V --quiet -g0 --target-env vulkan1.1 -DGRAFT_GLSL ${GRAFT_VARIANT_matrix} -DFAMILY_blocks
+    -I${CMAKE_CURRENT_LIST_DIR})
+
+# SHA-256 of the SHA-256s of the kernels' sources.
+function(graft_prebuilt_hash out)
+  file(GLOB files ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/quant/*.glsl)
+  foreach(name ${GRAFT_PREBUILT_INCLUDES})
+    list(APPEND files ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/${name})
+  endforeach()
+  foreach(kernel ${GRAFT_PREBUILT_KERNELS})
+    list(APPEND files ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/${kernel}.comp)
+  endforeach()
+  list(SORT files)
+  set(hashes "${GRAFT_VARIANT_matrix}")
+  foreach(file ${files})
+    file(SHA256 ${file} hash)
+    string(APPEND hashes ${hash})
+  endforeach()
+  string(SHA256 hash "${hashes}")
+  set(${out} ${hash} PARENT_SCOPE)
+endfunction()
+
+# *out: the hash in the folder is that of the sources.
+function(graft_prebuilt_current out)
+  graft_prebuilt_hash(want)
+  set(found "nothing")
+  if(EXISTS ${GRAFT_PREBUILT_DIR}/sources.sha256)
+    file(READ ${GRAFT_PREBUILT_DIR}/sources.sha256 found)
+    string(STRIP "${found}" found)
+  endif()
+  if(found STREQUAL want)
+    set(${out} TRUE PARENT_SCOPE)
+  else()
+    set(${out} FALSE PARENT_SCOPE)
+  endif()
+endfunction()
+
+# *out: GLSLANG knows cooperative matrices.
+function(graft_glslang_has_matrices glslang folder out)
+  file(WRITE ${folder}/probe.comp "#version 450\n#extension GL_KHR_cooperative_matrix : require\n"
+       "#extension GL_KHR_memory_scope_semantics : require\nvoid main() {}\n")
+  execute_process(COMMAND ${glslang} -V --quiet --target-env vulkan1.1 -o ${folder}/probe.spv ${folder}/probe.comp
+                  RESULT_VARIABLE result OUTPUT_QUIET ERROR_QUIET)
+  if(result EQUAL 0)
+    set(${out} TRUE PARENT_SCOPE)
+  else()
+    set(${out} FALSE PARENT_SCOPE)
+  endif()
+endfunction()
+
+# A module of the folder as a C array, as glslang writes it.
+function(graft_prebuilt_header name symbol header)
+  file(READ ${GRAFT_PREBUILT_DIR}/${name}.spv hex HEX)
+  string(REGEX REPLACE "(..)(..)(..)(..)" "0x\\4\\3\\2\\1," words "${hex}")
+  string(REGEX REPLACE "((0x........,){16})" "\\1\n" words "${words}")
+  file(CONFIGURE OUTPUT ${header} CONTENT "#pragma once\nconst uint32_t graft_spirv_${symbol}[] = {\n${words}\n};\n" @ONLY)
+endfunction()
+
+if(CMAKE_SCRIPT_MODE_FILE STREQUAL CMAKE_CURRENT_LIST_FILE)
+  if(NOT GLSLANG)
+    message(FATAL_ERROR "-DGLSLANG=... is missing")
+  endif()
+  foreach(kernel ${GRAFT_PREBUILT_KERNELS})
+    execute_process(COMMAND ${GLSLANG} ${GRAFT_PREBUILT_FLAGS} -o ${GRAFT_PREBUILT_DIR}/${kernel}.blocks.matrix.spv
+                            ${CMAKE_CURRENT_LIST_DIR}/${kernel}.comp
+                    RESULT_VARIABLE result)
+    if(NOT result EQUAL 0)
+      message(FATAL_ERROR "${kernel} does not compile")
+    endif()
+  endforeach()
+  graft_prebuilt_hash(hash)
+  file(WRITE ${GRAFT_PREBUILT_DIR}/sources.sha256 "${hash}\n")
+endif()
