@@ -15,8 +15,8 @@ struct base_digest {
     char text[65];
 };
 
-// Begin; `path` must stay until the end, "" is no file (a synthetic model). A digest that cannot be found stays unknown. One thread
-// calls start and end; the text may be asked for by any.
+// Begin; `path` must stay until the end, "" is no file (a synthetic model). A digest that cannot be found stays unknown. One
+// thread calls start and end; the text may be asked for by any.
 void base_digest_start(struct base_digest *digest, struct graft_ctx *ctx, const char *path);
 // Stop it, whether it is known or not. Once more, or without a start, it does nothing.
 void base_digest_end(struct base_digest *digest);
