@@ -506,7 +506,8 @@ START_TEST(damaged_answers_are_told_the_same_in_any_pieces)
             size_t length = strlen(text);
             for (uint64_t n = graft_test_random_u64(&random) % 4; n > 0; n--) {
                 size_t at = graft_test_random_u64(&random) % length, to = graft_test_random_u64(&random) % length;
-                text[at] = text[at] > 0 && text[to] > 0 ? text[to] : text[at]; // characters stay whole
+                bool ascii = (signed char)text[at] > 0 && (signed char)text[to] > 0; // characters stay whole
+                text[at] = ascii ? text[to] : text[at];
             }
             if (k % 3 == 0) {
                 text[graft_test_random_u64(&random) % length] = 0;
