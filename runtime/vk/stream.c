@@ -287,6 +287,15 @@ void graft_vk_stream_destroy(struct graft_vk_stream **given)
     if (!vk->abandoned && finish_patiently(s, true, vk->timeout_ns) == VK_TIMEOUT) {
         graft_vk_abandon(vk);
     }
+    if (!vk->abandoned) { // software Vulkan touches a semaphore once more behind those who waited for it
+        if (vk->submit_lock) {
+            graft_mutex_lock(vk->submit_lock);
+        }
+        (void)vk->fn.vkDeviceWaitIdle(vk->device); // everything is finished
+        if (vk->submit_lock) {
+            graft_mutex_unlock(vk->submit_lock);
+        }
+    }
     for (struct graft_vk_stream **link = &vk->streams; *link; link = &(*link)->next) {
         if (*link == s) {
             *link = s->next;
