@@ -46,22 +46,14 @@ enum graft_status graft_aside_take(struct graft_aside *out)
 
 enum graft_status graft_aside_put(struct graft_aside *out, const uint8_t *data, uint64_t bytes)
 {
-    enum { PIECE = 1 << 30 };
-    for (uint64_t done = 0; done < bytes;) {
-        DWORD put = 0, want = bytes - done < PIECE ? (DWORD)(bytes - done) : PIECE;
-        if (!WriteFile((HANDLE)out->file, data + done, want, &put, NULL) || put == 0) {
-            return graft_fail(GRAFT_E_IO, "%s: cannot be written: %s", out->path, graft_why(GetLastError()).text);
-        }
-        done += put;
-    }
-    return GRAFT_OK;
+    return graft_write_open((HANDLE)out->file, NULL, data, bytes)
+               ? GRAFT_OK
+               : graft_fail(GRAFT_E_IO, "%s: cannot be written: %s", out->path, graft_why(GetLastError()).text);
 }
 
 enum graft_status graft_aside_place(struct graft_aside *out)
 {
-    wchar_t place[GRAFT_WIDE_PATH];
-    GRAFT_TRY(graft_wide_path(out->path, place));
-    if (!FlushFileBuffers((HANDLE)out->file) || !graft_rename_open((HANDLE)out->file, place)) {
+    if (!FlushFileBuffers((HANDLE)out->file) || !graft_rename_open((HANDLE)out->file, out->path)) {
         return graft_fail(GRAFT_E_IO, "%s: cannot be written: %s", out->path, graft_why(GetLastError()).text);
     }
     return GRAFT_OK;
@@ -158,17 +150,6 @@ enum graft_status graft_aside_folder_take(struct graft_aside_folder *folder)
     return GRAFT_OK;
 }
 
-// Give the folder at `from` the name `to`, which is free.
-static bool rename_held(HANDLE held, const char *to)
-{
-    wchar_t wide[GRAFT_WIDE_PATH];
-    if (graft_wide_path(to, wide) != GRAFT_OK) {
-        SetLastError(ERROR_BAD_PATHNAME);
-        return false;
-    }
-    return graft_rename_open(held, wide);
-}
-
 enum graft_status graft_aside_folder_place(struct graft_aside_folder *folder, bool there)
 {
     char away[GRAFT_WIDE_PATH];
@@ -182,13 +163,13 @@ enum graft_status graft_aside_folder_place(struct graft_aside_folder *folder, bo
     GRAFT_TRY(graft_wide_path(folder->path, wide));
     if (there) {
         old = hold(wide);
-        if (old == INVALID_HANDLE_VALUE || !rename_held(old, away)) {
+        if (old == INVALID_HANDLE_VALUE || !graft_rename_open(old, away)) {
             error = GetLastError();
         }
     }
-    if (error == ERROR_SUCCESS && !rename_held((HANDLE)folder->file, folder->path)) {
+    if (error == ERROR_SUCCESS && !graft_rename_open((HANDLE)folder->file, folder->path)) {
         error = GetLastError();
-        if (there && !rename_held(old, folder->path)) {
+        if (there && !graft_rename_open(old, folder->path)) {
             CloseHandle(old);
             return graft_fail(GRAFT_E_IO, "%s: cannot be put in its place: %s; the old folder is now %s", folder->path,
                               graft_why(error).text, away);

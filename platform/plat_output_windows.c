@@ -14,8 +14,7 @@ enum { TAG_BYTES = 32, DIGITS = 8, SHOWN_NAME = 200, TRIES = 100 };
 struct graft_output {
     struct graft_ctx *ctx;
     HANDLE file;
-    char *path;                         // the final place, as given
-    wchar_t temporary[GRAFT_WIDE_PATH]; // the whole path of the temporary
+    char *path; // the final place, as given
 };
 
 static HANDLE open_for_names(const char *path)
@@ -80,19 +79,19 @@ static void remove_left_behind(const wchar_t *folder, const wchar_t *tag)
     }
 }
 
-static enum graft_status create(struct graft_output *o, const wchar_t *folder, const wchar_t *name,
-                                const wchar_t *tag)
+static enum graft_status create(struct graft_output *o, const wchar_t *folder, const wchar_t *name, const wchar_t *tag)
 {
+    wchar_t temporary[GRAFT_WIDE_PATH];
     uint64_t seed = graft_clock_ns() ^ (uint64_t)GetCurrentProcessId() << 32 ^ (uint64_t)(uintptr_t)o;
     DWORD error = ERROR_FILE_EXISTS;
     for (int i = 0; i < TRIES && error == ERROR_FILE_EXISTS; i++) {
         seed = seed * 6364136223846793005u + 1442695040888963407u;
-        if (swprintf(o->temporary, GRAFT_WIDE_PATH, L"%ls.%.*ls.%08x.%ls", folder, SHOWN_NAME, name, (unsigned)(seed >> 32),
-                     tag) < 0) {
+        if (swprintf(temporary, GRAFT_WIDE_PATH, L"%ls.%.*ls.%08x.%ls", folder, SHOWN_NAME, name, (unsigned)(seed >> 32), tag) <
+            0) {
             return graft_fail(GRAFT_E_IO, "%s: the path is too long", o->path);
         }
-        o->file = CreateFileW(o->temporary, GENERIC_WRITE | DELETE, FILE_SHARE_READ, NULL, CREATE_NEW, FILE_ATTRIBUTE_NORMAL,
-                              NULL);
+        o->file =
+            CreateFileW(temporary, GENERIC_WRITE | DELETE, FILE_SHARE_READ, NULL, CREATE_NEW, FILE_ATTRIBUTE_NORMAL, NULL);
         if (o->file != INVALID_HANDLE_VALUE) {
             return GRAFT_OK;
         }
@@ -179,16 +178,7 @@ enum graft_status graft_output_reserve(struct graft_output *o, uint64_t bytes)
 
 enum graft_status graft_output_write(struct graft_output *o, uint64_t offset, const void *data, uint64_t bytes)
 {
-    enum { PIECE = 1 << 30 };
-    for (uint64_t done = 0; done < bytes;) {
-        OVERLAPPED at = {.Offset = (DWORD)(offset + done), .OffsetHigh = (DWORD)((offset + done) >> 32)};
-        DWORD put = 0, want = bytes - done < PIECE ? (DWORD)(bytes - done) : PIECE;
-        if (!WriteFile(o->file, (const uint8_t *)data + done, want, &put, &at) || put == 0) {
-            return cannot_write(o, GetLastError());
-        }
-        done += put;
-    }
-    return GRAFT_OK;
+    return graft_write_open(o->file, &offset, data, bytes) ? GRAFT_OK : cannot_write(o, GetLastError());
 }
 
 void graft_output_behind(struct graft_output *o, uint64_t offset)
@@ -200,12 +190,8 @@ void graft_output_behind(struct graft_output *o, uint64_t offset)
 enum graft_status graft_output_commit(struct graft_output **output)
 {
     struct graft_output *o = *output;
-    wchar_t place[GRAFT_WIDE_PATH];
-    enum graft_status status = graft_wide_path(o->path, place);
-    if (status == GRAFT_OK && (!FlushFileBuffers(o->file) || !graft_rename_open(o->file, place))) {
-        status = cannot_write(o, GetLastError());
-    }
-    if (status != GRAFT_OK) {
+    if (!FlushFileBuffers(o->file) || !graft_rename_open(o->file, o->path)) {
+        enum graft_status status = cannot_write(o, GetLastError());
         graft_output_abandon(output);
         return status;
     }

@@ -239,27 +239,19 @@ static enum graft_status make_parents(const char *path)
 
 enum graft_status graft_file_replace(const char *path, const void *data, uint64_t size)
 {
-    enum { PIECE = 1 << 30 };
     char temporary[GRAFT_WIDE_PATH];
-    wchar_t wide[GRAFT_WIDE_PATH], place[GRAFT_WIDE_PATH];
+    wchar_t wide[GRAFT_WIDE_PATH];
     int length = snprintf(temporary, sizeof temporary, "%s.%lu.tmp", path, (unsigned long)GetCurrentProcessId());
     if (length < 0 || (size_t)length >= sizeof temporary) {
         return graft_fail(GRAFT_E_IO, "%s: the path is too long", path);
     }
     GRAFT_TRY(make_parents(path));
     GRAFT_TRY(graft_wide_path(temporary, wide));
-    GRAFT_TRY(graft_wide_path(path, place));
     HANDLE file = CreateFileW(wide, GENERIC_WRITE | DELETE, FILE_SHARE_READ, NULL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
     if (file == INVALID_HANDLE_VALUE) {
         return graft_fail(GRAFT_E_IO, "%s: %s", temporary, graft_why(GetLastError()).text);
     }
-    bool good = true;
-    for (uint64_t done = 0; good && done < size;) {
-        DWORD put = 0, want = size - done < PIECE ? (DWORD)(size - done) : PIECE;
-        good = WriteFile(file, (const uint8_t *)data + done, want, &put, NULL) && put > 0;
-        done += put;
-    }
-    good = good && FlushFileBuffers(file) && graft_rename_open(file, place);
+    bool good = graft_write_open(file, NULL, data, size) && FlushFileBuffers(file) && graft_rename_open(file, path);
     DWORD error = GetLastError();
     CloseHandle(file);
     if (!good) {

@@ -78,14 +78,29 @@ struct graft_why graft_why(DWORD error)
     return out;
 }
 
-bool graft_rename_open(HANDLE file, const wchar_t *to)
+bool graft_write_open(HANDLE file, const uint64_t *offset, const void *data, uint64_t bytes)
+{
+    enum { PIECE = 1 << 30 };
+    for (uint64_t done = 0; done < bytes;) {
+        uint64_t place = (offset ? *offset : 0) + done;
+        OVERLAPPED at = {.Offset = (DWORD)place, .OffsetHigh = (DWORD)(place >> 32)};
+        DWORD put = 0, want = bytes - done < PIECE ? (DWORD)(bytes - done) : PIECE;
+        if (!WriteFile(file, (const uint8_t *)data + done, want, &put, offset ? &at : NULL) || put == 0) {
+            return false;
+        }
+        done += put;
+    }
+    return true;
+}
+
+bool graft_rename_open(HANDLE file, const char *to)
 {
     union {
         FILE_RENAME_INFO info;
         uint8_t bytes[sizeof(FILE_RENAME_INFO) + GRAFT_WIDE_PATH * sizeof(wchar_t)];
     } request;
-    wchar_t whole[GRAFT_WIDE_PATH]; // a relative name is taken for one beside the file
-    DWORD length = GetFullPathNameW(to, GRAFT_WIDE_PATH, whole, NULL);
+    wchar_t wide[GRAFT_WIDE_PATH], whole[GRAFT_WIDE_PATH]; // a relative name is taken for one beside the file
+    DWORD length = graft_wide_path(to, wide) == GRAFT_OK ? GetFullPathNameW(wide, GRAFT_WIDE_PATH, whole, NULL) : 0;
     if (length == 0 || length >= GRAFT_WIDE_PATH) {
         SetLastError(ERROR_BAD_PATHNAME);
         return false;

@@ -20,7 +20,9 @@ struct graft_why {
 };
 struct graft_why graft_why(DWORD error);
 
+// Write all bytes to an open file at *offset, or (NULL) where the last ones ended. False: GetLastError().
+bool graft_write_open(HANDLE file, const uint64_t *offset, const void *data, uint64_t bytes);
 // Give the open file or folder (opened with DELETE) the name `to`, over a file that is there. False: GetLastError().
-bool graft_rename_open(HANDLE file, const wchar_t *to);
+bool graft_rename_open(HANDLE file, const char *to);
 
 #endif

@@ -3,7 +3,6 @@
 #include "tools/bench.h"
 
 #include <inttypes.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -159,19 +158,18 @@ static double median(const double *values, uint32_t count, double *least, double
 
 static void summarize_streamed(const struct bench *bench, struct bench_streamed *streamed)
 {
-    double *values = get_memory(streamed->n_samples, sizeof *values), least, most;
-    const struct graft_stream_times *all = streamed->samples;
+    uint32_t n = streamed->n_samples;
+    double *copy = get_memory(3 * (size_t)n, sizeof *copy), *compute = copy + n, *token = compute + n, least, most;
     struct graft_stream_times *out = &streamed->median;
-    const size_t offsets[] = {offsetof(struct graft_stream_times, copy_s), offsetof(struct graft_stream_times, compute_s),
-                              offsetof(struct graft_stream_times, token_s)};
-    for (size_t k = 0; k < sizeof offsets / sizeof *offsets; k++) {
-        for (uint32_t i = 0; i < streamed->n_samples; i++) {
-            memcpy(&values[i], (const char *)&all[i] + offsets[k], sizeof *values);
-        }
-        double middle = median(values, streamed->n_samples, &least, &most);
-        memcpy((char *)out + offsets[k], &middle, sizeof middle);
+    for (uint32_t i = 0; i < n; i++) {
+        copy[i] = streamed->samples[i].copy_s;
+        compute[i] = streamed->samples[i].compute_s;
+        token[i] = streamed->samples[i].token_s;
     }
-    free(values);
+    out->copy_s = median(copy, n, &least, &most);
+    out->compute_s = median(compute, n, &least, &most);
+    out->token_s = median(token, n, &least, &most);
+    free(copy);
     double slower = out->copy_s > out->compute_s ? out->copy_s : out->compute_s;
     streamed->share = out->token_s > 0 ? slower / out->token_s : 0;
     if (bench->session.device_info.kind == GRAFT_DEVICE_SOFTWARE) {

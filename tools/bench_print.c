@@ -35,14 +35,21 @@ static json_t *stages_json(const struct bench_test *test)
     return array;
 }
 
+// Of copying alone, bytes per second; 0: not known.
+static double link_rate(const struct bench *bench)
+{
+    double copy_s = bench->streamed.median.copy_s;
+    return copy_s > 0 ? (double)bench->session.info.stream_bytes / copy_s : 0;
+}
+
 static json_t *streamed_json(const struct bench *bench)
 {
     const struct bench_streamed *s = &bench->streamed;
     return json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:o}", "layers", (json_int_t)bench->session.info.n_streamed, "bytes",
                      (json_int_t)bench->session.info.stream_bytes, "link_bytes_per_second",
-                     s->median.copy_s > 0 ? (double)bench->session.info.stream_bytes / s->median.copy_s : 0.0, "copy_seconds",
-                     s->median.copy_s, "compute_seconds", s->median.compute_s, "token_seconds", s->median.token_s, "share",
-                     s->share, "processors_share", s->processors_share > 0 ? json_real(s->processors_share) : json_null());
+                     link_rate(bench), "copy_seconds", s->median.copy_s, "compute_seconds", s->median.compute_s,
+                     "token_seconds", s->median.token_s, "share", s->share, "processors_share",
+                     s->processors_share > 0 ? json_real(s->processors_share) : json_null());
 }
 
 json_t *bench_json(const struct bench *bench, bool exact)
@@ -155,8 +162,7 @@ static void print_streamed(const struct bench *bench)
     puts("\n| streamed | a token | GB/s | copying alone, ms | computing alone, ms | both, ms | share |\n"
          "|---------:|--------:|-----:|------------------:|--------------------:|---------:|------:|");
     printf("| %" PRIu32 " of %" PRIu32 " layers | %s | %.2f | %.2f | %.2f | %.2f | %.2f |\n", bench->session.info.n_streamed,
-           bench->session.info.n_layer, bytes_text(bench->session.info.stream_bytes).text,
-           s->median.copy_s > 0 ? (double)bench->session.info.stream_bytes / s->median.copy_s * 1e-9 : 0.0,
+           bench->session.info.n_layer, bytes_text(bench->session.info.stream_bytes).text, link_rate(bench) * 1e-9,
            s->median.copy_s * 1e3, s->median.compute_s * 1e3, s->median.token_s * 1e3, s->share);
     puts("\nShare: the slower of copying and computing, of the time that both take together.");
     if (s->processors_share > 0) {

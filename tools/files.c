@@ -13,6 +13,17 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+const char *split_ending(const char *path, unsigned *part, unsigned *parts)
+{
+    enum { BYTES = 20, SUFFIX = 4 };
+    size_t length = strlen(path);
+    const char *ending = path + (length > BYTES ? length - BYTES : length);
+    int used = 0;
+    bool split = sscanf(ending, "-%5u-of-%5u.%n", part, parts, &used) == 2 && used == BYTES - SUFFIX &&
+                 strcasecmp(ending + used, "gguf") == 0;
+    return split ? ending : NULL;
+}
+
 // Keep a file's name if it is a model's.
 static void keep_model(void *user, const char *file)
 {
@@ -21,9 +32,8 @@ static void keep_model(void *user, const char *file)
     if (out->count >= 10000 || length <= 5 || strcasecmp(file + length - 5, ".gguf") != 0) {
         return;
     }
-    unsigned part = 1;
-    int used = 0;
-    if (length > 20 && sscanf(file + length - 20, "-%5u-of-%*5u.%n", &part, &used) == 1 && used == 16 && part != 1) {
+    unsigned part, parts;
+    if (split_ending(file, &part, &parts) && part != 1) {
         return; // a split model is opened by its first file
     }
     out->names = grow_memory(out->names, out->count + 1, sizeof *out->names);

@@ -14,6 +14,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "platform/plat.h"
+
 bool system_begin(int *argc, char ***argv)
 {
     (void)argc;
@@ -126,8 +128,7 @@ FILE *system_open(const char *path, const char **why)
 FILE *system_nameless(const char *beside)
 {
     char path[PATH_BYTES + 32];
-    const char *slash = strrchr(beside, '/');
-    snprintf(path, sizeof path, "%.*s.graft-eval-XXXXXX", slash ? (int)(slash - beside) + 1 : 0, beside);
+    snprintf(path, sizeof path, "%.*s.graft-eval-XXXXXX", (int)(graft_path_name(beside) - beside), beside);
     int fd = mkstemp(path);
     if (fd < 0) {
         return NULL;

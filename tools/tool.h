@@ -26,6 +26,9 @@ void models_free(struct models *models);
 // returns the exit code if there is no such model.
 int model_find(const char *given, char out[PATH_BYTES]);
 
+// Where the ending -00001-of-0000N.gguf begins in the path of a part of a split model, with its two numbers. NULL: it is none.
+const char *split_ending(const char *path, unsigned *part, unsigned *parts);
+
 // A whole file, or standard input when path is NULL or "-", with a NUL behind; at most 1 GiB. Prints an error and returns the
 // exit code.
 struct text {

@@ -22,6 +22,9 @@ int served_wait(void);
 uint16_t served_port(void);
 pid_t served_pid(void);
 
+// A member of a request: its answer does not end by the model's end, which is token 0.
+#define NO_END "\"logit_bias\": {\"0\": -100}"
+
 enum { SERVED_BODY = 1 << 20 };
 struct reply {
     int status; // 0: none came

@@ -9,7 +9,6 @@
 #include "e2e/served.h"
 #include "support/support.h"
 
-#define NO_END "\"logit_bias\": {\"0\": -100}"
 enum { NAMES = 130, MOST_SERIES = 460 };
 
 static void save_metrics(const char *path, const char *file)

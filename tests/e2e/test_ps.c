@@ -14,7 +14,6 @@
 #include "e2e/served.h"
 #include "support/support.h"
 
-#define NO_END "\"logit_bias\": {\"0\": -100}"
 enum { STREAMS = 60 }; // some may have ended when they are looked at
 
 static void a_moment(long ms)

@@ -14,7 +14,6 @@
 #include "e2e/served.h"
 #include "support/support.h"
 
-#define NO_END "\"logit_bias\": {\"0\": -100}"
 static const char greedy[] = "{\"prompt\": \"a b c\", \"max_tokens\": 12, \"temperature\": 0}";
 
 static void a_moment(long ms)

@@ -11,15 +11,14 @@ static bool any_entry(const char *path, char *out, size_t room, int *count)
 {
     DIR *folder = opendir(path);
     *count = 0;
-    for (struct dirent *entry; folder && (entry = readdir(folder)) != NULL;) {
+    ck_assert_msg(folder != NULL, "%s cannot be read", path);
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
             snprintf(out, room, "%s/%s", path, entry->d_name);
             (*count)++;
         }
     }
-    if (folder) {
-        closedir(folder);
-    }
+    closedir(folder);
     return *count > 0;
 }
 

@@ -12,15 +12,14 @@ static bool any_entry(const wchar_t *path, wchar_t out[GRAFT_WIDE_PATH], int *co
     *count = 0;
     swprintf(pattern, GRAFT_WIDE_PATH, L"%ls\\*", path);
     HANDLE search = FindFirstFileW(pattern, &found);
-    for (bool more = search != INVALID_HANDLE_VALUE; more; more = FindNextFileW(search, &found)) {
+    ck_assert_msg(search != INVALID_HANDLE_VALUE, "%ls cannot be read", path);
+    for (bool more = true; more; more = FindNextFileW(search, &found)) {
         if (wcscmp(found.cFileName, L".") != 0 && wcscmp(found.cFileName, L"..") != 0) {
             swprintf(out, GRAFT_WIDE_PATH, L"%ls\\%ls", path, found.cFileName);
             (*count)++;
         }
     }
-    if (search != INVALID_HANDLE_VALUE) {
-        FindClose(search);
-    }
+    FindClose(search);
     return *count > 0;
 }
 

@@ -93,6 +93,19 @@ static const struct vendor_mask {
     {"amd_64", 64, {.no_texel = true, .no_mapped_device = true, .no_import = true}},
 };
 
+// The mask of what matrix kernels compute with that the environment names: it alone is tried. GRAFT_TEST_MASKS: none.
+static enum graft_test_mask named_mask(void)
+{
+    static const char *const names[GRAFT_TEST_MASKS] = {
+        [GRAFT_TEST_INT16] = "int16", [GRAFT_TEST_INT8] = "int8", [GRAFT_TEST_MATRIX] = "matrix"};
+    const char *value = getenv("GRAFT_TEST_MASK");
+    int i = 0;
+    while (i < GRAFT_TEST_MASKS && !(value && names[i] && strcmp(value, names[i]) == 0)) {
+        i++;
+    }
+    return (enum graft_test_mask)i;
+}
+
 // The vendor's mask that the environment names, or NULL. An unknown name fails the test.
 static const struct vendor_mask *vendor_mask(void)
 {
@@ -102,8 +115,7 @@ static const struct vendor_mask *vendor_mask(void)
             return &vendors[i];
         }
     }
-    bool compute = value && (!strcmp(value, "int16") || !strcmp(value, "int8") || !strcmp(value, "matrix"));
-    ck_assert_msg(compute || !value || !*value, "GRAFT_TEST_MASK is %s, which is no mask", value);
+    ck_assert_msg(!value || !*value || named_mask() != GRAFT_TEST_MASKS, "GRAFT_TEST_MASK is %s, which is no mask", value);
     return NULL;
 }
 
@@ -113,28 +125,15 @@ bool graft_test_validating(void)
     return value && *value;
 }
 
-// A mask of what matrix kernels compute with, when the environment names one: it alone is tried.
-static bool left_out(enum graft_test_mask mask)
-{
-    static const char *const names[GRAFT_TEST_MASKS] = {
-        [GRAFT_TEST_INT16] = "int16", [GRAFT_TEST_INT8] = "int8", [GRAFT_TEST_MATRIX] = "matrix"};
-    const char *value = getenv("GRAFT_TEST_MASK");
-    for (int i = 0; value && i < GRAFT_TEST_MASKS; i++) {
-        if (names[i] && strcmp(value, names[i]) == 0) {
-            return i != (int)mask;
-        }
-    }
-    return false;
-}
-
 bool graft_test_gpu_open(struct graft_test_gpu *gpu, enum graft_test_mask mask)
 {
-    if (left_out(mask)) {
+    enum graft_test_mask named = named_mask();
+    if (named != GRAFT_TEST_MASKS && named != mask) {
         return false;
     }
     const struct vendor_mask *vendor = vendor_mask();
     struct graft_vk_options options = vendor ? vendor->options : graft_test_mask_options(mask);
-    bool integers = mask == GRAFT_TEST_INT16 || mask == GRAFT_TEST_INT8;
+    bool integers = graft_test_mask_activations(mask) != GRAFT_ACTIVATIONS_F32;
     if (vendor && (!integers || options.no_dot8) && mask != GRAFT_TEST_PLAIN) {
         return false; // a vendor's mask stands for all others
     }

@@ -8,7 +8,7 @@
 
 #include "tools/tool.h"
 
-enum { PIECE_BYTES = 64 << 10, ENDING_BYTES = 20 }; // the ending of a part: -00001-of-00003.gguf
+enum { PIECE_BYTES = 64 << 10 };
 
 // False: it cannot be read, or nobody waits for it any more.
 static bool add_file(struct base_digest *digest, const char *path, crypto_hash_sha256_state *hash)
@@ -30,22 +30,18 @@ static void run(void *user)
 {
     struct base_digest *digest = user;
     graft_thread_give_way();
-    char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s", digest->path);
-    size_t length = strlen(path);
-    char *ending = length > ENDING_BYTES ? path + length - ENDING_BYTES : path;
-    unsigned parts = 1;
-    int used = 0;
-    bool split = sscanf(ending, "-%*5u-of-%5u.gguf%n", &parts, &used) == 1 && used == ENDING_BYTES;
+    unsigned part, parts;
+    const char *ending = split_ending(digest->path, &part, &parts);
     crypto_hash_sha256_state hash;
     crypto_hash_sha256_init(&hash);
-    for (unsigned i = 1; i <= parts; i++) {
-        if (split) {
-            snprintf(ending, ENDING_BYTES + 1, "-%05u-of-%05u.gguf", i % 100000, parts % 100000);
-        }
-        if (!add_file(digest, path, &hash)) {
-            return;
-        }
+    bool good = ending || add_file(digest, digest->path, &hash);
+    for (unsigned i = 1; ending && good && i <= parts; i++) {
+        char path[PATH_BYTES + 8];
+        snprintf(path, sizeof path, "%.*s-%05u%s", (int)(ending - digest->path), digest->path, i, ending + strlen("-00001"));
+        good = add_file(digest, path, &hash);
+    }
+    if (!good) {
+        return;
     }
     uint8_t bytes[crypto_hash_sha256_BYTES];
     crypto_hash_sha256_final(&hash, bytes);
