@@ -13,6 +13,16 @@ static struct exec_vk *self_of(struct graft_exec *exec)
     return (struct exec_vk *)exec;
 }
 
+// The smallest bucket of a list that holds `rows`.
+static uint32_t bucket_of(const struct bucket *list, uint32_t n, uint32_t rows)
+{
+    uint32_t i = 0;
+    while (i + 1 < n && list[i].rows < rows) {
+        i++;
+    }
+    return i;
+}
+
 static struct graft_lowering lowering(struct exec_vk *e, uint32_t rows, uint32_t state)
 {
     return (struct graft_lowering){
@@ -35,11 +45,6 @@ static struct graft_lowering lowering(struct exec_vk *e, uint32_t rows, uint32_t
     };
 }
 
-static bool streamed_layer(const struct exec_vk *e, uint32_t layer, uint32_t *unit)
-{
-    return graft_layer_streamed(e->plan->source->config.n_layer, e->limits.n_streamed, layer, unit);
-}
-
 // Where segment s of n, which begins with step i, ends: about as many steps each, or with streaming one streamed layer each,
 // with the layers that stay behind it.
 static uint32_t segment_end(const struct exec_vk *e, const struct graft_step *steps, uint32_t n_steps, uint32_t n, uint32_t s,
@@ -48,10 +53,10 @@ static uint32_t segment_end(const struct exec_vk *e, const struct graft_step *st
     if (!e->limits.n_streamed || n == 1) {
         return (uint32_t)((uint64_t)n_steps * (s + 1) / n);
     }
-    uint32_t unit = 0;
+    uint32_t next = graft_streamed_layer(e->plan->source->config.n_layer, n, s + 1); // behind the last segment: none
     do {
         i++;
-    } while (i < n_steps && (steps[i].kind != GRAFT_STEP_QKV || !streamed_layer(e, steps[i].layer, &unit) || unit <= s));
+    } while (i < n_steps && (steps[i].kind != GRAFT_STEP_QKV || steps[i].layer != next));
     return i;
 }
 

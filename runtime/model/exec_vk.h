@@ -50,16 +50,6 @@ static inline uint32_t whole_tiles(uint32_t rows)
     return (rows + GRAFT_MAX_COLS - 1) / GRAFT_MAX_COLS * GRAFT_MAX_COLS;
 }
 
-// The smallest bucket of a list that holds `rows`.
-static inline uint32_t bucket_of(const struct bucket *list, uint32_t n, uint32_t rows)
-{
-    uint32_t i = 0;
-    while (i + 1 < n && list[i].rows < rows) {
-        i++;
-    }
-    return i;
-}
-
 // exec_vk_stream.c: compute a body whose layers are streamed: each of its segments uses one unit of the stream; the last one is
 // first in `last`. Blocks. Errors: GRAFT_E_DEVICE_LOST, those of the copies; nothing is in flight then.
 GRAFT_MUST_CHECK enum graft_status graft_exec_vk_run_streamed(struct exec_vk *e, const struct bucket *body, uint32_t state,

@@ -54,6 +54,16 @@ bool graft_kv_layer_bytes(const struct graft_config *config, const struct graft_
            graft_mul_u64(units, graft_kv_unit_bytes(limits->kv_v, config->head_dim), values);
 }
 
+static enum graft_status take_pool(struct graft_ctx *ctx, struct graft_kv_pool *pool, uint32_t n_pages)
+{
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &pool->free, n_pages, "the list of free pages"));
+    GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &pool->refs, n_pages, "the pages' references"));
+    for (uint32_t page = n_pages - 1; page > 0; page--) {
+        pool->free[pool->n_free++] = page; // the lowest numbers are taken first
+    }
+    return GRAFT_OK;
+}
+
 enum graft_status graft_kv_create(struct graft_ctx *ctx, struct graft_kv **out, const struct graft_limits *limits)
 {
     *out = NULL;
@@ -66,19 +76,10 @@ enum graft_status graft_kv_create(struct graft_ctx *ctx, struct graft_kv **out, 
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->tables, entries, "the page tables"), status, failed);
     if (limits->ring_pages) {
         GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->rings, entries, "the page tables"), status, failed);
-        uint32_t pages = limits->n_seq * limits->ring_pages;
-        GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->ring_free, pages, "the list of free pages"), status, failed);
-        GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->ring_refs, pages + 1, "the pages' references"), status, failed);
-        for (uint32_t page = pages; page > 0; page--) {
-            kv->ring_free[kv->n_ring_free++] = page;
-        }
+        GRAFT_TRY_OUT(take_pool(ctx, &kv->ring_pages, graft_layer_pages(limits, true)), status, failed);
     }
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->lengths, limits->n_seq, "the sequences' lengths"), status, failed);
-    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->free, limits->n_pages, "the list of free pages"), status, failed);
-    GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &kv->refs, limits->n_pages, "the pages' references"), status, failed);
-    for (uint32_t page = limits->n_pages - 1; page > 0; page--) {
-        kv->free[kv->n_free++] = page; // the lowest numbers are taken first
-    }
+    GRAFT_TRY_OUT(take_pool(ctx, &kv->pages, limits->n_pages), status, failed);
     *out = kv;
     return GRAFT_OK;
 failed:
@@ -92,64 +93,88 @@ void graft_kv_destroy(struct graft_kv **kv)
         return;
     }
     struct graft_ctx *ctx = (*kv)->ctx;
-    GRAFT_FREE(ctx, &(*kv)->refs);
-    GRAFT_FREE(ctx, &(*kv)->ring_refs);
-    GRAFT_FREE(ctx, &(*kv)->ring_free);
+    GRAFT_FREE(ctx, &(*kv)->pages.refs);
+    GRAFT_FREE(ctx, &(*kv)->pages.free);
+    GRAFT_FREE(ctx, &(*kv)->ring_pages.refs);
+    GRAFT_FREE(ctx, &(*kv)->ring_pages.free);
     GRAFT_FREE(ctx, &(*kv)->rings);
-    GRAFT_FREE(ctx, &(*kv)->free);
     GRAFT_FREE(ctx, &(*kv)->lengths);
     GRAFT_FREE(ctx, &(*kv)->tables);
     GRAFT_FREE(ctx, kv);
 }
 
-static uint32_t *ring_of(const struct graft_kv *kv, uint32_t seq)
-{
-    return kv->rings + (size_t)seq * kv->limits.table_pages;
-}
+// ---- pages and their references ----
 
-static uint32_t take_ring(struct graft_kv *kv)
+static uint32_t take(struct graft_kv_pool *pool)
 {
-    if (kv->n_ring_free == 0) {
-        kv->need_ring(kv->shared_user);
+    if (pool->n_free == 0) {
+        pool->on_empty(pool->shared_user);
     }
-    uint32_t page = kv->ring_free[--kv->n_ring_free];
-    kv->ring_refs[page] = 1;
+    uint32_t page = pool->free[--pool->n_free];
+    pool->refs[page] = 1;
     return page;
 }
 
-static void leave_ring(struct graft_kv *kv, uint32_t *entry)
+void graft_kv_keep(struct graft_kv_pool *pool, uint32_t page)
+{
+    if (++pool->refs[page] == 2 && pool->on_shared) {
+        pool->on_shared(pool->shared_user, page);
+    }
+}
+
+void graft_kv_drop(struct graft_kv_pool *pool, uint32_t page)
+{
+    if (--pool->refs[page] == 0) {
+        if (pool->on_free) {
+            pool->on_free(pool->user, page);
+        }
+        pool->free[pool->n_free++] = page;
+    } else if (pool->refs[page] == 1 && pool->on_shared) {
+        pool->on_shared(pool->shared_user, page);
+    }
+}
+
+void graft_kv_renew(struct graft_kv_pool *pool, uint32_t *entry)
+{
+    uint32_t old = *entry;
+    *entry = take(pool);
+    graft_kv_drop(pool, old);
+}
+
+static void leave(struct graft_kv_pool *pool, uint32_t *entry)
 {
     if (*entry) {
-        graft_kv_drop_ring(kv, *entry);
+        graft_kv_drop(pool, *entry);
         *entry = 0;
     }
 }
 
+// ---- sequences ----
+
 // A page of the rings for page `at` of a sequence: that of the page which leaves the ring, if nothing else has it.
 static void append_ring(struct graft_kv *kv, uint32_t seq, uint32_t at)
 {
-    uint32_t *ring = ring_of(kv, seq), *old = at >= kv->limits.ring_pages ? &ring[at - kv->limits.ring_pages] : NULL;
-    if (old && *old && kv->ring_refs[*old] == 1) {
+    uint32_t *ring = graft_kv_ring(kv, seq), *old = at >= kv->limits.ring_pages ? &ring[at - kv->limits.ring_pages] : NULL;
+    if (old && *old && kv->ring_pages.refs[*old] == 1) {
         ring[at] = *old;
         *old = 0;
         return;
     }
     if (old) {
-        leave_ring(kv, old);
+        leave(&kv->ring_pages, old);
     }
-    ring[at] = take_ring(kv);
+    ring[at] = take(&kv->ring_pages);
 }
 
 bool graft_kv_append(struct graft_kv *kv, uint32_t seq, uint32_t *slot)
 {
-    uint32_t *table = kv->tables + (size_t)seq * kv->limits.table_pages;
+    uint32_t *table = graft_kv_table(kv, seq);
     uint32_t at = kv->lengths[seq] / GRAFT_PAGE_TOKENS, offset = kv->lengths[seq] % GRAFT_PAGE_TOKENS;
     if (offset == 0) {
-        if (at == kv->limits.table_pages || kv->n_free == 0) {
+        if (at == kv->limits.table_pages || kv->pages.n_free == 0) {
             return false;
         }
-        table[at] = kv->free[--kv->n_free];
-        kv->refs[table[at]] = 1;
+        table[at] = take(&kv->pages);
         if (kv->rings) {
             append_ring(kv, seq, at);
         }
@@ -159,55 +184,17 @@ bool graft_kv_append(struct graft_kv *kv, uint32_t seq, uint32_t *slot)
     return true;
 }
 
-void graft_kv_keep(struct graft_kv *kv, uint32_t page)
-{
-    if (++kv->refs[page] == 2 && kv->on_shared) {
-        kv->on_shared(kv->shared_user, page);
-    }
-}
-
-void graft_kv_drop(struct graft_kv *kv, uint32_t page)
-{
-    if (--kv->refs[page] == 0) {
-        if (kv->on_free) {
-            kv->on_free(kv->user, page);
-        }
-        kv->free[kv->n_free++] = page;
-    } else if (kv->refs[page] == 1 && kv->on_shared) {
-        kv->on_shared(kv->shared_user, page);
-    }
-}
-
-void graft_kv_keep_ring(struct graft_kv *kv, uint32_t page)
-{
-    if (++kv->ring_refs[page] == 2 && kv->on_shared_ring) {
-        kv->on_shared_ring(kv->shared_user, page);
-    }
-}
-
-void graft_kv_drop_ring(struct graft_kv *kv, uint32_t page)
-{
-    if (--kv->ring_refs[page] == 0) {
-        if (kv->on_free_ring) {
-            kv->on_free_ring(kv->user, page);
-        }
-        kv->ring_free[kv->n_ring_free++] = page;
-    } else if (kv->ring_refs[page] == 1 && kv->on_shared_ring) {
-        kv->on_shared_ring(kv->shared_user, page);
-    }
-}
-
 bool graft_kv_share(struct graft_kv *kv, uint32_t seq, uint32_t page, uint32_t ring)
 {
-    uint32_t *table = kv->tables + (size_t)seq * kv->limits.table_pages, at = kv->lengths[seq] / GRAFT_PAGE_TOKENS;
+    uint32_t at = kv->lengths[seq] / GRAFT_PAGE_TOKENS;
     if (at == kv->limits.table_pages) {
         return false;
     }
-    graft_kv_keep(kv, page);
-    table[at] = page;
+    graft_kv_keep(&kv->pages, page);
+    graft_kv_table(kv, seq)[at] = page;
     if (ring) {
-        graft_kv_keep_ring(kv, ring);
-        ring_of(kv, seq)[at] = ring;
+        graft_kv_keep(&kv->ring_pages, ring);
+        graft_kv_ring(kv, seq)[at] = ring;
     }
     kv->lengths[seq] += GRAFT_PAGE_TOKENS;
     return true;
@@ -221,7 +208,7 @@ uint32_t graft_kv_window_begin(const struct graft_kv *kv, uint32_t length)
 // Is what a token at position `length` attends to, in layers with a window, still in the ring?
 static bool ring_holds(const struct graft_kv *kv, uint32_t seq, uint32_t length)
 {
-    const uint32_t *ring = ring_of(kv, seq);
+    const uint32_t *ring = graft_kv_ring(kv, seq);
     for (uint32_t i = graft_kv_window_begin(kv, length); i < graft_kv_pages(length); i++) {
         if (!ring[i]) {
             return false;
@@ -236,50 +223,33 @@ void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length)
         return;
     }
     length = kv->rings && length && !ring_holds(kv, seq, length) ? 0 : length;
-    uint32_t *table = kv->tables + (size_t)seq * kv->limits.table_pages;
+    uint32_t *table = graft_kv_table(kv, seq), *ring = graft_kv_ring(kv, seq);
     uint32_t keep = graft_kv_pages(length);
     for (uint32_t i = graft_kv_pages(kv->lengths[seq]); i > keep; i--) {
-        graft_kv_drop(kv, table[i - 1]);
-        table[i - 1] = 0;
-        if (kv->rings) {
-            leave_ring(kv, &ring_of(kv, seq)[i - 1]);
+        leave(&kv->pages, &table[i - 1]);
+        if (ring) {
+            leave(&kv->ring_pages, &ring[i - 1]);
         }
     }
     kv->lengths[seq] = length;
 }
 
+// Take entries [first, first + count) out of a table of n.
+static void remove_entries(struct graft_kv_pool *pool, uint32_t *table, uint32_t n, uint32_t first, uint32_t count)
+{
+    for (uint32_t i = first; i < first + count; i++) {
+        leave(pool, &table[i]);
+    }
+    memmove(table + first, table + first + count, (n - first - count) * sizeof *table);
+    memset(table + n - count, 0, count * sizeof *table);
+}
+
 void graft_kv_remove(struct graft_kv *kv, uint32_t seq, uint32_t first, uint32_t count)
 {
-    uint32_t *table = kv->tables + (size_t)seq * kv->limits.table_pages, pages = graft_kv_pages(kv->lengths[seq]);
-    for (uint32_t i = first; i < first + count; i++) {
-        graft_kv_drop(kv, table[i]);
-        if (kv->rings) {
-            leave_ring(kv, &ring_of(kv, seq)[i]);
-        }
-    }
-    memmove(table + first, table + first + count, (pages - first - count) * sizeof *table);
-    memset(table + pages - count, 0, count * sizeof *table);
-    kv->lengths[seq] -= count * GRAFT_PAGE_TOKENS;
+    uint32_t pages = graft_kv_pages(kv->lengths[seq]);
+    remove_entries(&kv->pages, graft_kv_table(kv, seq), pages, first, count);
     if (kv->rings) {
-        uint32_t *ring = ring_of(kv, seq);
-        memmove(ring + first, ring + first + count, (pages - first - count) * sizeof *ring);
-        memset(ring + pages - count, 0, count * sizeof *ring);
+        remove_entries(&kv->ring_pages, graft_kv_ring(kv, seq), pages, first, count);
     }
-}
-
-uint32_t graft_kv_renew(struct graft_kv *kv, uint32_t seq, uint32_t at)
-{
-    uint32_t *page = kv->tables + (size_t)seq * kv->limits.table_pages + at, old = *page;
-    *page = kv->free[--kv->n_free];
-    kv->refs[*page] = 1;
-    graft_kv_drop(kv, old);
-    return *page;
-}
-
-uint32_t graft_kv_renew_ring(struct graft_kv *kv, uint32_t seq, uint32_t at)
-{
-    uint32_t *page = &ring_of(kv, seq)[at], old = *page;
-    *page = take_ring(kv);
-    graft_kv_drop_ring(kv, old);
-    return *page;
+    kv->lengths[seq] -= count * GRAFT_PAGE_TOKENS;
 }

@@ -6,31 +6,33 @@
 
 #include "runtime/model/plan.h"
 
+// Pages of one kind, numbered from 1, and who has them.
+struct graft_kv_pool {
+    uint32_t *free; // stack of free pages
+    uint32_t n_free;
+    uint32_t *refs; // of each page: sequences that have it, and one more while a prefix cache keeps it
+    // Called when nothing has a page any more, before it counts as free; NULL = nothing is done.
+    void (*on_free)(void *user, uint32_t page);
+    void *user;
+    // Called when a page that one had is had by two, and when it is had by one again; NULL = nothing is done.
+    void (*on_shared)(void *user, uint32_t page);
+    // Called when a sequence needs a page and none is free: a prefix cache gives one up that no sequence has. NULL: there is
+    // always one.
+    void (*on_empty)(void *user);
+    void *shared_user;
+};
+
 struct graft_kv {
     struct graft_ctx *ctx;
     struct graft_limits limits;
     uint32_t *tables;  // [n_seq][table_pages] pages of each sequence; 0 behind its last one
     uint32_t *lengths; // [n_seq] tokens
-    uint32_t *free;    // stack of free pages
-    uint32_t n_free;
+    struct graft_kv_pool pages;
     // Layers with a window have pages of their own, limits.ring_pages for each sequence, which has the last ones of its pages
     // there. rings: as tables; 0 for a page that it has no more, and nothing attends to. NULL: there are none.
+    // ring_pages: sequences have no more than all, so that one is free for each that needs one, or a prefix cache keeps it.
     uint32_t *rings;
-    uint32_t *ring_free; // stack of free ones
-    uint32_t n_ring_free;
-    uint32_t *ring_refs; // [1 + n_seq * ring_pages] as refs
-    uint32_t *refs; // [n_pages] sequences that have the page, and one more while a prefix cache keeps it
-    // Called when nothing has a page any more, before it counts as free; NULL = nothing is done.
-    void (*on_free)(void *user, uint32_t page);
-    void (*on_free_ring)(void *user, uint32_t page); // the same for a page of the rings
-    void *user;
-    // Called when a page that one had is had by two, and when it is had by one again; NULL = nothing is done.
-    void (*on_shared)(void *user, uint32_t page);
-    void (*on_shared_ring)(void *user, uint32_t page); // the same for a page of the rings
-    // Called when a sequence needs a page of the rings and none is free: a prefix cache gives one up that no sequence has.
-    // Since sequences have no more than all, there is one.
-    void (*need_ring)(void *user);
-    void *shared_user;
+    struct graft_kv_pool ring_pages;
 };
 
 GRAFT_MUST_CHECK enum graft_status graft_kv_create(struct graft_ctx *ctx, struct graft_kv **out,
@@ -41,6 +43,15 @@ void graft_kv_destroy(struct graft_kv **kv);
 static inline uint32_t graft_kv_pages(uint32_t length)
 {
     return length / GRAFT_PAGE_TOKENS + (length % GRAFT_PAGE_TOKENS != 0);
+}
+// The pages of a sequence, and those of the rings, NULL without: [table_pages] each.
+static inline uint32_t *graft_kv_table(const struct graft_kv *kv, uint32_t seq)
+{
+    return kv->tables + (size_t)seq * kv->limits.table_pages;
+}
+static inline uint32_t *graft_kv_ring(const struct graft_kv *kv, uint32_t seq)
+{
+    return kv->rings ? kv->rings + (size_t)seq * kv->limits.table_pages : NULL;
 }
 // Append one token to a sequence: *slot gets where its K and V go (page * GRAFT_PAGE_TOKENS + offset). False if the sequence's
 // table is full or no page is free; nothing changes then.
@@ -57,16 +68,12 @@ bool graft_kv_share(struct graft_kv *kv, uint32_t seq, uint32_t page, uint32_t r
 uint32_t graft_kv_window_begin(const struct graft_kv *kv, uint32_t length);
 // Take the pages [first, first + count) out of a sequence that has tokens behind them; what follows moves up, page by page.
 void graft_kv_remove(struct graft_kv *kv, uint32_t seq, uint32_t first, uint32_t count);
-// Another page for page `at` of a sequence, with a content that is not known; the old one has a reference less. There must be a
-// free page. Returns its number.
-uint32_t graft_kv_renew(struct graft_kv *kv, uint32_t seq, uint32_t at);
-// The same for its page of the rings; the old one, which another sequence has, too, keeps its content.
-uint32_t graft_kv_renew_ring(struct graft_kv *kv, uint32_t seq, uint32_t at);
 // One reference more, or less, for a page that is not free.
-void graft_kv_keep(struct graft_kv *kv, uint32_t page);
-void graft_kv_drop(struct graft_kv *kv, uint32_t page);
-void graft_kv_keep_ring(struct graft_kv *kv, uint32_t page);
-void graft_kv_drop_ring(struct graft_kv *kv, uint32_t page);
+void graft_kv_keep(struct graft_kv_pool *pool, uint32_t page);
+void graft_kv_drop(struct graft_kv_pool *pool, uint32_t page);
+// Another page for an entry of a sequence's table, with a content that is not known; the old one has a reference less. There
+// must be a free page, or on_empty.
+void graft_kv_renew(struct graft_kv_pool *pool, uint32_t *entry);
 
 // Limits that hold n_ctx tokens however n_seq sequences divide them: ceil(n_ctx / page) + n_seq - 1 pages and the spare one;
 // n_out is the larger of n_seq and GRAFT_MAX_WANTED, but at most n_batch.

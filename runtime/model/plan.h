@@ -81,13 +81,17 @@ static inline bool graft_layer_has_ring(const struct graft_source *source, const
 {
     return limits->ring_pages && source->layers[layer].window;
 }
-// Is the layer one of the streamed ones, of which layers 0, n_layer / n_streamed, 2 n_layer / n_streamed ... are made? *unit:
-// which, from 0. Spread like that, the link copies while resident layers compute.
-static inline bool graft_layer_streamed(uint32_t n_layer, uint32_t n_streamed, uint32_t layer, uint32_t *unit)
+// Layers whose weights are streamed: unit 0, 1 ... of n_streamed is layer 0, n_layer / n_streamed, 2 n_layer / n_streamed ...
+// Spread like that, the link copies while resident layers compute.
+static inline uint32_t graft_streamed_layer(uint32_t n_layer, uint32_t n_streamed, uint32_t unit)
 {
-    uint64_t at = ((uint64_t)layer * n_streamed + n_layer - 1) / n_layer; // the first unit that is not in front of the layer
-    *unit = (uint32_t)at;
-    return at < n_streamed && at * n_layer / n_streamed == layer;
+    return (uint32_t)((uint64_t)unit * n_layer / n_streamed);
+}
+// Is the layer one of them?
+static inline bool graft_layer_streamed(uint32_t n_layer, uint32_t n_streamed, uint32_t layer)
+{
+    uint64_t unit = ((uint64_t)layer * n_streamed + n_layer - 1) / n_layer; // the first one that is not in front of the layer
+    return unit < n_streamed && graft_streamed_layer(n_layer, n_streamed, (uint32_t)unit) == layer;
 }
 // Pages of a layer: all, or all rings and a spare one.
 static inline uint32_t graft_layer_pages(const struct graft_limits *limits, bool ring)

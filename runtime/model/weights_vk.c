@@ -65,18 +65,22 @@ static uint32_t place_count(const struct graft_source *source)
     return source->config.n_layer * MATRICES + 2;
 }
 
-static bool streamed(const struct graft_source *source, uint32_t n_streamed, uint32_t layer, uint32_t *unit)
+static bool streamed(const struct graft_source *source, uint32_t n_streamed, uint32_t layer)
 {
-    return graft_layer_streamed(source->config.n_layer, n_streamed, layer, unit);
+    return graft_layer_streamed(source->config.n_layer, n_streamed, layer);
+}
+
+static uint32_t unit_layer(const struct graft_source *source, uint32_t n_streamed, uint32_t unit)
+{
+    return graft_streamed_layer(source->config.n_layer, n_streamed, unit);
 }
 
 // The largest of the streamed layers: the size of a slot.
 static uint64_t slot_bytes(const struct graft_source *source, uint32_t n_streamed)
 {
     uint64_t most = 0;
-    uint32_t unit;
-    for (uint32_t l = 0; l < source->config.n_layer; l++) {
-        uint64_t bytes = streamed(source, n_streamed, l, &unit) ? layer_bytes(&source->layers[l]) : 0;
+    for (uint32_t u = 0; u < n_streamed; u++) {
+        uint64_t bytes = layer_bytes(&source->layers[unit_layer(source, n_streamed, u)]);
         most = bytes > most ? bytes : most;
     }
     return most;
@@ -85,10 +89,10 @@ static uint64_t slot_bytes(const struct graft_source *source, uint32_t n_streame
 uint64_t graft_weights_vk_stream_bytes(const struct graft_source *source, uint32_t n_streamed)
 {
     uint64_t bytes = 0;
-    uint32_t unit;
-    for (uint32_t l = 0; l < source->config.n_layer; l++) {
-        for (uint32_t i = 0; i < MATRICES && streamed(source, n_streamed, l, &unit); i++) {
-            const struct graft_weight *w = layer_matrix(&source->layers[l], i);
+    for (uint32_t u = 0; u < n_streamed; u++) {
+        const struct graft_layer *layer = &source->layers[unit_layer(source, n_streamed, u)];
+        for (uint32_t i = 0; i < MATRICES; i++) {
+            const struct graft_weight *w = layer_matrix(layer, i);
             bytes += w->data ? graft_weight_bytes(w) : 0;
         }
     }
@@ -108,9 +112,8 @@ void graft_weights_vk_bytes(const struct graft_source *source, bool mapped, uint
     if (mapped) {
         return;
     }
-    uint32_t unit;
     for (uint32_t l = 0; l < source->config.n_layer; l++) {
-        *matrices += streamed(source, n_streamed, l, &unit) ? 0 : layer_bytes(&source->layers[l]);
+        *matrices += streamed(source, n_streamed, l) ? 0 : layer_bytes(&source->layers[l]);
     }
     *matrices += n_streamed ? GRAFT_SLOTS * slot_bytes(source, n_streamed) : 0;
     *matrices += padded(graft_weight_bytes(&source->embd)) + (source->tied ? 0 : padded(graft_weight_bytes(&source->output)));
@@ -245,16 +248,16 @@ static enum graft_status copy_one(struct copier *copier, struct graft_vk_buffer 
 static enum graft_status make_slots(struct graft_weights_vk *weights)
 {
     const struct graft_source *source = weights->source;
-    uint32_t unit;
     for (uint32_t s = 0; s < GRAFT_SLOTS && weights->n_streamed; s++) {
         GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->slots[s], slot_bytes(source, weights->n_streamed),
                                          GRAFT_VK_SLOT, GRAFT_MEM_WEIGHTS, "a slot for streamed layers"));
     }
-    for (uint32_t l = 0; l < source->config.n_layer; l++) {
+    for (uint32_t u = 0; u < weights->n_streamed; u++) {
+        uint32_t l = unit_layer(source, weights->n_streamed, u);
         uint64_t offset = 0;
-        for (uint32_t i = 0; i < MATRICES && streamed(source, weights->n_streamed, l, &unit); i++) {
+        for (uint32_t i = 0; i < MATRICES; i++) {
             const struct graft_weight *w = layer_matrix(&source->layers[l], i);
-            weights->places[l * MATRICES + i] = (struct graft_place){weights->slots[unit % GRAFT_SLOTS], offset};
+            weights->places[l * MATRICES + i] = (struct graft_place){weights->slots[u % GRAFT_SLOTS], offset};
             offset += w->data ? padded(graft_weight_bytes(w)) : 0;
         }
     }
@@ -271,18 +274,19 @@ static enum graft_status start_stream(struct graft_weights_vk *weights, struct g
                                             .map = source->memory ? NULL : source->base,
                                             .map_bytes = source->base_bytes};
     struct graft_vk_stream_part *parts = NULL;
-    uint32_t *n_parts = NULL, n = 0, unit;
+    uint32_t *n_parts = NULL, n = 0;
     enum graft_status status;
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &parts, (uint64_t)weights->n_streamed * MATRICES, "streamed matrices"), status,
                   out);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &n_parts, weights->n_streamed, "streamed matrices"), status, out);
-    for (uint32_t l = 0; l < source->config.n_layer; l++) {
-        for (uint32_t i = 0; i < MATRICES && streamed(source, weights->n_streamed, l, &unit); i++) {
+    for (uint32_t u = 0; u < weights->n_streamed; u++) {
+        uint32_t l = unit_layer(source, weights->n_streamed, u);
+        for (uint32_t i = 0; i < MATRICES; i++) {
             const struct graft_weight *w = layer_matrix(&source->layers[l], i);
             if (w->data) {
                 parts[n++] =
                     (struct graft_vk_stream_part){w->data, graft_weight_bytes(w), weights->places[l * MATRICES + i].offset};
-                n_parts[unit]++;
+                n_parts[u]++;
             }
         }
     }
@@ -299,9 +303,9 @@ out:
 static enum graft_status make_buffers(struct graft_weights_vk *weights)
 {
     const struct graft_source *source = weights->source;
-    uint32_t n_layer = source->config.n_layer, unit;
+    uint32_t n_layer = source->config.n_layer;
     for (uint32_t l = 0; l < n_layer; l++) {
-        if (!streamed(source, weights->n_streamed, l, &unit)) {
+        if (!streamed(source, weights->n_streamed, l)) {
             GRAFT_TRY(graft_vk_buffer_create(weights->vk, &weights->layers[l], layer_bytes(&source->layers[l]), GRAFT_VK_DEVICE,
                                              GRAFT_MEM_WEIGHTS, "a layer's weights"));
         }
@@ -317,7 +321,7 @@ static enum graft_status make_buffers(struct graft_weights_vk *weights)
 static enum graft_status copy_weights(struct graft_weights_vk *weights, const struct graft_exec_params *params)
 {
     const struct graft_source *source = weights->source;
-    uint32_t n_layer = source->config.n_layer, n, unit;
+    uint32_t n_layer = source->config.n_layer, n;
     struct copier copier = {.weights = weights, .params = params};
     uint64_t vectors, offset;
     graft_weights_vk_bytes(source, false, weights->n_streamed, &copier.total, &vectors);
@@ -325,7 +329,7 @@ static enum graft_status copy_weights(struct graft_weights_vk *weights, const st
     GRAFT_TRY(make_buffers(weights));
     for (uint32_t l = 0; l < n_layer; l++) {
         offset = 0;
-        for (uint32_t i = 0; i < MATRICES && !streamed(source, weights->n_streamed, l, &unit); i++) {
+        for (uint32_t i = 0; i < MATRICES && !streamed(source, weights->n_streamed, l); i++) {
             const struct graft_weight *w = layer_matrix(&source->layers[l], i);
             if (w->data) {
                 GRAFT_TRY(copy_one(&copier, weights->layers[l], &offset, w, &weights->places[l * MATRICES + i]));

@@ -21,7 +21,7 @@ struct graft_weights_vk {
     struct graft_vk_buffer **layers;   // copied: per layer, then embeddings, then output unless tied
     struct graft_vk_buffer *vectors;   // all norm gains and biases as f32, layer by layer, then the output's norm
     struct graft_place *places;        // per matrix: private order
-    uint32_t n_streamed;               // layers (graft_layer_streamed) that take turns in the slots; 0: none
+    uint32_t n_streamed;               // layers (graft_streamed_layer) that take turns in the slots; 0: none
     struct graft_vk_buffer *slots[GRAFT_SLOTS];
     struct graft_vk_stream *stream; // fills them; NULL: nothing is streamed
 };

@@ -42,7 +42,7 @@ static void find_draft(struct graft_chat *chat)
     uint32_t end = graft_kv_pages(length) * GRAFT_PAGE_TOKENS; // of the pages that are there
     uint32_t room = n_ctx > chat->n_ids ? n_ctx - chat->n_ids : 0;
     most = room < most ? room : most;
-    most = model->kv->n_free <= 1 && end - length < most ? end - length : most;
+    most = model->kv->pages.n_free <= 1 && end - length < most ? end - length : most;
     if (chat->max_tokens) {
         uint32_t left = chat->max_tokens - said(chat) - 1;
         most = left < most ? left : most;

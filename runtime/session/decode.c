@@ -131,7 +131,7 @@ enum graft_status graft_decode(struct graft_model *model, const struct graft_row
             return graft_fail(GRAFT_E_CONTEXT_FULL,
                               "row %u: the sequence has %u tokens, %u pages of %u tokens are free and no sequence may "
                               "have more than %u tokens",
-                              i, pos, model->kv->n_free, GRAFT_PAGE_TOKENS, model->n_ctx);
+                              i, pos, model->kv->pages.n_free, GRAFT_PAGE_TOKENS, model->n_ctx);
         }
         model->rows[i] = (struct graft_exec_row){.token = (uint32_t)rows[i].token, .pos = pos, .seq = seq, .slot = slot};
         add_pairs(&model->rows[i], rows[i].seq);

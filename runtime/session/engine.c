@@ -232,9 +232,9 @@ enum graft_status graft_engine_create(struct graft_model *model, struct graft_en
     engine->params = given;
     enum graft_status status = take_memory(engine);
     if (status == GRAFT_OK) {
-        model->kv->on_free = clear_page;
-        model->kv->on_free_ring = clear_ring_page;
-        model->kv->user = model;
+        model->kv->pages.on_free = clear_page;
+        model->kv->ring_pages.on_free = clear_ring_page;
+        model->kv->pages.user = model->kv->ring_pages.user = model;
         status = graft_thread_start(engine->ctx, &engine->thread, thread_main, engine);
     }
     if (status != GRAFT_OK) {
@@ -260,8 +260,7 @@ void graft_engine_destroy(struct graft_engine **given)
         graft_thread_join(&engine->thread);
     }
     give_memory_back(engine);
-    engine->model->kv->on_free = NULL;
-    engine->model->kv->on_free_ring = NULL;
+    engine->model->kv->pages.on_free = engine->model->kv->ring_pages.on_free = NULL;
     GRAFT_FREE(ctx, given);
 }
 

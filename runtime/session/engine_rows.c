@@ -200,7 +200,7 @@ uint32_t graft_engine_gather(struct graft_engine *engine)
 {
     struct graft_kv *kv = engine->model->kv;
     uint32_t n = gather(engine, true);
-    while (n && pages_of(engine) > kv->n_free) {
+    while (n && pages_of(engine) > kv->pages.n_free) {
         bool drafted = n > engine->n_running && engine->only_answers;
         if (!drafted && engine->prefix && graft_prefix_evict(engine->prefix)) {
             continue;

@@ -170,7 +170,7 @@ static void find_prefix(struct graft_request *r)
     r->n_kept = 0;
     r->shifted = false;
     uint32_t known = engine->prefix && !graft_request_scores(r) ? known_pages(r) : 0;
-    uint32_t window = kv->rings ? graft_kv_window_begin(kv, known * GRAFT_PAGE_TOKENS) : known;
+    uint32_t window = graft_kv_window_begin(kv, known * GRAFT_PAGE_TOKENS);
     for (; r->n_kept < known; r->n_kept++) {
         next_key(r, r->n_kept, r->key);
         uint32_t page = graft_prefix_find(engine->prefix, r->key);
@@ -183,9 +183,9 @@ void graft_engine_keep_pages(struct graft_request *r)
 {
     while (r->engine->prefix && !r->shifted && (r->n_kept + 1) * GRAFT_PAGE_TOKENS <= graft_seq_length(r->seq)) {
         const struct graft_kv *kv = r->engine->model->kv;
-        size_t at = (size_t)r->seq->index * kv->limits.table_pages + r->n_kept;
+        const uint32_t *table = graft_kv_table(kv, r->seq->index), *ring = graft_kv_ring(kv, r->seq->index);
         next_key(r, r->n_kept, r->key);
-        graft_prefix_keep(r->engine->prefix, r->key, kv->tables[at], kv->rings ? kv->rings[at] : 0);
+        graft_prefix_keep(r->engine->prefix, r->key, table[r->n_kept], ring ? ring[r->n_kept] : 0);
         r->n_kept++;
     }
 }
@@ -223,7 +223,7 @@ static enum graft_status begin_sequence(struct graft_request *r)
 static bool has_pages(const struct graft_request *r)
 {
     const struct graft_engine *engine = r->engine;
-    uint32_t left = engine->model->kv->n_free + (engine->prefix ? graft_prefix_idle(engine->prefix) : 0);
+    uint32_t left = engine->model->kv->pages.n_free + (engine->prefix ? graft_prefix_idle(engine->prefix) : 0);
     uint32_t end = r->n_ids + 1 < engine->model->n_ctx ? r->n_ids + 1 : engine->model->n_ctx;
     return left >= graft_kv_pages(end) - r->n_kept;
 }
@@ -284,14 +284,13 @@ bool graft_request_shift(struct graft_request *r)
         return false;
     }
     const struct graft_kv *kv = engine->model->kv;
+    const uint32_t *table = graft_kv_table(kv, r->seq->index), *ring = graft_kv_ring(kv, r->seq->index);
     for (uint32_t i = keep / GRAFT_PAGE_TOKENS; engine->prefix && i < graft_kv_pages(length); i++) {
-        size_t at = (size_t)r->seq->index * kv->limits.table_pages + i;
-        uint32_t page = kv->tables[at], ring = kv->rings ? kv->rings[at] : 0;
-        if (kv->refs[page] == 2) { // the request and the cache have it: it is going to change
-            graft_prefix_forget(engine->prefix, page);
+        if (kv->pages.refs[table[i]] == 2) { // the request and the cache have it: it is going to change
+            graft_prefix_forget(engine->prefix, table[i]);
         }
-        if (ring && kv->ring_refs[ring] == 2) {
-            graft_prefix_forget_ring(engine->prefix, ring);
+        if (ring && ring[i] && kv->ring_pages.refs[ring[i]] == 2) {
+            graft_prefix_forget_ring(engine->prefix, ring[i]);
         }
     }
     enum graft_status status = graft_seq_shift(r->seq, keep, (length - keep) / 2, &dropped);
@@ -324,7 +323,7 @@ static void update_stats(struct graft_engine *engine, uint32_t rows, uint32_t an
     engine->stats.rows += rows;
     engine->stats.draft_steps += engine->only_answers && rows > answers;
     engine->stats.pages = kv->limits.n_pages - 1;
-    engine->stats.free_pages = kv->n_free;
+    engine->stats.free_pages = kv->pages.n_free;
     engine->stats.cached_pages = engine->prefix ? graft_prefix_idle(engine->prefix) : 0;
     graft_mutex_unlock(engine->mutex);
 }

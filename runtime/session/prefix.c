@@ -33,13 +33,13 @@ static void update_list(struct graft_prefix_list *list, uint32_t page, bool idle
 static void on_shared(void *user, uint32_t page)
 {
     struct graft_prefix *prefix = user;
-    update_list(&prefix->idle, page, prefix->pages[page].kept && prefix->kv->refs[page] == 1);
+    update_list(&prefix->idle, page, prefix->pages[page].kept && prefix->kv->pages.refs[page] == 1);
 }
 
 static void on_shared_ring(void *user, uint32_t ring)
 {
     struct graft_prefix *prefix = user;
-    update_list(&prefix->idle_rings, ring, prefix->owners[ring] && prefix->kv->ring_refs[ring] == 1);
+    update_list(&prefix->idle_rings, ring, prefix->owners[ring] && prefix->kv->ring_pages.refs[ring] == 1);
 }
 
 // ---- pages of the rings ----
@@ -52,7 +52,7 @@ void graft_prefix_forget_ring(struct graft_prefix *prefix, uint32_t ring)
     update_list(&prefix->idle_rings, ring, false);
     prefix->pages[prefix->owners[ring]].ring = 0;
     prefix->owners[ring] = 0;
-    graft_kv_drop_ring(prefix->kv, ring);
+    graft_kv_drop(&prefix->kv->ring_pages, ring);
 }
 
 // A page of the rings that a sequence has takes the place of one that none has: there is one copy less, and it is the younger.
@@ -68,11 +68,11 @@ static void keep_ring(struct graft_prefix *prefix, uint32_t page, uint32_t ring)
     if (!prefix->pages[page].ring) {
         prefix->owners[ring] = page;
         prefix->pages[page].ring = ring;
-        graft_kv_keep_ring(prefix->kv, ring);
+        graft_kv_keep(&prefix->kv->ring_pages, ring);
     }
 }
 
-static void need_ring(void *user)
+static void on_empty_ring(void *user)
 {
     struct graft_prefix *prefix = user;
     graft_prefix_forget_ring(prefix, prefix->idle_rings.nodes[0].after);
@@ -87,17 +87,17 @@ enum graft_status graft_prefix_create(struct graft_ctx *ctx, struct graft_prefix
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &prefix, 1, "the prefix cache"));
     prefix->ctx = ctx;
     prefix->kv = kv;
-    uint32_t n = kv->limits.n_pages, n_rings = kv->rings ? 1 + kv->limits.n_seq * kv->limits.ring_pages : 0;
+    uint32_t n = kv->limits.n_pages, n_rings = kv->rings ? graft_layer_pages(&kv->limits, true) : 0;
     enum graft_status status;
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &prefix->pages, n, "the prefix cache"), status, fail);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &prefix->buckets, n, "the prefix cache"), status, fail);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &prefix->idle.nodes, n, "the prefix cache"), status, fail);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &prefix->owners, n_rings, "the prefix cache"), status, fail);
     GRAFT_TRY_OUT(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &prefix->idle_rings.nodes, n_rings, "the prefix cache"), status, fail);
-    kv->on_shared = on_shared;
-    kv->on_shared_ring = on_shared_ring;
-    kv->need_ring = need_ring;
-    kv->shared_user = prefix;
+    kv->pages.on_shared = on_shared;
+    kv->ring_pages.on_shared = on_shared_ring;
+    kv->ring_pages.on_empty = on_empty_ring;
+    kv->pages.shared_user = kv->ring_pages.shared_user = prefix;
     *out = prefix;
     return GRAFT_OK;
 fail:
@@ -112,8 +112,8 @@ void graft_prefix_destroy(struct graft_prefix **given)
     }
     struct graft_prefix *prefix = *given;
     struct graft_ctx *ctx = prefix->ctx;
-    prefix->kv->on_shared = prefix->kv->on_shared_ring = NULL;
-    prefix->kv->need_ring = NULL;
+    prefix->kv->pages.on_shared = prefix->kv->ring_pages.on_shared = NULL;
+    prefix->kv->ring_pages.on_empty = NULL;
     GRAFT_FREE(ctx, &prefix->idle_rings.nodes);
     GRAFT_FREE(ctx, &prefix->owners);
     GRAFT_FREE(ctx, &prefix->idle.nodes);
@@ -166,7 +166,7 @@ void graft_prefix_keep(struct graft_prefix *prefix, const uint8_t key[GRAFT_PREF
     p->kept = true;
     p->next = *bucket;
     *bucket = page;
-    graft_kv_keep(prefix->kv, page);
+    graft_kv_keep(&prefix->kv->pages, page);
     keep_ring(prefix, page, ring);
 }
 
@@ -180,7 +180,7 @@ static void forget(struct graft_prefix *prefix, uint32_t page)
     graft_prefix_forget_ring(prefix, prefix->pages[page].ring);
     update_list(&prefix->idle, page, false);
     prefix->pages[page] = (struct graft_prefix_page){0};
-    graft_kv_drop(prefix->kv, page);
+    graft_kv_drop(&prefix->kv->pages, page);
 }
 
 void graft_prefix_forget(struct graft_prefix *prefix, uint32_t page)

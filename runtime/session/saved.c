@@ -52,8 +52,8 @@ static uint32_t first_page(const struct graft_model *m, uint32_t layer, uint32_t
 
 static const uint32_t *table_of(const struct graft_model *m, uint32_t layer, const struct graft_seq *seq)
 {
-    const uint32_t *tables = graft_layer_has_ring(m->source, &m->limits, layer) ? m->kv->rings : m->kv->tables;
-    return tables + (size_t)seq->index * m->limits.table_pages;
+    bool ring = graft_layer_has_ring(m->source, &m->limits, layer);
+    return ring ? graft_kv_ring(m->kv, seq->index) : graft_kv_table(m->kv, seq->index);
 }
 
 static uint64_t page_bytes(const struct graft_model *model)

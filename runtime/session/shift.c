@@ -19,11 +19,16 @@ static void turn_back(const struct graft_config *config, const float *cosines, c
     }
 }
 
-// Rotate the keys of a page in every layer that has a ring, or has none, and put them into page `to`, with the values if it is
-// another page.
-static enum graft_status move_page(struct graft_model *model, bool ring, uint32_t from, uint32_t to, uint32_t distance,
-                                   uint8_t *bytes)
+// Rotate the keys of a page in every layer that has a ring, or has none. One that others have, too, stays as it is: the entry
+// gets another page, with the values.
+static enum graft_status move_page(struct graft_model *model, bool ring, uint32_t *entry, uint32_t distance, uint8_t *bytes)
 {
+    struct graft_kv_pool *pool = ring ? &model->kv->ring_pages : &model->kv->pages;
+    uint32_t from = *entry;
+    if (pool->refs[from] > 1) {
+        graft_kv_renew(pool, entry);
+    }
+    uint32_t to = *entry;
     const struct graft_config *c = &model->source->config;
     struct graft_exec *exec = model->exec;
     enum graft_kv_format format = model->limits.kv_k;
@@ -69,7 +74,7 @@ enum graft_status graft_seq_shift(struct graft_seq *seq, uint32_t n_keep, uint32
 {
     struct graft_model *model = seq->model;
     struct graft_kv *kv = model->kv;
-    uint32_t *table = kv->tables + (size_t)seq->index * kv->limits.table_pages, length = kv->lengths[seq->index];
+    uint32_t *table = graft_kv_table(kv, seq->index), *ring = graft_kv_ring(kv, seq->index), length = kv->lengths[seq->index];
     uint32_t keep = graft_kv_pages(n_keep), drop = n_drop < GRAFT_PAGE_TOKENS ? 1 : n_drop / GRAFT_PAGE_TOKENS;
     uint32_t pages = graft_kv_pages(length), copies = 0, freed = 0;
     *dropped = 0;
@@ -84,12 +89,12 @@ enum graft_status graft_seq_shift(struct graft_seq *seq, uint32_t n_keep, uint32
                           kv->limits.window + GRAFT_PAGE_TOKENS);
     }
     for (uint32_t i = keep; i < pages; i++) {
-        freed += i < keep + drop && kv->refs[table[i]] == 1;
-        copies += i >= keep + drop && kv->refs[table[i]] > 1;
+        freed += i < keep + drop && kv->pages.refs[table[i]] == 1;
+        copies += i >= keep + drop && kv->pages.refs[table[i]] > 1;
     }
-    if (copies > kv->n_free + freed) {
+    if (copies > kv->pages.n_free + freed) {
         return graft_fail(GRAFT_E_CONTEXT_FULL, "%u pages that others share must be copied, %u are free", copies,
-                          kv->n_free + freed);
+                          kv->pages.n_free + freed);
     }
     uint64_t keys = graft_kv_page_bytes(&model->source->config, &model->limits, false);
     uint64_t values = graft_kv_page_bytes(&model->source->config, &model->limits, true);
@@ -99,15 +104,9 @@ enum graft_status graft_seq_shift(struct graft_seq *seq, uint32_t n_keep, uint32
     move_adapters(seq, keep * GRAFT_PAGE_TOKENS, drop * GRAFT_PAGE_TOKENS);
     enum graft_status status = GRAFT_OK;
     for (uint32_t i = keep; i < pages - drop && status == GRAFT_OK; i++) {
-        uint32_t from = table[i], to = kv->refs[from] > 1 ? graft_kv_renew(kv, seq->index, i) : from;
-        status = move_page(model, false, from, to, drop * GRAFT_PAGE_TOKENS, bytes);
-    }
-    uint32_t left = pages - drop, held = kv->rings && left > kv->limits.ring_pages ? left - kv->limits.ring_pages : 0;
-    for (uint32_t i = held > keep ? held : keep; kv->rings && i < left && status == GRAFT_OK; i++) {
-        uint32_t from = kv->rings[(size_t)seq->index * kv->limits.table_pages + i];
-        if (from) {
-            uint32_t to = kv->ring_refs[from] > 1 ? graft_kv_renew_ring(kv, seq->index, i) : from;
-            status = move_page(model, true, from, to, drop * GRAFT_PAGE_TOKENS, bytes);
+        status = move_page(model, false, &table[i], drop * GRAFT_PAGE_TOKENS, bytes);
+        if (ring && ring[i] && status == GRAFT_OK) {
+            status = move_page(model, true, &ring[i], drop * GRAFT_PAGE_TOKENS, bytes);
         }
     }
     status = status == GRAFT_OK ? model->exec->functions->pages_written(model->exec) : status;

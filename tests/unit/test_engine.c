@@ -68,7 +68,7 @@ START_TEST(answers_beside_others_are_those_alone)
             ck_assert_msg((i >= half && i < half + page) || bytes[i] == 0, "byte %u", (unsigned)i);
         }
     }
-    ck_assert_uint_eq(world.model->kv->n_free, world.model->limits.n_pages - 1);
+    ck_assert_uint_eq(world.model->kv->pages.n_free, world.model->limits.n_pages - 1);
     graft_test_world_close(&world);
 }
 END_TEST

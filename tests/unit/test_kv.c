@@ -74,16 +74,16 @@ START_TEST(truncating_frees_whole_pages_and_a_full_cache_refuses)
     }
     ck_assert(!graft_kv_append(kv, 0, &slot));
     ck_assert_uint_eq(kv->lengths[0], 64);
-    ck_assert_uint_eq(kv->n_free, 0);
+    ck_assert_uint_eq(kv->pages.n_free, 0);
     graft_kv_truncate(kv, 0, 33);
-    ck_assert_uint_eq(kv->n_free, 0); // token 32 lies on the second page
+    ck_assert_uint_eq(kv->pages.n_free, 0); // token 32 lies on the second page
     graft_kv_truncate(kv, 0, 32);
-    ck_assert_uint_eq(kv->n_free, 1);
+    ck_assert_uint_eq(kv->pages.n_free, 1);
     ck_assert_uint_eq(kv->tables[1], 0);
     graft_kv_truncate(kv, 0, 40); // longer than it is: nothing
     ck_assert_uint_eq(kv->lengths[0], 32);
     graft_kv_truncate(kv, 0, 0);
-    ck_assert_uint_eq(kv->n_free, 2);
+    ck_assert_uint_eq(kv->pages.n_free, 2);
     ck_assert(graft_kv_append(kv, 0, &again));
     ck_assert_uint_eq(first, again);
     close_kv();
@@ -104,7 +104,7 @@ START_TEST(random_use_loses_no_page)
         } else if (graft_kv_append(kv, s, &slot)) {
             lengths[s]++;
         }
-        uint32_t pages = kv->n_free;
+        uint32_t pages = kv->pages.n_free;
         for (uint32_t k = 0; k < 6; k++) {
             ck_assert_uint_eq(kv->lengths[k], lengths[k]);
             pages += (lengths[k] + 31) / 32;

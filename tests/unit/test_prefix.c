@@ -67,7 +67,7 @@ START_TEST(pages_go_in_the_order_in_which_they_were_left)
             if (page && graft_kv_share(kv, seq, page, 0)) {
                 model[page].sequences++;
                 shared++;
-            } else if (!page && kv->n_free && at < limits.table_pages) {
+            } else if (!page && kv->pages.n_free && at < limits.table_pages) {
                 for (uint32_t i = 0; i < GRAFT_PAGE_TOKENS; i++) {
                     ck_assert(graft_kv_append(kv, seq, &slot));
                 }
@@ -87,9 +87,9 @@ START_TEST(pages_go_in_the_order_in_which_they_were_left)
                 model[page].left = --model[page].sequences == 0 ? ++now : model[page].left;
             }
             graft_kv_truncate(kv, seq, keep * GRAFT_PAGE_TOKENS);
-        } else if (kv->n_free < 4 || what == 15) {
+        } else if (kv->pages.n_free < 4 || what == 15) {
             ck_assert(graft_prefix_evict(prefix) == (idle > 0));
-            ck_assert(!oldest || kv->refs[oldest] == 0);
+            ck_assert(!oldest || kv->pages.refs[oldest] == 0);
             model[oldest].key = 0;
             evicted += idle > 0;
         }
@@ -198,27 +198,27 @@ START_TEST(pages_of_rings_hold_what_their_sequences_computed)
     memset(&world, 0, sizeof world);
     ck_assert_ok(graft_kv_create(ctx, &kv, &limits));
     ck_assert_ok(graft_prefix_create(ctx, &prefix, kv));
-    kv->on_free = on_free;
-    kv->on_free_ring = on_free_ring;
+    kv->pages.on_free = on_free;
+    kv->ring_pages.on_free = on_free_ring;
     for (uint32_t step = 0; step < STEPS; step++) {
         state = state * 6364136223846793005u + 1442695040888963407u;
         uint32_t random = (uint32_t)(state >> 33), seq = random % SEQS, what = random / SEQS % 16;
         uint32_t at = kv->lengths[seq] / GRAFT_PAGE_TOKENS;
-        while (kv->n_free < 3 && graft_prefix_evict(prefix)) {
+        while (kv->pages.n_free < 3 && graft_prefix_evict(prefix)) {
         }
         if (what == 0 || at == 0) { // few ways, so that beginnings meet
             begin_sequence(kv, prefix, seq, (state >> 20) % 81);
             reused += kv->lengths[seq] / GRAFT_PAGE_TOKENS;
         } else if (what == 1 && at > 1) { // taken back, as far as the ring goes, into a page of its own
             uint32_t keep = at - 1;
-            if (kv->refs[kv->tables[seq * TABLE + keep - 1]] == 1) {
+            if (kv->pages.refs[kv->tables[seq * TABLE + keep - 1]] == 1) {
                 graft_kv_truncate(kv, seq, keep * GRAFT_PAGE_TOKENS);
             }
         } else if (what == 2) {
             graft_kv_truncate(kv, seq, 0);
         }
         at = kv->lengths[seq] / GRAFT_PAGE_TOKENS;
-        if (what > 2 && at < TABLE && kv->n_free) {
+        if (what > 2 && at < TABLE && kv->pages.n_free) {
             uint32_t slot;
             for (uint32_t i = 0; i < GRAFT_PAGE_TOKENS; i++) {
                 ck_assert(graft_kv_append(kv, seq, &slot));
@@ -241,10 +241,10 @@ START_TEST(pages_of_rings_hold_what_their_sequences_computed)
     }
     while (graft_prefix_evict(prefix)) {
     }
-    ck_assert_uint_eq(kv->n_free, PAGES - 1);
-    ck_assert_uint_eq(kv->n_ring_free, SEQS * limits.ring_pages);
+    ck_assert_uint_eq(kv->pages.n_free, PAGES - 1);
+    ck_assert_uint_eq(kv->ring_pages.n_free, SEQS * limits.ring_pages);
     for (uint32_t page = 1; page <= SEQS * limits.ring_pages; page++) {
-        ck_assert_uint_eq(kv->ring_refs[page] + (world.rings[page] != 0), 0);
+        ck_assert_uint_eq(kv->ring_pages.refs[page] + (world.rings[page] != 0), 0);
     }
     graft_prefix_destroy(&prefix);
     graft_kv_destroy(&kv);

@@ -231,7 +231,7 @@ START_TEST(an_engine_finds_prefixes_again_behind_windows)
             }
         }
         graft_engine_destroy(&engine);
-        ck_assert_uint_eq(world.model->kv->n_ring_free, 2 * world.model->limits.ring_pages);
+        ck_assert_uint_eq(world.model->kv->ring_pages.n_free, 2 * world.model->limits.ring_pages);
         graft_test_world_close(&world);
     }
     printf("%u tokens found again\n", (unsigned)reused);

@@ -81,11 +81,11 @@ START_TEST(keys_that_are_left_are_those_of_their_new_positions)
         if (layer + 1 < c->n_layer) {
             continue; // the last one is looked at
         }
-        uint32_t pages = world.model->kv->n_free;
+        uint32_t pages = world.model->kv->pages.n_free;
         ck_assert_ok(graft_seq_shift(seq, KEEP, DROP, &dropped));
         ck_assert_uint_eq(dropped, 64); // whole pages
         ck_assert_uint_eq(graft_seq_length(seq), LENGTH - 64);
-        ck_assert_uint_eq(world.model->kv->n_free, pages + 2);
+        ck_assert_uint_eq(world.model->kv->pages.n_free, pages + 2);
         for (uint32_t t = 0; t < LENGTH - 64; t++) {
             uint32_t old = t < 32 ? t : t + 64;
             double most = 0;
@@ -180,7 +180,7 @@ START_TEST(pages_of_others_stay_and_what_does_not_fit_changes_nothing)
     ck_assert_error_has("there are 96");
     graft_seq_destroy(&a);
     graft_seq_destroy(&b);
-    ck_assert_uint_eq(kv->n_free, kv->limits.n_pages - 1);
+    ck_assert_uint_eq(kv->pages.n_free, kv->limits.n_pages - 1);
     graft_test_world_close(&world);
     remove(path);
 }
@@ -256,7 +256,7 @@ START_TEST(an_engine_shifts_when_it_is_told_to)
         graft_engine_destroy(&engine);
         ck_assert_uint_eq(counts[1], GRAFT_FINISH_LENGTH);
         ck_assert_uint_eq(counts[0], shift ? 500 : 121);
-        ck_assert_uint_eq(world.model->kv->n_free, world.model->limits.n_pages - 1);
+        ck_assert_uint_eq(world.model->kv->pages.n_free, world.model->limits.n_pages - 1);
         graft_test_world_close(&world);
         remove(path);
     }

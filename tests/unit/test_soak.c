@@ -253,7 +253,7 @@ static void stop(struct run *run)
 {
     ck_assert_ok(graft_engine_run(run->engine, graft_test_release_all, NULL));
     graft_engine_destroy(&run->engine);
-    ck_assert_uint_eq(run->world.model->kv->n_free, run->world.model->limits.n_pages - 1);
+    ck_assert_uint_eq(run->world.model->kv->pages.n_free, run->world.model->limits.n_pages - 1);
     graft_grammar_destroy(&run->grammar);
     graft_test_world_close(&run->world);
 }

@@ -261,7 +261,7 @@ START_TEST(answers_are_bit_for_bit_those_without)
                       "%u drafted, %u accepted, %u steps", drafted, accepted, (unsigned)stats.draft_steps);
         ck_assert_ok(graft_engine_run(engine, graft_test_release_all, NULL));
         graft_engine_destroy(&engine);
-        ck_assert_uint_eq(world.model->kv->n_free, world.model->limits.n_pages - 1);
+        ck_assert_uint_eq(world.model->kv->pages.n_free, world.model->limits.n_pages - 1);
         for (uint32_t i = 0; i < CROWD && drafts; i++) {
             expect_equal(&with[i], &without[i], i);
         }
