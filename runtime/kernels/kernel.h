@@ -206,6 +206,13 @@ const struct graft_kernel_format *graft_kernel_format(uint32_t type);
 // Add bindings, a letter each: w words of weights, v fours of floats, p fours of words (views of texels with `texel`), r read,
 // o written, x both.
 void graft_kernel_bind(struct graft_vk_pipeline_params *params, const char *bindings, bool texel);
+// GRAFT_E_LIMIT if the device does not allow as many workgroups as the kernel has now.
+GRAFT_MUST_CHECK enum graft_status graft_kernel_check_grid(const struct graft_kernel *kernel, const struct graft_vk_caps *caps);
+// What shrink and experts_shrink share, which is all but their push constants: `parts` workgroups for the rows of A (one in
+// software) of every pair of each of n inputs.
+GRAFT_MUST_CHECK enum graft_status graft_kernel_shrink_as(struct graft_kernel *out, const char *name,
+                                                          const struct graft_vk_caps *caps, uint32_t parts, uint32_t n,
+                                                          uint32_t push_bytes);
 // Fill name, module and push bytes of out->pipeline. The name is "<kernel>[.<format>].<variant>", the module
 // "<kernel>[.<family>].<variant>". format NULL: the kernel reads no weights.
 GRAFT_MUST_CHECK enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel,

@@ -159,6 +159,15 @@ void graft_kernel_bind(struct graft_vk_pipeline_params *p, const char *bindings,
     }
 }
 
+enum graft_status graft_kernel_check_grid(const struct graft_kernel *kernel, const struct graft_vk_caps *caps)
+{
+    if (kernel->groups[0] > caps->max_group_count[0] || kernel->groups[1] > caps->max_group_count[1]) {
+        return graft_fail(GRAFT_E_LIMIT, "kernel %s needs %u x %u workgroups, the device allows %u x %u", kernel->name,
+                          kernel->groups[0], kernel->groups[1], caps->max_group_count[0], caps->max_group_count[1]);
+    }
+    return GRAFT_OK;
+}
+
 enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel, const struct graft_kernel_format *format,
                                     enum graft_variant_kind kind, uint32_t push_bytes)
 {
