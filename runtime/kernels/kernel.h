@@ -32,7 +32,8 @@ struct graft_variant {
     uint32_t subgroup;         // required subgroup size, 0 = the driver's choice
     uint32_t planes, chunk;    // of DOT: see shaders/lib/dot.glsl
     uint32_t column_owners;    // tiles side by side in a workgroup: MATRIX, else 1
-    uint32_t ksubs, part_rows; // of MATRIX: see shaders/lib/matrix.glsl; rows of a part of SS
+    uint32_t part_rows;        // of a part of SS, in a kernel that writes them
+    uint32_t ksubs;            // of MATRIX: see shaders/lib/matrix.glsl
     enum graft_lora_kind lora; // adapters to add: set by the caller, never chosen
     bool fold; // the kernels that write o's and down's inputs shrink for them, as those in front of qkv and gate always do
 };
