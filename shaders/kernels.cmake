@@ -120,6 +120,7 @@ graft_add_kernel(NAME read VARIANTS lane team)
 
 # Kernels with cooperative matrices: compiled where glslang can, else as they are kept, else left out.
 include(${CMAKE_CURRENT_LIST_DIR}/prebuilt.cmake)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${GRAFT_PREBUILT_DIR}/sources.sha256)
 if(NOT GRAFT_SPIRV_DIR)
   graft_glslang_has_matrices(${GLSLANG} ${CMAKE_BINARY_DIR} has_matrices)
   graft_prebuilt_current(current)
