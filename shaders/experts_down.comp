@@ -26,13 +26,6 @@ layout(push_constant) uniform push_block { graft_experts_push push; };
 #include "lib/matmul.glsl"
 #include "lib/experts.glsl"
 
-#ifdef LORA
-uint lora_assigned(uint c)
-{
-    return nearest[c];
-}
-#endif
-
 void main()
 {
     uint expert = find_expert();
@@ -53,7 +46,7 @@ void main()
         lora_row[r] = min(first + r, rows - 1u);
     }
     [[unroll]] for (uint c = 0u; c < C; c++) {
-        lora_column[c] = nearest[c] / push.n_used;
+        lora_column[c] = nearest[c];
     }
     expand(0u, 0u, R);
 #endif

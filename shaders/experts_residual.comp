@@ -38,11 +38,6 @@ layout(constant_id = 3) const uint PRODUCTS = 1;
 layout(push_constant) uniform push_block { graft_experts_push push; };
 #include "lib/matmul.glsl"
 #ifdef LORA
-uint lora_pair; // (row, expert)
-uint lora_assigned(uint c)
-{
-    return lora_pair;
-}
 #define SHRINK_X(i) vec4(xn[(i) * 4u], xn[(i) * 4u + 1u], xn[(i) * 4u + 2u], xn[(i) * 4u + 3u])
 #define SHRINK_BY_THE_LAST
 #include "lib/shrink.glsl"
@@ -67,8 +62,7 @@ void main()
 #ifdef LORA
             if (LORA_EXTRAS != 0u) {
                 lora_expert = chosen.x;
-                lora_pair = pair;
-                lora_column[0] = n;
+                lora_column[0] = pair;
                 [[unroll]] for (uint r = 0u; r < R; r++) {
                     lora_row[r] = min(first + r, rows - 1u);
                 }

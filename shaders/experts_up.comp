@@ -39,13 +39,6 @@ uint nearest_row(uint c)
     return nearest[c] / push.n_used;
 }
 
-#ifdef LORA
-uint lora_assigned(uint c)
-{
-    return nearest[c];
-}
-#endif
-
 void main()
 {
     uint expert = find_expert();
@@ -67,10 +60,10 @@ void main()
 #ifdef LORA
     lora_expert = expert + push.expert_first;
     [[unroll]] for (uint r = 0u; r < R; r++) {
-        lora_row[r] = min(first + (PART == 0u ? r % half_r : r), rows - 1u);
+        lora_row[r] = min(first + r % values, rows - 1u);
     }
     [[unroll]] for (uint c = 0u; c < C; c++) {
-        lora_column[c] = nearest_row(c);
+        lora_column[c] = nearest[c];
     }
     if (PART == 0u) {
         expand(0u, 0u, half_r);

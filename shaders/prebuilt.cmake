@@ -38,11 +38,8 @@ function(graft_prebuilt_current out)
     file(READ ${GRAFT_PREBUILT_DIR}/sources.sha256 found)
     string(STRIP "${found}" found)
   endif()
-  if(found STREQUAL want)
-    set(${out} TRUE PARENT_SCOPE)
-  else()
-    set(${out} FALSE PARENT_SCOPE)
-  endif()
+  string(COMPARE EQUAL "${found}" "${want}" same)
+  set(${out} ${same} PARENT_SCOPE)
 endfunction()
 
 # *out: GLSLANG knows cooperative matrices.
@@ -51,11 +48,8 @@ function(graft_glslang_has_matrices glslang folder out)
        "#extension GL_KHR_memory_scope_semantics : require\nvoid main() {}\n")
   execute_process(COMMAND ${glslang} -V --quiet --target-env vulkan1.1 -o ${folder}/probe.spv ${folder}/probe.comp
                   RESULT_VARIABLE result OUTPUT_QUIET ERROR_QUIET)
-  if(result EQUAL 0)
-    set(${out} TRUE PARENT_SCOPE)
-  else()
-    set(${out} FALSE PARENT_SCOPE)
-  endif()
+  string(COMPARE EQUAL "${result}" 0 same)
+  set(${out} ${same} PARENT_SCOPE)
 endfunction()
 
 # A module of the folder as a C array, as glslang writes it.

@@ -34,20 +34,10 @@ enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct 
     struct graft_variant variant = graft_variant_choose(caps, 1);
     GRAFT_TRY(graft_kernel_name(out, lora ? "attention_lora" : "attention", NULL, variant.kind, sizeof out->push.attention));
     struct graft_vk_pipeline_params *p = &out->pipeline;
-    bool texel = variant.kind == GRAFT_VARIANT_LANE;
     uint32_t workgroup = variant.kind == GRAFT_VARIANT_TEAM ? 32 : caps->subgroup_size;
     uint32_t groups = graft_attention_head_groups(shape), per_kv = shape->n_head / shape->n_head_kv;
     uint32_t splits = graft_attention_splits(caps, shape, batch_rows);
-    p->n_bindings = lora ? 12 : 7;
-    p->kinds[0] = texel ? GRAFT_VK_TEXEL_F32X4 : GRAFT_VK_STORAGE;
-    p->kinds[1] = texel ? GRAFT_VK_TEXEL_U32X4 : GRAFT_VK_STORAGE;
-    p->kinds[2] = texel ? GRAFT_VK_TEXEL_U32 : GRAFT_VK_STORAGE;
-    p->kinds[7] = p->kinds[8] = p->kinds[11] = texel ? GRAFT_VK_TEXEL_U32X4 : GRAFT_VK_STORAGE;
-    for (uint32_t i = 0; i < p->n_bindings; i++) {
-        p->access[i] = i < 4 || i == 7 || i == 8 || i == 11 ? GRAFT_VK_READ
-                       : (i == 4 && !lora) || i == 9 ? GRAFT_VK_WRITE
-                                                     : GRAFT_VK_READ_WRITE;
-    }
+    graft_kernel_bind(p, lora ? "vpwrxxxppoxp" : "vpwroxx", variant.kind == GRAFT_VARIANT_LANE);
     p->n_constants = 11;
     p->constants[0] = workgroup;
     p->constants[1] = (per_kv + groups - 1) / groups;

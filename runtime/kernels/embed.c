@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // embed: token rows of the embedding table, and what the first norm needs. Shader: shaders/embed.comp.
-#include <string.h>
-
 #include "runtime/kernels/kernel.h"
 
 enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t type, uint32_t n_embd,
@@ -18,15 +16,7 @@ enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graf
     uint32_t workgroup = variant.kind == GRAFT_VARIANT_SUBGROUP ? caps->subgroup_size
                          : variant.kind == GRAFT_VARIANT_TEAM   ? 32
                                                                 : variant.workgroup;
-    p->n_bindings = lora ? 11 : 6;
-    p->kinds[0] = variant.kind == GRAFT_VARIANT_LANE ? GRAFT_VK_TEXEL_U32 : GRAFT_VK_STORAGE;
-    p->kinds[6] = p->kinds[7] = p->kinds[10] =
-        variant.kind == GRAFT_VARIANT_LANE ? GRAFT_VK_TEXEL_U32X4 : GRAFT_VK_STORAGE;
-    static const enum graft_vk_access access[] = {GRAFT_VK_READ,  GRAFT_VK_READ,       GRAFT_VK_READ, GRAFT_VK_WRITE,
-                                                  GRAFT_VK_WRITE, GRAFT_VK_WRITE,      GRAFT_VK_READ, GRAFT_VK_READ,
-                                                  GRAFT_VK_WRITE, GRAFT_VK_READ_WRITE, GRAFT_VK_READ};
-    memcpy(p->access, access, sizeof access);
-    p->access[4] = lora ? GRAFT_VK_READ_WRITE : GRAFT_VK_WRITE;
+    graft_kernel_bind(p, lora ? "wrroxoppoxp" : "wrrooo", variant.kind == GRAFT_VARIANT_LANE);
     p->n_constants = GRAFT_FORMAT_CONSTANT + 1;
     p->constants[0] = workgroup;
     p->constants[1] = lora == GRAFT_LORA_EXTRAS;

@@ -13,8 +13,6 @@ static const struct {
 } kinds[] = {
     [GRAFT_EXPERTS_ROUTER] = {"router", "wvrxxo", "wvrxxoppvp"},
     [GRAFT_EXPERTS_GROUP] = {"experts_group", "ro", NULL},
-    [GRAFT_EXPERTS_SHRINK_UP] = {"experts_shrink", NULL, "pvrpop"},
-    [GRAFT_EXPERTS_SHRINK_DOWN] = {"experts_shrink", NULL, "pvrpop"},
     [GRAFT_EXPERTS_GATE_UP] = {"experts_up", "wvrrow", "wvrrowppvp"},
     [GRAFT_EXPERTS_GATE] = {"experts_up", "wvrrow", "wvrrowppvp"},
     [GRAFT_EXPERTS_UP] = {"experts_up", "wvrrxw", "wvrrxwppvp"},
@@ -67,32 +65,14 @@ static enum graft_status group_kernel(struct graft_kernel *out, const struct gra
     return GRAFT_OK;
 }
 
-static enum graft_status check_grid(const struct graft_kernel *kernel, const struct graft_vk_caps *caps)
-{
-    if (kernel->groups[0] > caps->max_group_count[0] || kernel->groups[1] > caps->max_group_count[1]) {
-        return graft_fail(GRAFT_E_LIMIT, "kernel %s needs %u x %u workgroups, the device allows %u x %u", kernel->name,
-                          kernel->groups[0], kernel->groups[1], caps->max_group_count[0], caps->max_group_count[1]);
-    }
-    return GRAFT_OK;
-}
-
 static enum graft_status shrink_kernel(struct graft_kernel *out, bool down, const struct graft_vk_caps *caps,
                                        const struct graft_experts_shape *shape, uint32_t batch_rows)
 {
-    struct graft_variant variant = graft_variant_choose(caps, 1);
-    bool lane = variant.kind == GRAFT_VARIANT_LANE;
-    GRAFT_TRY(graft_kernel_name(out, "experts_shrink", NULL, variant.kind, sizeof out->push.experts));
-    graft_kernel_bind(&out->pipeline, kinds[GRAFT_EXPERTS_SHRINK_UP].lora, lane);
-    out->pipeline.n_constants = 1;
-    out->pipeline.constants[0] = variant.workgroup;
-    out->pipeline.required_subgroup_size = variant.subgroup;
-    out->pipeline.full_subgroups = variant.subgroup != 0;
+    GRAFT_TRY(graft_kernel_shrink_as(out, "experts_shrink", caps, SHRINK_PARTS, batch_rows * shape->n_used,
+                                     sizeof out->push.experts));
     out->push.experts = (struct graft_experts_push){
         .subs = (down ? shape->n_ff : shape->n_embd) / 32, .n_used = shape->n_used, .sharing = down ? 1 : shape->n_used};
-    out->groups[0] = GRAFT_LORA_PAIRS * (lane ? 1 : SHRINK_PARTS);
-    out->groups[1] = batch_rows * shape->n_used;
-    out->groups[2] = 1;
-    return check_grid(out, caps);
+    return graft_kernel_check_grid(out, caps);
 }
 
 enum graft_status graft_kernel_experts(struct graft_kernel *out, enum graft_experts_kind kind, const struct graft_vk_caps *caps,
@@ -145,5 +125,5 @@ enum graft_status graft_kernel_experts(struct graft_kernel *out, enum graft_expe
     out->groups[2] = 1;
     out->push.experts = (struct graft_experts_push){
         .subs = n_in / 32, .rows = rows, .expert_count = shape->n_expert, .n_used = shape->n_used, .parts_out = out->groups[0]};
-    return check_grid(out, caps);
+    return graft_kernel_check_grid(out, caps);
 }

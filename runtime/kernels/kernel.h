@@ -32,7 +32,8 @@ struct graft_variant {
     uint32_t subgroup;         // required subgroup size, 0 = the driver's choice
     uint32_t planes, chunk;    // of DOT: see shaders/lib/dot.glsl
     uint32_t column_owners;    // tiles side by side in a workgroup: MATRIX, else 1
-    uint32_t ksubs, part_rows; // of MATRIX: see shaders/lib/matrix.glsl; rows of a part of SS
+    uint32_t part_rows;        // of a part of SS, in a kernel that writes them
+    uint32_t ksubs;            // of MATRIX: see shaders/lib/matrix.glsl
     enum graft_lora_kind lora; // adapters to add: set by the caller, never chosen
     bool fold; // the kernels that write o's and down's inputs shrink for them, as those in front of qkv and gate always do
 };
@@ -206,6 +207,13 @@ const struct graft_kernel_format *graft_kernel_format(uint32_t type);
 // Add bindings, a letter each: w words of weights, v fours of floats, p fours of words (views of texels with `texel`), r read,
 // o written, x both.
 void graft_kernel_bind(struct graft_vk_pipeline_params *params, const char *bindings, bool texel);
+// GRAFT_E_LIMIT if the device does not allow as many workgroups as the kernel has now.
+GRAFT_MUST_CHECK enum graft_status graft_kernel_check_grid(const struct graft_kernel *kernel, const struct graft_vk_caps *caps);
+// What shrink and experts_shrink share, which is all but their push constants: `parts` workgroups for the rows of A (one in
+// software) of every pair of each of n inputs.
+GRAFT_MUST_CHECK enum graft_status graft_kernel_shrink_as(struct graft_kernel *out, const char *name,
+                                                          const struct graft_vk_caps *caps, uint32_t parts, uint32_t n,
+                                                          uint32_t push_bytes);
 // Fill name, module and push bytes of out->pipeline. The name is "<kernel>[.<format>].<variant>", the module
 // "<kernel>[.<family>].<variant>". format NULL: the kernel reads no weights.
 GRAFT_MUST_CHECK enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel,

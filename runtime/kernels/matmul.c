@@ -88,11 +88,7 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
     uint32_t columns = variant->cols * variant->column_owners;
     out->groups[1] = batch_rows / columns + (batch_rows % columns != 0);
     out->groups[2] = 1;
-    if (total > caps->max_group_count[0] || out->groups[1] > caps->max_group_count[1]) {
-        return graft_fail(GRAFT_E_LIMIT, "kernel %s needs %u x %u workgroups, the device allows %u x %u", out->name, total,
-                          out->groups[1], caps->max_group_count[0], caps->max_group_count[1]);
-    }
-    return GRAFT_OK;
+    return graft_kernel_check_grid(out, caps);
 }
 
 void graft_kernel_qkv_shape(struct graft_kernel *qkv, const struct graft_qkv_shape *shape)

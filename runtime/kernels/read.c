@@ -8,10 +8,7 @@ enum graft_status graft_kernel_read(struct graft_kernel *out, const struct graft
     bool texel = graft_variant_choose(caps, 1).kind == GRAFT_VARIANT_LANE;
     GRAFT_TRY(graft_kernel_name(out, "read", NULL, texel ? GRAFT_VARIANT_LANE : GRAFT_VARIANT_TEAM, sizeof out->push.n_quads));
     struct graft_vk_pipeline_params *p = &out->pipeline;
-    p->n_bindings = 2;
-    p->kinds[0] = texel ? GRAFT_VK_TEXEL_U32X4 : GRAFT_VK_STORAGE;
-    p->access[0] = GRAFT_VK_READ;
-    p->access[1] = GRAFT_VK_WRITE;
+    graft_kernel_bind(p, "po", texel);
     p->n_constants = 1;
     p->constants[0] = texel ? caps->subgroup_size : 128;
     out->push.n_quads = quads;

@@ -4,28 +4,29 @@
 
 enum { PARTS = 8 }; // workgroups that share the rows of A: with 4 subgroups of 2 rows, rank 64 in one pass
 
-enum graft_status graft_kernel_shrink(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t n_in,
-                                      uint32_t batch_rows)
+enum graft_status graft_kernel_shrink_as(struct graft_kernel *out, const char *name, const struct graft_vk_caps *caps,
+                                         uint32_t parts, uint32_t n, uint32_t push_bytes)
 {
     *out = (struct graft_kernel){0};
     struct graft_variant variant = graft_variant_choose(caps, 1);
-    GRAFT_TRY(graft_kernel_name(out, "shrink", NULL, variant.kind, sizeof out->push.shrink));
+    bool lane = variant.kind == GRAFT_VARIANT_LANE;
+    GRAFT_TRY(graft_kernel_name(out, name, NULL, variant.kind, push_bytes));
     struct graft_vk_pipeline_params *p = &out->pipeline;
-    bool texel = variant.kind == GRAFT_VARIANT_LANE;
-    p->n_bindings = 6;
-    p->kinds[0] = texel ? GRAFT_VK_TEXEL_U32X4 : GRAFT_VK_STORAGE;
-    p->kinds[1] = texel ? GRAFT_VK_TEXEL_F32X4 : GRAFT_VK_STORAGE;
-    p->kinds[3] = p->kinds[5] = p->kinds[0];
-    for (uint32_t i = 0; i < 6; i++) {
-        p->access[i] = i != 4 ? GRAFT_VK_READ : GRAFT_VK_WRITE;
-    }
+    graft_kernel_bind(p, "pvrpop", lane);
     p->n_constants = 1;
     p->constants[0] = variant.workgroup;
     p->required_subgroup_size = variant.subgroup;
     p->full_subgroups = variant.subgroup != 0;
-    out->push.shrink.fours = n_in / 4;
-    out->groups[0] = GRAFT_LORA_PAIRS * (variant.kind == GRAFT_VARIANT_LANE ? 1 : PARTS);
-    out->groups[1] = batch_rows;
+    out->groups[0] = GRAFT_LORA_PAIRS * (lane ? 1 : parts);
+    out->groups[1] = n;
     out->groups[2] = 1;
+    return GRAFT_OK;
+}
+
+enum graft_status graft_kernel_shrink(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t n_in,
+                                      uint32_t batch_rows)
+{
+    GRAFT_TRY(graft_kernel_shrink_as(out, "shrink", caps, PARTS, batch_rows, sizeof out->push.shrink));
+    out->push.shrink.fours = n_in / 4;
     return GRAFT_OK;
 }

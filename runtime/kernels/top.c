@@ -13,9 +13,7 @@ enum graft_status graft_kernel_top(struct graft_kernel *out, const struct graft_
                          : variant.kind == GRAFT_VARIANT_TEAM ? 64
                                                               : variant.workgroup;
     uint32_t values = variant.kind == GRAFT_VARIANT_LANE ? 64 : 16;
-    p->n_bindings = 2;
-    p->access[0] = GRAFT_VK_READ;
-    p->access[1] = GRAFT_VK_WRITE;
+    graft_kernel_bind(p, "ro", false);
     p->n_constants = 2;
     p->constants[0] = workgroup;
     p->constants[1] = values;

@@ -9,7 +9,7 @@
 
 struct graft_variant graft_variant_choose(const struct graft_vk_caps *caps, uint32_t batch_rows)
 {
-    struct graft_variant v = {.column_owners = 1};
+    struct graft_variant v = {.rows = 4, .column_owners = 1};
     bool subgroups = caps->subgroup_arithmetic && caps->subgroup_shuffle;
     if (caps->kind == GRAFT_VK_SOFTWARE && subgroups && caps->max_texel_elements > 0) {
         // One subgroup is one vector of the processor: no barrier, no reduction. Tiles of 4 x 8 make the
@@ -17,7 +17,6 @@ struct graft_variant graft_variant_choose(const struct graft_vk_caps *caps, uint
         v.kind = GRAFT_VARIANT_LANE;
         v.workgroup = caps->subgroup_size;
         v.owners = v.workgroup;
-        v.rows = 4;
         v.cols = batch_rows < 4 ? batch_rows : batch_rows < 8 ? 4 : 8;
         v.fold = true; // a dispatch costs more than what it would share out
     } else if (subgroups) {
@@ -29,17 +28,24 @@ struct graft_variant graft_variant_choose(const struct graft_vk_caps *caps, uint
         }
         v.owners = owners;
         v.workgroup = owners * caps->subgroup_size;
-        v.rows = 4;
         v.cols = batch_rows < 4 ? batch_rows : 4;
         v.subgroup = caps->subgroup_size_control ? caps->subgroup_size : 0;
     } else {
         v.kind = GRAFT_VARIANT_TEAM;
         v.workgroup = 64;
         v.owners = 1;
-        v.rows = 4;
         v.cols = batch_rows < 4 ? batch_rows : 4;
     }
+    v.part_rows = graft_variant_rows(&v);
     return v;
+}
+
+enum { OTHERS = 2048 }; // bytes that a kernel shares besides what these variants add
+
+static bool of_blocks(uint32_t type)
+{
+    const struct graft_kernel_format *format = graft_kernel_format(type);
+    return format && strcmp(format->family, "blocks") == 0;
 }
 
 enum graft_activations graft_activations_choose(const struct graft_vk_caps *caps, enum graft_activations wanted)
@@ -57,10 +63,9 @@ enum graft_activations graft_activations_choose(const struct graft_vk_caps *caps
 void graft_variant_use_dot(struct graft_variant *v, const struct graft_vk_caps *caps, uint32_t type,
                            enum graft_activations activations)
 {
-    enum { GROUPS = 256, OTHERS = 2048 }; // integers of so many groups make 8 KiB; what the rest of a kernel shares
-    const struct graft_kernel_format *format = graft_kernel_format(type);
+    enum { GROUPS = 256 }; // integers of so many groups make 8 KiB
     bool integers = activations == GRAFT_ACTIVATIONS_INT8 || activations == GRAFT_ACTIVATIONS_INT16;
-    if (!integers || v->kind != GRAFT_VARIANT_SUBGROUP || !format || strcmp(format->family, "blocks") != 0) {
+    if (!integers || v->kind != GRAFT_VARIANT_SUBGROUP || !of_blocks(type)) {
         return;
     }
     v->kind = GRAFT_VARIANT_DOT;
@@ -92,11 +97,10 @@ bool graft_matrix_cores(const struct graft_vk_caps *caps)
 
 void graft_variant_use_matrix(struct graft_variant *v, const struct graft_vk_caps *caps, uint32_t type, uint32_t batch_rows)
 {
-    enum { MOST_COLUMNS = 64, OTHERS = 2048 }; // of a tile; bytes that the rest of a kernel shares
-    const struct graft_kernel_format *format = graft_kernel_format(type);
-    uint32_t subgroups = v->owners, tile_rows = subgroups * caps->matrix_m, part_rows = graft_variant_rows(v);
-    if (!graft_matrix_cores(caps) || v->subgroup == 0 || !format || strcmp(format->family, "blocks") != 0 ||
-        tile_rows % part_rows != 0 || v->workgroup % (tile_rows / v->rows) != 0) {
+    enum { MOST_COLUMNS = 64 }; // of a tile
+    uint32_t subgroups = v->owners, tile_rows = subgroups * caps->matrix_m;
+    if (!graft_matrix_cores(caps) || v->subgroup == 0 || !of_blocks(type) || tile_rows % v->part_rows != 0 ||
+        v->workgroup % (tile_rows / v->rows) != 0) {
         return;
     }
     uint32_t column_owners = v->workgroup / (tile_rows / v->rows), ksubs = v->workgroup / tile_rows;
@@ -112,7 +116,6 @@ void graft_variant_use_matrix(struct graft_variant *v, const struct graft_vk_cap
             v->cols = cols;
             v->column_owners = column_owners;
             v->ksubs = ksubs;
-            v->part_rows = part_rows;
             return;
         }
     }
@@ -157,6 +160,15 @@ void graft_kernel_bind(struct graft_vk_pipeline_params *p, const char *bindings,
                                            : GRAFT_VK_STORAGE;
         p->access[i] = *b == 'o' ? GRAFT_VK_WRITE : *b == 'x' ? GRAFT_VK_READ_WRITE : GRAFT_VK_READ;
     }
+}
+
+enum graft_status graft_kernel_check_grid(const struct graft_kernel *kernel, const struct graft_vk_caps *caps)
+{
+    if (kernel->groups[0] > caps->max_group_count[0] || kernel->groups[1] > caps->max_group_count[1]) {
+        return graft_fail(GRAFT_E_LIMIT, "kernel %s needs %u x %u workgroups, the device allows %u x %u", kernel->name,
+                          kernel->groups[0], kernel->groups[1], caps->max_group_count[0], caps->max_group_count[1]);
+    }
+    return GRAFT_OK;
 }
 
 enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel, const struct graft_kernel_format *format,

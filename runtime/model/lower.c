@@ -236,8 +236,8 @@ static enum graft_status lower_attention(struct graft_lowering *lo, const struct
 static uint32_t residual_groups(const struct graft_plan *plan, const struct graft_vk_caps *caps)
 {
     struct graft_variant variant = graft_variant_choose(caps, 1);
-    uint32_t covered = graft_variant_rows(&variant), n_embd = plan->source->config.n_embd;
-    return n_embd / covered + (n_embd % covered != 0);
+    uint32_t n_embd = plan->source->config.n_embd;
+    return n_embd / variant.part_rows + (n_embd % variant.part_rows != 0);
 }
 
 // RESIDUAL and HEAD: one matrix, by windows of rows.
@@ -255,7 +255,6 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
         GRAFT_TRY(lower_shrink(lo, step, step->from_ff ? b->h : b->ao, w->n_in, entry, T_OF_OTHERS));
     }
     uint32_t rows = window_rows(lo, &variant, w);
-    uint32_t part_rows = variant.part_rows ? variant.part_rows : graft_variant_rows(&variant);
     if (!rows) {
         return too_wide(w);
     }
@@ -268,7 +267,7 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
         fill_common(lo, push, w);
         push->first[0] = first;
         push->out_stride = w->n_out;
-        push->part_first = first / part_rows;
+        push->part_first = first / variant.part_rows;
         push->vector = head ? 0 : graft_weights_vk_vector(lo->weights, step->gain);
         push->parts_out = residual_groups(lo->plan, lo->caps);
         push->norm = step->post ? graft_weights_vk_vector(lo->weights, step->post) : 0;

@@ -89,9 +89,7 @@ static enum graft_status lower_router(struct graft_lowering *lo, const struct gr
         whole(b->route),
     };
     push->lora = lora_push(lo, entry_of(step->layer, GRAFT_LORA_ROUTER));
-    if (lo->lora == GRAFT_LORA_EXTRAS) {
-        bind_lora(lo, binds + 6, T_OF_XN, -1);
-    }
+    bind_lora(lo, binds + 6, T_OF_XN, -1);
     GRAFT_TRY(record(lo, &kernel, binds, step->name, expert_bytes(w)));
     if (graft_experts_tiles(lo->caps, &shape, lo->rows).grouped) {
         struct graft_vk_bind group[] = {whole(b->route), whole(b->tiles)};
@@ -157,10 +155,10 @@ static enum graft_status lower_windows(struct graft_lowering *lo, const struct g
         uint64_t read = bytes_read(lo, first, count);
         if (down) {
             struct graft_vk_bind downs[8] = {matrix, whole(b->h), whole(work), whole(b->y)};
-            bind_expert_lora(lo, downs + 4);
+            bind_lora(lo, downs + 4, T_OF_EXPERTS, -1);
             GRAFT_TRY(record(lo, &kernel, downs, step->name, read));
         } else {
-            bind_expert_lora(lo, ups + 6);
+            bind_lora(lo, ups + 6, T_OF_EXPERTS, -1);
             GRAFT_TRY(record(lo, &kernel, ups, step->name, kind == GRAFT_EXPERTS_GATE_UP ? 2 * read : read));
         }
     }

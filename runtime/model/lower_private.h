@@ -61,8 +61,8 @@ static inline enum graft_status record(struct graft_lowering *lo, struct graft_k
 }
 
 // Adapters. T goes to and fro between two buffers: lora_t[0] is for what reads XN, lora_t[1] for what reads AO or H, so that a
-// step may write the next one's while it reads its own.
-enum { T_OF_XN, T_OF_OTHERS };
+// step may write the next one's while it reads its own. That of a mixture's experts has a buffer of its own.
+enum { T_OF_XN, T_OF_OTHERS, T_OF_EXPERTS };
 
 static inline uint32_t entry_of(uint32_t layer, uint32_t target)
 {
@@ -92,7 +92,7 @@ static inline void bind_lora(const struct graft_lowering *lo, struct graft_vk_bi
     binds[n++] = whole(b->pool);
     binds[n++] = whole(b->table);
     if (in >= 0) {
-        binds[n++] = whole(b->lora_t[in]);
+        binds[n++] = whole(in == T_OF_EXPERTS ? b->expert_t : b->lora_t[in]);
         binds[n++] = whole(b->state[lo->state]);
     }
     if (out >= 0) {
@@ -112,18 +112,6 @@ static inline void next_layer(const struct graft_lowering *lo, struct graft_lora
         fold(push, entry_of(layer + 1, GRAFT_TARGET_Q), 3);
     } else {
         push->norm = entry_of(0, GRAFT_LORA_OUTPUT_NORM);
-    }
-}
-
-// Bindings of a kernel that adds adapters to an expert's matrix: pool, table, the experts' T, state.
-static inline void bind_expert_lora(const struct graft_lowering *lo, struct graft_vk_bind *binds)
-{
-    const struct graft_buffers_vk *b = lo->buffers;
-    if (lo->lora == GRAFT_LORA_EXTRAS) {
-        binds[0] = whole(b->pool);
-        binds[1] = whole(b->table);
-        binds[2] = whole(b->expert_t);
-        binds[3] = whole(b->state[lo->state]);
     }
 }
 

@@ -78,7 +78,7 @@ void accumulate(uint subs)
             uint raw[R][Q_RAW];
             vec2 scale[R][2];
             [[unroll]] for (uint r = 0u; r < R; r++) {
-                load_row(r, base + i, raw[r], scale[r]);
+                load_row(r, row[r], base + i, raw[r], scale[r]);
             }
             [[unroll]] for (uint part = 0u; part < Q_PARTS; part++) {
                 int sum[R * C];

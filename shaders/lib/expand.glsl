@@ -3,22 +3,20 @@
 // the team shares them and the reduction order stays fixed): B T; with LORA_EXTRAS DoRA's share of the base's part and a bias.
 // Columns with the same adapters, which neighbours mostly are, share one fetch of B.
 //   lora_t [row][pair][target of the stage][GRAFT_LORA_RANK] f32; the rest: lib/lora.glsl
-// EXPAND_EXPERT: the tile's matrix is that of expert lora_expert, a column is a (row, expert) pair, lora_assigned(c), and
-// lora_t [that pair][pair][target of the stage][GRAFT_LORA_RANK].
+// EXPAND_EXPERT: the tile's matrix is that of expert lora_expert, and rows of lora_t are (row, expert) pairs.
 // Batching by row after Punica (Chen 2023) and S-LoRA (Sheng 2023); DoRA: Liu 2024.
 #ifdef EXPAND_EXPERT
 uint lora_expert;
-uint lora_assigned(uint c);
-#define EXPAND_T(c, pair, stage)                                                                                               \
-    (((lora_assigned(c) * GRAFT_LORA_PAIRS + pair) * GRAFT_LORA_EXPERT_STAGE + stage) * (GRAFT_LORA_RANK / 4u))
 #define EXPAND_ENTRY(slot, target) lora_expert_entry(slot, target, lora_expert)
+#define EXPAND_STAGE GRAFT_LORA_EXPERT_STAGE
+#define EXPAND_ROW(c) (lora_column[c] / push.n_used)
 #else
-#define EXPAND_T(c, pair, stage)                                                                                               \
-    (((lora_column[c] * GRAFT_LORA_PAIRS + pair) * GRAFT_LORA_STAGE + stage) * (GRAFT_LORA_RANK / 4u))
 #define EXPAND_ENTRY(slot, target) lora_entry(slot, target)
+#define EXPAND_STAGE GRAFT_LORA_STAGE
+#define EXPAND_ROW(c) lora_column[c]
 #endif
 uint lora_row[R];    // in: index of each row among its target's outputs
-uint lora_column[C]; // in: batch row of each column
+uint lora_column[C]; // in: batch row of each column; EXPAND_EXPERT: (row, expert) pair, row * n_used + place
 
 uvec4 lora_slots[C]; // of each column's batch row
 vec4 lora_weights[C];
@@ -30,7 +28,7 @@ void expand_pair(lora_target target, uint pair, uint stage_target, uint r_begin,
     uint i = FIRST_SUB, quads = target.rank / 8u;
     uint t[C];
     [[unroll]] for (uint c = 0u; c < C; c++) {
-        t[c] = EXPAND_T(c, pair, stage_target);
+        t[c] = ((lora_column[c] * GRAFT_LORA_PAIRS + pair) * EXPAND_STAGE + stage_target) * (GRAFT_LORA_RANK / 4u);
     }
     if (i < quads) {
         LOOP_BEGIN(i < quads) {
@@ -107,7 +105,7 @@ void expand(uint stage_target, uint r_begin, uint r_end)
 {
     bool as_before[C]; // a column has the adapters of the one before it
     [[unroll]] for (uint c = 0u; c < C; c++) {
-        lora_row_pairs(lora_column[c], lora_slots[c], lora_weights[c]);
+        lora_row_pairs(EXPAND_ROW(c), lora_slots[c], lora_weights[c]);
         as_before[c] = c > 0u && lora_slots[c] == lora_slots[max(c, 1u) - 1u];
     }
     if (LORA_EXTRAS != 0u) {

@@ -86,16 +86,16 @@ uint row[R];      // in: byte offset of each row's weights; with SECOND_MATRIX t
 uint col[C];      // in: vec4 index of each column's first value
 float acc[R * C]; // out: acc[r * C + c] gets the sums
 
-// Weights 32 sub .. + 31 of row r.
-void load_row(uint r, uint sub, out uint raw[Q_RAW], out vec2 scale[2])
+// Weights 32 sub .. + 31 of row r of an owner's tile, which begins at byte `at`.
+void load_row(uint r, uint at, uint sub, out uint raw[Q_RAW], out vec2 scale[2])
 {
 #ifdef SECOND_MATRIX
     if (r >= R / 2u) {
-        q_load2(row[r], sub, raw, scale);
+        q_load2(at, sub, raw, scale);
     } else
 #endif
     {
-        q_load(row[r], sub, raw, scale);
+        q_load(at, sub, raw, scale);
     }
 }
 
@@ -114,7 +114,7 @@ void accumulate(uint subs)
         uint raw[R][Q_RAW];
         vec2 scale[R][2];
         [[unroll]] for (uint r = 0u; r < R; r++) {
-            load_row(r, sub, raw[r], scale[r]);
+            load_row(r, row[r], sub, raw[r], scale[r]);
         }
         [[unroll]] for (uint part = 0u; part < Q_PARTS; part++) {
             float sum[R * C];

@@ -24,14 +24,7 @@ void put_weights(uint t, uint s, uint sub)
 {
     uint raw[Q_RAW], to = t * STRIDE + s * 32u;
     vec2 scale[2];
-#ifdef SECOND_MATRIX
-    if (t % R >= R / 2u) {
-        q_load2(tile_row[t], sub, raw, scale);
-    } else
-#endif
-    {
-        q_load(tile_row[t], sub, raw, scale);
-    }
+    load_row(t % R, tile_row[t], sub, raw, scale);
     [[unroll]] for (uint i = 0u; i < 8u; i++) {
         vec2 own = scale[i / (8u / Q_PARTS)];
         vec4 w = fma(q_value(raw, i), vec4(own.x), vec4(own.y));
@@ -44,7 +37,7 @@ void put_weights(uint t, uint s, uint sub)
 void accumulate(uint subs)
 {
     uint index = gl_LocalInvocationIndex;
-    if (FIRST_COLUMN == gl_WorkGroupID.y * TILE_COLUMNS) {
+    if (COLUMN_OWNER == 0u) {
         [[unroll]] for (uint r = 0u; r < R; r++) {
             tile_row[OWNER * R + r] = row[r];
         }

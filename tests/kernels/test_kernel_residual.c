@@ -22,9 +22,8 @@ static void make_world(struct world *world, struct graft_test_gpu *gpu, uint32_t
     world->rows = rows;
     world->padded = graft_test_padded(rows);
     struct graft_variant variant = graft_test_variant(gpu, world->w.type, rows, !world->post);
-    uint32_t covered = variant.part_rows ? variant.part_rows : graft_variant_rows(&variant);
     uint32_t n_in = world->w.n_in, n_out = world->w.n_out;
-    world->parts = n_out / covered + (n_out % covered != 0);
+    world->parts = n_out / variant.part_rows + (n_out % variant.part_rows != 0);
     world->weights = graft_test_buffer(gpu, world->w.bytes / 4 + 12);
     world->in = graft_test_buffer(gpu, (uint64_t)world->padded * n_in);
     world->x = graft_test_buffer(gpu, (uint64_t)world->padded * n_out);
@@ -60,7 +59,7 @@ static void run(struct world *world)
     memcpy(world->x.f, world->old.f, (uint64_t)world->rows * world->w.n_out * 4);
     ck_assert_ok(graft_kernel_matmul(&kernel, GRAFT_MATMUL_RESIDUAL, world->gpu->caps, &variant, world->w.type, 1,
                                      &world->w.n_out, world->rows));
-    ck_assert(variant.part_rows || kernel.groups[0] == world->parts);
+    ck_assert(variant.kind == GRAFT_VARIANT_MATRIX || kernel.groups[0] == world->parts);
     struct graft_matmul_push *push = &kernel.push.matmul;
     push->subs = world->w.n_in / 32;
     push->row_bytes = (uint32_t)world->w.row_bytes;

@@ -84,3 +84,16 @@ void graft_test_feed_prompt(struct graft_test_world *world, uint32_t count, uint
     graft_test_feed(world->model, seq, ids, count, batch, logits);
     graft_seq_destroy(&seq);
 }
+
+void graft_test_token_cost(struct graft_test_world *world, uint64_t *dispatches, uint64_t *barriers)
+{
+    struct graft_seq *seq;
+    struct graft_device_counters before, after;
+    ck_assert_ok(graft_seq_create(world->model, &seq));
+    graft_device_count(&world->device, &before);
+    ck_assert_ok(graft_decode(world->model, &(struct graft_row){seq, 65, true}, 1, GRAFT_WANT_CANDIDATES));
+    graft_device_count(&world->device, &after);
+    *dispatches = after.dispatches - before.dispatches;
+    *barriers = after.barriers - before.barriers;
+    graft_seq_destroy(&seq);
+}

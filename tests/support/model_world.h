@@ -30,5 +30,7 @@ void graft_test_feed(struct graft_model *model, struct graft_seq *seq, const int
                      float *logits);
 // The same for `count` ids in a sequence of their own, which is gone afterwards.
 void graft_test_feed_prompt(struct graft_test_world *world, uint32_t count, uint32_t batch, float *logits);
+// What the first token of a sequence of its own costs.
+void graft_test_token_cost(struct graft_test_world *world, uint64_t *dispatches, uint64_t *barriers);
 
 #endif

@@ -106,21 +106,13 @@ START_TEST(a_token_costs_no_dispatch_and_no_barrier_more)
     graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q4_0}, path);
     for (int i = 0; i < 2; i++) {
         struct graft_test_world w;
-        struct graft_seq *seq;
-        struct graft_device_counters before, after;
         struct graft_model_params params = {
             .size = sizeof params, .n_ctx = 32, .activations = i ? GRAFT_ACTIVATIONS_INT16 : GRAFT_ACTIVATIONS_F32};
         if (!graft_test_world_open(&w, &no_texel, path, &params)) {
             remove(path);
             return;
         }
-        ck_assert_ok(graft_seq_create(w.model, &seq));
-        graft_device_count(&w.device, &before);
-        ck_assert_ok(graft_decode(w.model, &(struct graft_row){seq, 65, true}, 1, GRAFT_WANT_CANDIDATES));
-        graft_device_count(&w.device, &after);
-        dispatches[i] = after.dispatches - before.dispatches;
-        barriers[i] = after.barriers - before.barriers;
-        graft_seq_destroy(&seq);
+        graft_test_token_cost(&w, &dispatches[i], &barriers[i]);
         graft_test_world_close(&w);
     }
     ck_assert_uint_eq(dispatches[0], dispatches[1]);

@@ -97,15 +97,7 @@ START_TEST(memory_is_as_estimated_and_a_token_costs_no_dispatch_more)
         ck_assert_uint_eq(use.class_bytes[GRAFT_MEM_KV], estimate.class_bytes[GRAFT_MEM_KV]);
         ck_assert_uint_le(use.class_bytes[GRAFT_MEM_SCRATCH] - estimate.class_bytes[GRAFT_MEM_SCRATCH], 4096);
         kv[quantized] = use.class_bytes[GRAFT_MEM_KV];
-        struct graft_seq *seq;
-        struct graft_device_counters before, after;
-        ck_assert_ok(graft_seq_create(world.model, &seq));
-        graft_device_count(&world.device, &before);
-        ck_assert_ok(graft_decode(world.model, &(struct graft_row){seq, 65, true}, 1, GRAFT_WANT_CANDIDATES));
-        graft_device_count(&world.device, &after);
-        dispatches[quantized] = after.dispatches - before.dispatches;
-        barriers[quantized] = after.barriers - before.barriers;
-        graft_seq_destroy(&seq);
+        graft_test_token_cost(&world, &dispatches[quantized], &barriers[quantized]);
         graft_test_world_close(&world);
     }
     ck_assert_uint_eq(kv[1] * 128, kv[0] * 68); // a head of 64: 64 codes and 2 scales for 64 halves
