@@ -15,11 +15,6 @@
 
 enum { NAME_BYTES = GRAFT_GGUF_MAX_NAME_BYTES + 1 };
 
-static bool text_is(struct graft_text text, const char *value)
-{
-    return text.length == strlen(value) && memcmp(text.data, value, (size_t)text.length) == 0;
-}
-
 // Keys that say what the file is, or nothing that changes the arithmetic.
 static enum graft_status check_keys(const struct graft_gguf *gguf, const char *file)
 {
@@ -29,7 +24,7 @@ static enum graft_status check_keys(const struct graft_gguf *gguf, const char *f
         struct graft_text name = gguf->keys[i].name;
         bool found = name.length > 8 && memcmp(name.data, "general.", 8) == 0;
         for (size_t k = 0; k < sizeof known / sizeof *known && !found; k++) {
-            found = text_is(name, known[k]);
+            found = graft_text_is(name, known[k]);
         }
         if (!found) {
             return graft_fail(GRAFT_E_UNSUPPORTED, "%s: key %.*s is not known in an adapter", file, (int)name.length,
@@ -43,7 +38,7 @@ static enum graft_status expect_text(const struct graft_gguf *gguf, const char *
 {
     struct graft_text text;
     GRAFT_TRY(graft_gguf_text(gguf, key, &text));
-    if (!text_is(text, value)) {
+    if (!graft_text_is(text, value)) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "%s: %s is \"%.*s\", allowed in an adapter is \"%s\"", file, key,
                           text.length < 64 ? (int)text.length : 64, text.data, value);
     }
