@@ -30,6 +30,11 @@ struct graft_adapter_view {
     uint32_t type;
     uint64_t rows, cols; // row-major; a vector has rows 1
 };
+// Bytes of one value of such a tensor.
+static inline uint64_t graft_adapter_value_bytes(uint32_t type)
+{
+    return type == GRAFT_TYPE_F32 ? 4 : 2;
+}
 
 struct graft_adapter_pair {
     enum graft_target target;

@@ -108,7 +108,7 @@ static bool parse_name(const char *name, struct graft_adapter_tensor *out)
 // Rows become columns, in place.
 static enum graft_status turn(struct graft_adapter_desc *desc, struct graft_adapter_view *view)
 {
-    uint64_t item = view->type == GRAFT_TYPE_F32 ? 4 : 2, rows = view->rows, cols = view->cols;
+    uint64_t item = graft_adapter_value_bytes(view->type), rows = view->rows, cols = view->cols;
     uint8_t *copy, *data = desc->bytes + (view->data - desc->bytes);
     GRAFT_TRY(graft_alloc(desc->ctx, GRAFT_MEM_HOST, (void **)&copy, rows * cols, item, "the adapter's embedding"));
     memcpy(copy, data, (size_t)(rows * cols * item));
@@ -185,7 +185,7 @@ static enum graft_status read_tensors(struct graft_adapter_desc *desc, const str
         for (uint32_t e = 0; e < t->dims[2]; e++) {
             tensor.expert = experts ? e + 1 : 0;
             tensors[n++] = tensor;
-            tensor.view.data += tensor.view.rows * tensor.view.cols * (t->type == GRAFT_TYPE_F32 ? 4 : 2);
+            tensor.view.data += tensor.view.rows * tensor.view.cols * graft_adapter_value_bytes(t->type);
         }
     }
     GRAFT_TRY(graft_adapter_build(desc, tensors, n, NULL, alpha, file));

@@ -8,7 +8,7 @@
 static struct graft_adapter_view cut(const struct graft_adapter_view *view, bool vector, uint64_t first, uint64_t n)
 {
     struct graft_adapter_view part = *view;
-    uint64_t item = view->type == GRAFT_TYPE_F32 ? 4 : 2;
+    uint64_t item = graft_adapter_value_bytes(view->type);
     if (view->data) {
         part.data += first * item * (vector ? 1 : view->cols);
         *(vector ? &part.cols : &part.rows) = n;

@@ -338,7 +338,7 @@ static enum graft_status check_alone(const struct graft_combine *combine, uint32
 static enum graft_status check_copies(const struct graft_combine *combine, uint32_t adapter,
                                       const struct graft_adapter_whole *whole)
 {
-    uint64_t bytes = whole->view.rows * whole->view.cols * graft_combine_item_bytes(whole->view.type);
+    uint64_t bytes = whole->view.rows * whole->view.cols * graft_adapter_value_bytes(whole->view.type);
     for (uint32_t i = 0; i < combine->n_adapters; i++) {
         for (uint32_t j = 0; j < combine->adapters[i]->n_whole; j++) {
             const struct graft_adapter_whole *other = &combine->adapters[i]->whole[j];
