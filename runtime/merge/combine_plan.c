@@ -117,12 +117,7 @@ static enum graft_status place_rows(struct graft_combine *combine)
     return GRAFT_OK;
 }
 
-static bool comes_before(const struct graft_adapter_pair *a, const struct graft_adapter_pair *b)
-{
-    return a->layer != b->layer ? a->layer < b->layer : a->expert != b->expert ? a->expert < b->expert : a->target < b->target;
-}
-
-// Modules by layer, expert and target, with the adapters that change them. Every description's pairs are in this order.
+// Modules in the order of pairs, with the adapters that change them.
 static enum graft_status list_parts(struct graft_combine *combine)
 {
     uint64_t pairs = 0, taken = 0;
@@ -137,7 +132,7 @@ static enum graft_status list_parts(struct graft_combine *combine)
         for (uint32_t i = 0; i < combine->n_adapters; i++) {
             const struct graft_adapter_desc *desc = combine->adapters[i];
             const struct graft_adapter_pair *pair = next[i] < desc->n_pairs ? &desc->pairs[next[i]] : NULL;
-            least = pair && (!least || comes_before(pair, least)) ? pair : least;
+            least = pair && (!least || graft_adapter_pair_order(pair, least) < 0) ? pair : least;
         }
         struct graft_combine_part *part = &combine->parts[combine->n_parts++];
         part->target = least->target;
@@ -149,7 +144,7 @@ static enum graft_status list_parts(struct graft_combine *combine)
         for (uint32_t i = 0; i < combine->n_adapters; i++) {
             const struct graft_adapter_desc *desc = combine->adapters[i];
             const struct graft_adapter_pair *pair = next[i] < desc->n_pairs ? &desc->pairs[next[i]] : NULL;
-            if (pair && pair->layer == part->layer && pair->expert == part->expert && pair->target == part->target) {
+            if (pair && graft_adapter_pair_order(pair, least) == 0) {
                 double weight = combine->params->adapters[i].weight;
                 part->sources[part->n++] = (struct graft_combine_source){
                     .pair = pair, .adapter = i, .weight = weight, .scaled = weight * (double)pair->scale};
