@@ -30,6 +30,11 @@ struct graft_adapter_view {
     uint32_t type;
     uint64_t rows, cols; // row-major; a vector has rows 1
 };
+// Bytes of one value of such a tensor.
+static inline uint64_t graft_adapter_value_bytes(uint32_t type)
+{
+    return type == GRAFT_TYPE_F32 ? 4 : 2;
+}
 
 struct graft_adapter_pair {
     enum graft_target target;
@@ -62,7 +67,7 @@ struct graft_adapter_desc {
     char architecture[32];     // of the base it was made for, where the file says it (GGUF); "" if not
     char signer[17];           // id of the key it is signed with; "" where the context asks for no signature
     uint32_t n_pairs, n_whole;
-    struct graft_adapter_pair *pairs; // by layer, then expert, then target
+    struct graft_adapter_pair *pairs; // in the order of graft_adapter_pair_order
     struct graft_adapter_whole *whole;
     uint32_t max_rank;
     bool rows_permuted;        // rows of q's and k's B are in the order of the base's GGUF file already; false for PEFT
@@ -101,6 +106,8 @@ const char *graft_target_name(enum graft_target target);
 // "layer 3 q_proj", "layer 3 expert 5 up_proj": for errors. Returns `out`.
 enum { GRAFT_PAIR_NAME_BYTES = 64 };
 const char *graft_adapter_pair_name(enum graft_target target, uint32_t layer, uint32_t expert, char out[GRAFT_PAIR_NAME_BYTES]);
+// By layer, then expert, then target: below 0, 0 or above 0 for two struct graft_adapter_pair, as qsort and bsearch ask for it.
+int graft_adapter_pair_order(const void *left, const void *right);
 // Is it the gain of a norm?
 static inline bool graft_target_is_norm(enum graft_target target)
 {

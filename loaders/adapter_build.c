@@ -85,6 +85,14 @@ bool graft_adapter_layer(const char **text, uint32_t *out)
     return true;
 }
 
+int graft_adapter_pair_order(const void *left, const void *right)
+{
+    const struct graft_adapter_pair *a = left, *b = right;
+    return a->layer != b->layer     ? (a->layer < b->layer ? -1 : 1)
+           : a->expert != b->expert ? (a->expert < b->expert ? -1 : 1)
+                                    : (int)a->target - (int)b->target;
+}
+
 static int by_pair(const void *left, const void *right)
 {
     const struct graft_adapter_tensor *a = left, *b = right;

@@ -9,7 +9,7 @@
 // B [n_out][rank][n_expert] -> [n_expert][n_out][rank], in place.
 static enum graft_status turn(struct graft_adapter_desc *desc, const struct graft_adapter_view *b, uint64_t n_expert)
 {
-    uint64_t item = b->type == GRAFT_TYPE_F32 ? 4 : 2, rank = b->cols / n_expert;
+    uint64_t item = graft_adapter_value_bytes(b->type), rank = b->cols / n_expert;
     uint8_t *copy, *data = desc->bytes + (b->data - desc->bytes);
     GRAFT_TRY(graft_alloc_unset(desc->ctx, GRAFT_MEM_HOST, (void **)&copy, b->rows * b->cols, item, "experts of an adapter"));
     memcpy(copy, data, (size_t)(b->rows * b->cols * item));
@@ -43,7 +43,7 @@ enum graft_status graft_adapter_unstack(struct graft_adapter_desc *desc, const s
                           stack->parameter, stack->layer, n_expert, rank, GRAFT_ADAPTER_MAX_EXPERTS);
     }
     GRAFT_TRY(turn(desc, b, n_expert));
-    uint64_t item_a = a->type == GRAFT_TYPE_F32 ? 4 : 2, item_b = b->type == GRAFT_TYPE_F32 ? 4 : 2;
+    uint64_t item_a = graft_adapter_value_bytes(a->type), item_b = graft_adapter_value_bytes(b->type);
     uint64_t rows = both ? b->rows / 2 : b->rows;
     for (uint64_t e = 0; e < n_expert; e++) {
         for (uint32_t half = 0; half < (both ? 2 : 1); half++) {

@@ -15,11 +15,6 @@
 
 enum { NAME_BYTES = GRAFT_GGUF_MAX_NAME_BYTES + 1 };
 
-static bool text_is(struct graft_text text, const char *value)
-{
-    return text.length == strlen(value) && memcmp(text.data, value, (size_t)text.length) == 0;
-}
-
 // Keys that say what the file is, or nothing that changes the arithmetic.
 static enum graft_status check_keys(const struct graft_gguf *gguf, const char *file)
 {
@@ -29,7 +24,7 @@ static enum graft_status check_keys(const struct graft_gguf *gguf, const char *f
         struct graft_text name = gguf->keys[i].name;
         bool found = name.length > 8 && memcmp(name.data, "general.", 8) == 0;
         for (size_t k = 0; k < sizeof known / sizeof *known && !found; k++) {
-            found = text_is(name, known[k]);
+            found = graft_text_is(name, known[k]);
         }
         if (!found) {
             return graft_fail(GRAFT_E_UNSUPPORTED, "%s: key %.*s is not known in an adapter", file, (int)name.length,
@@ -43,7 +38,7 @@ static enum graft_status expect_text(const struct graft_gguf *gguf, const char *
 {
     struct graft_text text;
     GRAFT_TRY(graft_gguf_text(gguf, key, &text));
-    if (!text_is(text, value)) {
+    if (!graft_text_is(text, value)) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "%s: %s is \"%.*s\", allowed in an adapter is \"%s\"", file, key,
                           text.length < 64 ? (int)text.length : 64, text.data, value);
     }
@@ -113,7 +108,7 @@ static bool parse_name(const char *name, struct graft_adapter_tensor *out)
 // Rows become columns, in place.
 static enum graft_status turn(struct graft_adapter_desc *desc, struct graft_adapter_view *view)
 {
-    uint64_t item = view->type == GRAFT_TYPE_F32 ? 4 : 2, rows = view->rows, cols = view->cols;
+    uint64_t item = graft_adapter_value_bytes(view->type), rows = view->rows, cols = view->cols;
     uint8_t *copy, *data = desc->bytes + (view->data - desc->bytes);
     GRAFT_TRY(graft_alloc(desc->ctx, GRAFT_MEM_HOST, (void **)&copy, rows * cols, item, "the adapter's embedding"));
     memcpy(copy, data, (size_t)(rows * cols * item));
@@ -190,7 +185,7 @@ static enum graft_status read_tensors(struct graft_adapter_desc *desc, const str
         for (uint32_t e = 0; e < t->dims[2]; e++) {
             tensor.expert = experts ? e + 1 : 0;
             tensors[n++] = tensor;
-            tensor.view.data += tensor.view.rows * tensor.view.cols * (t->type == GRAFT_TYPE_F32 ? 4 : 2);
+            tensor.view.data += tensor.view.rows * tensor.view.cols * graft_adapter_value_bytes(t->type);
         }
     }
     GRAFT_TRY(graft_adapter_build(desc, tensors, n, NULL, alpha, file));

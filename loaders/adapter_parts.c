@@ -12,11 +12,6 @@
 
 static const struct graft_adapter_base unknown_base = {0};
 
-uint64_t graft_adapter_value_bytes(uint32_t type)
-{
-    return type == GRAFT_TYPE_F32 ? 4 : 2;
-}
-
 // What depends on the base's architecture.
 static bool has_post_norms(const struct graft_adapter_desc *desc, const struct graft_adapter_base *base)
 {

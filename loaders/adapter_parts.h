@@ -41,8 +41,7 @@ GRAFT_MUST_CHECK enum graft_status graft_adapter_items_list(struct graft_adapter
                                                             const struct graft_adapter_base *base, bool gguf);
 void graft_adapter_items_free(struct graft_adapter_items *items);
 
-// Bytes of one value; of a whole tensor.
-uint64_t graft_adapter_value_bytes(uint32_t type);
+// Bytes of a whole tensor.
 static inline uint64_t graft_adapter_item_bytes(const struct graft_adapter_item *item)
 {
     return item->n_views * item->view.rows * item->view.cols * graft_adapter_value_bytes(item->view.type);

@@ -5,6 +5,8 @@
 #ifndef GRAFT_LOADERS_GGUF_H
 #define GRAFT_LOADERS_GGUF_H
 
+#include <string.h>
+
 #include "loaders/types.h"
 #include "platform/plat.h"
 
@@ -30,6 +32,10 @@ struct graft_text {
     const char *data;
     uint64_t length;
 };
+static inline bool graft_text_is(struct graft_text text, const char *other)
+{
+    return text.length == strlen(other) && memcmp(text.data, other, (size_t)text.length) == 0;
+}
 
 struct graft_gguf_key {
     struct graft_text name;

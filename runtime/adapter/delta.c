@@ -10,7 +10,7 @@ enum { CHUNK = 64 };
 
 static void read_values(const struct graft_adapter_view *view, uint64_t first, uint64_t count, float *out)
 {
-    uint64_t item = view->type == GRAFT_TYPE_F32 ? 4 : 2;
+    uint64_t item = graft_adapter_value_bytes(view->type);
     graft_quant_find(view->type)->dequantize_row(view->data + first * item, out, count);
 }
 

@@ -6,11 +6,6 @@
 #include "platform/bytes.h"
 #include "runtime/quant/quant.h"
 
-static uint64_t item_bytes(const struct graft_adapter_view *view)
-{
-    return view->type == GRAFT_TYPE_F32 ? 4 : 2;
-}
-
 // ||E[:, d] + s (B A)[d, :]||^2 of every dimension d, a token at a time: the base's rows are tokens.
 static enum graft_status embedding_norms(struct graft_dora *dora, struct graft_ctx *ctx)
 {
@@ -22,7 +17,8 @@ static enum graft_status embedding_norms(struct graft_dora *dora, struct graft_c
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &b, n * pair->rank, "B of a DoRA adapter"));
     for (uint64_t d = 0; d < n; d++) {
         float row[GRAFT_ADAPTER_MAX_RANK];
-        graft_quant_find(pair->b.type)->dequantize_row(pair->b.data + d * pair->rank * item_bytes(&pair->b), row, pair->rank);
+        graft_quant_find(pair->b.type)
+            ->dequantize_row(pair->b.data + d * pair->rank * graft_adapter_value_bytes(pair->b.type), row, pair->rank);
         for (uint32_t k = 0; k < pair->rank; k++) {
             b[k * n + d] = pair->scale * row[k];
         }
@@ -47,7 +43,7 @@ enum graft_status graft_dora_of_squares(const struct graft_adapter_pair *pair, u
 {
     float magnitude;
     graft_quant_find(pair->magnitude.type)
-        ->dequantize_row(pair->magnitude.data + row * item_bytes(&pair->magnitude), &magnitude, 1);
+        ->dequantize_row(pair->magnitude.data + row * graft_adapter_value_bytes(pair->magnitude.type), &magnitude, 1);
     *out = (float)((double)magnitude / sqrt(squares));
     if (!isfinite(*out)) {
         char name[GRAFT_PAIR_NAME_BYTES];
@@ -65,7 +61,8 @@ static double row_norm(struct graft_dora *dora, uint64_t row, uint64_t base_row)
     uint64_t n = dora->weight->n_in;
     float *w = dora->row, b[GRAFT_ADAPTER_MAX_RANK];
     graft_quant_find(dora->weight->type)->dequantize_row(dora->weight->data + base_row * dora->weight->row_bytes, w, n);
-    graft_quant_find(pair->b.type)->dequantize_row(pair->b.data + row * pair->rank * item_bytes(&pair->b), b, pair->rank);
+    graft_quant_find(pair->b.type)
+        ->dequantize_row(pair->b.data + row * pair->rank * graft_adapter_value_bytes(pair->b.type), b, pair->rank);
     for (uint32_t k = 0; k < pair->rank; k++) {
         const float *a = dora->a + k * n;
         float factor = pair->scale * b[k];

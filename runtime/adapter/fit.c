@@ -158,7 +158,7 @@ static enum graft_status fit_pair(const struct graft_adapter_pair *pair, const s
 static float value_at(const struct graft_adapter_view *view, uint64_t i)
 {
     float value;
-    graft_quant_find(view->type)->dequantize_row(view->data + i * (view->type == GRAFT_TYPE_F32 ? 4 : 2), &value, 1);
+    graft_quant_find(view->type)->dequantize_row(view->data + i * graft_adapter_value_bytes(view->type), &value, 1);
     return value;
 }
 

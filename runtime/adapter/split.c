@@ -8,20 +8,12 @@
 static struct graft_adapter_view cut(const struct graft_adapter_view *view, bool vector, uint64_t first, uint64_t n)
 {
     struct graft_adapter_view part = *view;
-    uint64_t item = view->type == GRAFT_TYPE_F32 ? 4 : 2;
+    uint64_t item = graft_adapter_value_bytes(view->type);
     if (view->data) {
         part.data += first * item * (vector ? 1 : view->cols);
         *(vector ? &part.cols : &part.rows) = n;
     }
     return part;
-}
-
-static int by_place(const void *left, const void *right)
-{
-    const struct graft_adapter_pair *a = left, *b = right;
-    return a->layer != b->layer     ? (a->layer < b->layer ? -1 : 1)
-           : a->expert != b->expert ? (a->expert < b->expert ? -1 : 1)
-                                    : (int)a->target - (int)b->target;
 }
 
 enum graft_status graft_adapter_split(struct graft_adapter_desc *desc, const struct graft_source *source)
@@ -54,9 +46,9 @@ enum graft_status graft_adapter_split(struct graft_adapter_desc *desc, const str
             first += rows;
         }
     }
-    qsort(pairs, n, sizeof *pairs, by_place);
+    qsort(pairs, n, sizeof *pairs, graft_adapter_pair_order);
     for (uint32_t i = 1; i < n; i++) {
-        if (by_place(&pairs[i - 1], &pairs[i]) == 0) {
+        if (graft_adapter_pair_order(&pairs[i - 1], &pairs[i]) == 0) {
             char name[GRAFT_PAIR_NAME_BYTES];
             enum graft_status status =
                 graft_fail(GRAFT_E_FORMAT, "the adapter changes %s twice",

@@ -224,7 +224,7 @@ static enum graft_status combine_all(struct graft_combine *combine)
 
 static uint64_t view_bytes(const struct graft_adapter_view *view)
 {
-    return view->data ? view->rows * view->cols * graft_combine_item_bytes(view->type) : 0;
+    return view->data ? view->rows * view->cols * graft_adapter_value_bytes(view->type) : 0;
 }
 
 static void report_module(struct graft_combine_report *report, const struct graft_combine_module *module, uint64_t parameters,

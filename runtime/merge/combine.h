@@ -89,11 +89,6 @@ uint32_t graft_combine_holders(const struct graft_combine *combine, const struct
 // Rows [first, first + count) of a source's A [rank][n_in] or B [n_out][rank] as f32.
 void graft_combine_read_a(const struct graft_combine_source *source, uint64_t first, uint64_t count, float *out);
 void graft_combine_read_b(const struct graft_combine_source *source, uint64_t first, uint64_t count, float *out);
-// Bytes of a value: F32, F16 or BF16.
-static inline uint64_t graft_combine_item_bytes(uint32_t type)
-{
-    return type == GRAFT_TYPE_F32 ? 4 : 2;
-}
 // Bytes of `rows` x `cols` computed values in the result, rounded up to whole cache lines.
 uint64_t graft_combine_bytes(const struct graft_combine *combine, uint64_t rows, uint64_t cols);
 // A place for a computed tensor.

@@ -150,7 +150,7 @@ static void sum_whole(const struct graft_combine *combine, const struct graft_ad
                 continue;
             }
             graft_quant_find(view->type)
-                ->dequantize_row(view->data + row * cols * graft_combine_item_bytes(view->type), values, cols);
+                ->dequantize_row(view->data + row * cols * graft_adapter_value_bytes(view->type), values, cols);
             for (uint64_t c = 0; c < cols; c++) {
                 sum[c] += combine->params->adapters[i].weight * (double)values[c];
             }

@@ -117,12 +117,7 @@ static enum graft_status place_rows(struct graft_combine *combine)
     return GRAFT_OK;
 }
 
-static bool comes_before(const struct graft_adapter_pair *a, const struct graft_adapter_pair *b)
-{
-    return a->layer != b->layer ? a->layer < b->layer : a->expert != b->expert ? a->expert < b->expert : a->target < b->target;
-}
-
-// Modules by layer, expert and target, with the adapters that change them. Every description's pairs are in this order.
+// Modules in the order of pairs, with the adapters that change them.
 static enum graft_status list_parts(struct graft_combine *combine)
 {
     uint64_t pairs = 0, taken = 0;
@@ -137,7 +132,7 @@ static enum graft_status list_parts(struct graft_combine *combine)
         for (uint32_t i = 0; i < combine->n_adapters; i++) {
             const struct graft_adapter_desc *desc = combine->adapters[i];
             const struct graft_adapter_pair *pair = next[i] < desc->n_pairs ? &desc->pairs[next[i]] : NULL;
-            least = pair && (!least || comes_before(pair, least)) ? pair : least;
+            least = pair && (!least || graft_adapter_pair_order(pair, least) < 0) ? pair : least;
         }
         struct graft_combine_part *part = &combine->parts[combine->n_parts++];
         part->target = least->target;
@@ -149,7 +144,7 @@ static enum graft_status list_parts(struct graft_combine *combine)
         for (uint32_t i = 0; i < combine->n_adapters; i++) {
             const struct graft_adapter_desc *desc = combine->adapters[i];
             const struct graft_adapter_pair *pair = next[i] < desc->n_pairs ? &desc->pairs[next[i]] : NULL;
-            if (pair && pair->layer == part->layer && pair->expert == part->expert && pair->target == part->target) {
+            if (pair && graft_adapter_pair_order(pair, least) == 0) {
                 double weight = combine->params->adapters[i].weight;
                 part->sources[part->n++] = (struct graft_combine_source){
                     .pair = pair, .adapter = i, .weight = weight, .scaled = weight * (double)pair->scale};
@@ -338,7 +333,7 @@ static enum graft_status check_alone(const struct graft_combine *combine, uint32
 static enum graft_status check_copies(const struct graft_combine *combine, uint32_t adapter,
                                       const struct graft_adapter_whole *whole)
 {
-    uint64_t bytes = whole->view.rows * whole->view.cols * graft_combine_item_bytes(whole->view.type);
+    uint64_t bytes = whole->view.rows * whole->view.cols * graft_adapter_value_bytes(whole->view.type);
     for (uint32_t i = 0; i < combine->n_adapters; i++) {
         for (uint32_t j = 0; j < combine->adapters[i]->n_whole; j++) {
             const struct graft_adapter_whole *other = &combine->adapters[i]->whole[j];

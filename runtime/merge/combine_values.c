@@ -13,7 +13,7 @@ enum { LINE_BYTES = 64, CHUNK = 1024, F16_INF = 0x7c00, BF16_INF = 0x7f80 };
 static void read_row(const struct graft_adapter_view *view, uint64_t row, float *out)
 {
     graft_quant_find(view->type)
-        ->dequantize_row(view->data + row * view->cols * graft_combine_item_bytes(view->type), out, view->cols);
+        ->dequantize_row(view->data + row * view->cols * graft_adapter_value_bytes(view->type), out, view->cols);
 }
 
 void graft_combine_read_a(const struct graft_combine_source *source, uint64_t first, uint64_t count, float *out)
@@ -35,7 +35,7 @@ void graft_combine_read_b(const struct graft_combine_source *source, uint64_t fi
 
 uint64_t graft_combine_bytes(const struct graft_combine *combine, uint64_t rows, uint64_t cols)
 {
-    return (rows * cols * graft_combine_item_bytes(combine->type) + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
+    return (rows * cols * graft_adapter_value_bytes(combine->type) + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
 }
 
 struct graft_adapter_view graft_combine_take(struct graft_combine *combine, uint64_t rows, uint64_t cols)
@@ -50,14 +50,14 @@ enum graft_status graft_combine_put(const struct graft_adapter_view *view, uint6
                                     double scale, const char *what)
 {
     // The view lies in the result's own bytes (graft_combine_take).
-    uint8_t *out = (uint8_t *)(uintptr_t)view->data + first * graft_combine_item_bytes(view->type);
+    uint8_t *out = (uint8_t *)(uintptr_t)view->data + first * graft_adapter_value_bytes(view->type);
     float chunk[CHUNK];
     for (uint64_t at = 0; at < count; at += CHUNK) {
         uint64_t n = count - at < CHUNK ? count - at : CHUNK;
         for (uint64_t i = 0; i < n; i++) {
             chunk[i] = (float)(values[at + i] * scale);
         }
-        graft_quant_find(view->type)->quantize_row(chunk, out + at * graft_combine_item_bytes(view->type), n);
+        graft_quant_find(view->type)->quantize_row(chunk, out + at * graft_adapter_value_bytes(view->type), n);
         bool finite = true;
         uint16_t infinity = view->type == GRAFT_TYPE_F16 ? F16_INF : BF16_INF;
         for (uint64_t i = 0; i < n; i++) {

@@ -85,7 +85,7 @@ static enum graft_status read_factor(struct graft_ctx *ctx, struct graft_merge_p
         graft_quant_find(view->type)->dequantize_row(view->data, part->a, view->rows * view->cols);
         return GRAFT_OK;
     }
-    uint64_t item = view->type == GRAFT_TYPE_F32 ? 4 : 2;
+    uint64_t item = graft_adapter_value_bytes(view->type);
     for (uint64_t row = 0; row < view->rows; row++) {
         float values[GRAFT_ADAPTER_MAX_RANK];
         graft_quant_find(view->type)->dequantize_row(view->data + row * view->cols * item, values, view->cols);

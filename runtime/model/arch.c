@@ -104,12 +104,6 @@ enum graft_status graft_arch_positive(struct graft_arch_reader *reader, const ch
     return GRAFT_OK;
 }
 
-static bool text_is(struct graft_text text, const char *other)
-{
-    size_t length = strlen(other);
-    return text.length == length && memcmp(text.data, other, length) == 0;
-}
-
 // The value of a scalar number or bool; false for anything else.
 static bool scalar(const struct graft_gguf_key *key, double *out)
 {
@@ -169,10 +163,10 @@ enum graft_status graft_arch_check_keys(const struct graft_arch_reader *reader, 
         struct graft_text suffix = {name.data + prefix + 1, name.length - prefix - 1};
         bool ok = false;
         for (const char *const *k = known; *k && !ok; k++) {
-            ok = text_is(suffix, *k);
+            ok = graft_text_is(suffix, *k);
         }
         const struct graft_arch_neutral *n = neutral;
-        while (!ok && n->suffix && !text_is(suffix, n->suffix)) {
+        while (!ok && n->suffix && !graft_text_is(suffix, n->suffix)) {
             n++;
         }
         if (ok) {

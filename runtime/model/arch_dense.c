@@ -246,10 +246,10 @@ enum graft_status graft_arch_linear_scaling(struct graft_arch_reader *r, float *
     GRAFT_TRY(graft_gguf_text_or_none(r->gguf, key, &type));
     float factor;
     GRAFT_TRY(graft_arch_positive(r, "rope.scaling.factor", false, 1.0f, &factor));
-    if (!type.data || (type.length == 4 && memcmp(type.data, "none", 4) == 0)) {
+    if (!type.data || graft_text_is(type, "none")) {
         return GRAFT_OK; // a factor without a type means nothing
     }
-    if (type.length == 6 && memcmp(type.data, "linear", 6) == 0) {
+    if (graft_text_is(type, "linear")) {
         *out = factor;
         return GRAFT_OK;
     }
@@ -314,7 +314,7 @@ enum graft_status graft_arch_scaled_rope(struct graft_arch_reader *r, const floa
     graft_arch_key(r, "rope.scaling.type", key);
     GRAFT_TRY(graft_arch_positive(r, "rope.freq_base", false, 10000.0f, &base));
     GRAFT_TRY(graft_gguf_text_or_none(r->gguf, key, &type));
-    if (type.data && type.length == 4 && memcmp(type.data, "yarn", 4) == 0) {
+    if (graft_text_is(type, "yarn")) {
         return !factors ? yarn(r, base)
                         : graft_fail(GRAFT_E_UNSUPPORTED, "%s: %s is \"yarn\", not supported together with rope_freqs.weight",
                                      r->gguf->path, key);

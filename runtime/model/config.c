@@ -15,7 +15,7 @@ static enum graft_status check_kind(const struct graft_gguf *gguf)
 {
     struct graft_text type;
     GRAFT_TRY(graft_gguf_text_or_none(gguf, "general.type", &type));
-    if (type.data && !(type.length == 5 && memcmp(type.data, "model", 5) == 0)) {
+    if (type.data && !graft_text_is(type, "model")) {
         return graft_fail(GRAFT_E_UNSUPPORTED, "%s: general.type is \"%.*s\", a model file says \"model\"", gguf->path,
                           (int)type.length, type.data);
     }
@@ -48,7 +48,7 @@ static enum graft_status find_architecture(const struct graft_gguf *gguf, const 
     size_t used = 0;
     for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
         const char *have = architectures[i]->name;
-        if (name.length == strlen(have) && memcmp(name.data, have, name.length) == 0) {
+        if (graft_text_is(name, have)) {
             *out = architectures[i];
             return GRAFT_OK;
         }
