@@ -226,7 +226,7 @@ static enum graft_status choose_alpha(const struct graft_adapter_desc *desc, flo
         float middle = (float)graft_adapter_find_alpha(pair->scale, pair->rank);
         const float tried[] = {middle, nextafterf(middle, 0), nextafterf(middle, INFINITY)};
         for (size_t k = 0; k < 3 && least > 0; k++) {
-            uint32_t at;
+            uint32_t at = 0;
             int64_t steps = furthest(desc, tried[k], &at);
             if (steps < least) {
                 least = steps;

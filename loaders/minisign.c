@@ -110,8 +110,10 @@ static bool read_signature(const char *text, uint64_t length, struct signature *
     while (good && next_line(&at, end, &rest)) {
         good = rest.n == 0;
     }
-    out->comment.p += good ? sizeof prefix - 1 : 0;
-    out->comment.n -= good ? sizeof prefix - 1 : 0;
+    if (good) {
+        out->comment.p += sizeof prefix - 1;
+        out->comment.n -= sizeof prefix - 1;
+    }
     return good;
 }
 

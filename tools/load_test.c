@@ -88,7 +88,7 @@ static char *make_body(const struct options *o, const char *adapter, uint64_t nu
             (size_t)snprintf(prompt + used, room - used, " %s", words[next_random(&state) % (sizeof words / sizeof *words)]);
     }
     json_t *body = json_pack("{s:s, s:I, s:b, s:{s:b}, s:I}", "prompt", prompt, "max_tokens", (json_int_t)predict, "stream", 1,
-                             "stream_options", "include_usage", 1, "seed", (json_int_t)(number + 1));
+                             "stream_options", "include_usage", 1, "seed", (json_int_t)number + 1);
     if (strcmp(adapter, "none") == 0) {
         json_object_set_new(body, "lora", json_array());
     } else {

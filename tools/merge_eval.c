@@ -124,7 +124,6 @@ static int run_merged(struct comparison *c, struct merge_evaluation *out)
     struct options merged = *c->options;
     merged.model = c->options->out;
     merged.adapters.count = 0;
-    c->options = &merged;
     int code = scorer_open(&scorer, &merged, c->longest);
     if (code == EXIT_GOOD) {
         struct against against = {c, &out->merged};

@@ -88,7 +88,7 @@ static enum graft_status say(struct graft_request *r, enum graft_finish *finish)
     bool stopped;
     graft_sampler_accept(&r->sampler, event.token);
     GRAFT_TRY(graft_stream_push(r->stream, event.token, &event.text, &event.text_length, &stopped));
-    event.logprob = r->logprobs ? (float)((double)logits[event.token] - norm) : 0;
+    event.logprob = logits ? (float)((double)logits[event.token] - norm) : 0;
     r->ids[r->n_ids++] = event.token; // room: at most n_ctx tokens are computed
     uint32_t said = graft_request_said(r);
     graft_mutex_lock(engine->mutex);

@@ -138,7 +138,7 @@ FILTER(do_filesizeformat)
     static const char *const units[2][8] = {{"kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"},
                                             {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"}};
     bool binary = graft_jinja_truth(&argv[0]);
-    double bytes, base = binary ? 1024 : 1000, unit = base;
+    double bytes, base = binary ? 1024 : 1000;
     int64_t whole;
     char text[64];
     if (jinja_as_int(in, &whole)) {
@@ -157,7 +157,8 @@ FILTER(do_filesizeformat)
                                : (double)(int64_t)bytes);
     } else {
         int i = 0;
-        for (unit = base * base; i < 7 && bytes >= unit; i++) {
+        double unit = base * base;
+        for (; i < 7 && bytes >= unit; i++) {
             unit *= base;
         }
         snprintf(text, sizeof text, "%.1f %s", base * bytes / unit, units[binary][i]);

@@ -11,7 +11,7 @@
 
 // ---- errors ----
 
-bool api_fail(struct api_error *error, int status, const char *code, const char *param, const char *format, ...)
+bool(api_fail)(struct api_error *error, int status, const char *code, const char *param, const char *format, ...)
 {
     *error = (struct api_error){.status = status};
     snprintf(error->code, sizeof error->code, "%s", code);
@@ -23,7 +23,7 @@ bool api_fail(struct api_error *error, int status, const char *code, const char 
     return false;
 }
 
-bool api_no_memory(struct api_error *error)
+bool(api_no_memory)(struct api_error *error)
 {
     api_fail(error, 503, "out_of_memory", NULL, "there is no memory for this request now");
     error->retry_after = 1;

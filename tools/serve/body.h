@@ -23,6 +23,10 @@ bool api_fail(struct api_error *error, int status, const char *code, const char 
 #define api_bad(error, param, ...) api_fail(error, 400, "invalid_value", param, __VA_ARGS__)
 // 503 out_of_memory: this request ends, the server goes on. Always false.
 bool api_no_memory(struct api_error *error);
+#ifdef GRAFT_ANALYZE // static analyzers see one file at a time: a failure is no success
+#define api_fail(...)        ((api_fail)(__VA_ARGS__), false)
+#define api_no_memory(error) ((api_no_memory)(error), false)
+#endif
 const char *api_error_type(const struct api_error *error);
 // Finish the exchange with it.
 void api_reply(struct http_exchange *exchange, const struct api_error *error);

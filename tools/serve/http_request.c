@@ -84,7 +84,7 @@ static void count(struct http_server *server, uint64_t *counter)
 static void retry_after(struct http_exchange *exchange, uint64_t ns)
 {
     char text[24];
-    snprintf(text, sizeof text, "%llu", (unsigned long long)(ns / 1000000000u + 1));
+    snprintf(text, sizeof text, "%llu", (unsigned long long)(ns / 1000000000u) + 1);
     http_reply_header(exchange, "retry-after", text);
 }
 
