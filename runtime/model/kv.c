@@ -205,16 +205,27 @@ uint32_t graft_kv_window_begin(const struct graft_kv *kv, uint32_t length)
     return length + 1 > kv->limits.window ? (length + 1 - kv->limits.window) / GRAFT_PAGE_TOKENS : 0;
 }
 
-// Is what a token at position `length` attends to, in layers with a window, still in the ring?
-static bool ring_holds(const struct graft_kv *kv, uint32_t seq, uint32_t length)
+// First page from which on the ring has all pages of the first `length` tokens.
+static uint32_t ring_begin(const struct graft_kv *kv, uint32_t seq, uint32_t length)
 {
     const uint32_t *ring = graft_kv_ring(kv, seq);
-    for (uint32_t i = graft_kv_window_begin(kv, length); i < graft_kv_pages(length); i++) {
-        if (!ring[i]) {
-            return false;
-        }
+    uint32_t first = graft_kv_pages(length);
+    while (first > 0 && ring[first - 1]) {
+        first--;
     }
-    return true;
+    return first;
+}
+
+uint32_t graft_kv_ring_begin(const struct graft_kv *kv, uint32_t seq)
+{
+    return kv->rings ? ring_begin(kv, seq, kv->lengths[seq]) : 0;
+}
+
+void graft_kv_forget_ring(struct graft_kv *kv, uint32_t seq, uint32_t first)
+{
+    for (uint32_t i = 0; kv->rings && i < first; i++) {
+        leave(&kv->ring_pages, &graft_kv_ring(kv, seq)[i]);
+    }
 }
 
 void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length)
@@ -222,7 +233,8 @@ void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length)
     if (length >= kv->lengths[seq]) {
         return;
     }
-    length = kv->rings && length && !ring_holds(kv, seq, length) ? 0 : length;
+    bool lost = kv->rings && ring_begin(kv, seq, length) > graft_kv_window_begin(kv, length);
+    length = lost ? 0 : length;
     uint32_t *table = graft_kv_table(kv, seq), *ring = graft_kv_ring(kv, seq);
     uint32_t keep = graft_kv_pages(length);
     for (uint32_t i = graft_kv_pages(kv->lengths[seq]); i > keep; i--) {

@@ -66,6 +66,10 @@ void graft_kv_truncate(struct graft_kv *kv, uint32_t seq, uint32_t length);
 bool graft_kv_share(struct graft_kv *kv, uint32_t seq, uint32_t page, uint32_t ring);
 // First page that a token at position `length` attends to in layers with a window.
 uint32_t graft_kv_window_begin(const struct graft_kv *kv, uint32_t length);
+// First page of the rings that a sequence has, with all that follow it; 0 without rings.
+uint32_t graft_kv_ring_begin(const struct graft_kv *kv, uint32_t seq);
+// The sequence has no pages of the rings before `first` any more. Without rings nothing is done.
+void graft_kv_forget_ring(struct graft_kv *kv, uint32_t seq, uint32_t first);
 // Take the pages [first, first + count) out of a sequence that has tokens behind them; what follows moves up, page by page.
 void graft_kv_remove(struct graft_kv *kv, uint32_t seq, uint32_t first, uint32_t count);
 // One reference more, or less, for a page that is not free.

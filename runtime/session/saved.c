@@ -50,6 +50,7 @@ static uint32_t first_page(const struct graft_model *m, uint32_t layer, uint32_t
     return graft_layer_has_ring(m->source, &m->limits, layer) && pages > ring ? pages - ring : 0;
 }
 
+// Their numbers; 0 where a sequence that was cut has no page in its ring any more.
 static const uint32_t *table_of(const struct graft_model *m, uint32_t layer, const struct graft_seq *seq)
 {
     bool ring = graft_layer_has_ring(m->source, &m->limits, layer);
@@ -108,7 +109,7 @@ static void put_header(struct writer *w, const struct graft_seq *seq, const uint
                                 (uint32_t)extra_bytes,
                                 m->limits.window,
                                 m->limits.ring_pages,
-                                0,
+                                graft_kv_ring_begin(m->kv, seq->index),
                                 0,
                                 0};
     put(w, magic, sizeof magic);
@@ -151,9 +152,11 @@ static void put_pages(struct writer *w, const struct graft_seq *seq, uint8_t *by
         for (uint32_t i = 2 * first_page(m, layer, length); i < 2 * pages && w->status == GRAFT_OK; i++) {
             bool values = i % 2;
             uint32_t left = length - i / 2 * GRAFT_PAGE_TOKENS;
-            w->status = m->exec->functions->page_read(m->exec, layer, table[i / 2], values, bytes);
-            if (left < GRAFT_PAGE_TOKENS) {
-                blank(m, values, left, bytes);
+            if (table[i / 2]) {
+                w->status = m->exec->functions->page_read(m->exec, layer, table[i / 2], values, bytes);
+            }
+            if (left < GRAFT_PAGE_TOKENS || !table[i / 2]) {
+                blank(m, values, table[i / 2] ? left : 0, bytes);
             }
             put(w, bytes, graft_kv_page_bytes(&m->source->config, &m->limits, values));
         }
@@ -264,11 +267,17 @@ static enum graft_status read_parts(struct graft_saved *s, const uint32_t *numbe
     s->n_ids = numbers[9];
     s->n_uses = numbers[10];
     s->extra_bytes = numbers[11];
+    s->ring_begin = numbers[14];
     if (s->n_cached > s->n_ids || s->n_uses > GRAFT_MAX_BLEND || s->extra_bytes > MOST_EXTRA) {
         return graft_fail(GRAFT_E_FORMAT,
                           "%s: has %u tokens of which %u are computed, %u adapters (at most %d), %" PRIu64
                           " bytes of conversation (at most %d)",
                           path, s->n_ids, s->n_cached, s->n_uses, GRAFT_MAX_BLEND, s->extra_bytes, MOST_EXTRA);
+    }
+    uint32_t window = m->limits.ring_pages ? graft_kv_window_begin(m->kv, s->n_cached) : 0;
+    if (s->ring_begin > window) {
+        return graft_fail(GRAFT_E_FORMAT, "%s: has window pages from %u on, its next token needs those from %u on", path,
+                          s->ring_begin, window);
     }
     if (s->n_cached > m->n_ctx || s->n_ids > m->n_ctx + 1) {
         return graft_fail(GRAFT_E_CONTEXT_FULL, "%s: has %u tokens, the context has room for %u", path, s->n_ids, m->n_ctx);
@@ -390,6 +399,7 @@ enum graft_status graft_saved_apply(const struct graft_saved *saved, struct graf
     for (uint32_t i = 0; i < saved->n_uses; i++) {
         seq->uses[i].from = graft_load_u32(saved->uses + (uint64_t)i * USE_BYTES + 68);
     }
+    graft_kv_forget_ring(m->kv, seq->index, saved->ring_begin);
     return GRAFT_OK;
 }
 

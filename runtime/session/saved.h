@@ -10,6 +10,7 @@ struct graft_saved {
     struct graft_model *model;
     struct graft_map map;
     uint32_t n_cached, n_ids, n_uses;
+    uint32_t ring_begin;  // first page that it has in layers with a ring; the file has zeros for those before it
     const uint8_t *ids;   // [n_ids] i32
     const uint8_t *uses;  // [n_uses] digest, weight, from
     const uint8_t *pages; // [layer][page] keys, values

@@ -107,6 +107,49 @@ START_TEST(rings_have_the_bits_of_all_pages)
 }
 END_TEST
 
+// What left the ring before a sequence was cut is not there after saving and restoring either.
+START_TEST(a_restored_sequence_knows_what_its_ring_has_lost)
+{
+    char path[GRAFT_TINY_PATH_BYTES], file[64];
+    static float want[GRAFT_TINY_VOCAB], got[GRAFT_TINY_VOCAB];
+    int32_t ids[LENGTH], read[N_CTX + 1];
+    uint32_t n;
+    struct graft_test_world world;
+    struct graft_seq *seq;
+    snprintf(file, sizeof file, "/tmp/graft-ring-%ld.session", (long)getpid());
+    make_file(path);
+    graft_test_ids(ids, LENGTH, 5);
+    if (open_world(&world, cases[_i].vk, path, true, cases[_i].kv)) {
+        uint32_t begin = LENGTH / GRAFT_PAGE_TOKENS + 1 - world.model->limits.ring_pages,
+                 cut = begin * GRAFT_PAGE_TOKENS + WINDOW + 20;
+        ck_assert_ok(graft_seq_create(world.model, &seq));
+        for (int lost = 0; lost < 2; lost++) {
+            graft_test_feed(world.model, seq, ids, LENGTH, 29, NULL);
+            graft_seq_truncate(seq, cut);
+            ck_assert_uint_eq(graft_seq_length(seq), cut);
+            ck_assert_ok(graft_seq_save(seq, file, ids, cut, NULL, 0));
+            graft_test_feed(world.model, seq, ids, 1, 1, want);
+            graft_seq_truncate(seq, 0);
+            graft_test_feed(world.model, seq, ids + 50, 77, 32, NULL);
+            ck_assert_ok(graft_seq_restore(seq, file, read, N_CTX + 1, &n, NULL, NULL));
+            graft_seq_truncate(seq, cut - (lost ? 30 : 20)); // still there, or not
+            ck_assert_uint_eq(graft_seq_length(seq), lost ? 0 : cut - 20);
+            if (!lost) {
+                graft_test_feed(world.model, seq, ids + cut - 20, 20, 32, NULL);
+                graft_test_feed(world.model, seq, ids, 1, 1, got);
+                ck_assert_mem_eq(want, got, sizeof want);
+            }
+            graft_seq_truncate(seq, 0);
+            ck_assert_uint_eq(world.model->kv->ring_pages.n_free, 2 * world.model->limits.ring_pages);
+        }
+        graft_seq_destroy(&seq);
+        graft_test_world_close(&world);
+    }
+    remove(file);
+    remove(path);
+}
+END_TEST
+
 struct said {
     int32_t tokens[64];
     uint32_t n;
@@ -252,6 +295,7 @@ int main(void)
     tcase_set_timeout(tc, 300);
     tcase_add_loop_test(tc, rings_have_the_bits_of_all_pages, 0, CASES);
     tcase_add_test(tc, an_engine_answers_the_same_and_leaves_zeros);
+    tcase_add_loop_test(tc, a_restored_sequence_knows_what_its_ring_has_lost, 0, CASES);
     tcase_add_loop_test(tc, an_engine_finds_prefixes_again_behind_windows, 0, CASES);
     suite_add_tcase(suite, tc);
     return graft_test_main(suite);

@@ -200,6 +200,7 @@ START_TEST(damaged_and_hostile_files_are_refused_and_nothing_is_lost)
                  {9, 500, GRAFT_E_FORMAT, "needs "},
                  {10, 200, GRAFT_E_FORMAT, "200 adapters"},
                  {10, 1, GRAFT_E_FORMAT, ""},
+                 {14, 1, GRAFT_E_FORMAT, "has window pages from 1 on, its next token needs those from 0 on"},
                  {11, 4000000000u, GRAFT_E_FORMAT, "bytes of conversation"},
                  {11, 5, GRAFT_E_FORMAT, "needs 32768 bytes"}};
     char path[GRAFT_TINY_PATH_BYTES], other[GRAFT_TINY_PATH_BYTES], file[64];
