@@ -189,7 +189,6 @@ static enum graft_status start(struct graft_model *model, const struct graft_mod
                                      .plan = model->plan,
                                      .limits = model->limits,
                                      .activations = model->activations,
-                                     .matrix_cores = model->matrix_cores,
                                      .timed = model->timed,
                                      .weights = model->weights};
     if (params) { // its size was checked by graft_model_prepare
@@ -203,6 +202,7 @@ static enum graft_status start(struct graft_model *model, const struct graft_mod
         graft_vk_pipelines_hold(model->device->vk, true); // the self-test's are the model's
         enum graft_status status = model->device->self_test ? graft_self_test(model) : GRAFT_OK;
         if (status == GRAFT_OK) {
+            exec.matrix_cores = model->matrix_cores; // not any more if they are wrong
             status = graft_exec_vk_create(&model->exec, model->device->vk, &exec);
         }
         graft_vk_pipelines_hold(model->device->vk, false);

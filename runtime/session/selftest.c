@@ -13,15 +13,15 @@
 
 // BATCH and CONTEXT: software Vulkan compiles a kernel once more for every kind of size (a power of two or not, whole 64 KiB or
 // not) of the buffers it reads as texels. With these, buffers have the kinds of most models' buffers, so that nearly nothing is
-// compiled that the model would not compile.
-enum { ROWS = 8, BATCH = 24, CONTEXT = 64, MOST_TABLE_PAGES = 128, FILE_BYTES = 16, STAGES = 64 };
+// compiled that the model would not compile. MATRIX_ROWS: kernels with cooperative matrices begin with tiles of 16 rows.
+enum { ROWS = 8, MATRIX_ROWS = 32, BATCH = 24, CONTEXT = 64, MOST_TABLE_PAGES = 128, FILE_BYTES = 16, STAGES = 64 };
 // Largest error allowed, as a share of the largest value of a row, or of a step's buffer. Measured (docs/faults.md): sound
 // kernels stay below 0.0003, wrong ones begin at 0.68. 8-bit activations: 0.036 was seen.
 static const float tolerance = 0.05f, tolerance_int8 = 0.12f;
 
-enum variant { AS_IS, NO_DOT, NO_TEXEL, NO_SUBGROUPS, VARIANTS };
-static const char *const variant_names[VARIANTS] = {"as chosen", "without integer dot products", "without texel buffers",
-                                                    "without subgroup operations"};
+enum variant { AS_IS, NO_MATRIX, NO_DOT, NO_TEXEL, NO_SUBGROUPS, VARIANTS };
+static const char *const variant_names[VARIANTS] = {"as chosen", "without cooperative matrices", "without integer dot products",
+                                                    "without texel buffers", "without subgroup operations"};
 
 // A small model with both executors on it.
 struct pair {
@@ -46,10 +46,15 @@ static void end(struct pair *p)
     graft_source_close(&p->source);
 }
 
+static bool uses_matrix(const struct graft_model *model)
+{
+    return model->matrix_cores && graft_matrix_cores(graft_vk_caps(model->device->vk));
+}
+
 static enum graft_status begin(struct pair *p, struct graft_model *model)
 {
-    uint32_t n_batch = model->limits.n_batch < BATCH ? model->limits.n_batch : BATCH;
-    struct graft_limits limits = graft_kv_limits(CONTEXT, n_batch, 1);
+    uint32_t most = uses_matrix(model) ? MATRIX_ROWS : BATCH, n_batch = model->limits.n_batch;
+    struct graft_limits limits = graft_kv_limits(CONTEXT, n_batch < most ? n_batch : most, 1);
     limits.kv_k = model->limits.kv_k;
     limits.kv_v = model->limits.kv_v;
     uint32_t table = model->limits.table_pages; // attention's variant goes by the longest context
@@ -62,8 +67,12 @@ static enum graft_status begin(struct pair *p, struct graft_model *model)
     GRAFT_TRY(graft_source_cut(p->ctx, &p->source, model->source));
     GRAFT_TRY(graft_plan_create(p->ctx, &p->plan, p->source));
     GRAFT_TRY(graft_kv_create(p->ctx, &p->kv, &limits));
-    struct graft_exec_params exec = {
-        .ctx = p->ctx, .plan = p->plan, .limits = limits, .activations = model->activations, .weights = GRAFT_WEIGHTS_COPY};
+    struct graft_exec_params exec = {.ctx = p->ctx,
+                                     .plan = p->plan,
+                                     .limits = limits,
+                                     .activations = model->activations,
+                                     .matrix_cores = model->matrix_cores,
+                                     .weights = GRAFT_WEIGHTS_COPY};
     GRAFT_TRY(graft_exec_ref_create(&p->ref, &exec));
     return graft_exec_vk_create(&p->vk, model->device->vk, &exec);
 }
@@ -169,8 +178,8 @@ out:
 static enum graft_status compare(struct pair *p, uint32_t n_rows, const char *device, bool *wrong)
 {
     const struct graft_config *c = &p->source->config;
-    struct graft_exec_row rows[ROWS];
-    uint32_t out[ROWS];
+    struct graft_exec_row rows[MATRIX_ROWS];
+    uint32_t out[MATRIX_ROWS];
     for (uint32_t i = 0; i < n_rows; i++) {
         uint32_t pos = p->kv->lengths[0];
         rows[i] = (struct graft_exec_row){.token = (pos * 37 + 11) % c->n_vocab, .pos = pos};
@@ -204,13 +213,16 @@ static enum graft_status compare(struct pair *p, uint32_t n_rows, const char *de
     return GRAFT_OK;
 }
 
-// One row, then as many as the widest tiles have, behind it, then one less: a row of the bucket is surplus.
+// One row, then as many as the widest tiles have, behind it, then one less: a row of the bucket is surplus. With cooperative
+// matrices then as many as their tiles have.
 static enum graft_status run(struct pair *p, const char *device, bool *wrong)
 {
-    uint32_t rows = p->kv->limits.n_batch < ROWS ? p->kv->limits.n_batch : ROWS;
+    uint32_t n_batch = p->kv->limits.n_batch, rows = n_batch < ROWS ? n_batch : ROWS;
     GRAFT_TRY(compare(p, 1, device, wrong));
     GRAFT_TRY(compare(p, rows, device, wrong));
-    return rows > 2 ? compare(p, rows - 1, device, wrong) : GRAFT_OK;
+    GRAFT_TRY(rows > 2 ? compare(p, rows - 1, device, wrong) : GRAFT_OK);
+    uint32_t tile = n_batch < MATRIX_ROWS ? MATRIX_ROWS / 2 : MATRIX_ROWS;
+    return p->vk->matrix_cores && n_batch >= tile ? compare(p, tile, device, wrong) : GRAFT_OK;
 }
 
 // ---- what is remembered ----
@@ -252,15 +264,32 @@ static void path_of(const struct graft_model *model, char *path, size_t room)
                               graft_activations_choose(graft_vk_caps(model->device->vk), model->activations),
                               model->limits.ring_pages > 0,
                               model->limits.table_pages < MOST_TABLE_PAGES ? model->limits.table_pages : MOST_TABLE_PAGES,
-                              model->limits.n_batch < ROWS ? model->limits.n_batch : ROWS,
+                              model->limits.n_batch < MATRIX_ROWS ? model->limits.n_batch : MATRIX_ROWS,
+                              uses_matrix(model),
+                              VARIANTS,
                               model->source->embd.type,
                               model->source->output.type};
-    const uint32_t caps[] = {v->subgroup_size,       v->subgroup_min,       v->subgroup_max,
-                             v->subgroup_arithmetic, v->subgroup_shuffle,   v->subgroup_size_control,
-                             v->storage_16bit,       v->storage_8bit,       v->shader_f16,
-                             v->shader_i16,          v->shader_i8,          v->dot8_accelerated,
-                             v->coopmat_khr,         v->coopmat_nv2,        v->max_shared_bytes,
-                             v->max_invocations,     v->max_texel_elements, v->unified};
+    const uint32_t caps[] = {v->subgroup_size,
+                             v->subgroup_min,
+                             v->subgroup_max,
+                             v->subgroup_arithmetic,
+                             v->subgroup_shuffle,
+                             v->subgroup_size_control,
+                             v->storage_16bit,
+                             v->storage_8bit,
+                             v->shader_f16,
+                             v->shader_i16,
+                             v->shader_i8,
+                             v->dot8_accelerated,
+                             v->coopmat_khr,
+                             v->coopmat_nv2,
+                             v->max_shared_bytes,
+                             v->max_invocations,
+                             v->max_texel_elements,
+                             v->unified,
+                             v->matrix_m,
+                             v->matrix_n,
+                             v->matrix_k};
     crypto_hash_sha256_init(&state);
     crypto_hash_sha256_update(&state, identity, sizeof identity);
     crypto_hash_sha256_update(&state, (const uint8_t *)c->architecture, sizeof c->architecture);
@@ -300,6 +329,7 @@ static bool recall(struct graft_model *model, const char *path, uint32_t *varian
 static void restrict_to(struct graft_model *model, uint32_t variant)
 {
     struct graft_device *device = model->device;
+    model->matrix_cores = model->matrix_cores && variant < NO_MATRIX;
     device->options.no_dot8 = device->options.no_dot8 || variant >= NO_DOT; // also for the device that is opened anew
     device->options.no_texel = device->options.no_texel || variant >= NO_TEXEL;
     device->options.no_subgroups = device->options.no_subgroups || variant >= NO_SUBGROUPS;
@@ -330,7 +360,8 @@ enum graft_status graft_self_test(struct graft_model *model)
     enum graft_status status = GRAFT_OK;
     for (; variant < VARIANTS && wrong; variant++) {
         const struct graft_vk_caps *caps = graft_vk_caps(vk);
-        if ((variant == NO_DOT && graft_activations_choose(caps, model->activations) == GRAFT_ACTIVATIONS_F32) ||
+        if ((variant == NO_MATRIX && !uses_matrix(model)) ||
+            (variant == NO_DOT && graft_activations_choose(caps, model->activations) == GRAFT_ACTIVATIONS_F32) ||
             (variant == NO_TEXEL && caps->max_texel_elements == 0) || (variant == NO_SUBGROUPS && !caps->subgroup_arithmetic)) {
             continue; // the same as before
         }

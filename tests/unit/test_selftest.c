@@ -114,6 +114,36 @@ START_TEST(wrong_integer_dot_products_are_replaced_by_f32)
 }
 END_TEST
 
+// Kernels with cooperative matrices are wrong: those without take their place.
+START_TEST(wrong_cooperative_matrices_are_replaced)
+{
+    struct graft_vk_options options = graft_test_mask_options(GRAFT_TEST_NO_TEXEL);
+    struct graft_model_params matrices = {
+        .size = sizeof matrices, .n_ctx = 64, .n_batch = _i ? 24 : 64, .n_seq = 1, .matrix_cores = true};
+    struct graft_model_info info;
+    struct graft_test_world w;
+    char path[GRAFT_TINY_PATH_BYTES];
+    graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q4_0, .n_embd = 256}, path);
+    for (int spoil = 0; spoil < 2 && open_device(&w, &options, NULL); spoil++) {
+        bool can = graft_matrix_cores(graft_vk_caps(w.device.vk));
+        graft_vk_spoil(w.device.vk, spoil ? "gate_up.q4_0.matrix" : "nothing");
+        ck_assert_ok(graft_model_open(&w.device, &w.model, path, &matrices));
+        graft_model_describe(w.model, &info);
+        ck_assert_msg(info.matrix_cores == (can && !spoil), "%s", w.log.text);
+        bool told = strstr(w.log.text, "passed with kernels without cooperative matrices");
+        ck_assert_msg(told == (can && spoil), "%s", w.log.text);
+        if (can) {
+            printf("cooperative matrices, %u rows: %s, error %.3g\n", matrices.n_batch, spoil ? "spoilt" : "sound",
+                   (double)(spoil ? w.device.self_test_fault : w.device.self_test_error));
+        } else {
+            printf("skipped: this device has no cooperative matrices\n");
+        }
+        graft_test_world_close(&w);
+    }
+    remove(path);
+}
+END_TEST
+
 START_TEST(a_kernel_that_is_wrong_in_every_variant_is_named)
 {
     static const char *const kernels[] = {"qkv.", "attention", "head."};
@@ -294,6 +324,7 @@ int main(void)
     tcase_add_loop_test(tc, sound_devices_pass_with_every_variant_and_format, 0, 3);
     tcase_add_test(tc, a_variant_that_computes_nothing_is_replaced_by_a_simpler_one);
     tcase_add_loop_test(tc, wrong_integer_dot_products_are_replaced_by_f32, 0, 2);
+    tcase_add_loop_test(tc, wrong_cooperative_matrices_are_replaced, 0, 2);
     tcase_add_test(tc, a_kernel_that_is_wrong_in_every_variant_is_named);
     tcase_add_test(tc, what_kernels_are_made_from_belongs_to_what_is_remembered);
     tcase_add_test(tc, sound_and_wrong_kernels_lie_far_on_either_side_of_the_bound);
