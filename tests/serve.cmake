@@ -5,7 +5,7 @@ if(TARGET graft_http)
   foreach(source ${GRAFT_SERVE_TESTS})
     get_filename_component(name ${source} NAME_WE)
     add_executable(${name} ${source} serve/http_world.c ${CMAKE_SOURCE_DIR}/tools/journal_posix.c
-                   ${CMAKE_SOURCE_DIR}/tools/system_posix.c serve/tls_client.c $<TARGET_OBJECTS:graft_http> $<TARGET_OBJECTS:graft_objects>)
+                   ${CMAKE_SOURCE_DIR}/tools/system_posix.c serve/tls_client.c support/certificate.c $<TARGET_OBJECTS:graft_http> $<TARGET_OBJECTS:graft_objects>)
     target_link_libraries(${name} PRIVATE graft_test_support PkgConfig::JANSSON PkgConfig::MHD PkgConfig::GNUTLS PkgConfig::SODIUM)
     target_compile_definitions(${name} PRIVATE _GNU_SOURCE)
     if(JWT_FOUND)

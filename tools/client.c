@@ -14,13 +14,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-bool client_place(const char *text, struct client_place *out)
+#include "tools/client_tls.h"
+
+bool client_place(const char *text, const char *authorities, struct client_place *out)
 {
-    *out = (struct client_place){.path = ""};
+    *out = (struct client_place){.path = "", .authorities = authorities, .tls = strncmp(text, "https://", 8) == 0};
     if (strncmp(text, "unix:", 5) == 0) {
         return snprintf(out->path, sizeof out->path, "%s", text + 5) < (int)sizeof out->path && out->path[0];
     }
-    text += strncmp(text, "http://", 7) == 0 ? 7 : 0;
+    text += out->tls ? 8 : strncmp(text, "http://", 7) == 0 ? 7 : 0;
     size_t length = strcspn(text, "/");
     const char *colon = NULL;
     for (size_t i = 0; i < length; i++) {
@@ -70,9 +72,10 @@ int client_connect(const struct client_place *place, char *why, size_t why_bytes
     return fd;
 }
 
-// The reply, read piece by piece.
+// A connection, and the reply, read piece by piece.
 struct reader {
     int fd;
+    struct client_tls *tls; // NULL: none
     char data[16384];
     size_t at, end;
     bool failed;
@@ -81,7 +84,7 @@ struct reader {
 static int next_byte(struct reader *r)
 {
     if (r->at == r->end) {
-        ssize_t n = recv(r->fd, r->data, sizeof r->data, 0);
+        ssize_t n = r->tls ? client_tls_receive(r->tls, r->data, sizeof r->data) : recv(r->fd, r->data, sizeof r->data, 0);
         r->failed = n < 0;
         if (n <= 0) {
             return -1;
@@ -161,6 +164,11 @@ static bool read_chunks(struct reader *r, struct lines *lines)
     return lines->stopped;
 }
 
+static const char *last_error(const struct reader *r)
+{
+    return r->tls ? client_tls_error(r->tls) : errno == EAGAIN ? "nothing came in time" : strerror(errno);
+}
+
 static int read_reply(struct reader *r, struct lines *lines, char *why, size_t why_bytes)
 {
     char head[8192];
@@ -168,7 +176,7 @@ static int read_reply(struct reader *r, struct lines *lines, char *why, size_t w
     bool chunked = false, sized = false;
     unsigned long long count = 0;
     if (!read_head_line(r, head, sizeof head) || sscanf(head, "HTTP/1.1 %d", &status) != 1) {
-        snprintf(why, why_bytes, "%s", r->failed ? strerror(errno) : "no reply");
+        snprintf(why, why_bytes, "%s", r->failed ? last_error(r) : "no reply");
         return 0;
     }
     while (read_head_line(r, head, sizeof head) && head[0]) {
@@ -188,10 +196,10 @@ static int read_reply(struct reader *r, struct lines *lines, char *why, size_t w
     return whole ? status : 0;
 }
 
-static bool send_all(int fd, const char *data, size_t length)
+static bool send_all(struct reader *r, const char *data, size_t length)
 {
     while (length) {
-        ssize_t n = send(fd, data, length, MSG_NOSIGNAL);
+        ssize_t n = r->tls ? client_tls_send(r->tls, data, length) : send(r->fd, data, length, MSG_NOSIGNAL);
         if (n <= 0) {
             return false;
         }
@@ -201,9 +209,23 @@ static bool send_all(int fd, const char *data, size_t length)
     return true;
 }
 
+// The request's head, to be freed; NULL without memory.
+static char *make_head(const struct client_place *place, const struct client_request *request)
+{
+    static const char format[] = "%s %s HTTP/1.1\r\nHost: %s%s%s\r\nConnection: close\r\n%s%s%s%sContent-Length: %zu\r\n\r\n";
+    size_t room = strlen(request->path) + (request->key ? strlen(request->key) : 0) + 1024;
+    char *head = malloc(room);
+    if (head) {
+        snprintf(head, room, format, request->method, request->path, place->path[0] ? "localhost" : place->host,
+                 place->path[0] ? "" : ":", place->port, request->key ? "Authorization: Bearer " : "",
+                 request->key ? request->key : "", request->key ? "\r\n" : "",
+                 request->body ? "Content-Type: application/json\r\n" : "", request->body ? strlen(request->body) : 0);
+    }
+    return head;
+}
+
 int client_do(const struct client_place *place, const struct client_request *request, char *why, size_t why_bytes)
 {
-    char head[1024], key[600] = "";
     int fd = client_connect(place, why, why_bytes), status = 0;
     if (fd < 0) {
         return 0;
@@ -211,26 +233,22 @@ int client_do(const struct client_place *place, const struct client_request *req
     struct timeval limit = {.tv_sec = request->timeout_seconds ? request->timeout_seconds : 300};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    size_t length = request->body ? strlen(request->body) : 0;
-    if (request->key) {
-        snprintf(key, sizeof key, "Authorization: Bearer %.500s\r\n", request->key);
-    }
-    int n =
-        snprintf(head, sizeof head, "%s %s HTTP/1.1\r\nHost: %s%s%s\r\nConnection: close\r\n%s%sContent-Length: %zu\r\n\r\n",
-                 request->method, request->path, place->path[0] ? "localhost" : place->host, place->path[0] ? "" : ":",
-                 place->port, key, request->body ? "Content-Type: application/json\r\n" : "", length);
-    char *line = malloc(CLIENT_LINE);
-    struct reader *reader = malloc(sizeof *reader);
-    if (!line || !reader || n >= (int)sizeof head) {
+    char *line = malloc(CLIENT_LINE), *head = make_head(place, request);
+    struct reader *reader = calloc(1, sizeof *reader);
+    if (!line || !head || !reader) {
         snprintf(why, why_bytes, "no memory");
-    } else if (!send_all(fd, head, (size_t)n) || !send_all(fd, request->body, length)) {
-        snprintf(why, why_bytes, "%s", strerror(errno));
-    } else {
-        *reader = (struct reader){.fd = fd};
-        struct lines lines = {.request = request, .line = line};
-        status = read_reply(reader, &lines, why, why_bytes);
+    } else if (reader->fd = fd, !place->tls || (reader->tls = client_tls_begin(fd, place, why, why_bytes)) != NULL) {
+        if (!send_all(reader, head, strlen(head)) ||
+            (request->body && !send_all(reader, request->body, strlen(request->body)))) {
+            snprintf(why, why_bytes, "%s", last_error(reader));
+        } else {
+            struct lines lines = {.request = request, .line = line};
+            status = read_reply(reader, &lines, why, why_bytes);
+        }
+        client_tls_end(&reader->tls);
     }
     free(reader);
+    free(head);
     free(line);
     close(fd);
     return status;

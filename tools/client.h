@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small HTTP/1.1 client: one request per connection, the reply's body as it comes. For graft load-test.
+// A small HTTP/1.1 client: one request per connection, the reply's body as it comes. For graft load-test, ps and top.
 #ifndef GRAFT_TOOLS_CLIENT_H
 #define GRAFT_TOOLS_CLIENT_H
 
@@ -8,11 +8,14 @@
 
 enum { CLIENT_LINE = 65536 }; // bytes of a line of a head or of an event stream
 
-// Where a server is: "127.0.0.1:8080", "[::1]:8080", "http://HOST:PORT", "unix:/PATH".
+// Where a server is: "127.0.0.1:8080", "[::1]:8080", "http://HOST:PORT", "https://HOST:PORT", "unix:/PATH"; port 8080 if it has
+// none.
 struct client_place {
     char host[256], port[16], path[108]; // path: of a Unix socket, or ""
+    bool tls;
+    const char *authorities; // with TLS: file of certificates that may have signed the server's; NULL: the system's list
 };
-bool client_place(const char *text, struct client_place *out);
+bool client_place(const char *text, const char *authorities, struct client_place *out);
 
 struct client_request {
     const char *method, *path, *body; // body NULL: none

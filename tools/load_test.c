@@ -277,9 +277,15 @@ int verb_LOAD_TEST(const struct options *options)
     const char *url = options->url ? options->url : "127.0.0.1:8080";
     snprintf(mix, sizeof mix, "%s", options->load_adapters ? options->load_adapters : "none");
     *run = (struct load_run){.options = options, .random = (uint64_t)options->seed + 1};
-    int code = client_place(url, &run->place)
+    int code = client_place(url, options->tls_ca, &run->place)
                    ? check_mix(run, mix)
-                   : error_usage("the server's address is not understood", url, "--url 127.0.0.1:8080, or unix:/PATH");
+                   : error_usage("the server's address is not understood", url,
+                                 "--url 127.0.0.1:8080, https://HOST:PORT, or unix:/PATH");
+    bool crowded = options->load_idle + options->load_trickle > 0;
+    if (code == EXIT_GOOD && crowded && run->place.tls) {
+        code = error_usage("a crowd speaks no TLS", "--idle and --trickle open connections without a handshake",
+                           "an address without TLS, or no crowd");
+    }
     if (code != EXIT_GOOD) {
         free(run);
         return code;
@@ -290,7 +296,6 @@ int verb_LOAD_TEST(const struct options *options)
     run->n_requests = options->load_requests  ? (uint64_t)options->load_requests
                       : options->load_seconds ? 0
                                               : 4 * (uint64_t)options->load_streams;
-    bool crowded = options->load_idle + options->load_trickle > 0;
     struct crowd *crowd =
         crowded ? crowd_begin(&run->place, (uint32_t)options->load_idle, (uint32_t)options->load_trickle) : NULL;
     run->begin_ns = run->arrival_ns = graft_clock_ns();

@@ -87,7 +87,7 @@ struct options {
     // of serve and load-test
     struct option_texts warm, aliases;
     const char *alias_file, *model_fallback;
-    const char *adapter_dir, *url, *load_adapters, *api_key;
+    const char *adapter_dir, *url, *load_adapters, *api_key, *tls_ca;
     int64_t serve_seq, adapter_slots, max_waiting, request_seconds, load_streams, load_requests, load_idle, load_trickle,
         load_seconds, load_prompt, load_predict;
     double load_rate, load_first_limit, load_between_limit;

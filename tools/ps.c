@@ -7,7 +7,8 @@
 #include "tools/tool.h"
 
 // The first address of a process that answers; *address is it.
-static json_t *ask_any(const json_t *addresses, const char *key, const char **address, char *why, size_t why_bytes)
+static json_t *ask_any(const json_t *addresses, const struct options *options, const char **address, char *why,
+                       size_t why_bytes)
 {
     size_t i;
     json_t *place, *status = NULL;
@@ -15,7 +16,7 @@ static json_t *ask_any(const json_t *addresses, const char *key, const char **ad
     json_array_foreach(addresses, i, place)
     {
         *address = json_string_value(place);
-        status = status_fetch(*address, key, why, why_bytes);
+        status = status_fetch(*address, options->api_key, options->tls_ca, why, why_bytes);
         if (status) {
             break;
         }
@@ -51,7 +52,7 @@ int verb_PS(const struct options *options)
     json_array_foreach(where, i, place)
     {
         const char *address = "";
-        json_t *status = ask_any(json_object_get(place, "addresses"), options->api_key, &address, why, sizeof why);
+        json_t *status = ask_any(json_object_get(place, "addresses"), options, &address, why, sizeof why);
         if (!status) {
             failed++;
             status = json_pack("{s:s, s:s}", "address", address, "error", why);
@@ -67,7 +68,8 @@ int verb_PS(const struct options *options)
     for (i = 0; busy && wait > 0 && i < json_array_size(servers); i++) {
         json_t *before = json_array_get(servers, i);
         const char *address = json_string_value(json_object_get(before, "address"));
-        json_t *now = json_object_get(before, "error") ? NULL : status_fetch(address, options->api_key, why, sizeof why);
+        json_t *now =
+            json_object_get(before, "error") ? NULL : status_fetch(address, options->api_key, options->tls_ca, why, sizeof why);
         if (now) {
             json_object_set(now, "pid", json_object_get(before, "pid"));
             double seconds = json_number_value(json_object_get(now, "uptime_seconds")) -

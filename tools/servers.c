@@ -159,6 +159,19 @@ static void add_inet(json_t *addresses, int pid, const uint64_t *inodes, uint32_
     }
 }
 
+// A server with a certificate speaks TLS wherever it listens but at Unix sockets.
+static void add_scheme(json_t *addresses)
+{
+    for (size_t i = 0; i < json_array_size(addresses); i++) {
+        const char *address = json_string_value(json_array_get(addresses, i));
+        char text[ADDRESS_ROOM + 8];
+        if (strncmp(address, "unix:", 5) != 0) {
+            snprintf(text, sizeof text, "https://%s", address);
+            json_array_set_new(addresses, i, json_string(text));
+        }
+    }
+}
+
 static json_t *addresses_of(int pid, const char *arguments, size_t length)
 {
     json_t *out = json_array();
@@ -182,6 +195,12 @@ static json_t *addresses_of(int pid, const char *arguments, size_t length)
     }
     if (!json_array_size(out)) {
         add_address(out, pid, "127.0.0.1:8080");
+    }
+    for (const char *a = arguments; a; a = next_argument(a, end)) {
+        if (value_of(a, end, "--tls-cert")) {
+            add_scheme(out);
+            break;
+        }
     }
     return out;
 }

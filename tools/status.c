@@ -263,11 +263,11 @@ static json_t *build(const char *address, const json_t *props, const json_t *ada
     return out;
 }
 
-json_t *status_fetch(const char *address, const char *key, char *why, size_t why_bytes)
+json_t *status_fetch(const char *address, const char *key, const char *authorities, char *why, size_t why_bytes)
 {
     struct client_place place;
-    if (!client_place(address, &place)) {
-        snprintf(why, why_bytes, "%.200s is no address: HOST:PORT or unix:/PATH", address);
+    if (!client_place(address, authorities, &place)) {
+        snprintf(why, why_bytes, "%.200s is no address: HOST:PORT, https://HOST:PORT or unix:/PATH", address);
         return NULL;
     }
     int status = 0;

@@ -24,7 +24,8 @@ json_t *servers_find(void);
 //      "requests": [{"id", "tenant", "adapter", "state", "prompt_tokens", "answer_tokens", "seconds", ...}]}
 //
 // The first of the adapters is the base, named "". Blocks for at most 5 seconds a call.
-json_t *status_fetch(const char *address, const char *key, char *why, size_t why_bytes);
+// key: sent as a bearer token, or NULL; authorities: see client_place.
+json_t *status_fetch(const char *address, const char *key, const char *authorities, char *why, size_t why_bytes);
 // Put "..._per_second" beside the tokens of the server, its adapters and requests: the difference to an earlier status of the
 // same server, `seconds` before. An answer that began since then counts from its beginning.
 void status_rates(json_t *now, const json_t *before, double seconds);

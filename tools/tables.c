@@ -374,6 +374,8 @@ const struct option_info option_infos[] = {
      V(LOAD_TEST), false, AT(load_trickle), 0, 4096, NULL},
     {"api-key", NULL, NULL, OPTION_TEXT, "KEY", NULL, "sent as a bearer token",
      V(LOAD_TEST) | V(PS) | V(TOP), false, AT(api_key), 0, 0, NULL},
+    {"tls-ca", NULL, NULL, OPTION_FILE, "FILE.pem", NULL, "who may have signed an https:// certificate",
+     V(LOAD_TEST) | V(PS) | V(TOP), false, AT(tls_ca), 0, 0, NULL},
     {"interval", "d", "delay", OPTION_NUMBER, "SECONDS", "1", "time between two looks, for the rates; 0: one look",
      V(PS), true, AT(interval), 0, 60, NULL},
     {"interval", "d", "delay", OPTION_NUMBER, "SECONDS", "2", "time between two looks",

@@ -133,7 +133,7 @@ static void look(struct top *top)
     snprintf(top->why, sizeof top->why, "no graft serve runs on this machine");
     json_array_foreach(json_object_get(place, "addresses"), i, address)
     {
-        now = status_fetch(json_string_value(address), top->options->api_key, top->why, sizeof top->why);
+        now = status_fetch(json_string_value(address), top->options->api_key, top->options->tls_ca, top->why, sizeof top->why);
         if (now || wants_end) {
             break;
         }

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "e2e/served.h"
+#include "support/certificate.h"
 #include "support/support.h"
 
 static json_int_t whole(const json_t *object, const char *name)
@@ -36,6 +37,45 @@ START_TEST(load_test_measures)
     const struct ran *ran = command("load-test --url 127.0.0.1:%u --mix nothing --requests 2", served_port());
     ck_assert_code(ran, 1);
     ck_assert_three_parts(ran, "does not exist");
+    served_end();
+}
+END_TEST
+
+// A server with TLS is measured and looked at where its name and who signed it are right, and nowhere else.
+START_TEST(https_is_spoken_and_names_are_checked)
+{
+    graft_test_certificate("localhost", "cert.pem", "key.pem");
+    graft_test_certificate("localhost", "other.pem", "other-key.pem");
+    served_begin("-c 512 --tls-cert cert.pem --tls-key key.pem");
+    uint16_t port = served_port();
+    static const char asked[] = "--requests 3 -n 6 --prompt-words 4 --json";
+    json_t *r = command_json(command("load-test --url https://localhost:%u --tls-ca cert.pem %s", port, asked));
+    ck_assert_int_eq(whole(r, "ok"), 3);
+    json_decref(r);
+    r = command_json(command("ps --json https://localhost:%u --tls-ca cert.pem", port));
+    ck_assert_int_eq(whole(json_array_get(json_object_get(r, "servers"), 0), "context"), 512);
+    json_decref(r);
+    const struct {
+        const char *address, *authorities, *says;
+    } wrong[] = {{"https://localhost", "other.pem", "certificate is NOT trusted"},
+                 {"https://localhost", NULL, "certificate is NOT trusted"},
+                 {"https://127.0.0.1", "cert.pem", "name in the certificate does not match"},
+                 {"https://localhost", "key.pem", "key.pem: no certificate in it"},
+                 {"https://localhost", "none.pem", "none.pem"},
+                 {"http://localhost", NULL, "does not say what it does"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const char *authorities = wrong[i].authorities;
+        const struct ran *ran =
+            command("ps %s:%u %s%s", wrong[i].address, port, authorities ? "--tls-ca " : "", authorities ? authorities : "");
+        ck_assert_code(ran, 1);
+        ck_assert_three_parts(ran, wrong[i].says);
+    }
+    ck_assert_code(command("load-test --url https://localhost:%u --idle 3", port), 2);
+    served_end();
+    served_begin("-c 512");
+    const struct ran *ran = command("ps https://127.0.0.1:%u", served_port());
+    ck_assert_code(ran, 1);
+    ck_assert_three_parts(ran, "no TLS: ");
     served_end();
 }
 END_TEST
@@ -197,6 +237,7 @@ int main(void)
     tcase_set_timeout(c, 240);
     tcase_add_checked_fixture(c, command_begin, command_end);
     tcase_add_test(c, load_test_measures);
+    tcase_add_test(c, https_is_spoken_and_names_are_checked);
     tcase_add_test(c, goodput_is_what_held_its_limits);
     tcase_add_test(c, arrivals_are_a_poisson_process);
     tcase_add_test(c, a_random_mix_is_uniform);

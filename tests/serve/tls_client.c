@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// TLS for the tests' client: a certificate, and a thread that speaks TLS for a plain socket.
+// TLS for the tests' client: a thread that speaks TLS for a plain socket.
 #include <gnutls/gnutls.h>
-#include <gnutls/x509.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -11,34 +10,13 @@
 #include <unistd.h>
 
 #include "serve/http_world.h"
+#include "support/certificate.h"
 
 void make_certificate(struct world *world, const char *name, const char *cert_name, const char *key_name)
 {
-    gnutls_x509_privkey_t key;
-    gnutls_x509_crt_t crt;
-    gnutls_datum_t out;
-    char text[4096];
-    ck_assert_int_eq(gnutls_x509_privkey_init(&key), 0);
-    ck_assert_int_eq(gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0),
-                     0);
-    ck_assert_int_eq(gnutls_x509_crt_init(&crt), 0);
-    gnutls_x509_crt_set_version(crt, 3);
-    gnutls_x509_crt_set_serial(crt, "\1", 1);
-    gnutls_x509_crt_set_activation_time(crt, time(NULL) - 10);
-    gnutls_x509_crt_set_expiration_time(crt, time(NULL) + 3600);
-    gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, name, (unsigned)strlen(name));
-    ck_assert_int_eq(gnutls_x509_crt_set_key(crt, key), 0);
-    ck_assert_int_eq(gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0), 0);
-    ck_assert_int_eq(gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &out), 0);
-    snprintf(text, sizeof text, "%.*s", (int)out.size, (char *)out.data);
-    gnutls_free(out.data);
-    world_file(world, cert_name, text);
-    ck_assert_int_eq(gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &out), 0);
-    snprintf(text, sizeof text, "%.*s", (int)out.size, (char *)out.data);
-    gnutls_free(out.data);
-    world_file(world, key_name, text);
-    gnutls_x509_crt_deinit(crt);
-    gnutls_x509_privkey_deinit(key);
+    char cert[128];
+    snprintf(cert, sizeof cert, "%s", world_file(world, cert_name, ""));
+    graft_test_certificate(name, cert, world_file(world, key_name, ""));
 }
 
 struct relay {

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/client_tls.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#ifdef GRAFT_HAVE_HTTP
+#include <arpa/inet.h>
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
+#include <pthread.h>
+#include <string.h>
+
+struct client_tls {
+    gnutls_session_t session;
+    ssize_t code; // of the last call
+};
+
+// The authorities are read once: a process asks with one list of them.
+static struct {
+    pthread_once_t once;
+    const char *file;
+    gnutls_certificate_credentials_t list;
+    int code; // certificates that were read, or an error
+} authorities = {.once = PTHREAD_ONCE_INIT};
+
+static void read_authorities(void)
+{
+    authorities.code = gnutls_certificate_allocate_credentials(&authorities.list);
+    if (authorities.code == 0) {
+        authorities.code = authorities.file
+                               ? gnutls_certificate_set_x509_trust_file(authorities.list, authorities.file, GNUTLS_X509_FMT_PEM)
+                               : gnutls_certificate_set_x509_system_trust(authorities.list);
+    }
+}
+
+static bool is_address(const char *host)
+{
+    unsigned char bytes[16];
+    return inet_pton(AF_INET, host, bytes) == 1 || inet_pton(AF_INET6, host, bytes) == 1;
+}
+
+// Why a handshake failed, in words.
+static void say_why(const struct client_tls *tls, const struct client_place *place, int code, char *why, size_t why_bytes)
+{
+    gnutls_datum_t text = {NULL, 0};
+    unsigned status = gnutls_session_get_verify_cert_status(tls->session);
+    if (code == GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR &&
+        gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) == 0) {
+        size_t length = strlen((const char *)text.data);
+        length -= length && text.data[length - 1] == ' ';
+        snprintf(why, why_bytes, "%s:%s: %.*s (--tls-ca FILE names who may have signed it)", place->host, place->port,
+                 (int)length, (const char *)text.data);
+        gnutls_free(text.data);
+    } else {
+        snprintf(why, why_bytes, "%s:%s: no TLS: %s", place->host, place->port, gnutls_strerror(code));
+    }
+}
+
+struct client_tls *client_tls_begin(int fd, const struct client_place *place, char *why, size_t why_bytes)
+{
+    struct client_tls *tls = calloc(1, sizeof *tls);
+    authorities.file = place->authorities;
+    pthread_once(&authorities.once, read_authorities);
+    if (authorities.code < 0 || (authorities.code == 0 && authorities.file)) {
+        snprintf(why, why_bytes, "%s: %s", authorities.file ? authorities.file : "the system's list of authorities",
+                 authorities.code < 0 ? gnutls_strerror(authorities.code) : "no certificate in it");
+        free(tls);
+        return NULL;
+    }
+    if (!tls || gnutls_init(&tls->session, GNUTLS_CLIENT) != 0) {
+        snprintf(why, why_bytes, "no memory");
+        free(tls);
+        return NULL;
+    }
+    int code = gnutls_priority_set_direct(tls->session, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-RSA", NULL);
+    code = code == 0 ? gnutls_credentials_set(tls->session, GNUTLS_CRD_CERTIFICATE, authorities.list) : code;
+    if (code == 0 && !is_address(place->host)) {
+        code = gnutls_server_name_set(tls->session, GNUTLS_NAME_DNS, place->host, strlen(place->host));
+    }
+    gnutls_session_set_verify_cert(tls->session, place->host, 0);
+    gnutls_transport_set_int(tls->session, fd);
+    gnutls_handshake_set_timeout(tls->session, GNUTLS_DEFAULT_HANDSHAKE_TIMEOUT);
+    while (code == 0 && (code = gnutls_handshake(tls->session)) < 0 && !gnutls_error_is_fatal(code)) {
+        code = 0; // a warning, or a signal
+    }
+    if (code < 0) {
+        say_why(tls, place, code, why, why_bytes);
+        client_tls_end(&tls);
+    }
+    return tls;
+}
+
+ssize_t client_tls_receive(struct client_tls *tls, void *bytes, size_t room)
+{
+    do {
+        tls->code = gnutls_record_recv(tls->session, bytes, room);
+    } while (tls->code == GNUTLS_E_INTERRUPTED || tls->code == GNUTLS_E_WARNING_ALERT_RECEIVED);
+    return tls->code < 0 ? -1 : tls->code;
+}
+
+ssize_t client_tls_send(struct client_tls *tls, const void *bytes, size_t length)
+{
+    do {
+        tls->code = gnutls_record_send(tls->session, bytes, length);
+    } while (tls->code == GNUTLS_E_INTERRUPTED);
+    return tls->code < 0 ? -1 : tls->code;
+}
+
+const char *client_tls_error(const struct client_tls *tls)
+{
+    return tls->code == GNUTLS_E_AGAIN ? "nothing came in time" : gnutls_strerror((int)tls->code);
+}
+
+void client_tls_end(struct client_tls **tls)
+{
+    if (*tls) {
+        gnutls_bye((*tls)->session, GNUTLS_SHUT_WR);
+        gnutls_deinit((*tls)->session);
+        free(*tls);
+        *tls = NULL;
+    }
+}
+
+#else
+
+struct client_tls *client_tls_begin(int fd, const struct client_place *place, char *why, size_t why_bytes)
+{
+    (void)fd;
+    snprintf(why, why_bytes, "%s:%s: this graft was built without TLS (GnuTLS)", place->host, place->port);
+    return NULL;
+}
+
+ssize_t client_tls_receive(struct client_tls *tls, void *bytes, size_t room)
+{
+    (void)tls, (void)bytes, (void)room;
+    return -1;
+}
+
+ssize_t client_tls_send(struct client_tls *tls, const void *bytes, size_t length)
+{
+    (void)tls, (void)bytes, (void)length;
+    return -1;
+}
+
+const char *client_tls_error(const struct client_tls *tls)
+{
+    (void)tls;
+    return "no TLS";
+}
+
+void client_tls_end(struct client_tls **tls)
+{
+    *tls = NULL;
+}
+#endif
