@@ -307,13 +307,24 @@ static int next(struct buffer *b)
     return n == 1 ? c : -1;
 }
 
-static void body_add(struct reply *reply, int c)
+// `count` more bytes of the body; false if they do not come.
+static bool add_body(struct buffer *b, struct reply *reply, size_t count)
 {
-    if ((reply->body_length & (reply->body_length + 1)) == 0 || !reply->body) {
-        reply->body = realloc(reply->body, 2 * reply->body_length + 16);
+    reply->body = realloc(reply->body, reply->body_length + count + 1);
+    ck_assert_ptr_nonnull(reply->body);
+    for (ssize_t n = 1; count && n > 0; count -= (size_t)n) {
+        uint64_t now = graft_clock_ns();
+        struct pollfd wait = {.fd = b->fd, .events = POLLIN};
+        if (now >= b->deadline_ns || poll(&wait, 1, (int)((b->deadline_ns - now) / 1000000) + 1) != 1) {
+            break;
+        }
+        n = recv(b->fd, reply->body + reply->body_length, count, 0);
+        b->eof |= n <= 0;
+        n = n < 0 ? 0 : n;
+        reply->body_length += (size_t)n;
     }
-    reply->body[reply->body_length++] = (char)c;
     reply->body[reply->body_length] = '\0';
+    return count == 0;
 }
 
 struct reply receive(int fd, unsigned timeout_ms)
@@ -339,10 +350,7 @@ struct reply receive(int fd, unsigned timeout_ms)
                 }
                 line[n] = '\0';
                 unsigned long chunk = strtoul(line, NULL, 16);
-                for (unsigned long i = 0; c >= 0 && i < chunk && (c = next(&b)) >= 0; i++) {
-                    body_add(&reply, c);
-                }
-                if (c < 0 || next(&b) < 0 || next(&b) < 0) {
+                if (c < 0 || !add_body(&b, &reply, chunk) || next(&b) < 0 || next(&b) < 0) {
                     break;
                 }
                 if (chunk == 0) {
@@ -352,10 +360,7 @@ struct reply receive(int fd, unsigned timeout_ms)
             }
         } else if (length[0]) {
             size_t wanted = strtoul(length, NULL, 10);
-            while (reply.body_length < wanted && (c = next(&b)) >= 0) {
-                body_add(&reply, c);
-            }
-            reply.complete = reply.body_length == wanted;
+            reply.complete = add_body(&b, &reply, wanted);
         }
     }
     if (!reply.body) {

@@ -53,6 +53,7 @@ void http_response_headers(struct MHD_Response *response, const struct http_exch
 // The one place where an exchange without a stream is finished.
 static void finish(struct http_exchange *exchange, int status, struct MHD_Response *response)
 {
+    key_answered(&exchange->key);
     graft_mutex_lock(exchange->mutex);
     exchange->response = response; // NULL: no memory; the connection is closed then
     exchange->status = response ? status : 500;

@@ -264,8 +264,14 @@ bool http_stream_json(struct http_exchange *exchange, json_t *value)
     return good;
 }
 
+void http_stream_answered(struct http_exchange *exchange)
+{
+    key_answered(&exchange->key);
+}
+
 void http_stream_end(struct http_exchange *exchange)
 {
+    key_answered(&exchange->key);
     graft_mutex_lock(exchange->mutex);
     exchange->ended = true;
     exchange->finished = true;

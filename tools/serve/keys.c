@@ -341,13 +341,23 @@ enum key_verdict keys_take(struct keys *keys, const char *text, size_t length, u
     return verdict;
 }
 
+void key_answered(struct key_use *use)
+{
+    if (use->key) {
+        graft_mutex_lock(use->keys->mutex);
+        use->key->running -= !use->answered;
+        use->answered = true;
+        graft_mutex_unlock(use->keys->mutex);
+    }
+}
+
 void key_release(struct key_use *use)
 {
     if (!use->key) {
         return;
     }
+    key_answered(use);
     graft_mutex_lock(use->keys->mutex);
-    use->key->running--;
     if (--use->key->references == 0) {
         GRAFT_FREE(use->keys->ctx, &use->key);
     }

@@ -26,6 +26,7 @@ struct key;
 struct key_use {
     struct keys *keys;
     struct key *key; // NULL: none
+    bool answered;   // it does not count as running any more
 };
 
 // Read the file. On failure *out is NULL. Errors, with file, key and field: GRAFT_E_IO (also when others than the owner may
@@ -42,6 +43,8 @@ enum key_verdict { KEY_GOOD, KEY_UNKNOWN, KEY_RATE, KEY_CONCURRENT };
 // held and must be released. Else *retry_ns says how long to wait (KEY_RATE, KEY_CONCURRENT). Thread-safety: safe.
 enum key_verdict keys_take(struct keys *keys, const char *text, size_t length, uint64_t now_ns, struct key_use *use,
                            struct http_caller *caller, uint64_t *retry_ns);
+// The request is answered: another one may run, even if the client has not read everything yet. More than once does no harm.
+void key_answered(struct key_use *use);
 void key_release(struct key_use *use);
 // False if the key has a list and the adapter matches nothing on it.
 bool key_allows(const struct key_use *use, const char *adapter);
