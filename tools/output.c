@@ -47,6 +47,7 @@ static const struct {
     {GRAFT_E_CANCELLED, EXIT_INTERRUPTED, "once more"},
     {GRAFT_E_LIMIT, EXIT_FAILED, "smaller input"},
     {GRAFT_E_SIGNATURE, EXIT_REFUSED, "have it signed by whom --require-signed trusts; see docs/signing.md"},
+    {GRAFT_E_NOT_FINITE, EXIT_FAILED, "without adapters, or smaller scales; --check-values for the model; another --device"},
     {GRAFT_E_INTERNAL, EXIT_FAILED, "once more with -v, and report what it says"},
 };
 

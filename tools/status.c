@@ -205,8 +205,9 @@ static void add_running(json_t *adapters, const json_t *requests)
 
 static json_t *adapters_json(const json_t *list, const json_t *requests, const json_t *metrics)
 {
-    static const char *const kept[] = {"name",  "version", "generation", "residency", "pinned",    "changing", "draining",
-                                       "bytes", "rank",    "scale",      "loads",     "evictions", "failures"};
+    static const char *const kept[] = {"name",     "version",  "generation",  "residency", "pinned",
+                                       "changing", "draining", "quarantined", "faults",    "bytes",
+                                       "rank",     "scale",    "loads",       "evictions", "failures"};
     json_t *out = json_array(), *base = json_pack("{s:s, s:s, s:n}", "name", "", "residency", "base", "bytes"), *adapter;
     put_usage(base, metrics, "");
     json_array_append_new(out, base);

@@ -141,6 +141,9 @@ static int by_view(const void *a, const void *b)
 static const char *state_of(const json_t *adapter)
 {
     const char *residency = text(adapter, "residency");
+    if (json_is_true(json_object_get(adapter, "quarantined"))) {
+        return "refused";
+    }
     if (json_is_true(json_object_get(adapter, "draining"))) {
         return "leaving";
     }

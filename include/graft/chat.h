@@ -64,7 +64,8 @@ GRAFT_API void graft_sampler_destroy(struct graft_sampler **sampler);
 GRAFT_API bool graft_sampler_wants_logits(const struct graft_sampler *sampler);
 // Choose from candidates sorted by logit downwards (all of the vocabulary's when graft_sampler_wants_logits). Order: biases,
 // penalties, DRY; top-n-sigma, top-k, typical, top-p, min-p, XTC; temperature, draw - or, with mirostat, temperature, mirostat,
-// draw. The array is used as scratch. Deterministic for a seed. Errors: GRAFT_E_ARGUMENT (none, or NaN).
+// draw. The array is used as scratch. Deterministic for a seed. Errors: GRAFT_E_ARGUMENT (none), GRAFT_E_NOT_FINITE (NaN
+// or +infinity; -infinity is a token that never comes).
 GRAFT_MUST_CHECK GRAFT_API enum graft_status
 graft_sampler_choose(struct graft_sampler *sampler, struct graft_candidate *candidates, uint32_t count, int32_t *out);
 // Tell the sampler a token was taken (or is part of the prompt), for the penalties and DRY.

@@ -53,8 +53,9 @@ extern "C" {
     X(GRAFT_E_CONTEXT_FULL, -9, "no room left in the context (KV cache)")                                                      \
     X(GRAFT_E_CANCELLED, -10, "cancelled")                                                                                     \
     X(GRAFT_E_LIMIT, -11, "a built-in bound was reached")                                                                      \
-    X(GRAFT_E_INTERNAL, -12, "internal error") \
-    X(GRAFT_E_SIGNATURE, -13, "a signature is missing, or not of these bytes by a trusted key")
+    X(GRAFT_E_INTERNAL, -12, "internal error")                                                                                 \
+    X(GRAFT_E_SIGNATURE, -13, "a signature is missing, or not of these bytes by a trusted key")                                \
+    X(GRAFT_E_NOT_FINITE, -14, "what was computed is no number: weights, an adapter or the device are damaged")
 
 #define GRAFT_STATUS_ENUM(name, value, text) name = value,
 enum graft_status { GRAFT_STATUS_MAP(GRAFT_STATUS_ENUM) };

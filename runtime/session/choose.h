@@ -22,7 +22,7 @@ struct graft_choice {
     struct graft_candidate *allowed; // [n_vocab] scratch, with a grammar
 };
 
-// *end: none can follow. Errors: GRAFT_E_ARGUMENT (a logit that is not a number), GRAFT_E_UNSUPPORTED (no token goes on in the
+// *end: none can follow. Errors: GRAFT_E_NOT_FINITE (a logit that is no number), GRAFT_E_UNSUPPORTED (no token goes on in the
 // grammar), those of the grammar. Allocates nothing.
 GRAFT_MUST_CHECK enum graft_status graft_choose(const struct graft_choice *choice, int32_t *out, bool *end);
 // Whether the batch must have whole logits for it.

@@ -120,6 +120,8 @@ void graft_engine_preempt(struct graft_request *request);
 bool graft_request_shift(struct graft_request *request);
 // Keep the pages that are full now.
 void graft_engine_keep_pages(struct graft_request *request);
+// The opposite: nobody is to find the request's pages again, since what they hold is not sound.
+void graft_engine_forget_pages(struct graft_request *request);
 // Whether it was cancelled or is too late.
 enum graft_finish graft_request_why_ended(const struct graft_request *request, uint64_t now);
 

@@ -31,6 +31,10 @@ static enum graft_status read_logprobs(const struct graft_request *r, uint32_t r
     struct graft_candidate best[GRAFT_MAX_LOGPROBS];
     *n_top = r->n_logprobs;
     *norm = log_sum_exp(logits, model->source->config.n_vocab);
+    if (!isfinite(*norm)) {
+        return graft_fail(GRAFT_E_NOT_FINITE,
+                          "not all logits are numbers: the model's weights, an adapter or what computes them are damaged");
+    }
     GRAFT_TRY(graft_model_candidates(model, row, best, n_top));
     for (uint32_t i = 0; i < *n_top; i++) {
         top[i] = (struct graft_token_logprob){best[i].id, (float)((double)best[i].logit - *norm)};
@@ -193,7 +197,11 @@ bool graft_request_take(struct graft_request *r)
         r->stats.draft_tokens += n_draft;
         r->stats.accepted_tokens += held;
         graft_mutex_unlock(engine->mutex);
-        graft_engine_keep_pages(r);
+        if (status == GRAFT_E_NOT_FINITE) {
+            graft_engine_forget_pages(r);
+        } else {
+            graft_engine_keep_pages(r);
+        }
     }
     if (status == GRAFT_OK && finish == GRAFT_FINISH_NONE) {
         return true;

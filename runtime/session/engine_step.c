@@ -190,6 +190,14 @@ void graft_engine_keep_pages(struct graft_request *r)
     }
 }
 
+void graft_engine_forget_pages(struct graft_request *r)
+{
+    const uint32_t *table = graft_kv_table(r->engine->model->kv, r->seq->index);
+    for (uint32_t i = 0; r->engine->prefix && i < graft_kv_pages(graft_seq_length(r->seq)); i++) {
+        graft_prefix_forget(r->engine->prefix, table[i]);
+    }
+}
+
 // A sequence with its adapters and what is computed of its prompt.
 static enum graft_status begin_sequence(struct graft_request *r)
 {

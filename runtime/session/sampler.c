@@ -309,10 +309,10 @@ enum graft_status graft_sampler_choose(struct graft_sampler *sampler, struct gra
         return graft_fail(GRAFT_E_ARGUMENT, "there are no candidates to choose from");
     }
     for (uint32_t i = 0; i < count; i++) {
-        if (isnan(c[i].logit)) {
-            return graft_fail(GRAFT_E_ARGUMENT,
-                              "the logit of token %d is not a number: the model's weights or its computation are damaged",
-                              c[i].id);
+        if (isnan(c[i].logit) || c[i].logit == INFINITY) {
+            return graft_fail(GRAFT_E_NOT_FINITE,
+                              "the logit of token %d is %g: the model's weights, an adapter or what computes them are damaged",
+                              c[i].id, (double)c[i].logit);
         }
     }
     graft_sampler_change(sampler, c, count);

@@ -207,6 +207,51 @@ START_TEST(names_come_change_and_go_beside_requests)
 }
 END_TEST
 
+// Every value of a file of f32 tensors becomes this one.
+static void fill_adapter(const char *path, float value)
+{
+    uint64_t head = 0;
+    FILE *file = fopen(path, "r+b");
+    ck_assert(file && fread(&head, sizeof head, 1, file) == 1 && fseek(file, 0, SEEK_END) == 0);
+    long size = ftell(file);
+    ck_assert_int_eq(fseek(file, (long)(sizeof head + head), SEEK_SET), 0);
+    for (long at = (long)(sizeof head + head); at < size; at += (long)sizeof value) {
+        ck_assert_uint_eq(fwrite(&value, sizeof value, 1, file), 1);
+    }
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+// F14: an adapter whose results are no numbers is set aside after three requests, and serves again when it is sound.
+START_TEST(an_adapter_that_gives_no_numbers_is_set_aside)
+{
+    char *base = alone(""), *plain = alone("--adapter '" PEFT "/plain'");
+    ck_assert_int_eq(system("mkdir dir && cp -r '" PEFT "/plain' dir/wild && cp -r '" PEFT "/plain' dir/good"), 0);
+    fill_adapter("dir/wild/adapter_model.safetensors", 45000.0f);
+    served_begin("--adapter-dir dir -c 256 -np 2");
+    static const char wild[] = "{\"model\": \"wild\", \"prompt\": \"" PROMPT "\", \"max_tokens\": 4}";
+    for (int i = 0; i < 4; i++) {
+        json_t *r = post_json("/v1/completions", wild, i < 3 ? 500 : 503);
+        ck_assert_str_eq(json_string_value(json_object_get(json_object_get(r, "error"), "code")),
+                         i < 3 ? "not_finite" : "adapter_quarantined");
+        json_decref(r);
+        ck_assert_text(answer("\"model\": \"base\""), base, "beside it");
+        ck_assert_text(answer("\"model\": \"good\""), plain, "at scale 1");
+    }
+    ck_assert(metric("graft_faults_total{adapter=\"wild\"}") == 3 && metric("graft_faults_total{adapter=\"good\"}") == 0);
+    ck_assert(metric("graft_adapter_quarantined{adapter=\"wild\"}") == 1 &&
+              metric("graft_adapter_quarantined{adapter=\"good\"}") == 0);
+    ck_assert(metric("graft_reused_prompt_tokens_total{adapter=\"wild\"}") == 0); // what it left behind is not found again
+    ck_assert(strstr(command("ps --all \"unix:$PWD/op.sock\"")->out, "refused"));
+    // the same bytes have another three chances; sound ones serve
+    ck_assert_int_eq(ask_operator("PUT", "/v1/adapters/wild", "{}")->status, 200);
+    json_decref(post_json("/v1/completions", wild, 500));
+    ck_assert_int_eq(ask_operator("PUT", "/v1/adapters/wild", "{\"path\": \"good\"}")->status, 200);
+    ck_assert_text(answer("\"model\": \"wild\""), plain, "mended");
+    served_end();
+    free(base), free(plain);
+}
+END_TEST
+
 START_TEST(more_adapters_than_room)
 {
     static const char *const names[] = {"plain", "rslora", "dora", "bias", "norms", "rank1"};
@@ -312,6 +357,7 @@ int main(void)
     tcase_add_checked_fixture(tests, command_begin, command_end);
     tcase_add_loop_test(tests, requests_do_not_touch_each_other, 1, 4);
     tcase_add_test(tests, names_come_change_and_go_beside_requests);
+    tcase_add_test(tests, an_adapter_that_gives_no_numbers_is_set_aside);
     tcase_add_test(tests, more_adapters_than_room);
     tcase_add_test(tests, ways_to_choose_agree);
     tcase_add_test(tests, what_is_not_yours_does_not_exist);

@@ -342,6 +342,39 @@ static double seconds(void)
 
 // By header and path below 0.1 ms, and below 1 ms for a refusal, which looks for a name that is near: 99 of 100 by processor
 // time.
+// F14: the third fault of one adapter alone sets it aside; a blend has no one to blame, and a weight above 1 is the client's.
+START_TEST(three_faults_set_an_adapter_aside)
+{
+    static const struct {
+        uint32_t n, times;
+        float weight;
+        bool aside;
+    } blamed[] = {{2, 9, 1.0f, false}, {1, 9, 1.5f, false}, {1, 2, -1.0f, false}, {1, 1, 0.5f, true}, {1, 1, 1.0f, true}};
+    struct api_error error;
+    open_table();
+    struct adapter_version *four = adapters_find(&table, "department-4")->current,
+                           *six = adapters_find(&table, "department-6")->current;
+    for (size_t i = 0; i < sizeof blamed / sizeof *blamed; i++) {
+        struct adapter_lease lease = {.versions = {four, six}, .weights = {blamed[i].weight, 1.0f}, .n = blamed[i].n};
+        for (uint32_t k = 0; k < blamed[i].times; k++) {
+            adapters_blame(&table, &lease);
+        }
+        json_t *body;
+        struct selected selected;
+        struct selection selection = from_json("{\"model\": \"department-4\"}", &body);
+        bool ok = adapters_select(&table, &selection, &selected, &error);
+        ck_assert_msg(ok != blamed[i].aside, "%zu", i);
+        ck_assert(ok || (error.status == 503 && strcmp(error.code, "adapter_quarantined") == 0));
+        if (ok) {
+            selected_drop(&table, &selected);
+        }
+        json_decref(body);
+    }
+    ck_assert(!six->quarantined && table.base_faults == 9 && four->entry->faults == 13);
+    close_table();
+}
+END_TEST
+
 START_TEST(it_takes_well_below_a_millisecond)
 {
     static const struct {
@@ -391,6 +424,7 @@ int main(void)
     tcase_add_test(tests, aliases_that_cannot_be_are_refused);
     tcase_add_test(tests, a_file_of_aliases_is_read_whole_or_not_at_all);
     tcase_add_test(tests, paths_that_leave_the_folder_are_refused_whatever_they_look_like);
+    tcase_add_test(tests, three_faults_set_an_adapter_aside);
     tcase_add_test(tests, it_takes_well_below_a_millisecond);
     suite_add_tcase(suite, tests);
     return graft_test_main(suite);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Adapters coming and going while sequences run: swaps, compaction of the pool, what a sequence keeps.
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -74,6 +75,39 @@ static bool open_world(struct graft_test_world *world, int number, const struct 
     golden_path(path, "base.gguf");
     return graft_test_world_open(world, number ? &options : NULL, path, params);
 }
+
+// Pages that were full of NaN and infinities belong to another sequence: what it has not written yet touches nothing.
+START_TEST(what_is_no_number_stays_where_it_was)
+{
+    struct graft_test_world world;
+    struct graft_seq *seq;
+    float want[VOCAB], got[VOCAB];
+    int32_t tokens[40];
+    bool wild = false;
+    if (!open_world(&world, _i, &PARAMS)) {
+        return;
+    }
+    ck_assert_ok(graft_seq_create(world.model, &seq));
+    for (uint32_t i = 0; i < 40; i++) {
+        tokens[i] = long_id(i);
+    }
+    graft_test_feed(world.model, seq, tokens, 35, 8, want);
+    struct graft_adapter *adapter = load(world.model, "plain");
+    graft_seq_truncate(seq, 0);
+    ck_assert_ok(graft_seq_set_adapters(seq, &(struct graft_adapter_use){.adapter = adapter, .weight = 3e38f}, 1));
+    graft_test_feed(world.model, seq, tokens, 40, 8, got);
+    for (uint32_t i = 0; i < VOCAB; i++) {
+        wild = wild || isnan(got[i]);
+    }
+    ck_assert_msg(wild, "no NaN to begin with");
+    choose(seq, NULL);
+    graft_adapter_release(&adapter);
+    graft_test_feed(world.model, seq, tokens, 35, 8, got);
+    ck_assert_mem_eq(want, got, sizeof got);
+    graft_seq_destroy(&seq);
+    graft_test_world_close(&world);
+}
+END_TEST
 
 START_TEST(a_thousand_swaps_under_generation_change_no_answer_and_leak_nothing)
 {
@@ -499,6 +533,7 @@ int main(void)
     Suite *suite = suite_create("adapter_life");
     TCase *tests = tcase_create("adapter_life");
     tcase_set_timeout(tests, 300);
+    tcase_add_loop_test(tests, what_is_no_number_stays_where_it_was, 0, 3);
     tcase_add_loop_test(tests, a_thousand_swaps_under_generation_change_no_answer_and_leak_nothing, 0, 3);
     tcase_add_loop_test(tests, loads_beside_generation_end_as_others_do, 0, 3);
     tcase_add_loop_test(tests, a_load_given_up_leaves_nothing_behind, 0, 3);

@@ -270,7 +270,10 @@ START_TEST(settings_out_of_range_are_refused)
     struct graft_candidate candidates[2] = {{1, 1.0f}, {2, NAN}};
     int32_t id;
     ck_assert_status(graft_sampler_choose(sampler, candidates, 0, &id), GRAFT_E_ARGUMENT);
-    ck_assert_status(graft_sampler_choose(sampler, candidates, 2, &id), GRAFT_E_ARGUMENT);
+    ck_assert_status(graft_sampler_choose(sampler, candidates, 2, &id), GRAFT_E_NOT_FINITE);
+    candidates[1].logit = INFINITY;
+    ck_assert_status(graft_sampler_choose(sampler, candidates, 2, &id), GRAFT_E_NOT_FINITE);
+    ck_assert_error_has("the logit of token 2 is inf");
     graft_sampler_destroy(&sampler);
 }
 END_TEST

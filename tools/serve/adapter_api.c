@@ -23,20 +23,21 @@ json_t *adapter_json(const struct server *server, const struct adapter_entry *en
         json_object_set_new(labels, label->name, json_integer(label->version->number));
     }
     json_t *out = json_pack(
-        "{s:s, s:I, s:I, s:o, s:o, s:o, s:s, s:b, s:b, s:b, s:o, s:o, s:o, s:f, s:I, s:I, s:I, s:I, s:f, s:o, s:o}", "name",
-        entry->name, "id", (json_int_t)entry->id, "version", (json_int_t)v->number, "generation",
+        "{s:s, s:I, s:I, s:o, s:o, s:o, s:s, s:b, s:b, s:b, s:b, s:o, s:o, s:o, s:f, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o}",
+        "name", entry->name, "id", (json_int_t)entry->id, "version", (json_int_t)v->number, "generation",
         seen ? json_string(adapter_generation(v).text) : json_null(), "digest",
         seen ? json_string(v->info.digest) : json_null(), "signed_by",
         *v->info.signer ? json_string(v->info.signer) : json_null(), "residency",
         v->handle    ? "device"
         : v->loading ? "loading"
                      : "none",
-        "pinned", (int)entry->pinned, "changing", (int)entry->busy, "draining", (int)v->draining, "bytes",
-        seen ? json_integer((json_int_t)v->info.bytes) : json_null(), "rank", seen ? json_integer(v->info.rank) : json_null(),
-        "base", seen && *v->info.base_name ? json_string(v->info.base_name) : json_null(), "scale", (double)entry->scale,
-        "running", (json_int_t)v->holds, "loads", (json_int_t)entry->loads, "evictions", (json_int_t)entry->evictions,
-        "failures", (json_int_t)entry->failures, "load_seconds", (double)entry->load_ns * 1e-9, "retired", old, "aliases",
-        labels);
+        "pinned", (int)entry->pinned, "changing", (int)entry->busy, "draining", (int)v->draining, "quarantined",
+        (int)v->quarantined, "bytes", seen ? json_integer((json_int_t)v->info.bytes) : json_null(), "rank",
+        seen ? json_integer(v->info.rank) : json_null(), "base",
+        seen && *v->info.base_name ? json_string(v->info.base_name) : json_null(), "scale", (double)entry->scale, "running",
+        (json_int_t)v->holds, "loads", (json_int_t)entry->loads, "evictions", (json_int_t)entry->evictions, "failures",
+        (json_int_t)entry->failures, "faults", (json_int_t)entry->faults, "load_seconds", (double)entry->load_ns * 1e-9,
+        "retired", old, "aliases", labels);
     if (with_paths && out) {
         bool inside = *server->adapters.dir && strncmp(v->path, server->adapters.dir, strlen(server->adapters.dir)) == 0;
         json_object_set_new(out, "path", json_string(inside ? v->path + strlen(server->adapters.dir) + 1 : v->path));

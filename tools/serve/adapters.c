@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -456,6 +457,24 @@ void adapters_lease_end(struct adapters *table, struct adapter_lease *lease)
     }
     pthread_mutex_unlock(&table->mutex);
     lease->n = lease->n_held = 0;
+}
+
+void adapters_blame(struct adapters *table, const struct adapter_lease *lease)
+{
+    enum { MOST_FAULTS = 3 };
+    pthread_mutex_lock(&table->mutex);
+    struct adapter_version *version = lease->n == 1 ? lease->versions[0] : NULL;
+    ++*(version ? &version->entry->faults : &table->base_faults);
+    if (version && fabsf(lease->weights[0]) <= 1) {
+        bool new = ++version->faults >= MOST_FAULTS && !version->quarantined;
+        version->quarantined = version->quarantined || new;
+        if (new) {
+            note("adapter %s, version %u: what it computes was no number %d times; requests are refused until it is loaded "
+                 "again",
+                 version->entry->name, version->number, MOST_FAULTS);
+        }
+    }
+    pthread_mutex_unlock(&table->mutex);
 }
 
 uint32_t adapters_lease_uses(const struct adapter_lease *lease, struct graft_adapter_use uses[GRAFT_MAX_BLEND])

@@ -37,6 +37,8 @@ struct adapter_version {
     bool gone;                      // did not come back with the device: the handle is given back as soon as nobody holds it
     bool draining;                  // has to make room: requests wait in line
     bool loading;
+    bool quarantined;             // gave no numbers too often: requests are refused until it is loaded again
+    uint32_t faults;              // requests that ended because of that
     uint64_t used;                // of the table's clock
     struct adapter_version *next; // of the name
 };
@@ -51,7 +53,7 @@ struct adapter_entry {
     uint32_t n_versions;
     struct adapter_version *current, *versions;
     struct adapter_label *labels; // aliases.h
-    uint64_t loads, failures, evictions, load_ns;
+    uint64_t loads, failures, evictions, load_ns, faults;
     struct adapter_usage usage;
 };
 
@@ -77,6 +79,7 @@ struct adapters {
     uint32_t n_leases, max_leases;
     struct adapter_version *dead; // nobody wants them any more: to be given back on the engine's thread
     struct adapter_usage base_usage;
+    uint64_t base_faults; // results of the base, or of a blend, that were no numbers
 };
 
 // ---- the table (adapters.c) ----
@@ -147,6 +150,10 @@ void adapters_lease_begin(struct adapters *table, struct adapter_lease *lease);
 void adapters_lease_end(struct adapters *table, struct adapter_lease *lease);
 // What the engine wants; under no lock, between ready and adapters_lease_end.
 uint32_t adapters_lease_uses(const struct adapter_lease *lease, struct graft_adapter_use uses[GRAFT_MAX_BLEND]);
+
+// A request with these adapters ended because what was computed is no number (GRAFT_E_NOT_FINITE). Counted; the third time that
+// one adapter alone, with a weight of at most 1, is to blame, it is set aside. Larger weights are the client's choice.
+void adapters_blame(struct adapters *table, const struct adapter_lease *lease);
 
 // On the engine's thread, after the device was lost and set up again: adapters whose files are not what they were are no longer
 // resident. Requests that want them wait until they are loaded anew.

@@ -275,6 +275,10 @@ static bool end_error(const struct job *job, const struct graft_event *event, st
             error->retry_after = 5;
             return true;
         }
+        if (event->status == GRAFT_E_NOT_FINITE) {
+            adapters_blame(&job->server->adapters, &job->selected.lease);
+            return !api_fail(error, 500, "not_finite", NULL, "%.600s", event->detail);
+        }
         if (event->status == GRAFT_E_LIMIT) { // a grammar that is in too many places at once
             return !api_fail(error, 400, "unsupported_schema", job->ask.calls ? "tools" : "response_format", "%.600s",
                              event->detail);
@@ -302,6 +306,9 @@ static void on_end(struct job *job, const struct graft_event *event)
     }
     if (!failed && job->parser && !tools_end(job, event->text, event->text_length)) {
         failed = !api_fail(&error, 503, "over_budget", NULL, "%.600s", graft_last_error());
+    }
+    if (job->streaming) {
+        http_stream_answered(job->exchange);
     }
     const char *reason = finish == GRAFT_FINISH_LENGTH ? "length" : job->n_calls ? "tool_calls" : "stop";
     if (job->streaming && failed) {

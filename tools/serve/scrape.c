@@ -22,8 +22,8 @@ void count_error(struct server *server, int status)
 struct row {
     char label[ADAPTER_NAME_BYTES + 16]; // adapter="name"
     struct adapter_usage usage;
-    bool is_adapter, resident, pinned;
-    uint64_t loads, failures, evictions, load_ns, bytes;
+    bool is_adapter, resident, pinned, quarantined;
+    uint64_t loads, failures, evictions, load_ns, bytes, faults;
 };
 
 // Under the lock.
@@ -33,6 +33,7 @@ static uint32_t make_rows(const struct server *server, const struct http_exchang
     uint32_t n = 1, others = 0;
     snprintf(rows[0].label, sizeof rows[0].label, "adapter=\"\"");
     rows[0].usage = table->base_usage;
+    rows[0].faults = table->base_faults;
     for (uint32_t i = 0; i < table->n_entries; i++) {
         const struct adapter_entry *entry = table->entries[i];
         if ((!entry->known && !entry->loads) || !serve_allows(exchange, entry->name)) {
@@ -48,7 +49,9 @@ static uint32_t make_rows(const struct server *server, const struct http_exchang
         row->failures += entry->failures;
         row->evictions += entry->evictions;
         row->load_ns += entry->load_ns;
+        row->faults += entry->faults;
         row->pinned = entry->pinned;
+        row->quarantined = row->quarantined || (entry->current && entry->current->quarantined);
         for (const struct adapter_version *v = entry->versions; v; v = v->next) {
             row->resident = row->resident || v->handle;
             row->bytes += v->handle ? v->info.bytes : 0;
@@ -77,6 +80,7 @@ static uint64_t counter_of(const struct row *row, int which)
                                row->usage.refusals,
                                row->usage.judged_tokens,
                                row->usage.running,
+                               row->faults,
                                row->loads,
                                row->failures,
                                row->evictions,
@@ -116,6 +120,8 @@ static void print_rows(struct out *out, const struct row *rows, uint32_t n)
         {"graft_answer_judged_tokens_total", "counter",
          "Tokens of answers whose log-probability was taken: of one request in 16.", false},
         {"graft_requests_running", "gauge", "Requests in the engine, waiting or running.", false},
+        {"graft_faults_total", "counter",
+         "Requests that ended because what was computed is no number; of blends with the base.", false},
         {"graft_adapter_loads_total", "counter", "Times the adapter's file was loaded.", true},
         {"graft_adapter_load_failures_total", "counter", "Times it could not be loaded.", true},
         {"graft_adapter_evictions_total", "counter", "Times it made room for another.", true},
@@ -145,6 +151,12 @@ static void print_rows(struct out *out, const struct row *rows, uint32_t n)
         if (rows[i].is_adapter) {
             out_format(out, "graft_adapter_resident{%s,level=\"device\",pinned=\"%s\"} %d\n", rows[i].label,
                        rows[i].pinned ? "true" : "false", rows[i].resident);
+        }
+    }
+    header(out, "graft_adapter_quarantined", "gauge", "1 if requests for it are refused, since its results were no numbers.");
+    for (uint32_t i = 0; i < n; i++) {
+        if (rows[i].is_adapter) {
+            out_format(out, "graft_adapter_quarantined{%s} %d\n", rows[i].label, rows[i].quarantined);
         }
     }
     static const struct {

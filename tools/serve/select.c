@@ -284,12 +284,25 @@ static bool choose(const struct adapters *table, const struct selection *selecti
     return true;
 }
 
+static bool check_quarantine(const struct choice *choice, struct api_error *error)
+{
+    for (uint32_t i = 0; i < choice->n; i++) {
+        const struct adapter_version *version = choice->versions[i];
+        if (version->quarantined) {
+            return api_fail(error, 503, "adapter_quarantined", "model",
+                            "what adapter '%s' computes was no number %u times: it is set aside until it is loaded again",
+                            version->entry->name, version->faults);
+        }
+    }
+    return true;
+}
+
 bool adapters_select(struct adapters *table, const struct selection *selection, struct selected *out, struct api_error *error)
 {
     struct choice choice;
     *out = (struct selected){0};
     pthread_mutex_lock(&table->mutex);
-    bool ok = choose(table, selection, &choice, &out->fell_back, error);
+    bool ok = choose(table, selection, &choice, &out->fell_back, error) && check_quarantine(&choice, error);
     if (ok) {
         out->lease.n = choice.n;
         for (uint32_t i = 0; i < choice.n; i++) {
