@@ -99,7 +99,7 @@ void main()
     }
 #ifdef LORA
     if (LORA_FOLD != 0u && PART != 1u) {
-        shrink_by_the_last(gl_WorkGroupID.y * C, C, push.parts_out, push.out_stride / 4u);
+        shrink_by_the_last(gl_WorkGroupID.y * TILE_COLUMNS, TILE_COLUMNS, push.parts_out, push.out_stride / 4u);
     }
 #endif
 }

@@ -4,9 +4,9 @@
 #   cmake -DGLSLANG=/path/to/newer/glslang -P shaders/prebuilt.cmake
 # A folder whose hash is of other sources is not used; the test `prebuilt` says so.
 set(GRAFT_PREBUILT_DIR ${CMAKE_CURRENT_LIST_DIR}/prebuilt)
-set(GRAFT_PREBUILT_KERNELS qkv residual gate_up head) # NAME.blocks.matrix
-set(GRAFT_PREBUILT_INCLUDES params.h lib/arrive.glsl lib/io.glsl lib/kv.glsl lib/kv_pack.glsl lib/matmul.glsl lib/matrix.glsl
-    lib/reduce.glsl) # and quant/*.glsl
+set(GRAFT_PREBUILT_SOURCES qkv residual gate_up head) # and each with adapters: NAME.blocks.matrix, NAME_lora.blocks.matrix
+set(GRAFT_PREBUILT_INCLUDES params.h lib/arrive.glsl lib/expand.glsl lib/io.glsl lib/kv.glsl lib/kv_pack.glsl lib/lora.glsl
+    lib/matmul.glsl lib/matrix.glsl lib/reduce.glsl lib/shrink.glsl) # and quant/*.glsl
 set(GRAFT_VARIANT_matrix -DSUBGROUPS -DMATRIX)
 set(GRAFT_PREBUILT_FLAGS -V --quiet -g0 --target-env vulkan1.1 -DGRAFT_GLSL ${GRAFT_VARIANT_matrix} -DFAMILY_blocks
     -I${CMAKE_CURRENT_LIST_DIR})
@@ -17,7 +17,7 @@ function(graft_prebuilt_hash out)
   foreach(name ${GRAFT_PREBUILT_INCLUDES})
     list(APPEND files ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/${name})
   endforeach()
-  foreach(kernel ${GRAFT_PREBUILT_KERNELS})
+  foreach(kernel ${GRAFT_PREBUILT_SOURCES})
     list(APPEND files ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/${kernel}.comp)
   endforeach()
   list(SORT files)
@@ -64,13 +64,19 @@ if(CMAKE_SCRIPT_MODE_FILE STREQUAL CMAKE_CURRENT_LIST_FILE)
   if(NOT GLSLANG)
     message(FATAL_ERROR "-DGLSLANG=... is missing")
   endif()
-  foreach(kernel ${GRAFT_PREBUILT_KERNELS})
-    execute_process(COMMAND ${GLSLANG} ${GRAFT_PREBUILT_FLAGS} -o ${GRAFT_PREBUILT_DIR}/${kernel}.blocks.matrix.spv
-                            ${CMAKE_CURRENT_LIST_DIR}/${kernel}.comp
-                    RESULT_VARIABLE result)
-    if(NOT result EQUAL 0)
-      message(FATAL_ERROR "${kernel} does not compile")
-    endif()
+  foreach(kernel ${GRAFT_PREBUILT_SOURCES})
+    foreach(suffix "" _lora)
+      set(defines)
+      if(suffix)
+        set(defines -DLORA)
+      endif()
+      execute_process(COMMAND ${GLSLANG} ${GRAFT_PREBUILT_FLAGS} ${defines}
+                              -o ${GRAFT_PREBUILT_DIR}/${kernel}${suffix}.blocks.matrix.spv ${CMAKE_CURRENT_LIST_DIR}/${kernel}.comp
+                      RESULT_VARIABLE result)
+      if(NOT result EQUAL 0)
+        message(FATAL_ERROR "${kernel}${suffix} does not compile")
+      endif()
+    endforeach()
   endforeach()
   graft_prebuilt_hash(hash)
   file(WRITE ${GRAFT_PREBUILT_DIR}/sources.sha256 "${hash}\n")

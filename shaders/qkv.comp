@@ -133,15 +133,15 @@ void finish_heads(uint kind, uint segment, uint begin, uint end)
         uint first_group = head * HEAD_DIM / covered, last_group = (head * HEAD_DIM + HEAD_DIM - 1u) / covered;
         uint own = push.first[segment] / HEAD_DIM + head, among_all = own + (kind == 1u ? push.out_stride / HEAD_DIM : 0u);
         if (last_of_head(gl_WorkGroupID.y * n_heads + among_all, last_group - first_group + 1u)) {
-            for (uint c = 0u; c < C; c++) {
-                uint n = gl_WorkGroupID.y * C + c;
+            for (uint c = 0u; c < TILE_COLUMNS; c++) {
+                uint n = gl_WorkGroupID.y * TILE_COLUMNS + c;
                 finish_head(kind, n, own, (n * n_heads + among_all) * HEAD_DIM);
             }
             if (kind == 1u && KV_K >= KV_Q8_0) {
                 memoryBarrierBuffer();
                 WORKGROUP_BARRIER();
-                for (uint c = gl_LocalInvocationIndex; c < C; c += WORKGROUP) {
-                    pack_head(kind, gl_WorkGroupID.y * C + c, own);
+                for (uint c = gl_LocalInvocationIndex; c < TILE_COLUMNS; c += WORKGROUP) {
+                    pack_head(kind, gl_WorkGroupID.y * TILE_COLUMNS + c, own);
                 }
             }
         }

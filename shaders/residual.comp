@@ -44,6 +44,7 @@ layout(push_constant) uniform push_block { graft_matmul_push push; };
 #endif
 
 #ifdef MATRIX
+#define GROUPS ((push.out_stride + TILE_ROWS - 1u) / TILE_ROWS) // workgroups that write a batch row
 layout(constant_id = GRAFT_PART_ROWS_CONSTANT) const uint PART_ROWS = 16;
 shared float tile_squares[TILE_COLUMNS * OWNERS];
 
@@ -63,6 +64,8 @@ void put_parts(uint rows)
         }
     }
 }
+#else
+#define GROUPS push.parts_out
 #endif
 
 #define ARRIVE last_of_tile
@@ -153,18 +156,20 @@ void main()
 #endif
     }
 #ifdef MATRIX
-    put_parts(rows); // it is never chosen with POST
-    return;
+    if (POST == 0u) {
+        put_parts(rows);
+    }
 #endif
+    uint n0 = gl_WorkGroupID.y * TILE_COLUMNS;
     if (POST != 0u) {
-        if (!last_of_tile(gl_WorkGroupID.y * C, push.parts_out)) {
+        if (!last_of_tile(n0, GROUPS)) {
             return;
         }
-        for (uint c = 0u; c < C; c++) {
-            add_normed(FIRST_COLUMN + c);
+        for (uint c = 0u; c < TILE_COLUMNS; c++) {
+            add_normed(n0 + c);
         }
     }
 #ifdef LORA
-    shrink_by_the_last(gl_WorkGroupID.y * C, C, POST != 0u ? 1u : push.parts_out, push.out_stride / 4u);
+    shrink_by_the_last(n0, TILE_COLUMNS, POST != 0u ? 1u : GROUPS, push.out_stride / 4u);
 #endif
 }

@@ -114,9 +114,10 @@ struct graft_model_params {
     enum graft_stream_mode stream;
     // Errors of opening: GRAFT_E_ARGUMENT (no such value, another than F32 with `exact`).
     enum graft_activations activations;
-    // Multiply matrices of block formats by cooperative matrices where a batch has 16 rows or more and no adapters: weights and
-    // inputs are rounded to f16 there, sums are f32. Where the device and this build have them. What a row computes then
-    // depends, within that rounding, on how many share its batch. Errors of opening: GRAFT_E_ARGUMENT (with `exact`).
+    // Multiply matrices of block formats by cooperative matrices where a batch has 16 rows or more: weights and inputs are
+    // rounded to f16 there, sums are f32, and what adapters add is as precise as ever. Where the device and this build have
+    // them. What a row computes then depends, within that rounding, on how many share its batch. Errors of opening:
+    // GRAFT_E_ARGUMENT (with `exact`).
     bool matrix_cores;
 };
 

@@ -51,11 +51,11 @@ static uint32_t head_rows(const struct graft_lowering *lo, const struct graft_va
     return rows == weight->n_out ? rows : rows - rows % heads;
 }
 
-// The variant of a matrix kernel for weights of `type`. plain: nothing that kernels with cooperative matrices cannot.
+// The variant of a matrix kernel for weights of `type`. plain: nothing that those with cooperative matrices cannot.
 static struct graft_variant matrix_variant(const struct graft_lowering *lo, uint32_t type, bool plain)
 {
     struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
-    if (lo->matrix_cores && plain && !lo->lora) {
+    if (lo->matrix_cores && plain) {
         graft_variant_use_matrix(&variant, lo->caps, type, lo->rows);
     }
     graft_variant_use_dot(&variant, lo->caps, type, lo->activations);
@@ -106,7 +106,7 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
     const struct graft_config *config = &lo->plan->source->config;
     const struct graft_layer *layer = &lo->plan->source->layers[step->layer];
     const struct graft_buffers_vk *b = lo->buffers;
-    bool plain = !layer->q_norm.data && !graft_kv_is_quantized(lo->limits->kv_k) && !graft_kv_is_quantized(lo->limits->kv_v);
+    bool plain = !graft_kv_is_quantized(lo->limits->kv_k) && !graft_kv_is_quantized(lo->limits->kv_v);
     struct graft_variant variant = matrix_variant(lo, step->weight[from]->type, plain);
     const struct graft_qkv_shape shape = {.head_dim = config->head_dim,
                                           .rope_dim = config->rope_dim,
@@ -247,7 +247,7 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
     const struct graft_buffers_vk *b = lo->buffers;
     bool head = step->kind == GRAFT_STEP_HEAD;
     struct graft_place place = graft_weights_vk_find(lo->weights, w);
-    struct graft_variant variant = matrix_variant(lo, w->type, step->post == NULL);
+    struct graft_variant variant = matrix_variant(lo, w->type, true);
     uint32_t entry = entry_of(step->layer, head ? GRAFT_LORA_HEAD : step->from_ff ? GRAFT_TARGET_DOWN : GRAFT_TARGET_O);
     if (lo->lora && head) {
         GRAFT_TRY(lower_shrink(lo, step, b->xn, w->n_in, entry, T_OF_XN));

@@ -44,6 +44,7 @@ const uint TILE_COLUMNS = WORKGROUP / OWNERS * C;
 #define COLUMN_OWNER (gl_LocalInvocationIndex / OWNERS)
 #define FIRST_COLUMN (gl_WorkGroupID.y * TILE_COLUMNS + COLUMN_OWNER * C)
 #else
+#define TILE_COLUMNS C // of a workgroup
 #define FIRST_COLUMN (gl_WorkGroupID.y * C)
 #endif
 #ifdef MATRIX

@@ -102,7 +102,7 @@ static void free_buffers(struct world *world)
 // Segments [from, to) in one dispatch.
 static void run_segments(struct world *world, uint32_t from, uint32_t to)
 {
-    bool plain = !world->heads.norm && !graft_kv_is_quantized(world->kv_k) && !graft_kv_is_quantized(world->kv_v);
+    bool plain = !graft_kv_is_quantized(world->kv_k) && !graft_kv_is_quantized(world->kv_v);
     struct graft_variant variant = graft_test_variant(world->gpu, world->w[0].type, world->rows, plain);
     struct graft_kernel kernel;
     uint32_t n_out[3] = {0};
@@ -345,9 +345,7 @@ static void one_case(struct graft_test_gpu *gpu, uint32_t type, uint32_t n_in, u
 {
     struct world world;
     memset(&world, 0, sizeof world);
-    world.heads = all_heads[gpu->matrix_cores ? type % 2 * 4 // without norms
-                            : rows > 8        ? 1
-                                              : type % (sizeof all_heads / sizeof *all_heads)];
+    world.heads = all_heads[rows > 8 && !gpu->matrix_cores ? 1 : type % (sizeof all_heads / sizeof *all_heads)];
     // By type and mask: more pairs of them are more pipelines, which cost most of the time. Heads of 16 cannot be quantized.
     static const enum graft_kv_format formats[][2] = {
         {GRAFT_KV_FORMAT_F16, GRAFT_KV_FORMAT_F16},   {GRAFT_KV_FORMAT_Q8_0, GRAFT_KV_FORMAT_Q8_0},

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Activations rounded to integers in whole models (shaders/lib/dot.glsl): what is chosen, what is refused, adapters, counts per
 // token, and what they cost in quality. The kernels: tests/kernels, under GRAFT_TEST_INT16 and GRAFT_TEST_INT8.
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "support/adapter_folder.h"
+#include "support/arch_golden.h"
 #include "support/model_world.h"
 #include "support/peft_golden.h"
 #include "support/quality.h"
@@ -212,6 +216,156 @@ START_TEST(cooperative_matrices_cost_as_little_as_f16_does)
 }
 END_TEST
 
+// Rows of three sequences, with an adapter, with two, with none, in batches whose tiles mix them: the logits behind each.
+static void mixed_logits(struct graft_model *model, const char *const folders[2], float out[3][GRAFT_TINY_VOCAB])
+{
+    enum { ROWS = 64, BATCHES = 2 };
+    static const uint32_t ends[BATCHES][3] = {{20, 41, 64}, {5, 9, 16}}; // rows of each batch, by sequence
+    struct graft_adapter *adapters[2];
+    struct graft_seq *seqs[3];
+    int32_t ids[ROWS];
+    graft_test_ids(ids, ROWS, 7);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_ok(graft_adapter_load(model, &adapters[i], folders[i]));
+    }
+    const struct graft_adapter_use uses[2] = {{.adapter = adapters[0], .weight = 1}, {.adapter = adapters[1], .weight = -0.5f}};
+    for (uint32_t s = 0; s < 3; s++) {
+        ck_assert_ok(graft_seq_create(model, &seqs[s]));
+        ck_assert_ok(graft_seq_set_adapters(seqs[s], uses, s == 2 ? 0 : s + 1));
+    }
+    for (int b = 0; b < BATCHES; b++) {
+        struct graft_row rows[ROWS];
+        uint32_t n = 0;
+        for (uint32_t s = 0; s < 3; s++) {
+            for (; n < ends[b][s]; n++) {
+                rows[n] = (struct graft_row){.seq = seqs[s], .token = ids[n], .want = n + 1 == ends[b][s]};
+            }
+        }
+        ck_assert_ok(graft_decode(model, rows, n, GRAFT_WANT_LOGITS));
+        for (uint32_t s = 0; s < 3 && b + 1 == BATCHES; s++) {
+            const float *row;
+            ck_assert_ok(graft_model_logits(model, ends[b][s] - 1, &row));
+            memcpy(out[s], row, sizeof out[s]);
+        }
+    }
+    for (uint32_t s = 0; s < 3; s++) {
+        graft_seq_destroy(&seqs[s]);
+    }
+    for (int i = 0; i < 2; i++) {
+        graft_adapter_release(&adapters[i]);
+    }
+}
+
+START_TEST(adapters_are_added_to_cooperative_matrices_as_to_others)
+{
+    static float got[2][3][GRAFT_TINY_VOCAB];
+    char path[GRAFT_TINY_PATH_BYTES], folders[2][64];
+    struct graft_test_adapter a = {
+        .n_layer = 2, .n_embd = 256, .n_ff = 320, .q_rows = 256, .kv_rows = 128, .rank = 12, .layers = true};
+    graft_tiny_model_file(
+        &(struct graft_tiny_model){.type = GRAFT_TYPE_Q4_0, .n_embd = 256, .n_ff = 320, .head_dim = 64, .untied = true}, path);
+    for (int i = 0; i < 2; i++) {
+        graft_test_folder(folders[i]);
+        a.seed = 1 + (uint64_t)i;
+        a.embed = a.head = i; // the second one needs what only LORA_EXTRAS has
+        a.n_vocab = GRAFT_TINY_VOCAB;
+        graft_test_adapter_folder(&a, folders[i]);
+    }
+    bool both = true;
+    for (int matrix = 0; matrix < 2 && both; matrix++) {
+        struct graft_test_world w;
+        struct graft_model_params params = {.size = sizeof params,
+                                            .n_ctx = 256,
+                                            .n_batch = 64,
+                                            .n_seq = 3,
+                                            .adapter_pool_bytes = 8 << 20,
+                                            .activations = GRAFT_ACTIVATIONS_F32,
+                                            .matrix_cores = matrix};
+        if (!graft_test_world_open(&w, &no_texel, path, &params)) {
+            both = false;
+            break;
+        }
+        both = !matrix || w.model->exec->matrix_cores;
+        if (both) {
+            mixed_logits(w.model, (const char *const[]){folders[0], folders[1]}, got[matrix]);
+        } else {
+            printf("skipped: there are no cooperative matrices, or the build has no kernels for them\n");
+        }
+        graft_test_world_close(&w);
+    }
+    for (int s = 0; s < 3 && both; s++) {
+        double largest = 0, error = 0, others = 0;
+        for (int i = 0; i < GRAFT_TINY_VOCAB; i++) {
+            largest = fmax(largest, fabs((double)got[0][s][i]));
+            error = fmax(error, fabs((double)got[1][s][i] - (double)got[0][s][i]));
+            others = fmax(others, fabs((double)got[0][(s + 1) % 3][i] - (double)got[0][s][i]));
+        }
+        printf("sequence %d: error %.2e of the largest logit, the next sequence is %.2e away\n", s, error / largest,
+               others / largest);
+        ck_assert_double_lt(error, 0.005 * largest);
+        ck_assert_double_gt(error, 0);
+        ck_assert_double_gt(others, 0.1 * largest);
+    }
+    for (int i = 0; i < 2; i++) {
+        graft_test_folder_remove(folders[i]);
+    }
+    remove(path);
+}
+END_TEST
+
+// Norms of heads and behind blocks, biases, fused projections, windows: what the workgroup that finishes last does.
+START_TEST(every_architecture_has_cooperative_matrices)
+{
+    static const char *const architectures[] = {"qwen2", "qwen3", "phi3", "gemma2", "gemma3"};
+    static float got[2][GRAFT_ARCH_TOKENS][GRAFT_ARCH_VOCAB];
+    double largest = 0;
+    for (size_t i = 0; i < 2 * sizeof architectures / sizeof *architectures; i++) {
+        const char *name = architectures[i / 2];
+        char path[512], file[32];
+        bool adapted = i % 2;
+        graft_arch_path(path, name);
+        strcat(path, ".gguf");
+        for (int matrix = 0; matrix < 2; matrix++) {
+            struct graft_test_world w;
+            struct graft_seq *seq;
+            struct graft_adapter *adapter = NULL;
+            struct graft_model_params params = {.size = sizeof params,
+                                                .n_ctx = 64,
+                                                .n_batch = 32,
+                                                .n_seq = 1,
+                                                .adapter_pool_bytes = 4 << 20,
+                                                .activations = GRAFT_ACTIVATIONS_F32,
+                                                .matrix_cores = matrix};
+            if (!graft_test_world_open(&w, &no_texel, path, &params)) {
+                return;
+            }
+            if (matrix && !w.model->exec->matrix_cores) {
+                printf("skipped: there are no cooperative matrices, or the build has no kernels for them\n");
+                graft_test_world_close(&w);
+                return;
+            }
+            ck_assert_ok(graft_seq_create(w.model, &seq));
+            if (adapted) {
+                char folder[512];
+                snprintf(file, sizeof file, "%s.dora", name);
+                graft_arch_path(folder, file);
+                ck_assert_ok(graft_adapter_load(w.model, &adapter, folder));
+                ck_assert_ok(graft_seq_set_adapters(seq, &(struct graft_adapter_use){.adapter = adapter, .weight = 1}, 1));
+            }
+            graft_arch_compute(w.model, seq, NULL, GRAFT_ARCH_TOKENS, got[matrix]);
+            graft_seq_destroy(&seq);
+            graft_adapter_release(&adapter);
+            graft_test_world_close(&w);
+        }
+        double worst, kl = graft_arch_compare(got[0][0], got[1], GRAFT_ARCH_TOKENS, &worst);
+        ck_assert_msg(kl < 1e-4 && worst < 0.02 && worst > 0, "%s%s: KL %g, log-probabilities are off by %g", name,
+                      adapted ? " with an adapter" : "", kl, worst);
+        largest = kl > largest ? kl : largest;
+    }
+    printf("architectures with cooperative matrices: largest KL %.2e\n", largest);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("activations");
@@ -226,6 +380,8 @@ int main(void)
     suite_add_tcase(suite, tc);
     TCase *matrices = tcase_create("matrices"); // CK_RUN_CASE=matrices
     tcase_set_timeout(matrices, 600);
+    tcase_add_test(matrices, adapters_are_added_to_cooperative_matrices_as_to_others);
+    tcase_add_test(matrices, every_architecture_has_cooperative_matrices);
     tcase_add_test(matrices, cooperative_matrices_cost_as_little_as_f16_does);
     suite_add_tcase(suite, matrices);
     return graft_test_main(suite);
