@@ -18,20 +18,26 @@ struct client_tls {
 
 // The authorities are read once: a process asks with one list of them.
 static struct {
-    pthread_once_t once;
-    const char *file;
+    pthread_mutex_t mutex;
+    bool read;
     gnutls_certificate_credentials_t list;
     int code; // certificates that were read, or an error
-} authorities = {.once = PTHREAD_ONCE_INIT};
+} authorities = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
-static void read_authorities(void)
+static int read_authorities(const char *file)
 {
-    authorities.code = gnutls_certificate_allocate_credentials(&authorities.list);
-    if (authorities.code == 0) {
-        authorities.code = authorities.file
-                               ? gnutls_certificate_set_x509_trust_file(authorities.list, authorities.file, GNUTLS_X509_FMT_PEM)
-                               : gnutls_certificate_set_x509_system_trust(authorities.list);
+    pthread_mutex_lock(&authorities.mutex);
+    if (!authorities.read) {
+        authorities.read = true;
+        authorities.code = gnutls_certificate_allocate_credentials(&authorities.list);
+        if (authorities.code == 0) {
+            authorities.code = file ? gnutls_certificate_set_x509_trust_file(authorities.list, file, GNUTLS_X509_FMT_PEM)
+                                    : gnutls_certificate_set_x509_system_trust(authorities.list);
+        }
     }
+    int code = authorities.code;
+    pthread_mutex_unlock(&authorities.mutex);
+    return code;
 }
 
 static bool is_address(const char *host)
@@ -59,21 +65,19 @@ static void say_why(const struct client_tls *tls, const struct client_place *pla
 
 struct client_tls *client_tls_begin(int fd, const struct client_place *place, char *why, size_t why_bytes)
 {
-    struct client_tls *tls = calloc(1, sizeof *tls);
-    authorities.file = place->authorities;
-    pthread_once(&authorities.once, read_authorities);
-    if (authorities.code < 0 || (authorities.code == 0 && authorities.file)) {
-        snprintf(why, why_bytes, "%s: %s", authorities.file ? authorities.file : "the system's list of authorities",
-                 authorities.code < 0 ? gnutls_strerror(authorities.code) : "no certificate in it");
-        free(tls);
+    int code = read_authorities(place->authorities);
+    if (code < 0 || (code == 0 && place->authorities)) {
+        snprintf(why, why_bytes, "%s: %s", place->authorities ? place->authorities : "the system's list of authorities",
+                 code < 0 ? gnutls_strerror(code) : "no certificate in it");
         return NULL;
     }
+    struct client_tls *tls = calloc(1, sizeof *tls);
     if (!tls || gnutls_init(&tls->session, GNUTLS_CLIENT) != 0) {
         snprintf(why, why_bytes, "no memory");
         free(tls);
         return NULL;
     }
-    int code = gnutls_priority_set_direct(tls->session, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-RSA", NULL);
+    code = gnutls_priority_set_direct(tls->session, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-RSA", NULL);
     code = code == 0 ? gnutls_credentials_set(tls->session, GNUTLS_CRD_CERTIFICATE, authorities.list) : code;
     if (code == 0 && !is_address(place->host)) {
         code = gnutls_server_name_set(tls->session, GNUTLS_NAME_DNS, place->host, strlen(place->host));
