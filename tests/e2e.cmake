@@ -13,6 +13,7 @@ if(GRAFT_TOOLS AND NOT WIN32)
   if(TARGET graft_http)
     target_sources(test_load PRIVATE support/certificate.c)
     target_link_libraries(test_load PRIVATE PkgConfig::GNUTLS)
+    target_compile_definitions(test_load PRIVATE GRAFT_TEST_TLS)
   endif()
   # Takes the place of malloc and fails when it is told to.
   add_library(fail_malloc MODULE e2e/fail_malloc.c)

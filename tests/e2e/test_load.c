@@ -41,6 +41,7 @@ START_TEST(load_test_measures)
 }
 END_TEST
 
+#ifdef GRAFT_TEST_TLS
 // A server with TLS is measured and looked at where its name and who signed it are right, and nowhere else.
 START_TEST(https_is_spoken_and_names_are_checked)
 {
@@ -79,6 +80,7 @@ START_TEST(https_is_spoken_and_names_are_checked)
     served_end();
 }
 END_TEST
+#endif
 
 START_TEST(goodput_is_what_held_its_limits)
 {
@@ -237,7 +239,9 @@ int main(void)
     tcase_set_timeout(c, 240);
     tcase_add_checked_fixture(c, command_begin, command_end);
     tcase_add_test(c, load_test_measures);
+#ifdef GRAFT_TEST_TLS
     tcase_add_test(c, https_is_spoken_and_names_are_checked);
+#endif
     tcase_add_test(c, goodput_is_what_held_its_limits);
     tcase_add_test(c, arrivals_are_a_poisson_process);
     tcase_add_test(c, a_random_mix_is_uniform);
