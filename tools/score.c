@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "platform/plat.h"
+
 double log_sum_exp(const float *logits, uint32_t count)
 {
     double largest = logits[0], sum = 0;
@@ -14,6 +16,17 @@ double log_sum_exp(const float *logits, uint32_t count)
         sum += exp((double)logits[i] - largest);
     }
     return largest + log(sum);
+}
+
+// -infinity is a token that never comes.
+static bool are_numbers(const float *logits, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (isnan(logits[i]) || logits[i] == INFINITY) {
+            return false;
+        }
+    }
+    return true;
 }
 
 enum graft_status scorer_feed(struct scorer *scorer, const int32_t *ids, uint32_t count, uint32_t first, uint32_t last,
@@ -37,6 +50,9 @@ enum graft_status scorer_feed(struct scorer *scorer, const int32_t *ids, uint32_
                 continue;
             }
             status = graft_model_logits(model, i, &logits);
+            if (status == GRAFT_OK && !are_numbers(logits, scorer->session.info.n_vocab)) {
+                status = graft_fail(GRAFT_E_NOT_FINITE, "not all logits behind token %u are numbers", done + i);
+            }
             if (status == GRAFT_OK) {
                 see(user, done + i, logits);
             }

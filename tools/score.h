@@ -15,7 +15,8 @@ struct scorer {
 // code on failure; close in every case.
 int scorer_open(struct scorer *scorer, const struct options *options, uint32_t n_ctx);
 void scorer_close(struct scorer *scorer);
-// Feed ids[0..count) to the empty sequence; see(user, i, logits) gets the logits behind id i for i in [first, last).
+// Feed ids[0..count) to the empty sequence; see(user, i, logits) gets the logits behind id i for i in [first, last). Errors:
+// those of graft_decode; GRAFT_E_NOT_FINITE.
 enum graft_status scorer_feed(struct scorer *scorer, const int32_t *ids, uint32_t count, uint32_t first, uint32_t last,
                               void (*see)(void *user, uint32_t i, const float *logits), void *user);
 // log(sum(exp(logits))), stable.

@@ -311,8 +311,8 @@ enum graft_status graft_sampler_choose(struct graft_sampler *sampler, struct gra
     for (uint32_t i = 0; i < count; i++) {
         if (isnan(c[i].logit) || c[i].logit == INFINITY) {
             return graft_fail(GRAFT_E_NOT_FINITE,
-                              "the logit of token %d is %g: the model's weights, an adapter or what computes them are damaged",
-                              c[i].id, (double)c[i].logit);
+                              "the logit of token %d is %s: the model's weights, an adapter or what computes them are damaged",
+                              c[i].id, isnan(c[i].logit) ? "no number" : "infinite");
         }
     }
     graft_sampler_change(sampler, c, count);

@@ -227,6 +227,12 @@ START_TEST(an_adapter_that_gives_no_numbers_is_set_aside)
     char *base = alone(""), *plain = alone("--adapter '" PEFT "/plain'");
     ck_assert_int_eq(system("mkdir dir && cp -r '" PEFT "/plain' dir/wild && cp -r '" PEFT "/plain' dir/good"), 0);
     fill_adapter("dir/wild/adapter_model.safetensors", 45000.0f);
+    static const char *const verbs[] = {"run -p x -n 2", "eval -f dir/good/adapter_config.json"};
+    for (int i = 0; i < 2; i++) {
+        const struct ran *ran = command("%s -m '" PEFT "/base.gguf' --device ref -c 256 --adapter dir/wild", verbs[i]);
+        ck_assert_code(ran, 1);
+        ck_assert_three_parts(ran, "number");
+    }
     served_begin("--adapter-dir dir -c 256 -np 2");
     static const char wild[] = "{\"model\": \"wild\", \"prompt\": \"" PROMPT "\", \"max_tokens\": 4}";
     for (int i = 0; i < 4; i++) {

@@ -273,7 +273,7 @@ START_TEST(settings_out_of_range_are_refused)
     ck_assert_status(graft_sampler_choose(sampler, candidates, 2, &id), GRAFT_E_NOT_FINITE);
     candidates[1].logit = INFINITY;
     ck_assert_status(graft_sampler_choose(sampler, candidates, 2, &id), GRAFT_E_NOT_FINITE);
-    ck_assert_error_has("the logit of token 2 is inf");
+    ck_assert_error_has("the logit of token 2 is infinite");
     graft_sampler_destroy(&sampler);
 }
 END_TEST
