@@ -351,7 +351,6 @@ START_TEST(three_faults_set_an_adapter_aside)
         bool aside;
     } blamed[] = {{2, 9, 1.0f, false}, {1, 9, 1.5f, false}, {1, 2, -1.0f, false}, {1, 1, 0.5f, true}, {1, 1, 1.0f, true}};
     struct api_error error;
-    open_table();
     struct adapter_version *four = adapters_find(&table, "department-4")->current,
                            *six = adapters_find(&table, "department-6")->current;
     for (size_t i = 0; i < sizeof blamed / sizeof *blamed; i++) {
@@ -371,7 +370,6 @@ START_TEST(three_faults_set_an_adapter_aside)
         json_decref(body);
     }
     ck_assert(!six->quarantined && table.base_faults == 9 && four->entry->faults == 13);
-    close_table();
 }
 END_TEST
 
