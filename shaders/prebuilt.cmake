@@ -4,12 +4,24 @@
 #   cmake -DGLSLANG=/path/to/newer/glslang -P shaders/prebuilt.cmake
 # A folder whose hash is of other sources is not used; the test `prebuilt` says so.
 set(GRAFT_PREBUILT_DIR ${CMAKE_CURRENT_LIST_DIR}/prebuilt)
-set(GRAFT_PREBUILT_SOURCES qkv residual gate_up head) # and each with adapters: NAME.blocks.matrix, NAME_lora.blocks.matrix
+set(GRAFT_PREBUILT_SOURCES qkv residual gate_up head)
+set(GRAFT_PREBUILT_KERNELS ${GRAFT_PREBUILT_SOURCES} qkv_lora residual_lora gate_up_lora head_lora) # NAME.blocks.matrix
 set(GRAFT_PREBUILT_INCLUDES params.h lib/arrive.glsl lib/expand.glsl lib/io.glsl lib/kv.glsl lib/kv_pack.glsl lib/lora.glsl
     lib/matmul.glsl lib/matrix.glsl lib/reduce.glsl lib/shrink.glsl) # and quant/*.glsl
 set(GRAFT_VARIANT_matrix -DSUBGROUPS -DMATRIX)
 set(GRAFT_PREBUILT_FLAGS -V --quiet -g0 --target-env vulkan1.1 -DGRAFT_GLSL ${GRAFT_VARIANT_matrix} -DFAMILY_blocks
     -I${CMAKE_CURRENT_LIST_DIR})
+
+# What a kernel is compiled from: NAME_lora is NAME with adapters.
+function(graft_prebuilt_source kernel source defines)
+  string(REGEX REPLACE "_lora$" "" name ${kernel})
+  set(${source} ${name} PARENT_SCOPE)
+  if(name STREQUAL kernel)
+    set(${defines} PARENT_SCOPE)
+  else()
+    set(${defines} -DLORA PARENT_SCOPE)
+  endif()
+endfunction()
 
 # SHA-256 of the SHA-256s of the kernels' sources.
 function(graft_prebuilt_hash out)
@@ -64,19 +76,14 @@ if(CMAKE_SCRIPT_MODE_FILE STREQUAL CMAKE_CURRENT_LIST_FILE)
   if(NOT GLSLANG)
     message(FATAL_ERROR "-DGLSLANG=... is missing")
   endif()
-  foreach(kernel ${GRAFT_PREBUILT_SOURCES})
-    foreach(suffix "" _lora)
-      set(defines)
-      if(suffix)
-        set(defines -DLORA)
-      endif()
-      execute_process(COMMAND ${GLSLANG} ${GRAFT_PREBUILT_FLAGS} ${defines}
-                              -o ${GRAFT_PREBUILT_DIR}/${kernel}${suffix}.blocks.matrix.spv ${CMAKE_CURRENT_LIST_DIR}/${kernel}.comp
-                      RESULT_VARIABLE result)
-      if(NOT result EQUAL 0)
-        message(FATAL_ERROR "${kernel}${suffix} does not compile")
-      endif()
-    endforeach()
+  foreach(kernel ${GRAFT_PREBUILT_KERNELS})
+    graft_prebuilt_source(${kernel} source defines)
+    execute_process(COMMAND ${GLSLANG} ${GRAFT_PREBUILT_FLAGS} ${defines} -o ${GRAFT_PREBUILT_DIR}/${kernel}.blocks.matrix.spv
+                            ${CMAKE_CURRENT_LIST_DIR}/${source}.comp
+                    RESULT_VARIABLE result)
+    if(NOT result EQUAL 0)
+      message(FATAL_ERROR "${kernel} does not compile")
+    endif()
   endforeach()
   graft_prebuilt_hash(hash)
   file(WRITE ${GRAFT_PREBUILT_DIR}/sources.sha256 "${hash}\n")

@@ -224,6 +224,24 @@ static char *make_head(const struct client_place *place, const struct client_req
     return head;
 }
 
+// Send the request and read the reply, over a connection.
+static int exchange(struct reader *r, const struct client_place *place, const struct client_request *request, const char *head,
+                    char *line, char *why, size_t why_bytes)
+{
+    if (place->tls && !(r->tls = client_tls_begin(r->fd, place, why, why_bytes))) {
+        return 0;
+    }
+    int status = 0;
+    if (!send_all(r, head, strlen(head)) || (request->body && !send_all(r, request->body, strlen(request->body)))) {
+        snprintf(why, why_bytes, "%s", last_error(r));
+    } else {
+        struct lines lines = {.request = request, .line = line};
+        status = read_reply(r, &lines, why, why_bytes);
+    }
+    client_tls_end(&r->tls);
+    return status;
+}
+
 int client_do(const struct client_place *place, const struct client_request *request, char *why, size_t why_bytes)
 {
     int fd = client_connect(place, why, why_bytes), status = 0;
@@ -234,18 +252,12 @@ int client_do(const struct client_place *place, const struct client_request *req
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     char *line = malloc(CLIENT_LINE), *head = make_head(place, request);
-    struct reader *reader = calloc(1, sizeof *reader);
+    struct reader *reader = malloc(sizeof *reader);
     if (!line || !head || !reader) {
         snprintf(why, why_bytes, "no memory");
-    } else if (reader->fd = fd, !place->tls || (reader->tls = client_tls_begin(fd, place, why, why_bytes)) != NULL) {
-        if (!send_all(reader, head, strlen(head)) ||
-            (request->body && !send_all(reader, request->body, strlen(request->body)))) {
-            snprintf(why, why_bytes, "%s", last_error(reader));
-        } else {
-            struct lines lines = {.request = request, .line = line};
-            status = read_reply(reader, &lines, why, why_bytes);
-        }
-        client_tls_end(&reader->tls);
+    } else {
+        *reader = (struct reader){.fd = fd};
+        status = exchange(reader, place, request, head, line, why, why_bytes);
     }
     free(reader);
     free(head);

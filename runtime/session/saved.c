@@ -151,13 +151,11 @@ static void put_pages(struct writer *w, const struct graft_seq *seq, uint8_t *by
         const uint32_t *table = table_of(m, layer, seq);
         for (uint32_t i = 2 * first_page(m, layer, length); i < 2 * pages && w->status == GRAFT_OK; i++) {
             bool values = i % 2;
-            uint32_t left = length - i / 2 * GRAFT_PAGE_TOKENS;
-            if (table[i / 2]) {
+            uint32_t used = table[i / 2] ? length - i / 2 * GRAFT_PAGE_TOKENS : 0;
+            if (used) {
                 w->status = m->exec->functions->page_read(m->exec, layer, table[i / 2], values, bytes);
             }
-            if (left < GRAFT_PAGE_TOKENS || !table[i / 2]) {
-                blank(m, values, table[i / 2] ? left : 0, bytes);
-            }
+            blank(m, values, used, bytes);
             put(w, bytes, graft_kv_page_bytes(&m->source->config, &m->limits, values));
         }
     }

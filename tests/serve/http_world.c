@@ -293,18 +293,24 @@ struct buffer {
     bool eof;
 };
 
+// Up to `count` more bytes; 0 at the end, and when time is over.
+static size_t take(struct buffer *b, void *out, size_t count)
+{
+    uint64_t now = graft_clock_ns();
+    struct pollfd wait = {.fd = b->fd, .events = POLLIN};
+    if (now >= b->deadline_ns || poll(&wait, 1, (int)((b->deadline_ns - now) / 1000000) + 1) != 1) {
+        return 0;
+    }
+    ssize_t n = recv(b->fd, out, count, 0);
+    b->eof |= n <= 0;
+    return n > 0 ? (size_t)n : 0;
+}
+
 // One more byte, or -1.
 static int next(struct buffer *b)
 {
     unsigned char c;
-    uint64_t now = graft_clock_ns();
-    struct pollfd wait = {.fd = b->fd, .events = POLLIN};
-    if (now >= b->deadline_ns || poll(&wait, 1, (int)((b->deadline_ns - now) / 1000000) + 1) != 1) {
-        return -1;
-    }
-    ssize_t n = recv(b->fd, &c, 1, 0);
-    b->eof |= n <= 0;
-    return n == 1 ? c : -1;
+    return take(b, &c, 1) ? c : -1;
 }
 
 // `count` more bytes of the body; false if they do not come.
@@ -312,16 +318,9 @@ static bool add_body(struct buffer *b, struct reply *reply, size_t count)
 {
     reply->body = realloc(reply->body, reply->body_length + count + 1);
     ck_assert_ptr_nonnull(reply->body);
-    for (ssize_t n = 1; count && n > 0; count -= (size_t)n) {
-        uint64_t now = graft_clock_ns();
-        struct pollfd wait = {.fd = b->fd, .events = POLLIN};
-        if (now >= b->deadline_ns || poll(&wait, 1, (int)((b->deadline_ns - now) / 1000000) + 1) != 1) {
-            break;
-        }
-        n = recv(b->fd, reply->body + reply->body_length, count, 0);
-        b->eof |= n <= 0;
-        n = n < 0 ? 0 : n;
-        reply->body_length += (size_t)n;
+    for (size_t n = 1; count && n; count -= n) {
+        n = take(b, reply->body + reply->body_length, count);
+        reply->body_length += n;
     }
     reply->body[reply->body_length] = '\0';
     return count == 0;

@@ -369,7 +369,7 @@ START_TEST(three_faults_set_an_adapter_aside)
         }
         json_decref(body);
     }
-    ck_assert(!six->quarantined && table.base_faults == 9 && four->entry->faults == 13);
+    ck_assert(!adapter_quarantined(six) && table.base_faults == 9 && four->entry->faults == 13);
 }
 END_TEST
 

@@ -216,6 +216,27 @@ START_TEST(cooperative_matrices_cost_as_little_as_f16_does)
 }
 END_TEST
 
+// A model with cooperative matrices or, in turn 0, without. False, with a line "skipped: ...", where that cannot be.
+static bool open_matrix(struct graft_test_world *w, const char *path, uint32_t n_ctx, uint32_t n_batch, int turn)
+{
+    struct graft_model_params params = {.size = sizeof params,
+                                        .n_ctx = n_ctx,
+                                        .n_batch = n_batch,
+                                        .n_seq = 3,
+                                        .adapter_pool_bytes = 8 << 20,
+                                        .activations = GRAFT_ACTIVATIONS_F32,
+                                        .matrix_cores = turn};
+    if (!graft_test_world_open(w, &no_texel, path, &params)) {
+        return false;
+    }
+    if (turn && !w->model->exec->matrix_cores) {
+        printf("skipped: there are no cooperative matrices, or the build has no kernels for them\n");
+        graft_test_world_close(w);
+        return false;
+    }
+    return true;
+}
+
 // Rows of three sequences, with an adapter, with two, with none, in batches whose tiles mix them: the logits behind each.
 static void mixed_logits(struct graft_model *model, const char *const folders[2], float out[3][GRAFT_TINY_VOCAB])
 {
@@ -274,24 +295,11 @@ START_TEST(adapters_are_added_to_cooperative_matrices_as_to_others)
     bool both = true;
     for (int matrix = 0; matrix < 2 && both; matrix++) {
         struct graft_test_world w;
-        struct graft_model_params params = {.size = sizeof params,
-                                            .n_ctx = 256,
-                                            .n_batch = 64,
-                                            .n_seq = 3,
-                                            .adapter_pool_bytes = 8 << 20,
-                                            .activations = GRAFT_ACTIVATIONS_F32,
-                                            .matrix_cores = matrix};
-        if (!graft_test_world_open(&w, &no_texel, path, &params)) {
-            both = false;
-            break;
-        }
-        both = !matrix || w.model->exec->matrix_cores;
+        both = open_matrix(&w, path, 256, 64, matrix);
         if (both) {
             mixed_logits(w.model, (const char *const[]){folders[0], folders[1]}, got[matrix]);
-        } else {
-            printf("skipped: there are no cooperative matrices, or the build has no kernels for them\n");
+            graft_test_world_close(&w);
         }
-        graft_test_world_close(&w);
     }
     for (int s = 0; s < 3 && both; s++) {
         double largest = 0, error = 0, others = 0;
@@ -329,19 +337,7 @@ START_TEST(every_architecture_has_cooperative_matrices)
             struct graft_test_world w;
             struct graft_seq *seq;
             struct graft_adapter *adapter = NULL;
-            struct graft_model_params params = {.size = sizeof params,
-                                                .n_ctx = 64,
-                                                .n_batch = 32,
-                                                .n_seq = 1,
-                                                .adapter_pool_bytes = 4 << 20,
-                                                .activations = GRAFT_ACTIVATIONS_F32,
-                                                .matrix_cores = matrix};
-            if (!graft_test_world_open(&w, &no_texel, path, &params)) {
-                return;
-            }
-            if (matrix && !w.model->exec->matrix_cores) {
-                printf("skipped: there are no cooperative matrices, or the build has no kernels for them\n");
-                graft_test_world_close(&w);
+            if (!open_matrix(&w, path, 64, 32, matrix)) {
                 return;
             }
             ck_assert_ok(graft_seq_create(w.model, &seq));

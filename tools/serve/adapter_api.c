@@ -32,7 +32,7 @@ json_t *adapter_json(const struct server *server, const struct adapter_entry *en
         : v->loading ? "loading"
                      : "none",
         "pinned", (int)entry->pinned, "changing", (int)entry->busy, "draining", (int)v->draining, "quarantined",
-        (int)v->quarantined, "bytes", seen ? json_integer((json_int_t)v->info.bytes) : json_null(), "rank",
+        (int)adapter_quarantined(v), "bytes", seen ? json_integer((json_int_t)v->info.bytes) : json_null(), "rank",
         seen ? json_integer(v->info.rank) : json_null(), "base",
         seen && *v->info.base_name ? json_string(v->info.base_name) : json_null(), "scale", (double)entry->scale, "running",
         (json_int_t)v->holds, "loads", (json_int_t)entry->loads, "evictions", (json_int_t)entry->evictions, "failures",

@@ -461,18 +461,12 @@ void adapters_lease_end(struct adapters *table, struct adapter_lease *lease)
 
 void adapters_blame(struct adapters *table, const struct adapter_lease *lease)
 {
-    enum { MOST_FAULTS = 3 };
     pthread_mutex_lock(&table->mutex);
     struct adapter_version *version = lease->n == 1 ? lease->versions[0] : NULL;
     ++*(version ? &version->entry->faults : &table->base_faults);
-    if (version && fabsf(lease->weights[0]) <= 1) {
-        bool new = ++version->faults >= MOST_FAULTS && !version->quarantined;
-        version->quarantined = version->quarantined || new;
-        if (new) {
-            note("adapter %s, version %u: what it computes was no number %d times; requests are refused until it is loaded "
-                 "again",
-                 version->entry->name, version->number, MOST_FAULTS);
-        }
+    if (version && fabsf(lease->weights[0]) <= 1 && ++version->faults == ADAPTER_FAULTS) {
+        note("adapter %s, version %u: what it computes was no number %d times; requests are refused until it is loaded again",
+             version->entry->name, version->number, ADAPTER_FAULTS);
     }
     pthread_mutex_unlock(&table->mutex);
 }

@@ -37,8 +37,7 @@ struct adapter_version {
     bool gone;                      // did not come back with the device: the handle is given back as soon as nobody holds it
     bool draining;                  // has to make room: requests wait in line
     bool loading;
-    bool quarantined;             // gave no numbers too often: requests are refused until it is loaded again
-    uint32_t faults;              // requests that ended because of that
+    uint32_t faults;              // requests that ended because its results were no numbers (adapters_blame)
     uint64_t used;                // of the table's clock
     struct adapter_version *next; // of the name
 };
@@ -154,6 +153,12 @@ uint32_t adapters_lease_uses(const struct adapter_lease *lease, struct graft_ada
 // A request with these adapters ended because what was computed is no number (GRAFT_E_NOT_FINITE). Counted; the third time that
 // one adapter alone, with a weight of at most 1, is to blame, it is set aside. Larger weights are the client's choice.
 void adapters_blame(struct adapters *table, const struct adapter_lease *lease);
+// Under the lock: is the version set aside? Requests are refused until it is loaded again.
+enum { ADAPTER_FAULTS = 3 };
+static inline bool adapter_quarantined(const struct adapter_version *version)
+{
+    return version->faults >= ADAPTER_FAULTS;
+}
 
 // On the engine's thread, after the device was lost and set up again: adapters whose files are not what they were are no longer
 // resident. Requests that want them wait until they are loaded anew.

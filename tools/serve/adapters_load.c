@@ -396,8 +396,8 @@ static bool run_task(struct adapters *table, struct adapter_task *task)
             }
             return false;
         }
-        bool same = entry->current && strcmp(entry->current->info.digest, call.info.digest) == 0;
-        if (outcome == LOADED && made && same && !entry->current->quarantined) {
+        if (outcome == LOADED && made && entry->current && strcmp(entry->current->info.digest, call.info.digest) == 0 &&
+            !adapter_quarantined(entry->current)) {
             struct graft_adapter *spare = entry->current->handle ? call.handle : NULL; // the same content: the same version
             entry->current->handle = entry->current->handle ? entry->current->handle : call.handle;
             pthread_mutex_unlock(&table->mutex);

@@ -132,10 +132,10 @@ bool http_stream_write(struct http_exchange *exchange, const void *data, size_t 
 bool http_stream_data(struct http_exchange *exchange, const char *text, size_t length);
 // The same with a JSON value in its compact form; takes the reference.
 bool http_stream_json(struct http_exchange *exchange, json_t *value);
-// Finish: what is buffered is still sent, then the reply ends.
 // Only the stream's last words follow: its key may run another request from now on, as the client may send one as soon as it
 // has read them.
 void http_stream_answered(struct http_exchange *exchange);
+// Finish: what is buffered is still sent, then the reply ends.
 void http_stream_end(struct http_exchange *exchange);
 
 // ---- the access log: what the server cannot know itself ----

@@ -51,7 +51,7 @@ static uint32_t make_rows(const struct server *server, const struct http_exchang
         row->load_ns += entry->load_ns;
         row->faults += entry->faults;
         row->pinned = entry->pinned;
-        row->quarantined = row->quarantined || (entry->current && entry->current->quarantined);
+        row->quarantined = row->quarantined || (entry->current && adapter_quarantined(entry->current));
         for (const struct adapter_version *v = entry->versions; v; v = v->next) {
             row->resident = row->resident || v->handle;
             row->bytes += v->handle ? v->info.bytes : 0;

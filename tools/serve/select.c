@@ -288,7 +288,7 @@ static bool check_quarantine(const struct choice *choice, struct api_error *erro
 {
     for (uint32_t i = 0; i < choice->n; i++) {
         const struct adapter_version *version = choice->versions[i];
-        if (version->quarantined) {
+        if (adapter_quarantined(version)) {
             return api_fail(error, 503, "adapter_quarantined", "model",
                             "what adapter '%s' computes was no number %u times: it is set aside until it is loaded again",
                             version->entry->name, version->faults);
