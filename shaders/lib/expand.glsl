@@ -32,12 +32,10 @@ void expand_pair(lora_target target, uint pair, uint stage_target, uint r_begin,
     }
     if (i < quads) {
         LOOP_BEGIN(i < quads) {
-            vec4 low[R], high[R];
+            uvec4 w[R];
             [[unroll]] for (uint r = 0u; r < R; r++) {
                 if (r >= r_begin && r < r_end) {
-                    uvec4 w = QUAD(lora_pool, target.b + lora_row[r] * quads + i);
-                    low[r] = lora_low(w);
-                    high[r] = lora_high(w);
+                    w[r] = QUAD(lora_pool, target.b + lora_row[r] * quads + i);
                 }
             }
             [[unroll]] for (uint c = 0u; c < C; c++) {
@@ -45,7 +43,7 @@ void expand_pair(lora_target target, uint pair, uint stage_target, uint r_begin,
                     vec4 t0 = VEC4(lora_t, t[c] + i * 2u), t1 = VEC4(lora_t, t[c] + i * 2u + 1u);
                     [[unroll]] for (uint r = 0u; r < R; r++) {
                         if (r >= r_begin && r < r_end) {
-                            acc[r * C + c] += dot(low[r], t0) + dot(high[r], t1);
+                            acc[r * C + c] = lora_dot(w[r], t0, t1, acc[r * C + c]);
                         }
                     }
                 }
@@ -70,7 +68,7 @@ void expand_dense(lora_target target, uint pair, uint c_begin, uint c_end)
                 vec4 x0 = VEC4(x, col[c] + i * 2u) * lora_weights[c][pair], x1 = VEC4(x, col[c] + i * 2u + 1u) *
                                                                                  lora_weights[c][pair];
                 [[unroll]] for (uint r = 0u; r < R; r++) {
-                    acc[r * C + c] += dot(lora_low(w[r]), x0) + dot(lora_high(w[r]), x1);
+                    acc[r * C + c] = lora_dot(w[r], x0, x1, acc[r * C + c]);
                 }
             }
         }
@@ -94,7 +92,8 @@ void expand_vectors(lora_target target, uint pair, uint r_begin, uint r_end, uin
 #else
                 float undo = 1.0;
 #endif
-                acc[r * C + c] += lora_weights[c][pair] * fma(dora, base_part[r * C + c], bias / undo);
+                float own = fma(dora, base_part[r * C + c], bias / undo);
+                acc[r * C + c] = fma(lora_weights[c][pair], own, acc[r * C + c]);
             }
         }
     }

@@ -49,6 +49,20 @@ vec4 lora_high(uvec4 w)
     return vec4(unpackHalf2x16(w.z), unpackHalf2x16(w.w));
 }
 
+// sum + w . (x0, x1), eight values of A or B each. One fma after the other: written as dot(), compilers would sum in the order
+// that suits a kernel, and a row's bits would depend on which kernel its batch needs.
+float lora_dot(uvec4 w, vec4 x0, vec4 x1, float sum)
+{
+    vec4 low = lora_low(w), high = lora_high(w);
+    [[unroll]] for (uint i = 0u; i < 4u; i++) {
+        sum = fma(low[i], x0[i], sum);
+    }
+    [[unroll]] for (uint i = 0u; i < 4u; i++) {
+        sum = fma(high[i], x1[i], sum);
+    }
+    return sum;
+}
+
 // Value i of an f32 vector of the pool.
 float lora_value(uint at, uint i)
 {

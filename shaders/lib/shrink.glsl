@@ -52,8 +52,7 @@ void shrink_rows(uint a, uint quads, uint x_at, float weight, uint t)
         do {
             vec4 x0 = SHRINK_X(x_at + i * 2u), x1 = SHRINK_X(x_at + i * 2u + 1u);
             [[unroll]] for (uint r = 0u; r < SHRINK_ROWS; r++) {
-                uvec4 w = QUAD(lora_pool, a + r * quads + i);
-                sum[r] += dot(lora_low(w), x0) + dot(lora_high(w), x1);
+                sum[r] = lora_dot(QUAD(lora_pool, a + r * quads + i), x0, x1, sum[r]);
             }
             i += SHRINK_STEP;
         } while (i < quads);
