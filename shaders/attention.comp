@@ -68,10 +68,20 @@ bool inside(uint t, uint begin, uint length)
     return (WINDOW == 0u || t >= begin) && t < length;
 }
 
-// Of a tile: where queries (in fours), keys and their scales (in words) are; scores; of one position: pairs of its value.
+// Positions whose values are on their way together: they come from memory one behind the other otherwise. Software Vulkan has
+// nothing to wait for.
+#ifdef ONE_SUBGROUP
+const uint AT_ONCE = 1u;
+#else
+const uint AT_ONCE = 4u;
+#endif
+// Positions of a tile that an invocation each owns lie in so many pages.
+const uint PAGES = (WORKGROUP + GRAFT_PAGE_TOKENS - 1u) / GRAFT_PAGE_TOKENS;
+
+// Of a tile: where queries (in fours), keys and their scales (in words) are; scores; of AT_ONCE positions: pairs of their values.
 uint q_at[HEADS], k_at[POSITIONS], k_scale[POSITIONS];
 float score[HEADS * POSITIONS];
-vec2 v[PAIRS];
+vec2 v[AT_ONCE * PAIRS];
 
 // Scores of the tile's positions with quantized keys: block by block, the scale on the block's sum.
 void add_quantized_scores()
@@ -111,8 +121,8 @@ void add_quantized_scores()
     }
 }
 
-// Pairs lane * PAIRS .. of a position's value. codes, scales: its words.
-void load_quantized_values(uint lane, uint codes, uint scales)
+// Pairs lane * PAIRS .. of a position's value, into those of v from `to` on. codes, scales: its words.
+void load_quantized_values(uint to, uint lane, uint codes, uint scales)
 {
     [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
         uint pair = min(lane * PAIRS + i, QUADS_OF_K * 4u - 1u), block = pair / 16u, e = pair % 16u * 2u; // e: first of 32
@@ -120,10 +130,37 @@ void load_quantized_values(uint lane, uint codes, uint scales)
         float d = block % 2u == 0u ? d2.x : d2.y;
         if (KV_V == KV_Q8_0) {
             int w = int(WORD(kv_words, codes + pair / 2u) >> (pair % 2u * 16u));
-            v[i] = d * vec2(ivec2(w << 24, w << 16) >> 24);
+            v[to + i] = d * vec2(ivec2(w << 24, w << 16) >> 24);
         } else {
             uint w = WORD(kv_words, codes + block * 4u + e % 16u / 4u) >> (e % 4u * 8u + e / 16u * 4u);
-            v[i] = d * (vec2(uvec2(w, w >> 8) & 15u) - 8.0);
+            v[to + i] = d * (vec2(uvec2(w, w >> 8) & 15u) - 8.0);
+        }
+    }
+}
+
+// The same in any format. unit: where the page's unit begins; offset: the position's place in it.
+void load_values(uint to, uint lane, uint unit, uint offset)
+{
+    uint at = unit + offset * kv_code_words(KV_V, HEAD_DIM);
+    if (KV_V >= KV_Q8_0) {
+        uint scales = unit + GRAFT_PAGE_TOKENS * kv_code_words(KV_V, HEAD_DIM) + offset * kv_scale_words(KV_V, HEAD_DIM);
+        load_quantized_values(to, lane, at, scales);
+    } else if (KV_V == KV_F32) {
+        [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
+            uint from = at + min(lane * PAIRS + i, QUADS_OF_K * 4u - 1u) * 2u;
+            v[to + i] = vec2(uintBitsToFloat(WORD(kv_words, from)), uintBitsToFloat(WORD(kv_words, from + 1u)));
+        }
+    } else if (PAIRS % 4u == 0u) {
+        [[unroll]] for (uint i = 0u; i < PAIRS / 4u; i++) {
+            uvec4 four = QUAD(kv, at / 4u + min(lane * (PAIRS / 4u) + i, QUADS_OF_K - 1u));
+            v[to + i * 4u] = unpackHalf2x16(four.x);
+            v[to + i * 4u + 1u] = unpackHalf2x16(four.y);
+            v[to + i * 4u + 2u] = unpackHalf2x16(four.z);
+            v[to + i * 4u + 3u] = unpackHalf2x16(four.w);
+        }
+    } else {
+        [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
+            v[to + i] = unpackHalf2x16(WORD(kv_words, at + min(lane * PAIRS + i, QUADS_OF_K * 4u - 1u)));
         }
     }
 }
@@ -142,7 +179,11 @@ bool attend()
     uint begin = WINDOW != 0u && length > WINDOW ? length - WINDOW : 0u; // positions before it are not read
     uint table = push.state_tables + state[row + GRAFT_ROW_TABLE];
     uint tiles = (length + TILE - 1u) / TILE, before = begin / TILE, share = (tiles - before + SPLITS - 1u) / SPLITS;
-    uint first_tile = min(before + split * share, tiles), end_tile = min(first_tile + share, tiles);
+    uint first_tile = before + split * share, end_tile = min(first_tile + share, tiles);
+    uint splits = (tiles - before + share - 1u) / share; // that have tiles: few, where there are few positions
+    if (split >= splits) {
+        return false;
+    }
 
     float maximum[HEADS], total[HEADS];
     vec2 acc[HEADS * PAIRS];
@@ -155,9 +196,19 @@ bool attend()
         }
     }
     for (uint tile = first_tile; tile < end_tile; tile++) {
+        uint pages[POSITIONS * PAGES]; // those behind the last position's are not read from
+        [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
+            [[unroll]] for (uint k = 0u; k < PAGES; k++) {
+                uint t = min(tile * TILE + p * WORKGROUP + k * GRAFT_PAGE_TOKENS, length - 1u);
+                pages[p * PAGES + k] = state[table + t / GRAFT_PAGE_TOKENS];
+            }
+        }
         [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
             uint t = clamp(tile * TILE + p * WORKGROUP + lane, begin, length - 1u);
-            uint page = state[table + t / GRAFT_PAGE_TOKENS];
+            uint page = pages[p * PAGES];
+            [[unroll]] for (uint k = 1u; k < PAGES; k++) {
+                page = t / GRAFT_PAGE_TOKENS == (tile * TILE + p * WORKGROUP) / GRAFT_PAGE_TOKENS + k ? pages[p * PAGES + k] : page;
+            }
             uint unit = (page * push.n_head_kv + kv_head) * kv_unit_words(KV_K, HEAD_DIM), offset = t % GRAFT_PAGE_TOKENS;
             k_at[p] = unit + offset * kv_code_words(KV_K, HEAD_DIM);
             k_scale[p] = unit + GRAFT_PAGE_TOKENS * kv_code_words(KV_K, HEAD_DIM) + offset * kv_scale_words(KV_K, HEAD_DIM);
@@ -220,40 +271,26 @@ bool attend()
 #endif
         [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
             uint t0 = tile * TILE + p * WORKGROUP, count = min(WORKGROUP, length - min(length, t0));
-            for (uint j = WINDOW != 0u ? max(begin, t0) - t0 : 0u; j < count; j++) {
-                uint t = t0 + j;
-                uint page = state[table + t / GRAFT_PAGE_TOKENS];
-                uint v_unit = push.v_quads * 4u + (page * push.n_head_kv + kv_head) * kv_unit_words(KV_V, HEAD_DIM);
-                uint v_at = v_unit + t % GRAFT_PAGE_TOKENS * kv_code_words(KV_V, HEAD_DIM);
-                if (KV_V >= KV_Q8_0) {
-                    load_quantized_values(lane, v_at, v_unit + GRAFT_PAGE_TOKENS * kv_code_words(KV_V, HEAD_DIM) +
-                                                          t % GRAFT_PAGE_TOKENS * kv_scale_words(KV_V, HEAD_DIM));
-                } else if (KV_V == KV_F32) {
-                    [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
-                        uint at = v_at + min(lane * PAIRS + i, QUADS_OF_K * 4u - 1u) * 2u;
-                        v[i] = vec2(uintBitsToFloat(WORD(kv_words, at)), uintBitsToFloat(WORD(kv_words, at + 1u)));
+            uint from = WINDOW != 0u ? max(begin, t0) - t0 : 0u;
+            [[unroll]] for (uint k = 0u; k < PAGES; k++) {
+                uint j = max(from, k * GRAFT_PAGE_TOKENS), end = min(count, (k + 1u) * GRAFT_PAGE_TOKENS);
+                uint unit = push.v_quads * 4u + (pages[p * PAGES + k] * push.n_head_kv + kv_head) * kv_unit_words(KV_V, HEAD_DIM);
+                for (; j < end; j += AT_ONCE) { // those behind the end weigh nothing
+                    [[unroll]] for (uint m = 0u; m < AT_ONCE; m++) {
+                        load_values(m * PAIRS, lane, unit, (t0 + min(j + m, end - 1u)) % GRAFT_PAGE_TOKENS);
                     }
-                } else if (PAIRS % 4u == 0u) {
-                    [[unroll]] for (uint i = 0u; i < PAIRS / 4u; i++) {
-                        uvec4 four = QUAD(kv, v_at / 4u + min(lane * (PAIRS / 4u) + i, QUADS_OF_K - 1u));
-                        v[i * 4u] = unpackHalf2x16(four.x);
-                        v[i * 4u + 1u] = unpackHalf2x16(four.y);
-                        v[i * 4u + 2u] = unpackHalf2x16(four.z);
-                        v[i * 4u + 3u] = unpackHalf2x16(four.w);
-                    }
-                } else {
-                    [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
-                        v[i] = unpackHalf2x16(WORD(kv_words, v_at + min(lane * PAIRS + i, QUADS_OF_K * 4u - 1u)));
-                    }
-                }
-                [[unroll]] for (uint h = 0u; h < HEADS; h++) {
+                    [[unroll]] for (uint m = 0u; m < AT_ONCE; m++) {
+                        [[unroll]] for (uint h = 0u; h < HEADS; h++) {
 #ifdef SUBGROUPS
-                    float weight = subgroupShuffle(score[h * POSITIONS + p], j);
+                            float weight = subgroupShuffle(score[h * POSITIONS + p], min(j + m, WORKGROUP - 1u));
 #else
-                    float weight = weights[h * TILE + p * WORKGROUP + j];
+                            float weight = weights[h * TILE + p * WORKGROUP + min(j + m, WORKGROUP - 1u)];
 #endif
-                    [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
-                        acc[h * PAIRS + i] = fma(vec2(weight), v[i], acc[h * PAIRS + i]);
+                            weight = m == 0u || j + m < end ? weight : 0.0;
+                            [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
+                                acc[h * PAIRS + i] = fma(vec2(weight), v[m * PAIRS + i], acc[h * PAIRS + i]);
+                            }
+                        }
                     }
                 }
             }
@@ -264,7 +301,7 @@ bool attend()
     }
 
     uint head_dim = QUADS_OF_K * 8u;
-    if (SPLITS == 1u) {
+    if (SPLITS == 1u || splits == 1u) {
         [[unroll]] for (uint h = 0u; h < HEADS; h++) {
             [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
                 uint dim = (lane * PAIRS + i) * 2u;
@@ -307,7 +344,7 @@ bool attend()
     barrier();
     arrived = arrived_shared;
 #endif
-    if (arrived != SPLITS - 1u) {
+    if (arrived != splits - 1u) {
         return false;
     }
     memoryBarrierBuffer();
@@ -317,17 +354,17 @@ bool attend()
     [[unroll]] for (uint h = 0u; h < HEADS && head0 + h < head_end; h++) {
         uint at = (n * push.n_head + head0 + h) * SPLITS * stride;
         float top = -3.0e38, sum = 0.0;
-        for (uint s = 0u; s < SPLITS; s++) {
+        for (uint s = 0u; s < splits; s++) {
             top = max(top, part[at + s * stride + head_dim]);
         }
-        for (uint s = 0u; s < SPLITS; s++) {
+        for (uint s = 0u; s < splits; s++) {
             sum += part[at + s * stride + head_dim + 1u] * exp(part[at + s * stride + head_dim] - top);
         }
         [[unroll]] for (uint i = 0u; i < PAIRS * 2u; i++) {
             uint dim = lane * PAIRS * 2u + i;
             if (dim < head_dim) {
                 float value = 0.0;
-                for (uint s = 0u; s < SPLITS; s++) {
+                for (uint s = 0u; s < splits; s++) {
                     value += part[at + s * stride + dim] * exp(part[at + s * stride + head_dim] - top);
                 }
                 ao[(n * push.n_head + head0 + h) * head_dim + dim] = value / sum;
