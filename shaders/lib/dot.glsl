@@ -18,68 +18,107 @@ int op_s_dot(uint a, uint b, spirv_literal int packed_format);
 layout(constant_id = GRAFT_PLANES_CONSTANT) const uint PLANES = 1;
 layout(constant_id = GRAFT_CHUNK_CONSTANT) const uint CHUNK = 32; // a power of two
 const uint BLOCKS = CHUNK * C;
+// With few columns time goes by waiting for weights: an invocation's next ones are on their way while x is rounded, and while
+// those before are multiplied. There is no branch around them, so that compilers may wait late: behind its last group an
+// invocation reads the row's last one, in vain. More columns need the registers.
+const bool AHEAD = C <= 2u;
 shared uvec2 x_bits[PLANES * 4u * BLOCKS]; // [plane][quarter of a group][column][group of the chunk]: eight integers
 shared float x_scale[BLOCKS];              // d
 shared float x_sum[2u * BLOCKS];           // [half of a group]: d (sum of q)
 
+// Groups of a column that an invocation rounds, the loads of up to four of them together.
+const uint ROUNDED = CHUNK * 4u / WORKGROUP, TOGETHER = ROUNDED < 1u ? 1u : ROUNDED < 4u ? ROUNDED : 4u;
+
+// Group i of column c, of which this invocation has the values a and b; the other three of its quad have the others.
+void round_group(uint c, uint i, uint quarter, vec4 a, vec4 b)
+{
+    float levels = PLANES == 1u ? 127.0 : 16256.0;
+    uint at = c * CHUNK + i;
+    // Magnitudes in the order of their bits, where NaN comes last: it becomes the scale, and so the result.
+    uvec4 bits = max(floatBitsToUint(a) & 0x7fffffffu, floatBitsToUint(b) & 0x7fffffffu);
+    uint largest = max(max(bits.x, bits.y), max(bits.z, bits.w));
+    largest = max(largest, subgroupShuffleXor(largest, 1u));
+    largest = max(largest, subgroupShuffleXor(largest, 2u));
+    float most = uintBitsToFloat(largest);
+    float factor = largest < 0x0d800000u ? 0.0 : levels / most; // below 2^-100: all are 0
+    float scale = most * (1.0 / levels);
+    ivec4 p = ivec4(roundEven(a * factor)), q = ivec4(roundEven(b * factor));
+    ivec4 both = p + q;
+    int sum = (both.x + both.y) + (both.z + both.w);
+    sum += subgroupShuffleXor(sum, 1u);
+    uint to = quarter * BLOCKS + at;
+    if (PLANES == 1u) {
+        x_bits[to] = uvec2(q_to_bytes(p), q_to_bytes(q));
+    } else {
+        ivec4 high_p = (p + 64) >> 7, high_q = (q + 64) >> 7;
+        x_bits[to] = uvec2(q_to_bytes(high_p), q_to_bytes(high_q));
+        x_bits[4u * BLOCKS + to] = uvec2(q_to_bytes(p - high_p * 128), q_to_bytes(q - high_q * 128));
+    }
+    if ((quarter & 1u) == 0u) {
+        x_sum[(quarter >> 1) * BLOCKS + at] = scale * float(sum);
+    }
+    if (quarter == 0u) {
+        x_scale[at] = scale;
+    }
+}
+
 // Groups [base, base + count) of every column.
 void round_chunk(uint base, uint count)
 {
-    uint lane = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID, quarter = lane & 3u;
-    float levels = PLANES == 1u ? 127.0 : 16256.0;
+    uint lane = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID, quarter = lane & 3u, step = WORKGROUP / 4u;
     [[unroll]] for (uint c = 0u; c < C; c++) {
-        for (uint i = lane >> 2; i < count; i += WORKGROUP / 4u) {
-            uint from = col[c] + (base + i) * 8u + quarter * 2u, at = c * CHUNK + i;
-            vec4 a = VEC4(x, from), b = VEC4(x, from + 1u);
-            // Magnitudes in the order of their bits, where NaN comes last: it becomes the scale, and so the result.
-            uvec4 bits = max(floatBitsToUint(a) & 0x7fffffffu, floatBitsToUint(b) & 0x7fffffffu);
-            uint largest = max(max(bits.x, bits.y), max(bits.z, bits.w));
-            largest = max(largest, subgroupShuffleXor(largest, 1u));
-            largest = max(largest, subgroupShuffleXor(largest, 2u));
-            float most = uintBitsToFloat(largest);
-            float factor = largest < 0x0d800000u ? 0.0 : levels / most; // below 2^-100: all are 0
-            float scale = most * (1.0 / levels);
-            ivec4 p = ivec4(roundEven(a * factor)), q = ivec4(roundEven(b * factor));
-            ivec4 both = p + q;
-            int sum = (both.x + both.y) + (both.z + both.w);
-            sum += subgroupShuffleXor(sum, 1u);
-            uint to = quarter * BLOCKS + at;
-            if (PLANES == 1u) {
-                x_bits[to] = uvec2(q_to_bytes(p), q_to_bytes(q));
-            } else {
-                ivec4 high_p = (p + 64) >> 7, high_q = (q + 64) >> 7;
-                x_bits[to] = uvec2(q_to_bytes(high_p), q_to_bytes(high_q));
-                x_bits[4u * BLOCKS + to] = uvec2(q_to_bytes(p - high_p * 128), q_to_bytes(q - high_q * 128));
+        for (uint first = lane >> 2; first < count; first += step * TOGETHER) {
+            vec4 a[TOGETHER], b[TOGETHER];
+            [[unroll]] for (uint k = 0u; k < TOGETHER; k++) {
+                uint from = col[c] + (base + min(first + k * step, count - 1u)) * 8u + quarter * 2u;
+                a[k] = VEC4(x, from);
+                b[k] = VEC4(x, from + 1u);
             }
-            if ((quarter & 1u) == 0u) {
-                x_sum[(quarter >> 1) * BLOCKS + at] = scale * float(sum);
-            }
-            if (quarter == 0u) {
-                x_scale[at] = scale;
+            [[unroll]] for (uint k = 0u; k < TOGETHER; k++) {
+                if (first + k * step < count) {
+                    round_group(c, first + k * step, quarter, a[k], b[k]);
+                }
             }
         }
     }
 }
+
+#ifdef RMS
+void begin_inverse();
+#endif
 
 void accumulate(uint subs)
 {
     [[unroll]] for (uint i = 0u; i < R * C; i++) {
         acc[i] = 0.0;
     }
+    uint raw[R][Q_RAW], next[R][Q_RAW], sub = FIRST_SUB;
+    vec2 scale[R][2], next_scale[R][2];
+    [[unroll]] for (uint r = 0u; r < R && AHEAD; r++) {
+        load_row(r, row[r], min(sub, subs - 1u), next[r], next_scale[r]);
+    }
+#ifdef RMS
+    begin_inverse();
+#endif
     for (uint base = 0u; base < subs; base += CHUNK) {
-        uint count = min(CHUNK, subs - base);
+        uint end = min(base + CHUNK, subs);
         if (base > 0u) {
             barrier();
         }
-        round_chunk(base, count);
+        round_chunk(base, end - base);
         barrier();
-        // Group `sub` is the owner's invocation sub % STEP_SUB's.
-        for (uint i = (FIRST_SUB - base) & (STEP_SUB - 1u); i < count; i += STEP_SUB) {
-            uint raw[R][Q_RAW];
-            vec2 scale[R][2];
+        while (sub < end) {
+            uint i = sub - base;
             [[unroll]] for (uint r = 0u; r < R; r++) {
-                load_row(r, row[r], base + i, raw[r], scale[r]);
+                if (AHEAD) {
+                    raw[r] = next[r];
+                    scale[r] = next_scale[r];
+                    load_row(r, row[r], min(sub + STEP_SUB, subs - 1u), next[r], next_scale[r]);
+                } else {
+                    load_row(r, row[r], sub, raw[r], scale[r]);
+                }
             }
+            sub += STEP_SUB;
             [[unroll]] for (uint part = 0u; part < Q_PARTS; part++) {
                 int sum[R * C];
                 [[unroll]] for (uint k = 0u; k < R * C; k++) {

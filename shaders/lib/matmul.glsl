@@ -175,39 +175,60 @@ void reduce()
 }
 
 #ifdef RMS
-// 1 / root mean square of X in batch row `n`, from its parts of the sum of squares. All invocations of a subgroup (or
-// workgroup) take part: call it in uniform control flow.
-float rms_inverse(uint n)
+float inverse[C]; // 1 / root mean square of X in each column's batch row, after find_inverse
+
+// This invocation's share of the parts of the sum of squares of batch row `n`.
+float rms_share(uint n)
 {
-    float total = 0.0;
+    float share = 0.0;
 #ifdef SUBGROUPS
     for (uint part = gl_SubgroupInvocationID; part < push.parts_in; part += gl_SubgroupSize) {
-        total += ss[n * push.parts_in + part];
+        share += ss[n * push.parts_in + part];
     }
-    total = subgroupAdd(total);
 #else
     for (uint part = gl_LocalInvocationIndex; part < push.parts_in; part += WORKGROUP) {
-        total += ss[n * push.parts_in + part];
+        share += ss[n * push.parts_in + part];
     }
-    total = workgroup_sum(total);
+#endif
+    return share;
+}
+
+// 1 / root mean square from the shares. All invocations of a subgroup (or workgroup) take part: call it in uniform control
+// flow.
+float rms_inverse(float share)
+{
+#ifdef SUBGROUPS
+    float total = subgroupAdd(share);
+#else
+    float total = workgroup_sum(share);
 #endif
     return inversesqrt(fma(total, push.inv_n, push.eps));
 }
 
-float inverse[C]; // of each column
+#ifdef DOT
+// accumulate() fetches the shares beside the first weights.
+void begin_inverse()
+{
+    [[unroll]] for (uint c = 0u; c < C; c++) {
+        inverse[c] = rms_share(RMS_ROW(FIRST_COLUMN + c));
+    }
+}
+#endif
 
 void find_inverse(uint n0)
 {
 #ifdef MATRIX
     find_tile_inverse();
-    [[unroll]] for (uint c = 0u; c < C; c++) {
-        inverse[c] = tile_inverse[COLUMN_OWNER * C + c];
-    }
-#else
-    [[unroll]] for (uint c = 0u; c < C; c++) {
-        inverse[c] = rms_inverse(RMS_ROW(n0 + c));
-    }
 #endif
+    [[unroll]] for (uint c = 0u; c < C; c++) {
+#ifdef MATRIX
+        inverse[c] = tile_inverse[COLUMN_OWNER * C + c];
+#elif defined(DOT)
+        inverse[c] = rms_inverse(inverse[c]);
+#else
+        inverse[c] = rms_inverse(rms_share(RMS_ROW(n0 + c)));
+#endif
+    }
 }
 #endif
 
