@@ -207,7 +207,8 @@ bool attend()
             uint t = clamp(tile * TILE + p * WORKGROUP + lane, begin, length - 1u);
             uint page = pages[p * PAGES];
             [[unroll]] for (uint k = 1u; k < PAGES; k++) {
-                page = t / GRAFT_PAGE_TOKENS == (tile * TILE + p * WORKGROUP) / GRAFT_PAGE_TOKENS + k ? pages[p * PAGES + k] : page;
+                uint first = (tile * TILE + p * WORKGROUP) / GRAFT_PAGE_TOKENS;
+                page = t / GRAFT_PAGE_TOKENS == first + k ? pages[p * PAGES + k] : page;
             }
             uint unit = (page * push.n_head_kv + kv_head) * kv_unit_words(KV_K, HEAD_DIM), offset = t % GRAFT_PAGE_TOKENS;
             k_at[p] = unit + offset * kv_code_words(KV_K, HEAD_DIM);
@@ -274,7 +275,8 @@ bool attend()
             uint from = WINDOW != 0u ? max(begin, t0) - t0 : 0u;
             [[unroll]] for (uint k = 0u; k < PAGES; k++) {
                 uint j = max(from, k * GRAFT_PAGE_TOKENS), end = min(count, (k + 1u) * GRAFT_PAGE_TOKENS);
-                uint unit = push.v_quads * 4u + (pages[p * PAGES + k] * push.n_head_kv + kv_head) * kv_unit_words(KV_V, HEAD_DIM);
+                uint head = pages[p * PAGES + k] * push.n_head_kv + kv_head;
+                uint unit = push.v_quads * 4u + head * kv_unit_words(KV_V, HEAD_DIM);
                 for (; j < end; j += AT_ONCE) { // those behind the end weigh nothing
                     [[unroll]] for (uint m = 0u; m < AT_ONCE; m++) {
                         load_values(m * PAIRS, lane, unit, (t0 + min(j + m, end - 1u)) % GRAFT_PAGE_TOKENS);
