@@ -68,12 +68,12 @@ bool inside(uint t, uint begin, uint length)
     return (WINDOW == 0u || t >= begin) && t < length;
 }
 
-// Positions whose values are on their way together: they come from memory one behind the other otherwise. Software Vulkan has
-// nothing to wait for.
+// Positions whose values are on their way together: they come from memory one behind the other otherwise. As many as registers
+// allow; software Vulkan has nothing to wait for.
 #ifdef ONE_SUBGROUP
 const uint AT_ONCE = 1u;
 #else
-const uint AT_ONCE = 4u;
+const uint AT_ONCE = PAIRS <= 2u ? 16u : PAIRS <= 4u ? 8u : 4u;
 #endif
 // Positions of a tile that an invocation each owns lie in so many pages.
 const uint PAGES = (WORKGROUP + GRAFT_PAGE_TOKENS - 1u) / GRAFT_PAGE_TOKENS;
@@ -161,6 +161,59 @@ void load_values(uint to, uint lane, uint unit, uint offset)
     } else {
         [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
             v[to + i] = unpackHalf2x16(WORD(kv_words, at + min(lane * PAIRS + i, QUADS_OF_K * 4u - 1u)));
+        }
+    }
+}
+
+// AO of a pair of dimensions of a head, if there are such.
+void put_pair(uint n, uint head, uint head_end, uint pair, vec2 value)
+{
+    if (pair * 2u < HEAD_DIM && head < head_end) {
+        uint at = (n * push.n_head + head) * HEAD_DIM + pair * 2u;
+        ao[at] = value.x;
+        ao[at + 1u] = value.y;
+    }
+}
+
+// AO from what `splits` workgroups have left in `part`, heads and pairs of splits side by side, so that little is waited for.
+void add_splits(uint n, uint head0, uint head_end, uint splits)
+{
+    uint lane = gl_LocalInvocationIndex, stride = HEAD_DIM + 2u;
+    uint at[HEADS];
+    float top[HEADS], sum[HEADS];
+    vec2 value[HEADS * PAIRS];
+    [[unroll]] for (uint h = 0u; h < HEADS; h++) {
+        at[h] = (n * push.n_head + min(head0 + h, head_end - 1u)) * SPLITS * stride;
+        top[h] = -3.0e38;
+        sum[h] = 0.0;
+        [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
+            value[h * PAIRS + i] = vec2(0.0);
+        }
+    }
+    for (uint s = lane; s < splits; s += WORKGROUP) {
+        [[unroll]] for (uint h = 0u; h < HEADS; h++) {
+            top[h] = max(top[h], part[at[h] + s * stride + HEAD_DIM]);
+        }
+    }
+    [[unroll]] for (uint h = 0u; h < HEADS; h++) {
+        top[h] = workgroup_max(top[h]);
+    }
+    for (uint s = 0u; s < splits; s += 2u) {
+        [[unroll]] for (uint k = 0u; k < 2u; k++) {
+            [[unroll]] for (uint h = 0u; h < HEADS; h++) {
+                uint from = at[h] + min(s + k, splits - 1u) * stride;
+                float weight = s + k < splits ? exp(part[from + HEAD_DIM] - top[h]) : 0.0;
+                sum[h] = fma(part[from + HEAD_DIM + 1u], weight, sum[h]);
+                [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
+                    uint dim = min(lane * PAIRS + i, QUADS_OF_K * 4u - 1u) * 2u;
+                    value[h * PAIRS + i] = fma(vec2(part[from + dim], part[from + dim + 1u]), vec2(weight), value[h * PAIRS + i]);
+                }
+            }
+        }
+    }
+    [[unroll]] for (uint h = 0u; h < HEADS; h++) {
+        [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
+            put_pair(n, head0 + h, head_end, lane * PAIRS + i, value[h * PAIRS + i] / sum[h]);
         }
     }
 }
@@ -302,33 +355,27 @@ bool attend()
 #endif
     }
 
-    uint head_dim = QUADS_OF_K * 8u;
     if (SPLITS == 1u || splits == 1u) {
         [[unroll]] for (uint h = 0u; h < HEADS; h++) {
             [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
-                uint dim = (lane * PAIRS + i) * 2u;
-                if (dim < head_dim && head0 + h < head_end) {
-                    uint at = (n * push.n_head + head0 + h) * head_dim + dim;
-                    ao[at] = acc[h * PAIRS + i].x / total[h];
-                    ao[at + 1u] = acc[h * PAIRS + i].y / total[h];
-                }
+                put_pair(n, head0 + h, head_end, lane * PAIRS + i, acc[h * PAIRS + i] / total[h]);
             }
         }
         return true;
     }
-    uint stride = head_dim + 2u;
+    uint stride = HEAD_DIM + 2u;
     [[unroll]] for (uint h = 0u; h < HEADS && head0 + h < head_end; h++) {
         uint at = ((n * push.n_head + head0 + h) * SPLITS + split) * stride;
         [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
             uint dim = (lane * PAIRS + i) * 2u;
-            if (dim < head_dim) {
+            if (dim < HEAD_DIM) {
                 part[at + dim] = acc[h * PAIRS + i].x;
                 part[at + dim + 1u] = acc[h * PAIRS + i].y;
             }
         }
         if (lane == 0u) {
-            part[at + head_dim] = maximum[h];
-            part[at + head_dim + 1u] = total[h];
+            part[at + HEAD_DIM] = maximum[h];
+            part[at + HEAD_DIM + 1u] = total[h];
         }
     }
     memoryBarrierBuffer();
@@ -353,26 +400,7 @@ bool attend()
     if (lane == 0u) {
         counter[n * push.n_head_kv * push.head_groups + group] = 0u;
     }
-    [[unroll]] for (uint h = 0u; h < HEADS && head0 + h < head_end; h++) {
-        uint at = (n * push.n_head + head0 + h) * SPLITS * stride;
-        float top = -3.0e38, sum = 0.0;
-        for (uint s = 0u; s < splits; s++) {
-            top = max(top, part[at + s * stride + head_dim]);
-        }
-        for (uint s = 0u; s < splits; s++) {
-            sum += part[at + s * stride + head_dim + 1u] * exp(part[at + s * stride + head_dim] - top);
-        }
-        [[unroll]] for (uint i = 0u; i < PAIRS * 2u; i++) {
-            uint dim = lane * PAIRS * 2u + i;
-            if (dim < head_dim) {
-                float value = 0.0;
-                for (uint s = 0u; s < splits; s++) {
-                    value += part[at + s * stride + dim] * exp(part[at + s * stride + head_dim] - top);
-                }
-                ao[(n * push.n_head + head0 + h) * head_dim + dim] = value / sum;
-            }
-        }
-    }
+    add_splits(n, head0, head_end, splits);
     return true;
 }
 

@@ -106,9 +106,9 @@ void graft_variant_use_matrix(struct graft_variant *v, const struct graft_vk_cap
     uint32_t column_owners = v->workgroup / (tile_rows / v->rows), ksubs = v->workgroup / tile_rows;
     ksubs = ksubs ? ksubs : 1;
     for (uint32_t cols = GRAFT_MAX_COLS; cols > 0; cols--) {
-        uint32_t tile = cols * column_owners, halves = (ksubs * 32 + 8) * (tile_rows + tile);
-        uint64_t words = (uint64_t)tile * tile_rows + tile_rows + tile + (uint64_t)tile * (tile_rows / v->rows);
-        uint64_t shared = 2ull * halves + 4ull * words;
+        uint32_t tile = cols * column_owners, quads = (ksubs * 4 + 1) * (tile_rows + tile);
+        uint64_t words = (uint64_t)caps->matrix_n * tile_rows + tile_rows + 3 * tile + (uint64_t)tile * (tile_rows / v->rows);
+        uint64_t shared = 16ull * quads + 4ull * words;
         if (tile <= MOST_COLUMNS && tile >= 16 && tile % caps->matrix_n == 0 && batch_rows % tile == 0 &&
             shared + OTHERS <= caps->max_shared_bytes) {
             v->kind = GRAFT_VARIANT_MATRIX;

@@ -88,11 +88,11 @@ void expand_vectors(lora_target target, uint pair, uint r_begin, uint r_end, uin
         [[unroll]] for (uint c = 0u; c < C; c++) {
             if (c >= c_begin && c < c_end) {
 #ifdef RMS
-                float undo = inverse[c]; // what the whole sum is multiplied by in the end
+                float undone = bias * root[c]; // the whole sum is divided by it in the end
 #else
-                float undo = 1.0;
+                float undone = bias;
 #endif
-                float own = fma(dora, base_part[r * C + c], bias / undo);
+                float own = fma(dora, base_part[r * C + c], undone);
                 acc[r * C + c] = fma(lora_weights[c][pair], own, acc[r * C + c]);
             }
         }

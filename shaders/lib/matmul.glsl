@@ -175,7 +175,8 @@ void reduce()
 }
 
 #ifdef RMS
-float inverse[C]; // 1 / root mean square of X in each column's batch row, after find_inverse
+// After find_inverse: 1 / root mean square of X in each column's batch row, and the root mean square.
+float inverse[C], root[C];
 
 // This invocation's share of the parts of the sum of squares of batch row `n`.
 float rms_share(uint n)
@@ -193,16 +194,17 @@ float rms_share(uint n)
     return share;
 }
 
-// 1 / root mean square from the shares. All invocations of a subgroup (or workgroup) take part: call it in uniform control
-// flow.
-float rms_inverse(float share)
+// 1 / root mean square, and the root mean square, from the shares. All invocations of a subgroup (or workgroup) take part: call
+// it in uniform control flow.
+vec2 rms_of(float share)
 {
 #ifdef SUBGROUPS
     float total = subgroupAdd(share);
 #else
     float total = workgroup_sum(share);
 #endif
-    return inversesqrt(fma(total, push.inv_n, push.eps));
+    float mean = fma(total, push.inv_n, push.eps), inverse_root = inversesqrt(mean);
+    return vec2(inverse_root, mean * inverse_root);
 }
 
 #ifdef DOT
@@ -222,12 +224,14 @@ void find_inverse(uint n0)
 #endif
     [[unroll]] for (uint c = 0u; c < C; c++) {
 #ifdef MATRIX
-        inverse[c] = tile_inverse[COLUMN_OWNER * C + c];
+        vec2 both = tile_rms[COLUMN_OWNER * C + c];
 #elif defined(DOT)
-        inverse[c] = rms_inverse(inverse[c]);
+        vec2 both = rms_of(inverse[c]); // the share so far
 #else
-        inverse[c] = rms_inverse(rms_share(RMS_ROW(n0 + c)));
+        vec2 both = rms_of(rms_share(RMS_ROW(n0 + c)));
 #endif
+        inverse[c] = both.x;
+        root[c] = both.y;
     }
 }
 #endif

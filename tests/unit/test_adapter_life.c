@@ -174,7 +174,8 @@ START_TEST(a_thousand_swaps_under_generation_change_no_answer_and_leak_nothing)
     graft_device_count(&world.device, &later);
     ck_assert_uint_eq(after.used_bytes, before.used_bytes);
     ck_assert_uint_eq(later.device_allocations, counted.device_allocations);
-    ck_assert(later.recordings == counted.recordings || _i == 2); // there every copy is one
+    bool copies = _i > 0 && !world.device.vk->mapped_device; // every one is a recording
+    ck_assert(later.recordings == counted.recordings || copies);
     ck_assert_uint_gt(most_waits, 0);
     ck_assert_uint_eq(later.descriptor_updates, counted.descriptor_updates);
     ck_assert_uint_gt(model->pool->n_compactions, 20);
