@@ -206,7 +206,8 @@ void add_splits(uint n, uint head0, uint head_end, uint splits)
                 sum[h] = fma(part[from + HEAD_DIM + 1u], weight, sum[h]);
                 [[unroll]] for (uint i = 0u; i < PAIRS; i++) {
                     uint dim = min(lane * PAIRS + i, QUADS_OF_K * 4u - 1u) * 2u;
-                    value[h * PAIRS + i] = fma(vec2(part[from + dim], part[from + dim + 1u]), vec2(weight), value[h * PAIRS + i]);
+                    vec2 one = vec2(part[from + dim], part[from + dim + 1u]);
+                    value[h * PAIRS + i] = fma(one, vec2(weight), value[h * PAIRS + i]);
                 }
             }
         }
