@@ -30,25 +30,24 @@ VEC4S(0, q)
 QUADS(1, kv)
 WORDS(2, kv_words)
 layout(binding = 3, std430) readonly restrict buffer state_buffer { uint state[]; };
-#ifdef LORA
+#ifdef LORA_FOLD
 layout(binding = 4, std430) coherent restrict buffer ao_buffer { float ao[]; };
 #else
 layout(binding = 4, std430) writeonly restrict buffer ao_buffer { float ao[]; };
 #endif
 layout(binding = 5, std430) coherent restrict buffer part_buffer { float part[]; };
 layout(binding = 6, std430) coherent restrict buffer counter_buffer { uint counter[]; };
-#ifdef LORA
+#ifdef LORA_FOLD
 QUADS(7, lora_pool)
 QUADS(8, lora_table)
 layout(binding = 9, std430) writeonly restrict buffer t_buffer { float lora_t_out[]; };
 layout(binding = 10, std430) coherent restrict buffer lora_counter_buffer { uint lora_counter[]; };
 QUADS(11, lora_rows)
-layout(constant_id = 7) const uint LORA_FOLD = 1; // the last workgroup may have to shrink
 #endif
 layout(push_constant) uniform push_block { graft_attention_push push; };
 #include "lib/reduce.glsl"
 #include "lib/kv.glsl"
-#ifdef LORA
+#ifdef LORA_FOLD
 #include "lib/lora.glsl"
 #define SHRINK_X(i) vec4(ao[(i) * 4u], ao[(i) * 4u + 1u], ao[(i) * 4u + 2u], ao[(i) * 4u + 3u])
 #define SHRINK_BY_THE_LAST
@@ -68,17 +67,20 @@ bool inside(uint t, uint begin, uint length)
     return (WINDOW == 0u || t >= begin) && t < length;
 }
 
-// Positions whose values are on their way together: they come from memory one behind the other otherwise. As many as registers
-// allow; software Vulkan has nothing to wait for.
+// What is on its way together, as registers allow: positions' values, eights of a position's key, splits. They come from memory
+// one behind the other otherwise; software Vulkan has nothing to wait for.
 #ifdef ONE_SUBGROUP
-const uint AT_ONCE = 1u;
+const uint AT_ONCE = 1u, KEYS_AT_ONCE = 1u, SPLITS_AT_ONCE = 1u;
 #else
 const uint AT_ONCE = PAIRS <= 2u ? 16u : PAIRS <= 4u ? 8u : 4u;
+const uint KEYS = QUADS_OF_K % 8u == 0u ? 8u : QUADS_OF_K % 4u == 0u ? 4u : 1u;
+const uint KEYS_AT_ONCE = POSITIONS < KEYS ? KEYS / POSITIONS : 1u;
+const uint SPLITS_AT_ONCE = HEADS * PAIRS <= 8u ? 4u : 2u;
 #endif
 // Positions of a tile that an invocation each owns lie in so many pages.
 const uint PAGES = (WORKGROUP + GRAFT_PAGE_TOKENS - 1u) / GRAFT_PAGE_TOKENS;
 
-// Of a tile: where queries (in fours), keys and their scales (in words) are; scores; of AT_ONCE positions: pairs of their values.
+// Of a tile: where queries (in fours), keys and their scales (in words) are; scores; of AT_ONCE positions: pairs of values.
 uint q_at[HEADS], k_at[POSITIONS], k_scale[POSITIONS];
 float score[HEADS * POSITIONS];
 vec2 v[AT_ONCE * PAIRS];
@@ -175,7 +177,7 @@ void put_pair(uint n, uint head, uint head_end, uint pair, vec2 value)
     }
 }
 
-// AO from what `splits` workgroups have left in `part`, heads and pairs of splits side by side, so that little is waited for.
+// AO from what `splits` workgroups have left in `part`, heads and SPLITS_AT_ONCE splits side by side.
 void add_splits(uint n, uint head0, uint head_end, uint splits)
 {
     uint lane = gl_LocalInvocationIndex, stride = HEAD_DIM + 2u;
@@ -198,8 +200,8 @@ void add_splits(uint n, uint head0, uint head_end, uint splits)
     [[unroll]] for (uint h = 0u; h < HEADS; h++) {
         top[h] = workgroup_max(top[h]);
     }
-    for (uint s = 0u; s < splits; s += 2u) {
-        [[unroll]] for (uint k = 0u; k < 2u; k++) {
+    for (uint s = 0u; s < splits; s += SPLITS_AT_ONCE) {
+        [[unroll]] for (uint k = 0u; k < SPLITS_AT_ONCE; k++) {
             [[unroll]] for (uint h = 0u; h < HEADS; h++) {
                 uint from = at[h] + min(s + k, splits - 1u) * stride;
                 float weight = s + k < splits ? exp(part[from + HEAD_DIM] - top[h]) : 0.0;
@@ -274,22 +276,35 @@ bool attend()
         if (KV_K >= KV_Q8_0) {
             add_quantized_scores();
         }
-        [[unroll]] for (uint i = 0u; i < (KV_K >= KV_Q8_0 ? 0u : QUADS_OF_K); i++) {
-            vec4 low[POSITIONS], high[POSITIONS];
-            [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
-                if (KV_K == KV_F32) {
-                    low[p] = uintBitsToFloat(QUAD(kv, k_at[p] / 4u + i * 2u));
-                    high[p] = uintBitsToFloat(QUAD(kv, k_at[p] / 4u + i * 2u + 1u));
-                } else {
-                    uvec4 k = QUAD(kv, k_at[p] / 4u + i);
-                    low[p] = vec4(unpackHalf2x16(k.x), unpackHalf2x16(k.y));
-                    high[p] = vec4(unpackHalf2x16(k.z), unpackHalf2x16(k.w));
+        [[unroll]] for (uint i = 0u; i < (KV_K >= KV_Q8_0 ? 0u : QUADS_OF_K); i += KEYS_AT_ONCE) {
+            uvec4 key[KEYS_AT_ONCE * POSITIONS], more[KEYS_AT_ONCE * POSITIONS]; // more: the upper four, where they are f32
+            [[unroll]] for (uint k = 0u; k < KEYS_AT_ONCE; k++) {
+                [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
+                    if (KV_K == KV_F32) {
+                        key[k * POSITIONS + p] = QUAD(kv, k_at[p] / 4u + (i + k) * 2u);
+                        more[k * POSITIONS + p] = QUAD(kv, k_at[p] / 4u + (i + k) * 2u + 1u);
+                    } else {
+                        key[k * POSITIONS + p] = QUAD(kv, k_at[p] / 4u + i + k);
+                    }
                 }
             }
-            [[unroll]] for (uint h = 0u; h < HEADS; h++) {
-                vec4 a = VEC4(q, q_at[h] + i * 2u), b = VEC4(q, q_at[h] + i * 2u + 1u);
+            [[unroll]] for (uint k = 0u; k < KEYS_AT_ONCE; k++) {
+                vec4 low[POSITIONS], high[POSITIONS];
                 [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
-                    score[h * POSITIONS + p] += dot(a, low[p]) + dot(b, high[p]);
+                    uvec4 own = key[k * POSITIONS + p];
+                    if (KV_K == KV_F32) {
+                        low[p] = uintBitsToFloat(own);
+                        high[p] = uintBitsToFloat(more[k * POSITIONS + p]);
+                    } else {
+                        low[p] = vec4(unpackHalf2x16(own.x), unpackHalf2x16(own.y));
+                        high[p] = vec4(unpackHalf2x16(own.z), unpackHalf2x16(own.w));
+                    }
+                }
+                [[unroll]] for (uint h = 0u; h < HEADS; h++) {
+                    vec4 a = VEC4(q, q_at[h] + (i + k) * 2u), b = VEC4(q, q_at[h] + (i + k) * 2u + 1u);
+                    [[unroll]] for (uint p = 0u; p < POSITIONS; p++) {
+                        score[h * POSITIONS + p] += dot(a, low[p]) + dot(b, high[p]);
+                    }
                 }
             }
         }
@@ -408,8 +423,8 @@ bool attend()
 void main()
 {
     bool done = attend();
-#ifdef LORA
-    if (LORA_FOLD != 0u && done) {
+#ifdef LORA_FOLD
+    if (done) {
         shrink_by_the_last(gl_WorkGroupID.y, 1u, push.n_head_kv * push.head_groups, push.n_head * QUADS_OF_K * 2u);
     }
 #endif

@@ -16,7 +16,7 @@ WORDS(0, weights)
 layout(binding = 1, std430) readonly restrict buffer state_buffer { uint state[]; };
 layout(binding = 2, std430) readonly restrict buffer gain_buffer { float gain[]; };
 layout(binding = 3, std430) writeonly restrict buffer residual_buffer { float residual[]; };
-#ifdef LORA
+#ifdef LORA_FOLD
 layout(binding = 4, std430) coherent restrict buffer xn_buffer { float xn[]; };
 #else
 layout(binding = 4, std430) writeonly restrict buffer xn_buffer { float xn[]; };
@@ -39,9 +39,11 @@ layout(push_constant) uniform push_block { graft_embed_push push; };
 #include "quant/format.glsl"
 #ifdef LORA
 #include "lib/lora.glsl"
+#ifdef LORA_FOLD
 #define SHRINK_X(i) vec4(xn[(i) * 4u], xn[(i) * 4u + 1u], xn[(i) * 4u + 2u], xn[(i) * 4u + 3u])
 #define SHRINK_BY_THE_LAST
 #include "lib/shrink.glsl"
+#endif
 
 // What the adapters of row n add to value `dim` of token `id`: weight * (B[dim] . A[id] + DORA[dim] * base).
 float embed_difference(uint n, uint id, uint dim, float base)
@@ -98,7 +100,7 @@ void main()
     if (gl_LocalInvocationIndex == 0u) {
         ss_out[n * push.parts_out + gl_WorkGroupID.x] = squares;
     }
-#ifdef LORA
+#ifdef LORA_FOLD
     shrink_by_the_last(n, 1u, push.parts_out, push.subs * 8u);
 #endif
 }

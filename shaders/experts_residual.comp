@@ -16,7 +16,7 @@ WORDS(0, weights)
 VEC4S(1, x)
 layout(binding = 2, std430) restrict buffer residual_buffer { float residual[]; };
 layout(binding = 3, std430) readonly restrict buffer vector_buffer { float vectors[]; };
-#ifdef LORA
+#ifdef LORA_FOLD
 layout(binding = 4, std430) coherent restrict buffer xn_buffer { float xn[]; };
 #else
 layout(binding = 4, std430) writeonly restrict buffer xn_buffer { float xn[]; };
@@ -37,7 +37,7 @@ layout(constant_id = 4) const uint LORA_EXTRAS = 0;
 layout(constant_id = 3) const uint PRODUCTS = 1;
 layout(push_constant) uniform push_block { graft_experts_push push; };
 #include "lib/matmul.glsl"
-#ifdef LORA
+#ifdef LORA_FOLD
 #define SHRINK_X(i) vec4(xn[(i) * 4u], xn[(i) * 4u + 1u], xn[(i) * 4u + 2u], xn[(i) * 4u + 3u])
 #define SHRINK_BY_THE_LAST
 #include "lib/shrink.glsl"
@@ -97,7 +97,7 @@ void main()
     if (gl_LocalInvocationIndex == 0u) {
         ss_out[n * push.parts_out + gl_WorkGroupID.x] = squares;
     }
-#ifdef LORA
+#ifdef LORA_FOLD
     shrink_by_the_last(n, 1u, push.parts_out, rows / 4u);
 #endif
 }

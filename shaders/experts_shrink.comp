@@ -7,7 +7,7 @@
 // (lib/shrink.glsl).
 //   pool f16   x [n / sharing][n_in]   route [n] (expert, weight), n = rows * n_used   table   state
 //   t [n][pair][GRAFT_LORA_EXPERT_STAGE][GRAFT_LORA_RANK]
-// Grid: x = pair * parts + part of the rows of A, y = (row, expert) pair. Reference: runtime/ref/lora.c.
+// Grid: x = (pair * targets + target) * parts + part of the rows of A, y = (row, expert) pair. Reference: runtime/ref/lora.c.
 #include "params.h"
 #include "lib/io.glsl"
 layout(local_size_x_id = 0) in;
@@ -22,20 +22,20 @@ layout(push_constant) uniform push_block { graft_experts_push push; };
 #include "lib/reduce.glsl"
 #define SHRINK_X(i) VEC4(x, i)
 #include "lib/lora.glsl"
-#define SHRINK_PARTS (gl_NumWorkGroups.x / GRAFT_LORA_PAIRS)
-#define SHRINK_PART (gl_WorkGroupID.x % SHRINK_PARTS)
 #define SHRINK_EXPERT
 #include "lib/shrink.glsl"
 
 void main()
 {
-    uint n = gl_WorkGroupID.y, pair = gl_WorkGroupID.x / SHRINK_PARTS, fours = push.subs * 8u;
+    uint n = gl_WorkGroupID.y, fours = push.subs * 8u;
+    uint targets = push.lora.next >> GRAFT_LORA_NEXT_SHIFT, parts = gl_NumWorkGroups.x / (GRAFT_LORA_PAIRS * targets);
+    uint part = gl_WorkGroupID.x % parts, target = gl_WorkGroupID.x / parts % targets;
+    uint pair = gl_WorkGroupID.x / (parts * targets);
     uvec4 slots;
     vec4 weights;
     lora_row_pairs(n / push.n_used, slots, weights);
     if (slots[pair] != GRAFT_NO_SLOT) {
         lora_expert = route[n].x;
-        shrink(n, pair, slots[pair], weights[pair], push.lora.entry, push.lora.next >> GRAFT_LORA_NEXT_SHIFT,
-               n / push.sharing * fours, fours);
+        shrink(n, pair, slots[pair], weights[pair], push.lora.entry, target, n / push.sharing * fours, fours, part, parts);
     }
 }

@@ -13,7 +13,7 @@
 WORDS(0, weights)
 VEC4S(1, x)
 layout(binding = 2, std430) readonly restrict buffer ss_buffer { float ss[]; };
-#ifdef LORA
+#ifdef LORA_FOLD
 layout(binding = 3, std430) coherent restrict buffer h_buffer { float h[]; };
 #else
 layout(binding = 3, std430) restrict buffer h_buffer { float h[]; };
@@ -24,7 +24,6 @@ QUADS(5, lora_pool)
 QUADS(6, lora_table)
 VEC4S(7, lora_t)
 QUADS(8, lora_rows)
-layout(constant_id = 5) const uint LORA_FOLD = 1; // the last workgroup may have to shrink
 layout(constant_id = 4) const uint LORA_EXTRAS = 0;
 layout(binding = 9, std430) writeonly restrict buffer t_buffer { float lora_t_out[]; };
 layout(binding = 10, std430) coherent restrict buffer counter_buffer { uint lora_counter[]; };
@@ -36,7 +35,7 @@ layout(push_constant) uniform push_block { graft_matmul_push push; };
 #define RMS
 #define RMS_ROW(c) (c)
 #include "lib/matmul.glsl"
-#ifdef LORA
+#ifdef LORA_FOLD
 #define SHRINK_X(i) vec4(h[(i) * 4u], h[(i) * 4u + 1u], h[(i) * 4u + 2u], h[(i) * 4u + 3u])
 #define SHRINK_BY_THE_LAST
 #include "lib/shrink.glsl"
@@ -97,8 +96,8 @@ void main()
             }
         }
     }
-#ifdef LORA
-    if (LORA_FOLD != 0u && PART != 1u) {
+#ifdef LORA_FOLD
+    if (PART != 1u) {
         shrink_by_the_last(gl_WorkGroupID.y * TILE_COLUMNS, TILE_COLUMNS, push.parts_out, push.out_stride / 4u);
     }
 #endif

@@ -104,7 +104,7 @@ graft_add_kernel(NAME experts_down FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team
 graft_add_kernel(NAME experts_residual FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
 graft_add_kernel(NAME shrink VARIANTS lane team subgroup)
 graft_add_kernel(NAME embed_lora SOURCE embed DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
-graft_add_kernel(NAME attention_lora SOURCE attention DEFINES -DLORA VARIANTS lane team subgroup)
+graft_add_kernel(NAME attention_lora SOURCE attention DEFINES -DLORA VARIANTS lane)
 graft_add_kernel(NAME head_lora SOURCE head DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup dot)
 graft_add_kernel(NAME qkv_lora SOURCE qkv DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup dot)
 graft_add_kernel(NAME residual_lora SOURCE residual DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup dot)

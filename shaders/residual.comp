@@ -8,7 +8,7 @@
 // does that and leaves one part of SS.
 //   weights [n_embd][n_in] quantized   x [n][n_in]   X [n][n_embd] in place   vectors: gains   xn [n][n_embd]
 //   ss_out [n][parts_out]   raw [n][n_embd], counter [n]: POST
-// LORA: adapters are added (lib/expand.glsl), and the last workgroup shrinks for the next step (lib/shrink.glsl).
+// LORA: adapters are added (lib/expand.glsl); LORA_FOLD: the last workgroup shrinks for the next step (lib/shrink.glsl).
 // Each workgroup writes its own part of SS, so their sum has a fixed order (RMSNorm: Zhang 2019). Reference:
 // runtime/ref/residual.c.
 #include "params.h"
@@ -17,7 +17,7 @@ WORDS(0, weights)
 VEC4S(1, x)
 layout(binding = 2, std430) restrict buffer residual_buffer { float residual[]; };
 layout(binding = 3, std430) readonly restrict buffer vector_buffer { float vectors[]; };
-#ifdef LORA
+#ifdef LORA_FOLD
 layout(binding = 4, std430) coherent restrict buffer xn_buffer { float xn[]; };
 #else
 layout(binding = 4, std430) writeonly restrict buffer xn_buffer { float xn[]; };
@@ -37,7 +37,7 @@ layout(constant_id = 4) const uint LORA_EXTRAS = 0;
 layout(constant_id = 7) const uint POST = 0; // the gain of the norm of what is added stands at push.norm
 layout(push_constant) uniform push_block { graft_matmul_push push; };
 #include "lib/matmul.glsl"
-#ifdef LORA
+#ifdef LORA_FOLD
 #define SHRINK_X(i) vec4(xn[(i) * 4u], xn[(i) * 4u + 1u], xn[(i) * 4u + 2u], xn[(i) * 4u + 3u])
 #define SHRINK_BY_THE_LAST
 #include "lib/shrink.glsl"
@@ -72,7 +72,7 @@ void put_parts(uint rows)
 #define ARRIVE_COUNTER post_counter
 #include "lib/arrive.glsl"
 
-// X, XN of value i in batch row n, to which `added` is added; X^2.
+// X, XN of value i in batch row n, to which `added` is added; X.
 float add(uint n, uint i, float added)
 {
     float value = residual[n * push.out_stride + i] + added, gain_i = vectors[push.vector + i];
@@ -83,8 +83,30 @@ float add(uint n, uint i, float added)
 #endif
     residual[n * push.out_stride + i] = value;
     xn[n * push.out_stride + i] = value * gain_i;
-    return value * value;
+    return value;
 }
+
+#ifndef MATRIX
+// The workgroup's sum of its owners' squares: in fours of rows, however many an owner has, so that bits do not depend on R.
+float sum_of_fours(float squares)
+{
+#if defined(TEAM) && defined(SUBGROUPS)
+    if (R == 2u) {
+        if (LEADER) {
+            reduce_shared[OWNER] = squares;
+        }
+        barrier();
+        float sum = 0.0;
+        for (uint i = 0u; i < OWNERS; i += 2u) {
+            sum += reduce_shared[i] + reduce_shared[i + 1u];
+        }
+        barrier();
+        return sum;
+    }
+#endif
+    return workgroup_sum(squares);
+}
+#endif
 
 // Norm and add what all workgroups have left for batch row n.
 void add_normed(uint n)
@@ -103,7 +125,8 @@ void add_normed(uint n)
             post += norm_difference_of(push.kinds, n, i);
         }
 #endif
-        squares += add(n, i, raw[n * push.out_stride + i] * inverse_rms * post);
+        float value = add(n, i, raw[n * push.out_stride + i] * inverse_rms * post);
+        squares = fma(value, value, squares);
     }
     squares = workgroup_sum(squares);
     if (gl_LocalInvocationIndex == 0u) {
@@ -135,12 +158,18 @@ void main()
         uint n = FIRST_COLUMN + c;
         float squares = 0.0;
         if (LEADER) {
+            float two = 0.0;
             for (uint r = 0u; r < R; r++) {
                 uint i = push.first[0] + first + r;
                 if (first + r < rows && POST != 0u) {
                     raw[n * push.out_stride + i] = acc[r * C + c];
                 } else if (first + r < rows) {
-                    squares += add(n, i, acc[r * C + c]);
+                    float value = add(n, i, acc[r * C + c]);
+                    two = fma(value, value, two);
+                }
+                if (r % 2u == 1u) {
+                    squares += two;
+                    two = 0.0;
                 }
             }
         }
@@ -148,7 +177,7 @@ void main()
         tile_squares[(COLUMN_OWNER * C + c) * OWNERS + OWNER] = squares;
 #else
         if (POST == 0u) {
-            squares = workgroup_sum(squares);
+            squares = sum_of_fours(squares);
             if (gl_LocalInvocationIndex == 0u) {
                 ss_out[n * push.parts_out + push.part_first + gl_WorkGroupID.x] = squares;
             }
@@ -169,7 +198,7 @@ void main()
             add_normed(n0 + c);
         }
     }
-#ifdef LORA
+#ifdef LORA_FOLD
     shrink_by_the_last(n0, TILE_COLUMNS, POST != 0u ? 1u : GROUPS, push.out_stride / 4u);
 #endif
 }

@@ -3,10 +3,10 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 // Shrink as a dispatch of its own, where the kernel that wrote the input did not do it (lib/shrink.glsl): t = weight * A x for
-// every batch row, every (adapter, weight) pair of the row, for one target.
-//   pool f16   x [n][n_in]   state   table   t [row][pair][GRAFT_LORA_STAGE][GRAFT_LORA_RANK], the first target of the stage
-// Grid: x = pair * parts + part of the rows of A, y = batch row, or entry of the state's list of rows. Reference:
-// runtime/ref/lora.c.
+// every batch row, every (adapter, weight) pair of the row, for the targets that share an input.
+//   pool f16   x [n][n_in]   state   table   t [row][pair][GRAFT_LORA_STAGE][GRAFT_LORA_RANK]
+// Grid: x = (pair * targets + target) * parts + part of the rows of A, y = batch row, or entry of the state's list of rows.
+// Reference: runtime/ref/lora.c.
 #include "params.h"
 #include "lib/io.glsl"
 layout(local_size_x_id = 0) in;
@@ -21,8 +21,6 @@ layout(push_constant) uniform push_block { graft_shrink_push push; };
 #include "lib/reduce.glsl"
 #define SHRINK_X(i) VEC4(x, i)
 #include "lib/lora.glsl"
-#define SHRINK_PARTS (gl_NumWorkGroups.x / GRAFT_LORA_PAIRS)
-#define SHRINK_PART (gl_WorkGroupID.x % SHRINK_PARTS)
 #include "lib/shrink.glsl"
 
 void main()
@@ -34,8 +32,10 @@ void main()
     uvec4 slots;
     vec4 weights;
     lora_row_pairs(n, slots, weights);
-    uint pair = gl_WorkGroupID.x / SHRINK_PARTS;
+    uint targets = push.lora.next >> GRAFT_LORA_NEXT_SHIFT, parts = gl_NumWorkGroups.x / (GRAFT_LORA_PAIRS * targets);
+    uint part = gl_WorkGroupID.x % parts, target = gl_WorkGroupID.x / parts % targets;
+    uint pair = gl_WorkGroupID.x / (parts * targets);
     if (slots[pair] != GRAFT_NO_SLOT) {
-        shrink(n, pair, slots[pair], weights[pair], push.lora.entry, 1u, n * push.fours, push.fours);
+        shrink(n, pair, slots[pair], weights[pair], push.lora.entry, target, n * push.fours, push.fours, part, parts);
     }
 }

@@ -46,7 +46,6 @@ enum graft_status graft_kernel_attention(struct graft_kernel *out, const struct 
     p->constants[4] = (shape->head_dim / 2 + workgroup - 1) / workgroup;
     p->constants[5] = splits;
     p->constants[6] = shape->kv_k;
-    p->constants[7] = variant.fold;
     p->constants[8] = shape->kv_v;
     p->constants[9] = shape->window;
     memcpy(&p->constants[10], &shape->cap, sizeof shape->cap);

@@ -68,7 +68,7 @@ static enum graft_status group_kernel(struct graft_kernel *out, const struct gra
 static enum graft_status shrink_kernel(struct graft_kernel *out, bool down, const struct graft_vk_caps *caps,
                                        const struct graft_experts_shape *shape, uint32_t batch_rows)
 {
-    GRAFT_TRY(graft_kernel_shrink_as(out, "experts_shrink", caps, SHRINK_PARTS, batch_rows * shape->n_used,
+    GRAFT_TRY(graft_kernel_shrink_as(out, "experts_shrink", caps, SHRINK_PARTS, down ? 1 : 2, batch_rows * shape->n_used,
                                      sizeof out->push.experts));
     out->push.experts = (struct graft_experts_push){
         .subs = (down ? shape->n_ff : shape->n_embd) / 32, .n_used = shape->n_used, .sharing = down ? 1 : shape->n_used};

@@ -35,7 +35,7 @@ struct graft_variant {
     uint32_t part_rows;        // of a part of SS, in a kernel that writes them
     uint32_t ksubs;            // of MATRIX: see shaders/lib/matrix.glsl
     enum graft_lora_kind lora; // adapters to add: set by the caller, never chosen
-    bool fold; // the kernels that write o's and down's inputs shrink for them, as those in front of qkv and gate always do
+    bool fold;                 // kernels shrink for the step that reads what they write; else it has a shrink in front of it
 };
 
 // One recorded dispatch, without its buffers.
@@ -63,9 +63,9 @@ struct graft_variant graft_variant_choose(const struct graft_vk_caps *caps, uint
 // fast.
 enum graft_activations graft_activations_choose(const struct graft_vk_caps *caps, enum graft_activations wanted);
 // Make the variant chosen for a matrix kernel one with integer dot products, if activations (as resolved) and the weights' type
-// ask for it.
+// ask for it. free_rows: of the weights, if a workgroup may have more of them than part_rows; 0: it may not.
 void graft_variant_use_dot(struct graft_variant *variant, const struct graft_vk_caps *caps, uint32_t type,
-                           enum graft_activations activations);
+                           enum graft_activations activations, uint32_t free_rows);
 
 // Make it one with cooperative matrices, if the device has them, this build has the kernels, and `batch_rows` are whole tiles
 // of columns (16 or more). Without quantized keys and values: the caller sees to that. Sums are those of weights and inputs
@@ -127,7 +127,8 @@ void graft_kernel_post_norm(struct graft_kernel *residual);
 // out->groups[0].
 GRAFT_MUST_CHECK enum graft_status graft_kernel_embed(struct graft_kernel *out, const struct graft_vk_caps *caps, uint32_t type,
                                                       uint32_t n_embd, uint32_t batch_rows, enum graft_lora_kind lora);
-// attention: q, kv, kv, state, ao, part, counter; lora: and pool, table, the next step's t, counters, state.
+// attention: q, kv, kv, state, ao, part, counter; lora (where kernels shrink for the next step alone): and pool, table, the
+// next step's t, counters, state.
 struct graft_attention_shape {
     uint32_t n_head, n_head_kv, head_dim, n_ctx; // n_ctx: longest sequence
     enum graft_kv_format kv_k, kv_v;             // of keys and values
@@ -141,9 +142,9 @@ GRAFT_MUST_CHECK enum graft_status graft_kernel_attention(struct graft_kernel *o
 uint32_t graft_attention_splits(const struct graft_vk_caps *caps, const struct graft_attention_shape *shape,
                                 uint32_t batch_rows);
 uint32_t graft_attention_head_groups(const struct graft_attention_shape *shape);
-// shrink: pool, input, state, table, t, state.  n_in: length of the input.
+// shrink: pool, input, state, table, t, state.  n_in: length of the input; n_targets: that share it.
 GRAFT_MUST_CHECK enum graft_status graft_kernel_shrink(struct graft_kernel *out, const struct graft_vk_caps *caps,
-                                                       uint32_t n_in, uint32_t batch_rows);
+                                                       uint32_t n_in, uint32_t n_targets, uint32_t batch_rows);
 // top: logits, top.  Chunks of a row: out->groups[0].
 GRAFT_MUST_CHECK enum graft_status graft_kernel_top(struct graft_kernel *out, const struct graft_vk_caps *caps,
                                                     uint32_t n_vocab, uint32_t n_out);
@@ -210,10 +211,10 @@ void graft_kernel_bind(struct graft_vk_pipeline_params *params, const char *bind
 // GRAFT_E_LIMIT if the device does not allow as many workgroups as the kernel has now.
 GRAFT_MUST_CHECK enum graft_status graft_kernel_check_grid(const struct graft_kernel *kernel, const struct graft_vk_caps *caps);
 // What shrink and experts_shrink share, which is all but their push constants: `parts` workgroups for the rows of A (one in
-// software) of every pair of each of n inputs.
+// software) of every one of n_targets targets of every pair of each of n inputs.
 GRAFT_MUST_CHECK enum graft_status graft_kernel_shrink_as(struct graft_kernel *out, const char *name,
-                                                          const struct graft_vk_caps *caps, uint32_t parts, uint32_t n,
-                                                          uint32_t push_bytes);
+                                                          const struct graft_vk_caps *caps, uint32_t parts, uint32_t n_targets,
+                                                          uint32_t n, uint32_t push_bytes);
 // Fill name, module and push bytes of out->pipeline. The name is "<kernel>[.<format>].<variant>", the module
 // "<kernel>[.<family>].<variant>". format NULL: the kernel reads no weights.
 GRAFT_MUST_CHECK enum graft_status graft_kernel_name(struct graft_kernel *out, const char *kernel,

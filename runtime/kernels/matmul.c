@@ -61,7 +61,6 @@ enum graft_status graft_kernel_matmul(struct graft_kernel *out, enum graft_matmu
     p->constants[2] = variant->cols;
     p->constants[GRAFT_GATE_UP_CONSTANT_PART] = kind == GRAFT_MATMUL_GATE ? 1 : kind == GRAFT_MATMUL_UP ? 2 : 0;
     p->constants[4] = variant->lora == GRAFT_LORA_EXTRAS;
-    p->constants[5] = variant->fold;
     p->constants[GRAFT_FORMAT_CONSTANT] = type;
     p->constants[GRAFT_PLANES_CONSTANT] = variant->planes;
     p->constants[GRAFT_CHUNK_CONSTANT] = variant->chunk;

@@ -61,15 +61,24 @@ enum graft_activations graft_activations_choose(const struct graft_vk_caps *caps
 }
 
 void graft_variant_use_dot(struct graft_variant *v, const struct graft_vk_caps *caps, uint32_t type,
-                           enum graft_activations activations)
+                           enum graft_activations activations, uint32_t free_rows)
 {
     enum { GROUPS = 256 }; // integers of so many groups make 8 KiB
+    enum { FEW = 2, WIDE = 8, MOST_INVOCATIONS = 256, ENOUGH = 512 };
     bool integers = activations == GRAFT_ACTIVATIONS_INT8 || activations == GRAFT_ACTIVATIONS_INT16;
     if (!integers || v->kind != GRAFT_VARIANT_SUBGROUP || !of_blocks(type)) {
         return;
     }
     v->kind = GRAFT_VARIANT_DOT;
     v->planes = activations == GRAFT_ACTIVATIONS_INT8 ? 1 : 2;
+    uint32_t wide = WIDE * caps->subgroup_size;
+    if (v->cols <= FEW && wide <= MOST_INVOCATIONS && wide <= caps->max_invocations && v->part_rows % WIDE == 0) {
+        // Twice the subgroups share the rounding; half the rows each, unless there are workgroups enough to fill a large device
+        // (measured: docs/performance.md).
+        v->rows = free_rows / (WIDE * v->rows) >= ENOUGH ? v->rows : v->part_rows / WIDE;
+        v->owners = WIDE;
+        v->workgroup = wide;
+    }
     uint32_t cols = v->cols == 3 ? 4 : v->cols, group_bytes = 32 * v->planes + 12;
     v->chunk = GROUPS / v->planes / cols;
     // No invocation of a subgroup without a group, where there is room for that.

@@ -15,16 +15,20 @@ static void fill_common(const struct graft_lowering *lo, struct graft_matmul_pus
     push->state_rope = lo->layout.rope;
 }
 
-// The shrink of a target as a dispatch of its own, in front of the step that reads `input`.
-static enum graft_status lower_shrink(struct graft_lowering *lo, const struct graft_step *step,
-                                      const struct graft_vk_buffer *input, uint32_t n_in, uint32_t entry, int t)
+enum graft_status graft_lower_shrink(struct graft_lowering *lo, const struct graft_step *step,
+                                     const struct graft_vk_buffer *input, uint32_t n_in, uint32_t entry, uint32_t n_targets,
+                                     int t)
 {
     const struct graft_buffers_vk *b = lo->buffers;
     struct graft_kernel kernel;
-    GRAFT_TRY(graft_kernel_shrink(&kernel, lo->caps, n_in, lo->rows));
+    if (!lo->lora || (folds(lo) && step->kind != GRAFT_STEP_HEAD)) {
+        return GRAFT_OK;
+    }
+    GRAFT_TRY(graft_kernel_shrink(&kernel, lo->caps, n_in, n_targets, lo->rows));
     kernel.push.shrink.state_rows = lo->layout.rows;
     kernel.push.shrink.state_out = step->kind == GRAFT_STEP_HEAD ? lo->layout.outs : 0;
     kernel.push.shrink.lora = lora_push(lo, entry);
+    fold(&kernel.push.shrink.lora, 0, n_targets);
     struct graft_vk_bind binds[] = {whole(b->pool), whole(input), whole(b->state[lo->state]), whole(b->table),
                                     whole(b->lora_t[t]), whole(b->state[lo->state])};
     return record(lo, &kernel, binds, step->name, 0);
@@ -51,14 +55,15 @@ static uint32_t head_rows(const struct graft_lowering *lo, const struct graft_va
     return rows == weight->n_out ? rows : rows - rows % heads;
 }
 
-// The variant of a matrix kernel for weights of `type`. plain: nothing that those with cooperative matrices cannot.
-static struct graft_variant matrix_variant(const struct graft_lowering *lo, uint32_t type, bool plain)
+// The variant of a matrix kernel for weights of `type`. plain: nothing that those with cooperative matrices cannot; free_rows:
+// graft_variant_use_dot.
+static struct graft_variant matrix_variant(const struct graft_lowering *lo, uint32_t type, bool plain, uint32_t free_rows)
 {
     struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
     if (lo->matrix_cores && plain) {
         graft_variant_use_matrix(&variant, lo->caps, type, lo->rows);
     }
-    graft_variant_use_dot(&variant, lo->caps, type, lo->activations);
+    graft_variant_use_dot(&variant, lo->caps, type, lo->activations, free_rows);
     variant.lora = lo->lora;
     return variant;
 }
@@ -69,6 +74,7 @@ static enum graft_status lower_embed(struct graft_lowering *lo, const struct gra
     const struct graft_buffers_vk *b = lo->buffers;
     struct graft_place place = graft_weights_vk_find(lo->weights, w);
     struct graft_variant variant = graft_variant_choose(lo->caps, 1);
+    enum graft_lora_kind lora = lo->lora == GRAFT_LORA_EXTRAS || folds(lo) ? lo->lora : GRAFT_LORA_NONE;
     uint32_t rows = window_rows(lo, &variant, w);
     if (!rows) {
         return too_wide(w);
@@ -76,7 +82,7 @@ static enum graft_status lower_embed(struct graft_lowering *lo, const struct gra
     for (uint32_t first = 0; first < w->n_out; first += rows) {
         uint32_t count = w->n_out - first < rows ? w->n_out - first : rows;
         struct graft_kernel kernel;
-        GRAFT_TRY(graft_kernel_embed(&kernel, lo->caps, w->type, w->n_in, lo->rows, lo->lora));
+        GRAFT_TRY(graft_kernel_embed(&kernel, lo->caps, w->type, w->n_in, lo->rows, lora));
         struct graft_embed_push *push = &kernel.push.embed;
         struct graft_vk_bind binds[11] = {
             window(lo, place.buffer, place.offset + first * w->row_bytes, count * w->row_bytes, &push->base),
@@ -107,7 +113,7 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
     const struct graft_layer *layer = &lo->plan->source->layers[step->layer];
     const struct graft_buffers_vk *b = lo->buffers;
     bool plain = !graft_kv_is_quantized(lo->limits->kv_k) && !graft_kv_is_quantized(lo->limits->kv_v);
-    struct graft_variant variant = matrix_variant(lo, step->weight[from]->type, plain);
+    struct graft_variant variant = matrix_variant(lo, step->weight[from]->type, plain, 0);
     const struct graft_qkv_shape shape = {.head_dim = config->head_dim,
                                           .rope_dim = config->rope_dim,
                                           .n_head_kv = config->n_head_kv,
@@ -192,6 +198,8 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
 static enum graft_status lower_qkv(struct graft_lowering *lo, const struct graft_step *step)
 {
     uint32_t from = 0;
+    GRAFT_TRY(graft_lower_shrink(lo, step, lo->buffers->xn, step->weight[0]->n_in, entry_of(step->layer, GRAFT_TARGET_Q), 3,
+                                 T_OF_XN));
     while (from < 3) { // neighbours of one type share a dispatch; q, k in one type and v in another is common
         uint32_t to = from + 1;
         while (to < 3 && step->weight[to]->type == step->weight[from]->type) {
@@ -216,7 +224,7 @@ static enum graft_status lower_attention(struct graft_lowering *lo, const struct
                                           .window = lo->plan->source->layers[step->layer].window,
                                           .cap = config->attention_cap};
     struct graft_kernel kernel;
-    GRAFT_TRY(graft_kernel_attention(&kernel, lo->caps, &shape, lo->rows, lo->lora));
+    GRAFT_TRY(graft_kernel_attention(&kernel, lo->caps, &shape, lo->rows, lo->lora && folds(lo)));
     kernel.push.attention.v_quads = (uint32_t)(graft_lower_keys_bytes(lo->plan, lo->limits, step->layer) / 16);
     kernel.push.attention.state_rows = lo->layout.rows;
     bool ring = graft_layer_has_ring(lo->plan->source, lo->limits, step->layer);
@@ -226,9 +234,7 @@ static enum graft_status lower_attention(struct graft_lowering *lo, const struct
         whole(b->part), whole(b->counter)};
     bind_lora(lo, binds + 7, -1, T_OF_OTHERS);
     kernel.push.attention.lora = lora_push(lo, 0);
-    if (graft_variant_choose(lo->caps, lo->rows).fold) {
-        fold(&kernel.push.attention.lora, entry_of(step->layer, GRAFT_TARGET_O), 1);
-    }
+    fold(&kernel.push.attention.lora, entry_of(step->layer, GRAFT_TARGET_O), 1);
     return record(lo, &kernel, binds, step->name, 0);
 }
 
@@ -247,13 +253,13 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
     const struct graft_buffers_vk *b = lo->buffers;
     bool head = step->kind == GRAFT_STEP_HEAD;
     struct graft_place place = graft_weights_vk_find(lo->weights, w);
-    struct graft_variant variant = matrix_variant(lo, w->type, true);
+    struct graft_variant variant = matrix_variant(lo, w->type, true, head ? w->n_out : 0);
     uint32_t entry = entry_of(step->layer, head ? GRAFT_LORA_HEAD : step->from_ff ? GRAFT_TARGET_DOWN : GRAFT_TARGET_O);
-    if (lo->lora && head) {
-        GRAFT_TRY(lower_shrink(lo, step, b->xn, w->n_in, entry, T_OF_XN));
-    } else if (lo->lora && !variant.fold) {
-        GRAFT_TRY(lower_shrink(lo, step, step->from_ff ? b->h : b->ao, w->n_in, entry, T_OF_OTHERS));
-    }
+    GRAFT_TRY(graft_lower_shrink(lo, step,
+                                 head            ? b->xn
+                                 : step->from_ff ? b->h
+                                                 : b->ao,
+                                 w->n_in, entry, 1, head ? T_OF_XN : T_OF_OTHERS));
     uint32_t rows = window_rows(lo, &variant, w);
     if (!rows) {
         return too_wide(w);
@@ -317,7 +323,7 @@ static enum graft_status lower_gate_up_part(struct graft_lowering *lo, const str
     const struct graft_weight *gate = step->weight[kind == GRAFT_MATMUL_UP], *up = step->weight[kind != GRAFT_MATMUL_GATE];
     const struct graft_buffers_vk *b = lo->buffers;
     struct graft_place places[2] = {graft_weights_vk_find(lo->weights, gate), graft_weights_vk_find(lo->weights, up)};
-    struct graft_variant variant = matrix_variant(lo, gate->type, true);
+    struct graft_variant variant = matrix_variant(lo, gate->type, true, 2 * gate->n_out);
     uint32_t rows = window_rows(lo, &variant, gate);
     if (!rows) {
         return too_wide(gate);
@@ -346,9 +352,7 @@ static enum graft_status lower_gate_up_part(struct graft_lowering *lo, const str
         };
         push->lora = lora_push(lo, entry_of(step->layer, GRAFT_TARGET_GATE));
         bind_lora(lo, binds + 5, T_OF_XN, T_OF_OTHERS);
-        if (variant.fold) {
-            fold(&push->lora, entry_of(step->layer, GRAFT_TARGET_DOWN), 1);
-        }
+        fold(&push->lora, entry_of(step->layer, GRAFT_TARGET_DOWN), 1);
         GRAFT_TRY(record(lo, &kernel, binds, step->name, (both ? 2ull : 1ull) * count * gate->row_bytes));
     }
     return GRAFT_OK;
@@ -356,6 +360,8 @@ static enum graft_status lower_gate_up_part(struct graft_lowering *lo, const str
 
 static enum graft_status lower_gate_up(struct graft_lowering *lo, const struct graft_step *step)
 {
+    GRAFT_TRY(graft_lower_shrink(lo, step, lo->buffers->xn, step->weight[0]->n_in, entry_of(step->layer, GRAFT_TARGET_GATE), 2,
+                                 T_OF_XN));
     if (step->weight[0]->type == step->weight[1]->type) {
         return lower_gate_up_part(lo, step, GRAFT_MATMUL_GATE_UP);
     }

@@ -77,6 +77,9 @@ static enum graft_status lower_router(struct graft_lowering *lo, const struct gr
     struct graft_experts_shape shape = shape_of(&lo->plan->source->config);
     struct graft_place place = graft_weights_vk_find(lo->weights, w);
     struct graft_kernel kernel;
+    if (lo->lora == GRAFT_LORA_EXTRAS) {
+        GRAFT_TRY(graft_lower_shrink(lo, step, b->xn, w->n_in, entry_of(step->layer, GRAFT_LORA_ROUTER), 1, T_OF_XN));
+    }
     GRAFT_TRY(graft_kernel_experts(&kernel, GRAFT_EXPERTS_ROUTER, lo->caps, &shape, w->type, lo->rows, lo->lora));
     struct graft_experts_push *push = &kernel.push.experts;
     fill(lo, push, w);

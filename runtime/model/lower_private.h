@@ -74,7 +74,13 @@ static inline struct graft_lora_push lora_push(const struct graft_lowering *lo, 
     return (struct graft_lora_push){.stride = lo->plan->source->config.n_layer * GRAFT_LORA_TARGETS, .entry = entry};
 }
 
-// The kernel's last workgroup shrinks for n targets from `entry` on.
+// Do kernels shrink for the step that reads what they write?
+static inline bool folds(const struct graft_lowering *lo)
+{
+    return graft_variant_choose(lo->caps, lo->rows).fold;
+}
+
+// The kernel's last workgroup shrinks for n targets from `entry` on, if kernels do that.
 static inline void fold(struct graft_lora_push *push, uint32_t entry, uint32_t n)
 {
     push->next = entry | n << GRAFT_LORA_NEXT_SHIFT;
@@ -120,6 +126,12 @@ static inline enum graft_status too_wide(const struct graft_weight *weight)
     return graft_fail(GRAFT_E_UNSUPPORTED, "tensor %s: rows of %" PRIu64 " bytes exceed what the device can bind",
                       weight->label, weight->row_bytes);
 }
+
+// The shrink of n_targets targets from `entry` on as a dispatch of its own, in front of the step that reads `input`; nothing
+// where the step before has done it. t: where T goes.
+GRAFT_MUST_CHECK enum graft_status graft_lower_shrink(struct graft_lowering *lo, const struct graft_step *step,
+                                                      const struct graft_vk_buffer *input, uint32_t n_in, uint32_t entry,
+                                                      uint32_t n_targets, int t);
 
 // The steps of a mixture of experts.
 GRAFT_MUST_CHECK enum graft_status graft_lower_experts(struct graft_lowering *lo, const struct graft_step *step);

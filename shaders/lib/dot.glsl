@@ -18,10 +18,6 @@ int op_s_dot(uint a, uint b, spirv_literal int packed_format);
 layout(constant_id = GRAFT_PLANES_CONSTANT) const uint PLANES = 1;
 layout(constant_id = GRAFT_CHUNK_CONSTANT) const uint CHUNK = 32; // a power of two
 const uint BLOCKS = CHUNK * C;
-// With few columns time goes by waiting for weights: an invocation's next ones are on their way while x is rounded, and while
-// those before are multiplied. There is no branch around them, so that compilers may wait late: behind its last group an
-// invocation reads the row's last one, in vain. More columns need the registers.
-const bool AHEAD = C <= 2u;
 shared uvec2 x_bits[PLANES * 4u * BLOCKS]; // [plane][quarter of a group][column][group of the chunk]: eight integers
 shared float x_scale[BLOCKS];              // d
 shared float x_sum[2u * BLOCKS];           // [half of a group]: d (sum of q)
@@ -83,42 +79,25 @@ void round_chunk(uint base, uint count)
     }
 }
 
-#ifdef RMS
-void begin_inverse();
-#endif
-
 void accumulate(uint subs)
 {
     [[unroll]] for (uint i = 0u; i < R * C; i++) {
         acc[i] = 0.0;
     }
-    uint raw[R][Q_RAW], next[R][Q_RAW], sub = FIRST_SUB;
-    vec2 scale[R][2], next_scale[R][2];
-    [[unroll]] for (uint r = 0u; r < R && AHEAD; r++) {
-        load_row(r, row[r], min(sub, subs - 1u), next[r], next_scale[r]);
-    }
-#ifdef RMS
-    begin_inverse();
-#endif
     for (uint base = 0u; base < subs; base += CHUNK) {
-        uint end = min(base + CHUNK, subs);
+        uint count = min(CHUNK, subs - base);
         if (base > 0u) {
             barrier();
         }
-        round_chunk(base, end - base);
+        round_chunk(base, count);
         barrier();
-        while (sub < end) {
-            uint i = sub - base;
+        // Group `sub` is the owner's invocation sub % STEP_SUB's.
+        for (uint i = (FIRST_SUB - base) & (STEP_SUB - 1u); i < count; i += STEP_SUB) {
+            uint raw[R][Q_RAW];
+            vec2 scale[R][2];
             [[unroll]] for (uint r = 0u; r < R; r++) {
-                if (AHEAD) {
-                    raw[r] = next[r];
-                    scale[r] = next_scale[r];
-                    load_row(r, row[r], min(sub + STEP_SUB, subs - 1u), next[r], next_scale[r]);
-                } else {
-                    load_row(r, row[r], sub, raw[r], scale[r]);
-                }
+                load_row(r, row[r], base + i, raw[r], scale[r]);
             }
-            sub += STEP_SUB;
             [[unroll]] for (uint part = 0u; part < Q_PARTS; part++) {
                 int sum[R * C];
                 [[unroll]] for (uint k = 0u; k < R * C; k++) {

@@ -20,3 +20,9 @@
 #define QUAD(name, i) name[i]
 #define VEC4(name, i) name[i]
 #endif
+
+// Where the last workgroup of a kernel shrinks for the next step (lib/shrink.glsl): software Vulkan. Bindings are the same
+// elsewhere, but nothing is written there.
+#if defined(LORA) && defined(ONE_SUBGROUP)
+#define LORA_FOLD
+#endif

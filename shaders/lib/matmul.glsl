@@ -207,16 +207,6 @@ vec2 rms_of(float share)
     return vec2(inverse_root, mean * inverse_root);
 }
 
-#ifdef DOT
-// accumulate() fetches the shares beside the first weights.
-void begin_inverse()
-{
-    [[unroll]] for (uint c = 0u; c < C; c++) {
-        inverse[c] = rms_share(RMS_ROW(FIRST_COLUMN + c));
-    }
-}
-#endif
-
 void find_inverse(uint n0)
 {
 #ifdef MATRIX
@@ -225,8 +215,6 @@ void find_inverse(uint n0)
     [[unroll]] for (uint c = 0u; c < C; c++) {
 #ifdef MATRIX
         vec2 both = tile_rms[COLUMN_OWNER * C + c];
-#elif defined(DOT)
-        vec2 both = rms_of(inverse[c]); // the share so far
 #else
         vec2 both = rms_of(rms_share(RMS_ROW(n0 + c)));
 #endif

@@ -1,34 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shrink: t = weight * A x, rows of A shared by the subgroups (or all of the workgroup). Nothing is divided by
-// the root mean square here: the consumer does that to the whole sum. Loops test at their ends for software Vulkan's sake
+// Shrink: t = weight * A x. The workgroup shares the sum over x; workgroups share the rows of A. Nothing is divided by the root
+// mean square here: the consumer does that to the whole sum. Loops test at their ends for software Vulkan's sake
 // (lib/matmul.glsl).
 //   lora_t_out [row][pair][target of the stage][GRAFT_LORA_RANK] f32; the rest: lib/lora.glsl
 // Needs SHRINK_X(i): the i-th vec4 of x. With SHRINK_EXPERT rows are (row, expert) pairs, and A is that of expert lora_expert.
 // All invocations of the workgroup must get here.
-#ifdef SUBGROUPS
-#define SHRINK_TEAMS gl_NumSubgroups
-#define SHRINK_TEAM gl_SubgroupID
-#define SHRINK_FIRST gl_SubgroupInvocationID
-#define SHRINK_STEP gl_SubgroupSize
-#else
-#define SHRINK_TEAMS 1u
-#define SHRINK_TEAM 0u
-#define SHRINK_FIRST gl_LocalInvocationIndex
-#define SHRINK_STEP WORKGROUP
-#endif
 
-// Rows of A that one pass over x serves. A dispatch of its own has workgroups enough to take few each; software Vulkan computes
-// one pass in every workgroup that is not the last one, too.
-#if defined(SHRINK_BY_THE_LAST) && !defined(ONE_SUBGROUP)
-const uint SHRINK_ROWS = 8u;
-#elif defined(SHRINK_BY_THE_LAST)
-const uint SHRINK_ROWS = 4u;
-#else
+// Rows of A that one pass over x serves. Software Vulkan computes one pass in every workgroup that is not the last one, too.
+#if defined(ONE_SUBGROUP) && !defined(SHRINK_BY_THE_LAST)
 const uint SHRINK_ROWS = 2u;
-#endif
-#ifndef SHRINK_PARTS // workgroups that share the rows, and which of them this is
-#define SHRINK_PARTS 1u
-#define SHRINK_PART 0u
+#else
+const uint SHRINK_ROWS = 4u;
 #endif
 
 #ifdef SHRINK_EXPERT
@@ -47,48 +29,39 @@ void shrink_rows(uint a, uint quads, uint x_at, float weight, uint t)
     [[unroll]] for (uint r = 0u; r < SHRINK_ROWS; r++) {
         sum[r] = 0.0;
     }
-    uint i = SHRINK_FIRST;
+    uint i = gl_LocalInvocationIndex;
     if (i < quads) {
         do {
             vec4 x0 = SHRINK_X(x_at + i * 2u), x1 = SHRINK_X(x_at + i * 2u + 1u);
             [[unroll]] for (uint r = 0u; r < SHRINK_ROWS; r++) {
                 sum[r] = lora_dot(QUAD(lora_pool, a + r * quads + i), x0, x1, sum[r]);
             }
-            i += SHRINK_STEP;
+            i += WORKGROUP;
         } while (i < quads);
     }
     [[unroll]] for (uint r = 0u; r < SHRINK_ROWS; r++) {
-#ifdef SUBGROUPS
-        sum[r] = subgroupAdd(sum[r]);
-#else
         sum[r] = workgroup_sum(sum[r]);
-#endif
     }
-    if (SHRINK_FIRST == 0u) {
+    if (gl_LocalInvocationIndex == 0u) {
         [[unroll]] for (uint r = 0u; r < SHRINK_ROWS; r++) {
             lora_t_out[t + r] = sum[r] * weight;
         }
     }
 }
 
-// One pair of row n, for the n_targets targets from `first` on, which share x. x_at, fours: where x begins and how many vec4 it
-// has.
-void shrink(uint n, uint pair, uint slot, float weight, uint first, uint n_targets, uint x_at, uint fours)
+// Part `part` of `parts` of one pair of row n, for the target that is number `target` of a stage whose first one has entry
+// `first`. x_at, fours: where x begins and how many vec4 it has.
+void shrink(uint n, uint pair, uint slot, float weight, uint first, uint target, uint x_at, uint fours, uint part, uint parts)
 {
-    uint quads = fours / 2u, team = SHRINK_PART * SHRINK_TEAMS + SHRINK_TEAM, teams = SHRINK_PARTS * SHRINK_TEAMS;
-    uint target = 0u;
-    do {
-        lora_target entry = SHRINK_ENTRY(slot, first + target);
-        uint rank = entry.dense ? 0u : entry.rank, k = team * SHRINK_ROWS;
-        uint t = ((n * GRAFT_LORA_PAIRS + pair) * SHRINK_STAGE + target) * GRAFT_LORA_RANK;
-        if (k < rank) {
-            do {
-                shrink_rows(entry.a + k * quads, quads, x_at, weight, t + k);
-                k += teams * SHRINK_ROWS;
-            } while (k < rank);
-        }
-        target++;
-    } while (target < n_targets);
+    lora_target entry = SHRINK_ENTRY(slot, first + target);
+    uint quads = fours / 2u, rank = entry.dense ? 0u : entry.rank, k = part * SHRINK_ROWS;
+    uint t = ((n * GRAFT_LORA_PAIRS + pair) * SHRINK_STAGE + target) * GRAFT_LORA_RANK;
+    if (k < rank) {
+        do {
+            shrink_rows(entry.a + k * quads, quads, x_at, weight, t + k);
+            k += parts * SHRINK_ROWS;
+        } while (k < rank);
+    }
 }
 
 #ifdef SHRINK_BY_THE_LAST
@@ -97,7 +70,8 @@ void shrink(uint n, uint pair, uint slot, float weight, uint first, uint n_targe
 #include "lib/arrive.glsl"
 
 // The last of `total` workgroups that write batch rows [n0, n0 + count) does the shrink of the targets that read them next, so
-// that no dispatch and no barrier is spent on it. fours: vec4 of a row.
+// that no dispatch and no barrier is spent on it: software Vulkan. (On a GPU all others would wait for the one.) fours: vec4 of
+// a row.
 void shrink_by_the_last(uint n0, uint count, uint total, uint fours)
 {
     uint next = push.lora.next & ((1u << GRAFT_LORA_NEXT_SHIFT) - 1u), n_next = push.lora.next >> GRAFT_LORA_NEXT_SHIFT;
@@ -119,7 +93,11 @@ void shrink_by_the_last(uint n0, uint count, uint total, uint fours)
         uint pair = 0u;
         if (slots.x != GRAFT_NO_SLOT) {
             do {
-                shrink(n, pair, slots.x, weights.x, next, n_next, n * fours, fours);
+                uint target = 0u;
+                do {
+                    shrink(n, pair, slots.x, weights.x, next, target, n * fours, fours, 0u, 1u);
+                    target++;
+                } while (target < n_next);
                 slots = uvec4(slots.yzw, GRAFT_NO_SLOT);
                 weights = weights.yzww;
                 pair++;

@@ -103,7 +103,7 @@ static void free_buffers(struct world *world)
 static void run_segments(struct world *world, uint32_t from, uint32_t to)
 {
     bool plain = !graft_kv_is_quantized(world->kv_k) && !graft_kv_is_quantized(world->kv_v);
-    struct graft_variant variant = graft_test_variant(world->gpu, world->w[0].type, world->rows, plain);
+    struct graft_variant variant = graft_test_variant(world->gpu, world->w[0].type, world->rows, plain, 0);
     struct graft_kernel kernel;
     uint32_t n_out[3] = {0};
     for (uint32_t i = from; i < to; i++) {

@@ -49,7 +49,8 @@ struct graft_test_gpu {
 
 // The variant of a matrix kernel for weights of `type`, as the executor chooses it, with the mask's activations. plain: nothing
 // that kernels with cooperative matrices cannot.
-struct graft_variant graft_test_variant(const struct graft_test_gpu *gpu, uint32_t type, uint32_t rows, bool plain);
+struct graft_variant graft_test_variant(const struct graft_test_gpu *gpu, uint32_t type, uint32_t rows, bool plain,
+                                        uint32_t free_rows);
 
 // True when the program runs under the validation layers (environment variable GRAFT_TEST_VALIDATION): tests then take fewer
 // shapes.

@@ -259,10 +259,10 @@ START_TEST(any_number_of_adapters_costs_the_same_commands)
             }
             uint32_t head = n > EXTRAS; // that slot changes the head, whose shrink is a dispatch of its own
             uint32_t experts = n && _i == MIXTURE ? vk.model->source->config.n_layer : 0;
-            // Mixtures: two shrinks in each layer; the first runs beside experts_group. GPUs have shrinks of their own in front
-            // of o and down.
+            // Mixtures: two shrinks for experts in each layer; the first runs beside experts_group. On GPUs the others are
+            // dispatches, too: qkv, o, gate and up, down; of a mixture qkv, o, router.
             bool folds = graft_variant_choose(graft_vk_caps(vk.device.vk), 1).fold;
-            uint32_t own = n && !folds ? vk.model->source->config.n_layer * (_i == MIXTURE ? 1 : 2) : 0;
+            uint32_t own = n && !folds ? vk.model->source->config.n_layer * (_i == MIXTURE ? 3 : 4) : 0;
             ck_assert_msg(after.dispatches - before.dispatches == dispatches + head + own + 2 * experts, "%u adapters", n);
             ck_assert_msg(after.barriers - before.barriers == barriers + head + own + experts, "%u adapters", n);
             ck_assert_uint_eq(after.submissions - before.submissions, 1);
