@@ -68,8 +68,8 @@ void graft_variant_use_dot(struct graft_variant *variant, const struct graft_vk_
                            enum graft_activations activations, uint32_t free_rows);
 
 // Make it one with cooperative matrices, if the device has them, this build has the kernels, and `batch_rows` are whole tiles
-// of columns (16 or more). Without quantized keys and values: the caller sees to that. Sums are those of weights and inputs
-// rounded to f16: a row's bits are not what they are in other variants.
+// of columns (16 or more). Sums are those of weights and inputs rounded to f16: a row's bits are not what they are in other
+// variants.
 void graft_variant_use_matrix(struct graft_variant *variant, const struct graft_vk_caps *caps, uint32_t type,
                               uint32_t batch_rows);
 // Does this build have such kernels, and the device what they need?

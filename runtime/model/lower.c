@@ -55,12 +55,11 @@ static uint32_t head_rows(const struct graft_lowering *lo, const struct graft_va
     return rows == weight->n_out ? rows : rows - rows % heads;
 }
 
-// The variant of a matrix kernel for weights of `type`. plain: nothing that those with cooperative matrices cannot; free_rows:
-// graft_variant_use_dot.
-static struct graft_variant matrix_variant(const struct graft_lowering *lo, uint32_t type, bool plain, uint32_t free_rows)
+// The variant of a matrix kernel for weights of `type`. free_rows: graft_variant_use_dot.
+static struct graft_variant matrix_variant(const struct graft_lowering *lo, uint32_t type, uint32_t free_rows)
 {
     struct graft_variant variant = graft_variant_choose(lo->caps, lo->rows);
-    if (lo->matrix_cores && plain) {
+    if (lo->matrix_cores) {
         graft_variant_use_matrix(&variant, lo->caps, type, lo->rows);
     }
     graft_variant_use_dot(&variant, lo->caps, type, lo->activations, free_rows);
@@ -112,8 +111,7 @@ static enum graft_status lower_qkv_group(struct graft_lowering *lo, const struct
     const struct graft_config *config = &lo->plan->source->config;
     const struct graft_layer *layer = &lo->plan->source->layers[step->layer];
     const struct graft_buffers_vk *b = lo->buffers;
-    bool plain = !graft_kv_is_quantized(lo->limits->kv_k) && !graft_kv_is_quantized(lo->limits->kv_v);
-    struct graft_variant variant = matrix_variant(lo, step->weight[from]->type, plain, 0);
+    struct graft_variant variant = matrix_variant(lo, step->weight[from]->type, 0);
     const struct graft_qkv_shape shape = {.head_dim = config->head_dim,
                                           .rope_dim = config->rope_dim,
                                           .n_head_kv = config->n_head_kv,
@@ -253,7 +251,7 @@ static enum graft_status lower_one_matrix(struct graft_lowering *lo, const struc
     const struct graft_buffers_vk *b = lo->buffers;
     bool head = step->kind == GRAFT_STEP_HEAD;
     struct graft_place place = graft_weights_vk_find(lo->weights, w);
-    struct graft_variant variant = matrix_variant(lo, w->type, true, head ? w->n_out : 0);
+    struct graft_variant variant = matrix_variant(lo, w->type, head ? w->n_out : 0);
     uint32_t entry = entry_of(step->layer, head ? GRAFT_LORA_HEAD : step->from_ff ? GRAFT_TARGET_DOWN : GRAFT_TARGET_O);
     GRAFT_TRY(graft_lower_shrink(lo, step,
                                  head            ? b->xn
@@ -323,7 +321,7 @@ static enum graft_status lower_gate_up_part(struct graft_lowering *lo, const str
     const struct graft_weight *gate = step->weight[kind == GRAFT_MATMUL_UP], *up = step->weight[kind != GRAFT_MATMUL_GATE];
     const struct graft_buffers_vk *b = lo->buffers;
     struct graft_place places[2] = {graft_weights_vk_find(lo->weights, gate), graft_weights_vk_find(lo->weights, up)};
-    struct graft_variant variant = matrix_variant(lo, gate->type, true, 2 * gate->n_out);
+    struct graft_variant variant = matrix_variant(lo, gate->type, 2 * gate->n_out);
     uint32_t rows = window_rows(lo, &variant, gate);
     if (!rows) {
         return too_wide(gate);

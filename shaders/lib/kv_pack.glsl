@@ -67,11 +67,11 @@ void pack_head(uint kind, uint n, uint head)
     }
 }
 
-// Tile of R values of a KV head in the workgroup's C batch rows are in `fresh`. Of the head's HEAD_DIM / R tiles, whoever comes
-// last packs the head in all C rows. Each tile has one caller.
+// Tile of R values of a KV head in the owner's C batch rows are in `fresh`. Of the head's HEAD_DIM / R tiles, whoever comes last
+// packs the head in all C rows. Each tile has one caller.
 void pack_head_by_the_last(uint kind, uint head)
 {
-    uint count = (gl_WorkGroupID.y * N_HEAD_KV + head) * 2u + kind - 1u;
+    uint first = FIRST_COLUMN, count = (first / C * N_HEAD_KV + head) * 2u + kind - 1u;
     memoryBarrierBuffer();
     uint arrived = atomicAdd(fresh_count[count], 1u);
     if (arrived != HEAD_DIM / R - 1u) {
@@ -80,6 +80,6 @@ void pack_head_by_the_last(uint kind, uint head)
     fresh_count[count] = 0u;
     memoryBarrierBuffer();
     for (uint c = 0u; c < C; c++) {
-        pack_head(kind, gl_WorkGroupID.y * C + c, head);
+        pack_head(kind, first + c, head);
     }
 }

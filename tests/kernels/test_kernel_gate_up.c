@@ -42,7 +42,7 @@ static void free_buffers(struct world *world)
 static void run(struct world *world)
 {
     struct graft_variant variant =
-        graft_test_variant(world->gpu, world->gate.type, world->rows, true, world->rows == 1 ? UINT32_MAX : 0);
+        graft_test_variant(world->gpu, world->gate.type, world->rows, world->rows == 1 ? UINT32_MAX : 0);
     struct graft_kernel kernel;
     graft_test_buffer_poison(&world->h);
     ck_assert_ok(graft_kernel_matmul(&kernel, GRAFT_MATMUL_GATE_UP, world->gpu->caps, &variant, world->gate.type, 1,

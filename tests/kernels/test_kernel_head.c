@@ -52,7 +52,7 @@ static void free_buffers(struct world *world)
 static void run_window(struct world *world, uint32_t first, uint32_t count)
 {
     struct graft_variant variant =
-        graft_test_variant(world->gpu, world->w.type, world->n_out, true, world->n_out == 1 ? UINT32_MAX : 0);
+        graft_test_variant(world->gpu, world->w.type, world->n_out, world->n_out == 1 ? UINT32_MAX : 0);
     struct graft_kernel kernel;
     ck_assert_ok(
         graft_kernel_matmul(&kernel, GRAFT_MATMUL_HEAD, world->gpu->caps, &variant, world->w.type, 1, &count, world->n_out));

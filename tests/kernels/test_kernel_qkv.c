@@ -102,8 +102,7 @@ static void free_buffers(struct world *world)
 // Segments [from, to) in one dispatch.
 static void run_segments(struct world *world, uint32_t from, uint32_t to)
 {
-    bool plain = !graft_kv_is_quantized(world->kv_k) && !graft_kv_is_quantized(world->kv_v);
-    struct graft_variant variant = graft_test_variant(world->gpu, world->w[0].type, world->rows, plain, 0);
+    struct graft_variant variant = graft_test_variant(world->gpu, world->w[0].type, world->rows, 0);
     struct graft_kernel kernel;
     uint32_t n_out[3] = {0};
     for (uint32_t i = from; i < to; i++) {
@@ -351,7 +350,7 @@ static void one_case(struct graft_test_gpu *gpu, uint32_t type, uint32_t n_in, u
         {GRAFT_KV_FORMAT_F16, GRAFT_KV_FORMAT_F16},   {GRAFT_KV_FORMAT_Q8_0, GRAFT_KV_FORMAT_Q8_0},
         {GRAFT_KV_FORMAT_Q4_0, GRAFT_KV_FORMAT_Q4_0}, {GRAFT_KV_FORMAT_F32, GRAFT_KV_FORMAT_F32},
         {GRAFT_KV_FORMAT_Q8_0, GRAFT_KV_FORMAT_Q4_0}, {GRAFT_KV_FORMAT_Q4_0, GRAFT_KV_FORMAT_F16}};
-    uint32_t turn = type + gpu->which, f = world.heads.head_dim % 32 || gpu->matrix_cores ? turn % 2 * 3 : turn % 6;
+    uint32_t turn = type + gpu->which, f = world.heads.head_dim % 32 ? turn % 2 * 3 : turn % 6;
     world.kv_k = formats[f][0];
     world.kv_v = formats[f][1];
     for (uint32_t i = 0; i < 3; i++) {

@@ -21,7 +21,7 @@ static void make_world(struct world *world, struct graft_test_gpu *gpu, uint32_t
     world->gpu = gpu;
     world->rows = rows;
     world->padded = graft_test_padded(rows);
-    struct graft_variant variant = graft_test_variant(gpu, world->w.type, rows, true, 0);
+    struct graft_variant variant = graft_test_variant(gpu, world->w.type, rows, 0);
     uint32_t n_in = world->w.n_in, n_out = world->w.n_out;
     world->parts = n_out / variant.part_rows + (n_out % variant.part_rows != 0);
     world->weights = graft_test_buffer(gpu, world->w.bytes / 4 + 12);
@@ -51,7 +51,7 @@ static void free_world(struct world *world)
 
 static void run(struct world *world)
 {
-    struct graft_variant variant = graft_test_variant(world->gpu, world->w.type, world->rows, true, 0);
+    struct graft_variant variant = graft_test_variant(world->gpu, world->w.type, world->rows, 0);
     struct graft_kernel kernel;
     graft_test_buffer_poison(&world->x);
     graft_test_buffer_poison(&world->xn);

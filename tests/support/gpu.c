@@ -165,11 +165,10 @@ bool graft_test_gpu_open(struct graft_test_gpu *gpu, enum graft_test_mask mask)
     return true;
 }
 
-struct graft_variant graft_test_variant(const struct graft_test_gpu *gpu, uint32_t type, uint32_t rows, bool plain,
-                                        uint32_t free_rows)
+struct graft_variant graft_test_variant(const struct graft_test_gpu *gpu, uint32_t type, uint32_t rows, uint32_t free_rows)
 {
     struct graft_variant variant = graft_variant_choose(gpu->caps, rows);
-    if (gpu->matrix_cores && plain) {
+    if (gpu->matrix_cores) {
         graft_variant_use_matrix(&variant, gpu->caps, type, rows);
         ck_assert(variant.kind == GRAFT_VARIANT_MATRIX || rows % 16 != 0 || graft_type_info(type)->block_values == 1);
     }

@@ -47,10 +47,9 @@ struct graft_test_gpu {
     uint32_t n_pipelines;
 };
 
-// The variant of a matrix kernel for weights of `type`, as the executor chooses it, with the mask's activations. plain: nothing
-// that kernels with cooperative matrices cannot.
-struct graft_variant graft_test_variant(const struct graft_test_gpu *gpu, uint32_t type, uint32_t rows, bool plain,
-                                        uint32_t free_rows);
+// The variant of a matrix kernel for weights of `type`, as the executor chooses it, with the mask's activations. free_rows:
+// graft_variant_use_dot.
+struct graft_variant graft_test_variant(const struct graft_test_gpu *gpu, uint32_t type, uint32_t rows, uint32_t free_rows);
 
 // True when the program runs under the validation layers (environment variable GRAFT_TEST_VALIDATION): tests then take fewer
 // shapes.
