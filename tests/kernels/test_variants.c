@@ -215,6 +215,7 @@ START_TEST(kernels_with_cooperative_matrices_fit_their_device)
                 check_pipeline(&device, &kernel);
                 ck_assert_uint_eq(kernel.groups[1] * tile, rows);
                 ck_assert_uint_le(graft_test_shared_bytes(&kernel.pipeline), caps.max_shared_bytes);
+                ck_assert_uint_eq(graft_test_matrix_element_bytes(&kernel.pipeline), 16);
             }
         }
         ck_assert(s != 3 && s != 4 ? true : !graft_matrix_cores(&caps));

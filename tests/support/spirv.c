@@ -18,10 +18,13 @@ enum {
     OP_SPEC_CONSTANT = 50,
     OP_SPEC_CONSTANT_OP = 52,
     OP_VARIABLE = 59,
+    OP_ACCESS_CHAIN = 65,
     OP_DECORATE = 71,
     OP_I_ADD = 128,
     OP_I_MUL = 132,
-    OP_U_DIV = 134
+    OP_U_DIV = 134,
+    OP_COOPERATIVE_MATRIX_LOAD = 4457,
+    OP_COOPERATIVE_MATRIX_STORE = 4458
 };
 enum { DECORATION_SPEC_ID = 1, WORKGROUP = 4 };
 
@@ -50,9 +53,15 @@ static void constant(const struct graft_vk_pipeline_params *params, struct id *i
     set(ids, w[2], spec && spec <= params->n_constants ? params->constants[spec - 1] : w[3]);
 }
 
-uint64_t graft_test_shared_bytes(const struct graft_vk_pipeline_params *params)
+// What the functions below tell of a module.
+struct module {
+    uint64_t shared_bytes, matrix_element_bytes;
+};
+
+static struct module examine(const struct graft_vk_pipeline_params *params)
 {
-    uint64_t n = params->spirv_bytes / 4, bytes = 0;
+    struct module module = {.matrix_element_bytes = UINT64_MAX};
+    uint64_t n = params->spirv_bytes / 4;
     struct id *ids = calloc(params->spirv[3], sizeof *ids);
     ck_assert_ptr_nonnull(ids);
     for (uint64_t at = HEADER_WORDS; at < n; at += params->spirv[at] >> 16) {
@@ -94,14 +103,33 @@ uint64_t graft_test_shared_bytes(const struct graft_vk_pipeline_params *params)
             }
             break;
         case OP_VARIABLE:
-            bytes += w[3] == WORKGROUP ? value_of(ids, w[1]) : 0;
+            module.shared_bytes += w[3] == WORKGROUP ? value_of(ids, w[1]) : 0;
             break;
+        case OP_ACCESS_CHAIN:
+            ids[w[2]] = ids[w[1]];
+            break;
+        case OP_COOPERATIVE_MATRIX_LOAD:
+        case OP_COOPERATIVE_MATRIX_STORE: {
+            uint64_t element = value_of(ids, w[(w[0] & 0xffff) == OP_COOPERATIVE_MATRIX_LOAD ? 3 : 1]);
+            module.matrix_element_bytes = element < module.matrix_element_bytes ? element : module.matrix_element_bytes;
+            break;
+        }
         default:
             break;
         }
     }
     free(ids);
-    return bytes;
+    return module;
+}
+
+uint64_t graft_test_shared_bytes(const struct graft_vk_pipeline_params *params)
+{
+    return examine(params).shared_bytes;
+}
+
+uint64_t graft_test_matrix_element_bytes(const struct graft_vk_pipeline_params *params)
+{
+    return examine(params).matrix_element_bytes;
 }
 
 bool graft_test_needs(const struct graft_vk_pipeline_params *params, uint32_t capability)

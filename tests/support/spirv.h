@@ -7,6 +7,9 @@
 
 // Bytes of shared memory with the pipeline's specialization constants. Fails the test on a type it does not know.
 uint64_t graft_test_shared_bytes(const struct graft_vk_pipeline_params *params);
+// Bytes of the smallest element of shared memory that a cooperative matrix is loaded from or stored to; UINT64_MAX: there is
+// none. Such addresses must be multiples of 16: arrays of smaller elements may begin anywhere, and a GPU loses its device then.
+uint64_t graft_test_matrix_element_bytes(const struct graft_vk_pipeline_params *params);
 // True if the module declares the capability (numbers of the SPIR-V specification).
 enum {
     GRAFT_SPIRV_FLOAT16 = 9,
