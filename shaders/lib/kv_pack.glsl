@@ -67,8 +67,8 @@ void pack_head(uint kind, uint n, uint head)
     }
 }
 
-// Tile of R values of a KV head in the owner's C batch rows are in `fresh`. Of the head's HEAD_DIM / R tiles, whoever comes last
-// packs the head in all C rows. Each tile has one caller.
+// R values of a KV head in the owner's C batch rows are in `fresh`. Of the head's HEAD_DIM / R tiles, whoever comes last packs
+// the head in all C rows. Each tile has one caller.
 void pack_head_by_the_last(uint kind, uint head)
 {
     uint first = FIRST_COLUMN, count = (first / C * N_HEAD_KV + head) * 2u + kind - 1u;
