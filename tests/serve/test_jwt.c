@@ -179,6 +179,7 @@ static uint64_t processor_ns(void) // others share the machine
 }
 
 // 99 of 100 below 1 ms of processor time (what is printed); other processes cost caches, so the test holds half of them to it.
+// GRAFT_TEST_SLOW: programs run many times slower than they are (tests/memcheck).
 START_TEST(a_token_takes_less_than_a_millisecond)
 {
     enum { ROUNDS = 1000 };
@@ -196,7 +197,7 @@ START_TEST(a_token_takes_less_than_a_millisecond)
         qsort(times, ROUNDS, sizeof *times, by_value);
         printf("%s: p50 %.0f us, p99 %.0f us\n", json_string_value(json_object_get(one, "name")),
                (double)times[ROUNDS / 2] * 1e-3, (double)times[ROUNDS * 99 / 100] * 1e-3);
-        ck_assert_uint_lt(times[ROUNDS / 2], 1000000);
+        ck_assert_uint_lt(times[ROUNDS / 2], getenv("GRAFT_TEST_SLOW") ? 1000000000 : 1000000);
     }
     jwt_rules_close(&rules);
 }
