@@ -58,9 +58,9 @@ const uint TILE = WORKGROUP * POSITIONS, HEAD_DIM = QUADS_OF_K * 8u;
 #ifndef SUBGROUPS
 shared float weights[HEADS * TILE];
 #endif
-#ifndef ONE_SUBGROUP
-shared uint arrived_shared;
-#endif
+#define ARRIVE last_of_splits
+#define ARRIVE_COUNTER counter
+#include "lib/arrive.glsl"
 
 bool inside(uint t, uint begin, uint length)
 {
@@ -394,27 +394,8 @@ bool attend()
             part[at + HEAD_DIM + 1u] = total[h];
         }
     }
-    memoryBarrierBuffer();
-    WORKGROUP_BARRIER();
-    uint arrived = 0u;
-    if (lane == 0u) {
-        arrived = atomicAdd(counter[n * push.n_head_kv * push.head_groups + group], 1u);
-    }
-#ifdef ONE_SUBGROUP
-    arrived = subgroupBroadcastFirst(arrived);
-#else
-    if (lane == 0u) {
-        arrived_shared = arrived;
-    }
-    barrier();
-    arrived = arrived_shared;
-#endif
-    if (arrived != splits - 1u) {
+    if (!last_of_splits(n * push.n_head_kv * push.head_groups + group, splits)) {
         return false;
-    }
-    memoryBarrierBuffer();
-    if (lane == 0u) {
-        counter[n * push.n_head_kv * push.head_groups + group] = 0u;
     }
     add_splits(n, head0, head_end, splits);
     return true;

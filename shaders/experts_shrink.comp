@@ -7,7 +7,7 @@
 // (lib/shrink.glsl).
 //   pool f16   x [n / sharing][n_in]   route [n] (expert, weight), n = rows * n_used   table   state
 //   t [n][pair][GRAFT_LORA_EXPERT_STAGE][GRAFT_LORA_RANK]
-// Grid: x = (pair * targets + target) * parts + part of the rows of A, y = (row, expert) pair. Reference: runtime/ref/lora.c.
+// Grid: x as shrink_own has it, y = (row, expert) pair. Reference: runtime/ref/lora.c.
 #include "params.h"
 #include "lib/io.glsl"
 layout(local_size_x_id = 0) in;
@@ -28,14 +28,6 @@ layout(push_constant) uniform push_block { graft_experts_push push; };
 void main()
 {
     uint n = gl_WorkGroupID.y, fours = push.subs * 8u;
-    uint targets = push.lora.next >> GRAFT_LORA_NEXT_SHIFT, parts = gl_NumWorkGroups.x / (GRAFT_LORA_PAIRS * targets);
-    uint part = gl_WorkGroupID.x % parts, target = gl_WorkGroupID.x / parts % targets;
-    uint pair = gl_WorkGroupID.x / (parts * targets);
-    uvec4 slots;
-    vec4 weights;
-    lora_row_pairs(n / push.n_used, slots, weights);
-    if (slots[pair] != GRAFT_NO_SLOT) {
-        lora_expert = route[n].x;
-        shrink(n, pair, slots[pair], weights[pair], push.lora.entry, target, n / push.sharing * fours, fours, part, parts);
-    }
+    lora_expert = route[n].x;
+    shrink_own(n, n / push.n_used, n / push.sharing * fours, fours);
 }

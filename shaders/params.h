@@ -99,7 +99,8 @@ struct graft_lora_push {
     GRAFT_UINT entry;  // of the kernel's first target
     GRAFT_UINT norm;   // of the gain that the kernel multiplies by; qkv: of q's head norm, k's follows
     GRAFT_UINT next;   // of the first target that reads what the kernel writes, and << GRAFT_LORA_NEXT_SHIFT how many of
-                       // them the kernel's last workgroup shrinks for (0: none)
+                       // them the kernel's last workgroup shrinks for (0: none); shrink, experts_shrink: how many targets
+                       // it is for
 };
 #define GRAFT_LORA_NEXT_SHIFT 24u
 

@@ -5,7 +5,7 @@
 // Shrink as a dispatch of its own, where the kernel that wrote the input did not do it (lib/shrink.glsl): t = weight * A x for
 // every batch row, every (adapter, weight) pair of the row, for the targets that share an input.
 //   pool f16   x [n][n_in]   state   table   t [row][pair][GRAFT_LORA_STAGE][GRAFT_LORA_RANK]
-// Grid: x = (pair * targets + target) * parts + part of the rows of A, y = batch row, or entry of the state's list of rows.
+// Grid: x as shrink_own has it, y = batch row, or entry of the state's list of rows.
 // Reference: runtime/ref/lora.c.
 #include "params.h"
 #include "lib/io.glsl"
@@ -29,13 +29,5 @@ void main()
     if (push.state_out != 0u) {
         n = state[push.state_out + n];
     }
-    uvec4 slots;
-    vec4 weights;
-    lora_row_pairs(n, slots, weights);
-    uint targets = push.lora.next >> GRAFT_LORA_NEXT_SHIFT, parts = gl_NumWorkGroups.x / (GRAFT_LORA_PAIRS * targets);
-    uint part = gl_WorkGroupID.x % parts, target = gl_WorkGroupID.x / parts % targets;
-    uint pair = gl_WorkGroupID.x / (parts * targets);
-    if (slots[pair] != GRAFT_NO_SLOT) {
-        shrink(n, pair, slots[pair], weights[pair], push.lora.entry, target, n * push.fours, push.fours, part, parts);
-    }
+    shrink_own(n, n, n * push.fours, push.fours);
 }

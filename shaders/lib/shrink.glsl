@@ -64,6 +64,23 @@ void shrink(uint n, uint pair, uint slot, float weight, uint first, uint target,
     }
 }
 
+#ifndef SHRINK_BY_THE_LAST
+// What a workgroup of a dispatch of its own does of row n, whose adapters are those of batch row `batch_row`. Grid: x = (pair *
+// targets + target) * parts + part of the rows of A.
+void shrink_own(uint n, uint batch_row, uint x_at, uint fours)
+{
+    uint targets = push.lora.next >> GRAFT_LORA_NEXT_SHIFT, parts = gl_NumWorkGroups.x / (GRAFT_LORA_PAIRS * targets);
+    uint part = gl_WorkGroupID.x % parts, target = gl_WorkGroupID.x / parts % targets;
+    uint pair = gl_WorkGroupID.x / (parts * targets);
+    uvec4 slots;
+    vec4 weights;
+    lora_row_pairs(batch_row, slots, weights);
+    if (slots[pair] != GRAFT_NO_SLOT) {
+        shrink(n, pair, slots[pair], weights[pair], push.lora.entry, target, x_at, fours, part, parts);
+    }
+}
+#endif
+
 #ifdef SHRINK_BY_THE_LAST
 #define ARRIVE_COUNTER lora_counter
 #define ARRIVE last_to_arrive
