@@ -176,8 +176,8 @@ gnutls_session_t http_tls_session(struct http_server *server, int fd)
 ssize_t http_wire_recv(struct http_connection *c, char *out, size_t room)
 {
     if (!c->tls) {
-        ssize_t n = recv(c->fd, out, room, MSG_DONTWAIT);
-        return n > 0 ? n : n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
+        ssize_t n = net_receive(c->fd, out, room);
+        return n > 0 ? n : n == NET_LATER ? 0 : -1;
     }
     for (;;) {
         ssize_t n = gnutls_record_recv(c->tls, out, room);
@@ -196,8 +196,8 @@ ssize_t http_wire_recv(struct http_connection *c, char *out, size_t room)
 ssize_t http_wire_send(struct http_connection *c, const char *bytes, size_t length)
 {
     if (!c->tls) {
-        ssize_t n = send(c->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-        return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? 0 : -1;
+        ssize_t n = net_send(c->fd, bytes, length);
+        return n >= 0 ? n : n == NET_LATER ? 0 : -1;
     }
     ssize_t n = c->half_sent ? gnutls_record_send(c->tls, NULL, 0) : gnutls_record_send(c->tls, bytes, length);
     bool later = n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED;

@@ -239,7 +239,7 @@ static void on_device(void *user, enum graft_device_state state, const char *det
     case GRAFT_DEVICE_GIVEN_UP:
         note("error: the device does not come back, the server ends: %s", detail);
         atomic_store(&server->device_gone, true);
-        kill(getpid(), SIGTERM); // to the process: every thread blocks it, the one that waits takes it
+        http_ask_to_end();
         break;
     }
 }
