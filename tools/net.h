@@ -35,6 +35,9 @@ bool net_begin(void);
 // What the last call of this thread that failed ran into, in words. Valid until the next call of this thread.
 const char *net_error(void);
 
+// Let this process have so many files and sockets open, if the system allows it.
+void net_allow(uint64_t files);
+
 // ---- connections ----
 
 // A connected TCP socket to a host (a name or a number) and port, which blocks; -1 with a sentence in `why`.

@@ -5,8 +5,10 @@ enum graft_status http_local_bind(const char *text, bool operator_side, int *fd)
 {
     (void)operator_side;
     *fd = -1;
-    return graft_fail(GRAFT_E_ARGUMENT, "the address \"%.200s\": graft has no Unix sockets on Windows; 127.0.0.1:PORT, for "
-                                        "operators with --keys FILE", text);
+    return graft_fail(GRAFT_E_ARGUMENT,
+                      "the address \"%.200s\": graft has no Unix sockets on Windows; 127.0.0.1:PORT, for "
+                      "operators with --keys FILE",
+                      text);
 }
 
 void http_local_remove(const char *path)

@@ -4,9 +4,7 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "tools/serve/http_private.h"
 
@@ -82,17 +80,6 @@ static enum graft_status daemon_start(struct http_server *server)
     return server->daemon ? GRAFT_OK : graft_fail(GRAFT_E_INTERNAL, "libmicrohttpd could not be started: %s", strerror(errno));
 }
 
-// Room for all connections, the model, its caches and the drivers' files, if the system allows it.
-static void raise_files(const struct http_server *server)
-{
-    struct rlimit limit;
-    rlim_t want = 3 * (rlim_t)server->n_connections + SPARE_FILES; // the client's socket and a pair each
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < want) {
-        limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : want;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 static enum graft_status build(struct http_server *server)
 {
     struct http_config *config = &server->config;
@@ -115,7 +102,7 @@ static enum graft_status build(struct http_server *server)
     GRAFT_TRY(access_log_open(server->ctx, &server->log, config->log, config->log_path, config->log_bytes, config->log_files));
     GRAFT_TRY(http_metrics_create(server));
     GRAFT_TRY(take_memory(server));
-    raise_files(server);
+    net_allow(3ull * server->n_connections + SPARE_FILES); // the client's socket and a pair each; the model, drivers' files
     GRAFT_TRY(net_watch_create(server->ctx, &server->sockets, 2 * server->n_connections + HTTP_MAX_LISTENERS + 1));
     return http_listen_all(server);
 }

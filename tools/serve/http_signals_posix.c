@@ -55,9 +55,9 @@ enum http_signal http_next_signal(unsigned wait_ms)
         }
     }
     number = number ? number : sigtimedwait(&set, NULL, &wait);
-    return number == SIGHUP                         ? HTTP_SIGNAL_READ_AGAIN
+    return number == SIGHUP                        ? HTTP_SIGNAL_READ_AGAIN
            : number == SIGTERM || number == SIGINT ? HTTP_SIGNAL_END
-                                                    : HTTP_SIGNAL_NONE;
+                                                   : HTTP_SIGNAL_NONE;
 }
 
 void http_ask_to_end(void)

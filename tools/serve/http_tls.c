@@ -3,9 +3,9 @@
 //
 // GnuTLS's callback knows the session and nothing else, so what is current is kept here for the process; a process has one
 // server. A certificate that was replaced lives until the end: a handshake may still be using it, and there are few.
-#include <errno.h>
 #include <gnutls/abstract.h>
 #include <gnutls/gnutls.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -113,7 +113,7 @@ enum graft_status http_tls_read(struct http_server *server)
         release(next);
     }
     if (key) {
-        explicit_bzero(key, key_bytes);
+        sodium_memzero(key, key_bytes);
     }
     GRAFT_FREE(server->ctx, &cert);
     GRAFT_FREE(server->ctx, &key);
