@@ -17,8 +17,6 @@ static int absent(const char *verb)
         (void)options;                         \
         return absent(name);                   \
     }
-ABSENT(SERVE, "serve")
-ABSENT(KEY, "key")
 ABSENT(PS, "ps")
 ABSENT(TOP, "top")
 ABSENT(LOAD_TEST, "load-test")

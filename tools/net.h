@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "platform/ctx.h"
+#include "platform/plat.h"
 
 #ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "serve/http_world.h"
 
-#include <arpa/inet.h>
-#include <dirent.h>
-#include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifdef _WIN32
+#define poll WSAPoll
+#else
+#include <errno.h>
+#include <poll.h>
+#include <sys/un.h>
+#endif
 
 void wait_ms(unsigned ms)
 {
@@ -195,15 +197,8 @@ void world_close(struct world *world)
         wait_ms(1);
     }
     graft_ctx_destroy(&world->ctx);
-    DIR *folder = world->folder[0] ? opendir(world->folder) : NULL;
-    for (struct dirent *entry; folder && (entry = readdir(folder));) {
-        char path[400];
-        snprintf(path, sizeof path, "%s/%s", world->folder, entry->d_name);
-        unlink(path);
-    }
-    if (folder) {
-        closedir(folder);
-        rmdir(world->folder);
+    if (world->folder[0]) {
+        graft_test_remove_all(world->folder);
     }
 }
 
@@ -238,11 +233,24 @@ char *world_read(struct world *world, const char *name)
 
 // ---- the client ----
 
+bool readable(int fd, int ms)
+{
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    return poll(&wait, 1, ms) == 1;
+}
+
+ssize_t receive_some(int fd, void *out, size_t room)
+{
+    return readable(fd, 10000) ? net_receive(fd, out, room) : NET_LATER;
+}
+
 int client_to(uint16_t port)
 {
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    ck_assert_msg(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0, "connect: %s", strerror(errno));
+    char number[8], why[200];
+    snprintf(number, sizeof number, "%u", port);
+    ck_assert(net_begin());
+    int fd = net_connect("127.0.0.1", number, why, sizeof why);
+    ck_assert_msg(fd >= 0, "connect: %s", why);
     return fd;
 }
 
@@ -253,17 +261,21 @@ int client(const struct world *world)
 
 int client_unix(const char *path)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-    ck_assert_msg(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0, "connect: %s", strerror(errno));
+    char why[200];
+    int fd = net_connect_local(path, why, sizeof why);
+    ck_assert_msg(fd >= 0, "connect: %s", why);
     return fd;
 }
 
 void send_all(int fd, const char *bytes, size_t length)
 {
     while (length > 0) {
-        ssize_t n = send(fd, bytes, length, MSG_NOSIGNAL);
+        ssize_t n = net_send(fd, bytes, length);
+        if (n == NET_LATER) { // one end of a pair
+            struct pollfd wait = {.fd = fd, .events = POLLOUT};
+            poll(&wait, 1, 100);
+            continue;
+        }
         if (n <= 0) {
             return; // the server has closed: what it said before is judged
         }
@@ -297,11 +309,10 @@ struct buffer {
 static size_t take(struct buffer *b, void *out, size_t count)
 {
     uint64_t now = graft_clock_ns();
-    struct pollfd wait = {.fd = b->fd, .events = POLLIN};
-    if (now >= b->deadline_ns || poll(&wait, 1, (int)((b->deadline_ns - now) / 1000000) + 1) != 1) {
+    if (now >= b->deadline_ns || !readable(b->fd, (int)((b->deadline_ns - now) / 1000000) + 1)) {
         return 0;
     }
-    ssize_t n = recv(b->fd, out, count, 0);
+    ssize_t n = net_receive(b->fd, out, count);
     b->eof |= n <= 0;
     return n > 0 ? (size_t)n : 0;
 }
@@ -380,7 +391,7 @@ struct reply ask(const struct world *world, const char *bytes, size_t length)
     int fd = client(world);
     send_all(fd, bytes, length);
     struct reply reply = receive(fd, 10000);
-    close(fd);
+    net_close(fd);
     return reply;
 }
 
@@ -389,12 +400,11 @@ bool closes(int fd, unsigned timeout_ms)
     uint64_t deadline = graft_clock_ns() + timeout_ms * 1000000ull;
     for (;;) {
         uint64_t now = graft_clock_ns();
-        struct pollfd wait = {.fd = fd, .events = POLLIN};
-        if (now >= deadline || poll(&wait, 1, (int)((deadline - now) / 1000000) + 1) != 1) {
+        if (now >= deadline || !readable(fd, (int)((deadline - now) / 1000000) + 1)) {
             return false;
         }
         char sink[4096];
-        if (recv(fd, sink, sizeof sink, 0) <= 0) {
+        if (net_receive(fd, sink, sizeof sink) <= 0) {
             return true;
         }
     }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "support/support.h"
+#include "tools/net.h"
 #include "tools/serve/http.h"
 
 // Routes (world_routes): GET /livez (open); POST /echo; POST /later?ms=N, answered by another thread; POST
@@ -59,6 +60,10 @@ const char *header_of(const struct reply *reply, const char *name);
 // Send, receive, close the socket.
 struct reply ask(const struct world *world, const char *bytes, size_t length);
 #define ASK(world, text) ask((world), (text), sizeof(text) - 1)
+// Something has come, or the end, within so many ms.
+bool readable(int fd, int ms);
+// As net_receive, waited for.
+ssize_t receive_some(int fd, void *out, size_t room);
 // True if the server closes within this time; what comes before is dropped.
 bool closes(int fd, unsigned timeout_ms);
 

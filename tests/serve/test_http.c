@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -157,7 +156,7 @@ START_TEST(adapters_of_a_key_and_its_limits)
     reply = receive(fd, 3000);
     ck_reply(&reply, 200);
     reply_free(&reply);
-    close(fd);
+    net_close(fd);
     // Three a minute: the one above, two more, and then none for 20 seconds.
     ck_assert_int_eq(status_of(&world, "POST", "/echo", limited_key), 200);
     ck_assert_int_eq(status_of(&world, "POST", "/echo", limited_key), 200);
@@ -202,7 +201,7 @@ START_TEST(late_replies_keep_alive_ids_and_traces)
     reply = receive(fd, 200); // of HEAD: a length and no body, so this one reads into the next; its status is enough
     ck_assert_int_eq(reply.status, 200);
     reply_free(&reply);
-    close(fd);
+    net_close(fd);
     world_close(&world);
 }
 END_TEST
@@ -235,7 +234,7 @@ START_TEST(a_stream_comes_whole_and_in_order)
         reply = receive(fds[i], 3000);
         ck_reply(&reply, 200);
         reply_free(&reply);
-        close(fds[i]);
+        net_close(fds[i]);
     }
     ck_assert_uint_eq(atomic_load(&world.gone), 0);
     // More than the ring holds, so that it goes round a few times.
@@ -252,7 +251,7 @@ START_TEST(a_stream_comes_whole_and_in_order)
     }
     ck_assert_str_eq(from, "data: [DONE]\n\n");
     reply_free(&whole);
-    close(long_one);
+    net_close(long_one);
     // HTTP/1.0 has no chunks: the end of the connection is the end of the stream.
     struct reply reply = ASK(&world, "POST /stream?n=3&bytes=1&ms=1 HTTP/1.0\r\n" JSON_BODY);
     ck_assert_int_eq(reply.status, 200);
@@ -283,13 +282,13 @@ START_TEST(long_bodies_hold_nobody_up)
     ck_assert(reply.complete);
     reply_free(&reply);
     ck_assert_msg(graft_clock_ns() - begin < 1400000000u, "others waited");
-    close(two[1]); // it leaves while it waits for its turn
+    net_close(two[1]); // it leaves while it waits for its turn
     reply = receive(two[0], 5000);
     ck_reply(&reply, 200);
     reply_free(&reply);
     free(text);
-    close(two[0]);
-    close(stream_fd);
+    net_close(two[0]);
+    net_close(stream_fd);
     world_close(&world);
 }
 END_TEST
@@ -308,7 +307,7 @@ START_TEST(clients_that_leave_are_noticed_within_a_token)
         wait_ms(150);
         ck_assert_uint_eq(atomic_load(&world.gone), i);
         uint64_t left = graft_clock_ns();
-        close(fd);
+        net_close(fd);
         for (int k = 0; k < 1000 && atomic_load(&world.gone) == i; k++) {
             wait_ms(1);
         }
@@ -342,12 +341,12 @@ START_TEST(clients_that_leave_at_the_end_leave_nothing)
         int fd = client(&world);
         SEND(fd, HEAD("POST", "/stream?n=4&bytes=1&ms=2") JSON_BODY);
         for (ssize_t got = 1; got > 0 && n < sizeof bytes && (i % 2 || !memmem(bytes, n, "[DONE]", 6)); n += (size_t)got) {
-            got = recv(fd, bytes + n, sizeof bytes - n, 0);
+            got = receive_some(fd, bytes + n, sizeof bytes - n);
             if (i % 2) { // the first bytes are enough
                 break;
             }
         }
-        close(fd);
+        net_close(fd);
     }
     for (int i = 0; i < 300; i++) {
         http_server_describe(world.server, &stats);
@@ -379,7 +378,7 @@ START_TEST(a_server_that_ends_tells_everybody)
     ck_assert(graft_clock_ns() - begin < 3000000000u);
     ck_assert_uint_eq(atomic_load(&world.finished), 2);
     for (int i = 0; i < 3; i++) {
-        close(fds[i]);
+        net_close(fds[i]);
     }
 }
 END_TEST
@@ -441,7 +440,7 @@ START_TEST(sigterm_drains_and_sighup_reloads_without_dropping_a_stream)
     ck_assert(reply.complete);
     ck_assert_ptr_nonnull(strstr(reply.body, "data: 119 xxxxxxxxxx\n\ndata: [DONE]\n\n"));
     reply_free(&reply);
-    close(stream);
+    net_close(stream);
     pthread_join(thread, NULL);
     char *old = world_read(&world, "access.log.moved"), *new = world_read(&world, "access.log");
     ck_assert_ptr_null(strstr(old, "/stream"));
@@ -478,7 +477,7 @@ START_TEST(what_runs_after_the_drain_is_cancelled_and_a_second_signal_does_not_w
         world_close(&world);
         ck_assert_uint_eq(atomic_load(&world.finished), 1);
         ck_assert_uint_eq(atomic_load(&world.gone), 1);
-        close(fd);
+        net_close(fd);
     }
 }
 END_TEST
@@ -545,7 +544,7 @@ START_TEST(operators_call_on_their_own_socket)
     snprintf(peer, sizeof peer, "\"peer\":\"unix:%u\"", geteuid());
     ck_assert_ptr_nonnull(strstr(reply.body, peer));
     reply_free(&reply);
-    close(fd);
+    net_close(fd);
     ck_assert_int_eq(status_of(&world, "POST", "/v1/adapters/finance/pin", NULL), 404);
     // A second server does not take the socket away, and a file of that name is no socket.
     struct http_server *second;
@@ -579,12 +578,12 @@ static double worst_gap_ms(const struct world *world)
     uint64_t last = 0, worst = 0;
     SEND(fd, HEAD("POST", "/stream?n=100&bytes=1&ms=10") JSON_BODY);
     for (ssize_t n = 1; n > 0 && !memmem(bytes, (size_t)n, "[DONE]", 6);) {
-        n = recv(fd, bytes, sizeof bytes, 0);
+        n = receive_some(fd, bytes, sizeof bytes);
         uint64_t now = graft_clock_ns();
         worst = last && now - last > worst ? now - last : worst;
         last = now;
     }
-    close(fd);
+    net_close(fd);
     return (double)worst * 1e-6;
 }
 
@@ -646,10 +645,10 @@ START_TEST(a_thousand_idle_connections_cost_nothing)
     pthread_join(thread, NULL);
     for (int i = 0; i < 1000; i++) {
         ck_assert_msg(closes(fds[i], 30000), "connection %d stays open", i);
-        close(fds[i]);
+        net_close(fds[i]);
     }
     for (int i = 0; i < 50; i++) {
-        close(slow[i]);
+        net_close(slow[i]);
     }
     for (int i = 0; i < 500; i++) {
         http_server_describe(world.server, &stats);
@@ -685,7 +684,7 @@ START_TEST(a_round_trip_is_short)
             uint64_t begin = graft_clock_ns();
             SEND(fd, HEAD("POST", "/echo") JSON_BODY);
             while (n < 4 || !memmem(reply, n, "\r\n\r\n{", 5) || reply[n - 1] != '}') {
-                ssize_t got = recv(fd, reply + n, sizeof reply - n, 0);
+                ssize_t got = receive_some(fd, reply + n, sizeof reply - n);
                 ck_assert_int_gt(got, 0);
                 n += (size_t)got;
             }
@@ -695,7 +694,7 @@ START_TEST(a_round_trip_is_short)
         printf("round trip%s: p50 %.0f us, p99 %.0f us\n", tls ? " (TLS, through the tests' own relay)" : "",
                (double)times[ROUNDS / 2] * 1e-3, (double)times[ROUNDS * 99 / 100] * 1e-3);
         ck_assert_uint_lt(times[ROUNDS / 2], 20000000); // the machine is shared
-        close(fd);
+        net_close(fd);
         world_close(&world);
     }
 }
@@ -741,7 +740,7 @@ static void *soak(void *user)
                 reply_free(&reply);
             }
         }
-        close(fd);
+        net_close(fd);
     }
     return NULL;
 }
@@ -811,7 +810,7 @@ static int tls_ask(const struct world *world, const char *bytes, size_t length, 
     }
     gnutls_deinit(session);
     gnutls_certificate_free_credentials(credentials);
-    close(fd);
+    net_close(fd);
     return status;
 }
 

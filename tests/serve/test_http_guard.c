@@ -2,8 +2,6 @@
 // Malformed, hostile and slow HTTP, by the numbers of the threat list (52 to 66): each with the exact status, over raw sockets.
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "serve/http_world.h"
 #include "tools/serve/http_private.h"
@@ -43,7 +41,7 @@ static void refused(const char *what, const char *bytes, size_t length, int stat
     ck_reply(&reply, status);
     ck_assert_msg(reply.closed, "%s: the connection stays open", what);
     reply_free(&reply);
-    close(fd);
+    net_close(fd);
 }
 #define REFUSED(what, status, text) refused(what, text, sizeof(text) - 1, status)
 
@@ -55,7 +53,7 @@ static void taken(const char *bytes, size_t length)
     struct reply reply = receive(fd, 3000);
     ck_assert_msg(reply.status == 200, "status %d: %.300s", reply.status, bytes);
     reply_free(&reply);
-    close(fd);
+    net_close(fd);
 }
 #define TAKEN(text) taken(text, sizeof(text) - 1)
 
@@ -79,7 +77,7 @@ START_TEST(case_53_length_and_encoding_with_a_second_request_behind)
     ck_reply(&reply, 400);
     ck_assert(reply.closed); // and nothing but this one came
     reply_free(&reply);
-    close(fd);
+    net_close(fd);
     REFUSED("the other order", 400, POST "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n");
 }
 END_TEST
@@ -148,7 +146,7 @@ START_TEST(case_56_in_the_second_request_and_in_pieces)
     ck_reply(&reply, 400);
     ck_assert(reply.closed);
     reply_free(&reply);
-    close(fd);
+    net_close(fd);
     // Sound, in pieces of one byte, and two at once.
     static const char sound[] =
         "POST /echo?q=a%20b+c HTTP/1.1\r\nHost: localhost\r\nCookie: a=b; c=\"d\"\r\nEmpty:\r\nContent-Type: "
@@ -170,7 +168,7 @@ START_TEST(case_56_in_the_second_request_and_in_pieces)
         ck_reply(&reply, 200);
         reply_free(&reply);
     }
-    close(fd);
+    net_close(fd);
 }
 END_TEST
 
@@ -236,11 +234,10 @@ START_TEST(case_58_a_trickled_head_has_an_absolute_deadline)
     SEND(fd, "GET /livez HTTP/1.1\r\nHost: localhost\r\nA: ");
     int i = 0;
     for (; i < 100; i++) { // a byte every 25 ms would keep an idle timer alive for ever
-        if (send(fd, "x", 1, MSG_NOSIGNAL) != 1) {
+        if (net_send(fd, "x", 1) != 1) {
             break;
         }
-        char byte;
-        if (recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) >= 0) {
+        if (readable(fd, 0)) {
             break;
         }
         wait_ms(25);
@@ -251,10 +248,10 @@ START_TEST(case_58_a_trickled_head_has_an_absolute_deadline)
     ck_assert(reply.closed);
     ck_assert_msg(seconds > 0.55 && seconds < 1.6, "%.2f s, expected 0.6", seconds);
     reply_free(&reply);
-    close(fd);
+    net_close(fd);
     fd = client(&world); // not even a byte
     ck_assert(closes(fd, 1500));
-    close(fd);
+    net_close(fd);
     // Between two requests there is more time.
     fd = client(&world);
     SEND(fd, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -266,7 +263,7 @@ START_TEST(case_58_a_trickled_head_has_an_absolute_deadline)
     ck_reply(&reply, 200);
     reply_free(&reply);
     ck_assert(closes(fd, 2500));
-    close(fd);
+    net_close(fd);
 }
 END_TEST
 
@@ -306,7 +303,7 @@ START_TEST(case_60_a_body_over_its_cap_is_refused_at_the_head)
     ck_reply(&reply, 200);
     ck_assert_ptr_nonnull(strstr(reply.body, "\"length\":1048576"));
     reply_free(&reply);
-    close(fd);
+    net_close(fd);
     free(big);
 }
 END_TEST
@@ -317,11 +314,10 @@ START_TEST(case_61_a_slow_body)
     uint64_t begin = graft_clock_ns();
     SEND(fd, POST "Content-Length: 100\r\n\r\n{");
     for (int i = 0; i < 60; i++) {
-        if (send(fd, " ", 1, MSG_NOSIGNAL) != 1) {
+        if (net_send(fd, " ", 1) != 1) {
             break;
         }
-        char byte;
-        if (recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) >= 0) {
+        if (readable(fd, 0)) {
             break;
         }
         wait_ms(25);
@@ -333,7 +329,7 @@ START_TEST(case_61_a_slow_body)
     ck_assert_msg(seconds > 0.45 && seconds < 1.5, "%.2f s, expected 0.5", seconds);
     ck_assert(closes(fd, 500));
     reply_free(&reply);
-    close(fd);
+    net_close(fd);
 }
 END_TEST
 
@@ -361,7 +357,7 @@ static double finished_after(unsigned n)
 static int slow_client(void)
 {
     int fd = client(&world), little = 4096;
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, (const void *)&little, sizeof little);
     return fd;
 }
 
@@ -384,7 +380,7 @@ START_TEST(case_62_a_slow_reader_has_its_time)
         at += n + 2002;
     }
     reply_free(&reply);
-    close(slow);
+    net_close(slow);
     ck_assert_uint_eq(atomic_load(&world.gone), 0);
 }
 END_TEST
@@ -406,8 +402,8 @@ START_TEST(case_62_a_reader_that_reads_nothing_is_cut_in_time_and_hurts_nobody)
     struct http_stats stats;
     http_server_describe(world.server, &stats);
     ck_assert_uint_eq(stats.cut_stall, 1);
-    close(slow);
-    close(good);
+    net_close(slow);
+    net_close(good);
     // One that has got all but the end of a short stream.
     slow = slow_client();
     ask_stream(slow, 4, 60000, 1);
@@ -420,7 +416,7 @@ START_TEST(case_62_a_reader_that_reads_nothing_is_cut_in_time_and_hurts_nobody)
     seconds = (double)(graft_clock_ns() - begin) * 1e-9;
     ck_assert_msg(stats.cut_stall >= 2 && seconds > 1 && seconds < 8, "%.2f s, %llu cut", seconds,
                   (unsigned long long)stats.cut_stall);
-    close(slow);
+    net_close(slow);
 }
 END_TEST
 
@@ -446,9 +442,9 @@ START_TEST(case_62_what_waits_for_slow_readers_is_bounded)
     }
     ck_assert_uint_eq(stats.cut_stall, SLOW);
     for (int i = 0; i < SLOW; i++) {
-        close(slow[i]);
+        net_close(slow[i]);
     }
-    close(good);
+    net_close(good);
 }
 END_TEST
 
@@ -460,7 +456,7 @@ START_TEST(case_63_wrong_method_path_and_type)
     ck_reply(&reply, 405);
     ck_assert_str_eq(header_of(&reply, "allow"), "POST, GET, HEAD");
     reply_free(&reply);
-    close(fd);
+    net_close(fd);
     REFUSED("a method of one's own", 405, "BREW /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
     REFUSED("OPTIONS", 405, "OPTIONS /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"); // CORS is off
     REFUSED("TRACE", 405, "TRACE /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -522,15 +518,15 @@ static void many(struct http_config *config, uint32_t fit)
         ck_assert_str_eq(header_of(&reply, "retry-after"), "1");
         ck_assert(reply.closed);
         reply_free(&reply);
-        close(fd);
+        net_close(fd);
     }
-    close(fds[0]);
+    net_close(fds[0]);
     wait_ms(200);
     struct reply reply = ASK(&few, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n");
     ck_reply(&reply, 200);
     reply_free(&reply);
     for (uint32_t i = 1; i < fit; i++) {
-        close(fds[i]);
+        net_close(fds[i]);
     }
     world_close(&few);
 }
@@ -577,7 +573,7 @@ START_TEST(case_56_what_stands_behind_a_request_is_judged_alike)
             ck_reply(&reply, 200);
             reply_free(&reply);
         }
-        close(fd);
+        net_close(fd);
     }
 }
 END_TEST
@@ -607,7 +603,7 @@ START_TEST(case_57_chunks_to_the_letter)
         ck_reply(&reply, 200);
         ck_assert_ptr_nonnull(strstr(reply.body, "\"length\":11"));
         reply_free(&reply);
-        close(fd);
+        net_close(fd);
     }
 #undef CHUNKED
 }
@@ -700,7 +696,7 @@ START_TEST(case_56_what_is_accepted_needs_no_repair)
         length += 8;
         int fd = client(&world);
         send_all(fd, bytes, length);
-        shutdown(fd, SHUT_WR);
+        net_end_sending(fd);
         struct reply reply = receive(fd, 3000);
         bool good = sound(bytes, length);
         bool taken = reply.status == 200 || reply.status == 404 || reply.status == 405 || reply.status == 403;
@@ -712,7 +708,7 @@ START_TEST(case_56_what_is_accepted_needs_no_repair)
         refused_ones += reply.status == 400;
         damaged += !good;
         reply_free(&reply);
-        close(fd);
+        net_close(fd);
     }
     printf("4000 heads: %u damaged, %u refused, %u accepted\n", damaged, refused_ones, accepted);
     ck_assert_uint_gt(accepted, 500);

@@ -16,3 +16,13 @@ char *mkdtemp(char *name)
     }
     return NULL;
 }
+
+void *memmem(const void *large, size_t length, const void *small_one, size_t small_length)
+{
+    for (size_t i = 0; i + small_length <= length; i++) {
+        if (memcmp((const char *)large + i, small_one, small_length) == 0) {
+            return (char *)(size_t)large + i;
+        }
+    }
+    return NULL;
+}

@@ -276,7 +276,7 @@ static bool write_out(struct access_log *log, size_t length, const struct access
         fd = log->fd;
     }
     for (size_t done = 0; done < length;) {
-        ssize_t n = write(fd, log->line + done, length - done);
+        ssize_t n = write(fd, log->line + done, (unsigned)(length - done));
         if (n < 0 && errno == EINTR) {
             continue;
         }

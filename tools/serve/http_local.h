@@ -3,7 +3,7 @@
 #ifndef GRAFT_TOOLS_SERVE_HTTP_LOCAL_H
 #define GRAFT_TOOLS_SERVE_HTTP_LOCAL_H
 
-#include "platform/err.h"
+#include "platform/plat.h"
 
 // Bind "unix:/PATH". An old socket file of a server that is no more is removed; anything else under that name is left alone.
 // The file can be used by the owner alone on the operator's side, else by the group too. Errors: GRAFT_E_ARGUMENT (the form of

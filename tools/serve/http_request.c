@@ -527,7 +527,7 @@ void http_on_connection(void *user, struct MHD_Connection *mhd, void **context, 
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
         for (uint32_t i = 0; info && i < server->n_connections; i++) {
             struct http_connection *connection = &server->connections[i];
-            if (connection->mhd_side && !connection->mhd_started && connection->mhd_fd == info->connect_fd) {
+            if (connection->mhd_side && !connection->mhd_started && connection->mhd_fd == (int)info->connect_fd) {
                 connection->mhd_started = true;
                 *context = connection;
                 break;

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "platform/err.h"
+#include "platform/plat.h"
 
 enum { SERVER_PATH_BYTES = 4096 };
 
