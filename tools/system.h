@@ -52,6 +52,8 @@ bool system_use_processors(int64_t count);
 // "Linux 6.1 on x86_64"
 void system_name(char *out, size_t bytes);
 uint64_t system_memory_bytes(void);
+// Let the process have `want` files and sockets open, or as many of them as the system allows.
+void system_raise_files(uint64_t want);
 // What stands between this user and the GPU, as the system's own files show it: lines for graft doctor, with their level
 // ("good", "note", "bad").
 void system_look_at_gpu(void (*say)(void *user, const char *level, const char *text), void *user);
