@@ -16,8 +16,8 @@ endif()
 set(CMAKE_C_COMPILER ${triple}-gcc-posix) # with POSIX threads
 set(CMAKE_RC_COMPILER ${triple}-windres)
 set(CMAKE_OBJCOPY ${triple}-objcopy)
-# Windows 10 and newer; printf and its friends as C99 has them.
-set(CMAKE_C_FLAGS_INIT "-D_WIN32_WINNT=0x0A00 -D__USE_MINGW_ANSI_STDIO=1 -D_FILE_OFFSET_BITS=64")
+# Windows 10 and newer; printf and its friends as C99 has them; gmtime_r.
+set(CMAKE_C_FLAGS_INIT "-D_WIN32_WINNT=0x0A00 -D__USE_MINGW_ANSI_STDIO=1 -D_FILE_OFFSET_BITS=64 -D_POSIX_THREAD_SAFE_FUNCTIONS=200112L")
 set(CMAKE_EXE_LINKER_FLAGS_INIT "-static")
 set(CMAKE_SHARED_LINKER_FLAGS_INIT "-static")
 set(CMAKE_FIND_ROOT_PATH ${GRAFT_SYSROOT} /usr/${triple})

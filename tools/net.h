@@ -17,6 +17,7 @@
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #else
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #endif
@@ -33,6 +34,9 @@ enum {
 bool net_begin(void);
 // What the last call of this thread that failed ran into, in words. Valid until the next call of this thread.
 const char *net_error(void);
+
+// Let this process have so many files and sockets open, if the system allows it.
+void net_allow(uint64_t files);
 
 // ---- connections ----
 

@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The access log: formats lines without allocating, rotates by renaming FILE to FILE.1 ... FILE.N.
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "tools/journal.h"
 #include "tools/serve/access_log.h"
 #include "tools/serve/log_socket.h"
+#include "tools/serve/server_files.h"
 
 enum { PATH_ROOM = 4096, DIGITS_ROOM = 16, MAX_FILES = 1000 };
 
@@ -148,17 +146,6 @@ size_t access_line_format(const struct access_line *line, char *out, size_t byte
 
 // ---- where it goes ----
 
-static int open_file(const char *path, uint64_t *bytes)
-{
-    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
-    struct stat found;
-    *bytes = 0;
-    if (fd >= 0 && fstat(fd, &found) == 0) {
-        *bytes = (uint64_t)found.st_size;
-    }
-    return fd;
-}
-
 enum graft_status access_log_open(struct graft_ctx *ctx, struct access_log **out, enum http_log_target target, const char *path,
                                   uint64_t max_bytes, uint32_t max_files)
 {
@@ -173,12 +160,13 @@ enum graft_status access_log_open(struct graft_ctx *ctx, struct access_log **out
     log->max_bytes = max_bytes;
     log->max_files = max_files < MAX_FILES ? max_files : MAX_FILES;
     log->fd = log->socket.fd = -1;
+    const char *why;
     enum graft_status status = graft_mutex_create(ctx, &log->mutex);
     if (status == GRAFT_OK && target == HTTP_LOG_FILE) {
         memcpy(log->path, path, strlen(path) + 1);
-        log->fd = open_file(path, &log->bytes);
+        log->fd = log_file_open(path, &log->bytes, &why);
         if (log->fd < 0) {
-            status = graft_fail(GRAFT_E_IO, "the access log %s cannot be opened: %s", path, strerror(errno));
+            status = graft_fail(GRAFT_E_IO, "the access log %s cannot be opened: %s", path, why);
         }
     }
     bool journal = target == HTTP_LOG_JOURNAL;
@@ -209,10 +197,10 @@ void access_log_close(struct access_log **log)
 }
 
 // With the mutex held.
-static bool open_again(struct access_log *log)
+static bool open_again(struct access_log *log, const char **why)
 {
     uint64_t bytes;
-    int fd = open_file(log->path, &bytes);
+    int fd = log_file_open(log->path, &bytes, why);
     if (fd < 0) {
         return false;
     }
@@ -228,28 +216,29 @@ enum graft_status access_log_reopen(struct access_log *log)
         return GRAFT_OK;
     }
     graft_mutex_lock(log->mutex);
-    bool good = open_again(log);
-    int why = errno;
+    const char *why;
+    bool good = open_again(log, &why);
     graft_mutex_unlock(log->mutex);
-    return good ? GRAFT_OK : graft_fail(GRAFT_E_IO, "the access log %s cannot be opened: %s", log->path, strerror(why));
+    return good ? GRAFT_OK : graft_fail(GRAFT_E_IO, "the access log %s cannot be opened: %s", log->path, why);
 }
 
 // FILE.N-1 becomes FILE.N, ..., FILE becomes FILE.1. Names that are missing are no fault. With the mutex held.
 static void rotate(struct access_log *log)
 {
     char from[PATH_ROOM], to[PATH_ROOM];
+    const char *why;
     for (uint32_t i = log->max_files; i > 0; i--) {
         int n = snprintf(to, sizeof to, "%.*s.%u", PATH_ROOM - DIGITS_ROOM, log->path, i);
         int m = i > 1 ? snprintf(from, sizeof from, "%.*s.%u", PATH_ROOM - DIGITS_ROOM, log->path, i - 1)
                       : snprintf(from, sizeof from, "%s", log->path);
         if (n > 0 && m > 0) {
-            rename(from, to);
+            file_rename(from, to);
         }
     }
     if (log->max_files == 0) {
-        unlink(log->path);
+        file_remove(log->path);
     }
-    if (!open_again(log)) {
+    if (!open_again(log, &why)) {
         log->bytes = 0; // goes on in the old file; tried again after as many bytes
     }
 }
@@ -262,7 +251,7 @@ static bool send_out(struct access_log *log, size_t length, const struct access_
                                        {"GRAFT_OUTCOME", line->outcome}, {"GRAFT_TENANT", line->tenant},
                                        {"GRAFT_KEY", line->key},         {"GRAFT_ADAPTER", line->entry->adapter}};
     snprintf(status, sizeof status, "%d", line->status);
-    int priority = line->status >= 500 ? LOG_WARNING : LOG_INFO;
+    int priority = line->status >= 500 ? JOURNAL_WARNING : JOURNAL_INFO;
     return log_socket_send(&log->socket, priority, log->line, length - 1, fields, sizeof fields / sizeof *fields);
 }
 
@@ -274,7 +263,7 @@ static bool write_out(struct access_log *log, size_t length, const struct access
     }
     int fd = log->target == HTTP_LOG_FILE ? log->fd : STDERR_FILENO;
     if (log->target == HTTP_LOG_STDERR) {
-        const char *prefix = journal_prefix(line->status >= 500 ? LOG_WARNING : LOG_INFO);
+        const char *prefix = journal_prefix(line->status >= 500 ? JOURNAL_WARNING : JOURNAL_INFO);
         size_t n = strlen(prefix);
         if (n && length + n < sizeof log->line) {
             memmove(log->line + n, log->line, length + 1);

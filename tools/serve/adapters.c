@@ -2,15 +2,13 @@
 // The table of adapters: names, versions, paths, and the line of requests that wait for theirs.
 #include "tools/serve/adapters.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "platform/plat.h"
 #include "tools/serve/aliases.h"
+#include "tools/serve/server_files.h"
 
 // ---- opening and closing ----
 
@@ -25,10 +23,11 @@ int adapters_open(struct adapters *table, const struct adapters_params *params)
     table->leases_end = &table->leases;
     table->aliases = get_memory(ALIASES_MOST, sizeof *table->aliases);
     snprintf(table->base, sizeof table->base, "%s", params->base);
-    if (params->dir && !realpath(params->dir, table->dir)) {
+    const char *why;
+    if (params->dir && !real_path(params->dir, table->dir, &why)) {
         char what[PATH_BYTES + 64];
         snprintf(what, sizeof what, "the folder of adapters %.*s cannot be used", PATH_BYTES, params->dir);
-        error3(what, strerror(errno), "--adapter-dir FOLDER, with a folder per adapter in it");
+        error3(what, why, "--adapter-dir FOLDER, with a folder per adapter in it");
         return EXIT_BAD_FILE;
     }
     return EXIT_GOOD;
@@ -133,57 +132,73 @@ static bool is_inside(const char *folder, const char *path)
     return strncmp(path, folder, n) == 0 && (path[n] == '/' || (n == 1 && path[0] == '/'));
 }
 
+// A folder that is looked through, and whether its links stay inside --adapter-dir.
+struct links {
+    const struct adapters *table;
+    const char *folder;
+    bool stay;
+};
+
+static void look_at_link(void *user, const char *name)
+{
+    struct links *links = user;
+    char path[PATH_BYTES + 300], real[PATH_BYTES];
+    const char *why;
+    snprintf(path, sizeof path, "%s/%s", links->folder, name);
+    if (links->stay && path_is_link(path)) {
+        links->stay = real_path(path, real, &why) && is_inside(links->table->dir, real);
+    }
+}
+
 // No symbolic link in an adapter's folder leads out of --adapter-dir.
 static bool links_stay(const struct adapters *table, const char *folder)
 {
-    DIR *dir = opendir(folder);
-    bool stay = true;
-    for (struct dirent *item = dir ? readdir(dir) : NULL; item && stay; item = readdir(dir)) {
-        char path[PATH_BYTES + 300], real[PATH_BYTES];
-        struct stat info;
-        snprintf(path, sizeof path, "%s/%s", folder, item->d_name);
-        if (lstat(path, &info) == 0 && S_ISLNK(info.st_mode)) {
-            stay = realpath(path, real) && is_inside(table->dir, real);
-        }
-    }
-    if (dir) {
-        closedir(dir);
-    }
-    return stay;
+    struct links links = {.table = table, .folder = folder, .stay = true};
+    system_list(folder, look_at_link, &links);
+    return links.stay;
 }
 
 // No step of the way leads out of the folder, not even to come back.
 static bool steps_stay(const struct adapters *table, const char *path)
 {
     char part[2 * PATH_BYTES], real[PATH_BYTES];
+    const char *why;
     size_t length = strlen(table->dir);
     if (strncmp(path, table->dir, length) != 0 || path[length] != '/') {
         return true; // an absolute path by another name: only where it ends is looked at
     }
     for (const char *slash = strchr(path + length + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         snprintf(part, sizeof part, "%.*s", (int)(slash - path), path);
-        if (!realpath(part, real) || (strcmp(real, table->dir) != 0 && !is_inside(table->dir, real))) {
+        if (!real_path(part, real, &why) || (strcmp(real, table->dir) != 0 && !is_inside(table->dir, real))) {
             return false;
         }
     }
     return true;
 }
 
-bool adapter_path_check(const struct adapters *table, const char *given, char out[PATH_BYTES], struct api_error *error)
+bool adapter_path_check(const struct adapters *table, const char *asked, char out[PATH_BYTES], struct api_error *error)
 {
     char path[2 * PATH_BYTES];
     if (!*table->dir) {
         return api_fail(error, 403, "adapter_path_forbidden", "lora_path",
                         "adapters cannot be loaded by path: the server was started without --adapter-dir");
     }
+    char given[PATH_BYTES];
+    size_t length = strlen(asked);
+    const char *why;
+    bool absolute = graft_path_absolute(asked);
+    snprintf(given, sizeof given, "%s", asked);
+    for (char *p = given; *p; p++) {
+        *p = graft_path_separator(*p) ? '/' : *p;
+    }
     for (const char *part = given; part; part = strchr(part, '/') ? strchr(part, '/') + 1 : NULL) {
         if (strncmp(part, "..", 2) == 0 && (part[2] == '/' || part[2] == 0)) {
             return api_fail(error, 403, "adapter_path_forbidden", "lora_path", "a path may not have '..' in it");
         }
     }
-    snprintf(path, sizeof path, "%s%s%s", *given == '/' ? "" : table->dir, *given == '/' ? "" : "/", given);
-    if (strlen(given) >= PATH_BYTES || !realpath(path, out)) {
-        bool inside = *given != '/' || is_inside(table->dir, given);
+    snprintf(path, sizeof path, "%s%s%s", absolute ? "" : table->dir, absolute ? "" : "/", given);
+    if (length >= PATH_BYTES || !real_path(path, out, &why)) {
+        bool inside = !absolute || is_inside(table->dir, given);
         return inside
                    ? api_fail(error, 404, "adapter_file_not_found", "lora_path", "there is no '%.200s'", given)
                    : api_fail(error, 403, "adapter_path_forbidden", "lora_path", "only paths inside --adapter-dir are loaded");
@@ -234,8 +249,9 @@ struct adapter_entry *adapters_entry(struct adapters *table, const char *name)
 bool adapters_add(struct adapters *table, const char *name, const char *path, struct api_error *error)
 {
     char real[PATH_BYTES];
-    if (!realpath(path, real)) {
-        return api_fail(error, 404, "adapter_file_not_found", "lora_path", "%.200s: %s", path, strerror(errno));
+    const char *why;
+    if (!real_path(path, real, &why)) {
+        return api_fail(error, 404, "adapter_file_not_found", "lora_path", "%.200s: %s", path, why);
     }
     struct adapter_version *version = adapter_version_new(real);
     if (!version) {
@@ -262,29 +278,43 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+// Names of what may be an adapter in --adapter-dir.
+struct found {
+    const struct adapters *table;
+    char **names; // [ADAPTERS_MOST], or NULL
+    size_t n;
+};
+
+static bool is_gguf(const char *name)
+{
+    size_t length = strlen(name);
+    return length > 5 && strcmp(name + length - 5, ".gguf") == 0;
+}
+
+static void find_one(void *user, const char *name)
+{
+    struct found *found = user;
+    char path[PATH_BYTES], inner[PATH_BYTES + 32];
+    struct api_error error;
+    if (!found->names || found->n == ADAPTERS_MOST || name[0] == '.' || !adapter_path_check(found->table, name, path, &error)) {
+        return;
+    }
+    snprintf(inner, sizeof inner, "%s/adapter_config.json", path);
+    if (is_gguf(name) || file_exists(inner)) {
+        found->names[found->n] = strdup(name);
+        found->n += found->names[found->n] != NULL; // without memory it is not found this time
+    }
+}
+
 uint32_t adapters_scan(struct adapters *table)
 {
-    DIR *dir = *table->dir ? opendir(table->dir) : NULL;
-    char **names = dir ? try_memory(ADAPTERS_MOST, sizeof *names) : NULL;
-    size_t n = 0, added = 0;
-    for (struct dirent *item = names ? readdir(dir) : NULL; item && n < ADAPTERS_MOST; item = readdir(dir)) {
-        char path[PATH_BYTES], inner[PATH_BYTES + 32];
-        struct api_error error;
-        size_t length = strlen(item->d_name);
-        bool file = length > 5 && strcmp(item->d_name + length - 5, ".gguf") == 0;
-        if (item->d_name[0] == '.' || !adapter_path_check(table, item->d_name, path, &error)) {
-            continue;
-        }
-        snprintf(inner, sizeof inner, "%s/adapter_config.json", path);
-        struct stat info;
-        if (file || stat(inner, &info) == 0) {
-            names[n] = strdup(item->d_name);
-            n += names[n] != NULL; // without memory it is not found this time
-        }
+    char **names = *table->dir ? try_memory(ADAPTERS_MOST, sizeof *names) : NULL;
+    struct found found = {.table = table, .names = names};
+    size_t added = 0;
+    if (names) {
+        system_list(table->dir, find_one, &found);
     }
-    if (dir) {
-        closedir(dir);
-    }
+    size_t n = found.n;
     if (n) {
         qsort(names, n, sizeof *names, by_name);
     }
@@ -292,8 +322,7 @@ uint32_t adapters_scan(struct adapters *table)
         char name[256], path[PATH_BYTES + 260];
         struct api_error error;
         size_t length = strlen(names[i]);
-        bool file = length > 5 && strcmp(names[i] + length - 5, ".gguf") == 0;
-        snprintf(name, sizeof name, "%.*s", (int)(file ? length - 5 : length), names[i]);
+        snprintf(name, sizeof name, "%.*s", (int)(is_gguf(names[i]) ? length - 5 : length), names[i]);
         snprintf(path, sizeof path, "%s/%s", table->dir, names[i]);
         added += adapter_name_check(table, name, NULL, &error) && adapters_add(table, name, path, &error);
         free(names[i]);

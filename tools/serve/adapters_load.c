@@ -7,7 +7,6 @@
 // used longest ago takes no more requests until the first in line has been served.
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "platform/plat.h"
@@ -119,11 +118,10 @@ static bool make_room(struct adapters *table, const struct adapter_version *vers
 
 static void explain(enum graft_status status, const char *path, struct api_error *error)
 {
-    struct stat info;
     const char *detail = graft_last_error();
     switch (status) {
     case GRAFT_E_IO:
-        if (stat(path, &info) != 0) {
+        if (!file_exists(path)) {
             api_fail(error, 404, "adapter_file_not_found", "lora_path", "the adapter's files are not there");
         } else {
             api_fail(error, 503, "lora_storage_unavailable", "lora_path", "%.600s", detail);

@@ -216,9 +216,10 @@ bool alias_set_text(struct adapters *table, const char *text, struct api_error *
 
 static json_t *read_file(const char *path, struct api_error *error)
 {
-    FILE *file = fopen(path, "rb");
+    const char *why;
+    FILE *file = system_open(path, &why);
     if (!file) {
-        api_fail(error, 400, "alias_file", NULL, "%.200s: %s", path, strerror(errno));
+        api_fail(error, 400, "alias_file", NULL, "%.200s: %s", path, why);
         return NULL;
     }
     char *text = get_memory(FILE_BYTES + 1, 1);

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/serve/base_digest.h"
 
-#include <fcntl.h>
 #include <sodium.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "tools/tool.h"
 
@@ -14,16 +12,18 @@ enum { PIECE_BYTES = 64 << 10 };
 static bool add_file(struct base_digest *digest, const char *path, crypto_hash_sha256_state *hash)
 {
     uint8_t piece[PIECE_BYTES];
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0) {
+    const char *why;
+    FILE *file = system_open(path, &why);
+    if (!file) {
         return false;
     }
-    ssize_t n;
-    while ((n = read(file, piece, sizeof piece)) > 0 && !atomic_load(&digest->ending)) {
-        crypto_hash_sha256_update(hash, piece, (unsigned long long)n);
+    size_t n;
+    while ((n = fread(piece, 1, sizeof piece, file)) > 0 && !atomic_load(&digest->ending)) {
+        crypto_hash_sha256_update(hash, piece, n);
     }
-    close(file);
-    return n == 0;
+    bool whole = n == 0 && !ferror(file);
+    fclose(file);
+    return whole;
 }
 
 static void run(void *user)

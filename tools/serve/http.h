@@ -184,6 +184,8 @@ struct http_config {
 // Block SIGTERM, SIGINT and SIGHUP in this thread and in those it starts from now on: http_server_run waits for them. Call
 // before the first thread is started (the engine, a Vulkan driver), else one of those may get the signal.
 void http_block_signals(void);
+// As if somebody had sent SIGTERM. Thread-safety: safe.
+void http_ask_to_end(void);
 // Bind the listeners and read keys and certificate. On failure *out is NULL and graft_last_error says what was found and what
 // is allowed. Errors: GRAFT_E_ARGUMENT (an address that needs keys or TLS, an unsound option), GRAFT_E_IO, GRAFT_E_FORMAT (keys
 // file, certificate), GRAFT_E_MEMORY, GRAFT_E_BUDGET, GRAFT_E_INTERNAL.

@@ -9,12 +9,8 @@
 // libmicrohttpd gets its end of a socket pair with the first head of a connection, so one that never says anything sound costs
 // no more than its entry. Nothing is read from libmicrohttpd that the client's socket does not take: what a slow client leaves
 // waits in the kernel's two buffers and in the stream's.
-#include <errno.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
 #include "tools/serve/http_private.h"
 
@@ -37,10 +33,11 @@ static void let_held_go(struct http_server *server, struct http_connection *c)
     c->held_begin = c->held_end = c->held_room = 0;
 }
 
-static void close_inner(struct http_connection *c)
+static void close_inner(struct http_server *server, struct http_connection *c)
 {
     if (c->inner >= 0) {
-        close(c->inner); // which takes it out of epoll's set
+        net_watch_remove(server->sockets, c->inner);
+        net_close(c->inner);
         c->inner = -1;
         c->inner_events = 0;
     }
@@ -48,13 +45,14 @@ static void close_inner(struct http_connection *c)
 
 void http_front_close(struct http_server *server, struct http_connection *c)
 {
-    close_inner(c);
+    close_inner(server, c);
     let_held_go(server, c);
     if (c->tls) {
         gnutls_deinit(c->tls);
         c->tls = NULL;
     }
-    close(c->fd);
+    net_watch_remove(server->sockets, c->fd);
+    net_close(c->fd);
     graft_mutex_lock(server->mutex);
     c->fd = -1;
     c->state = CONNECTION_CUT;
@@ -68,11 +66,11 @@ void http_front_close(struct http_server *server, struct http_connection *c)
 // has read the reply.
 static void linger(struct http_server *server, struct http_connection *c)
 {
-    close_inner(c);
+    close_inner(server, c);
     if (c->tls && c->handshaken && !c->half_sent) {
         gnutls_bye(c->tls, GNUTLS_SHUT_WR); // one try
     }
-    shutdown(c->fd, SHUT_WR);
+    net_end_sending(c->fd);
     let_held_go(server, c);
     c->body_left = LINGER_BYTES;
     c->lingering = true;
@@ -113,7 +111,7 @@ void http_front_say(struct http_server *server, int fd, int status)
     char id[HTTP_ID_BYTES], text[768];
     http_make_id(server, id);
     int length = reply_text(text, sizeof text, status, id);
-    ssize_t sent = send(fd, text, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t sent = net_send(fd, text, (size_t)length);
     (void)sent;
 }
 
@@ -148,8 +146,8 @@ void http_front_cut(struct http_server *server, struct http_connection *c, int s
 // Bytes to libmicrohttpd; fewer than there are: it has no room now, or wants no more.
 static size_t pass(struct http_connection *c, const char *bytes, size_t length)
 {
-    ssize_t n = send(c->inner, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n < 0 && errno != EAGAIN && errno != EINTR) { // closed; its reply may still have to be read
+    ssize_t n = net_send(c->inner, bytes, length);
+    if (n == NET_BROKEN) { // closed; its reply may still have to be read
         c->input_done = true;
     }
     c->blocked = !c->input_done && (n < 0 || (size_t)n < length);
@@ -158,11 +156,11 @@ static size_t pass(struct http_connection *c, const char *bytes, size_t length)
 
 static bool open_inner(struct http_server *server, struct http_connection *c)
 {
-    int pair[2], room = HTTP_INNER_BUFFER / 2; // the kernel doubles it
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
+    int pair[2];
+    if (!net_pair(pair)) {
         return false;
     }
-    setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    net_send_room(pair[1], HTTP_INNER_BUFFER);
     graft_mutex_lock(server->mutex);
     c->mhd_fd = pair[1];
     c->mhd_side = true;
@@ -170,12 +168,11 @@ static bool open_inner(struct http_server *server, struct http_connection *c)
     graft_mutex_unlock(server->mutex);
     const struct sockaddr none = {.sa_family = AF_UNIX};
     c->inner = pair[0];
-    struct epoll_event event = {
-        .events = EPOLLIN, .data.u64 = http_event_data(HTTP_EVENT_INNER, c->generation, (uint32_t)(c - server->connections))};
-    c->inner_events = EPOLLIN;
-    bool good = epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, c->inner, &event) == 0;
+    c->inner_events = NET_IN;
+    bool good = net_watch_add(server->sockets, c->inner, NET_IN,
+                              http_event_data(HTTP_EVENT_INNER, c->generation, (uint32_t)(c - server->connections)));
     if (!good) {
-        close(pair[1]);
+        net_close(pair[1]);
     }
     if (!good || MHD_add_connection(server->daemon, pair[1], &none, sizeof none.sa_family) != MHD_YES) { // it has closed it
         graft_mutex_lock(server->mutex);
@@ -445,8 +442,8 @@ static bool pump_out(struct http_server *server, struct http_connection *c)
     graft_mutex_lock(server->mutex);
     bool whole = c->state == CONNECTION_SENT;
     graft_mutex_unlock(server->mutex);
-    ssize_t n = recv(c->inner, server->scratch, HTTP_MAX_HEAD_BYTES, MSG_PEEK | MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+    ssize_t n = net_peek(c->inner, server->scratch, HTTP_MAX_HEAD_BYTES);
+    if (n == NET_LATER) {
         if (whole) {
             next_request(server, c);
         }
@@ -466,7 +463,7 @@ static bool pump_out(struct http_server *server, struct http_connection *c)
     }
     c->full = sent < n || c->half_sent;
     c->replied += is_interim ? 0 : (uint64_t)sent;
-    if (sent > 0 && recv(c->inner, server->scratch, (size_t)sent, MSG_DONTWAIT) != sent) {
+    if (sent > 0 && net_receive(c->inner, server->scratch, (size_t)sent) != sent) {
         http_front_cut(server, c, 0, false);
         return false;
     }
@@ -478,9 +475,8 @@ static bool pump_out(struct http_server *server, struct http_connection *c)
 static void set_events(struct http_server *server, struct http_connection *c, int fd, uint64_t kind, uint32_t *now,
                        uint32_t wanted)
 {
-    struct epoll_event event = {.events = wanted,
-                                .data.u64 = http_event_data(kind, c->generation, (uint32_t)(c - server->connections))};
-    if (fd >= 0 && *now != wanted && epoll_ctl(server->epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0) {
+    uint64_t data = http_event_data(kind, c->generation, (uint32_t)(c - server->connections));
+    if (fd >= 0 && *now != wanted && net_watch_change(server->sockets, fd, wanted, data)) {
         *now = wanted;
     }
 }
@@ -488,11 +484,11 @@ static void set_events(struct http_server *server, struct http_connection *c, in
 static void set_interest(struct http_server *server, struct http_connection *c)
 {
     bool shaking = c->tls && !c->handshaken;
-    uint32_t client = c->left ? 0 : EPOLLRDHUP;
-    client |= shaking ? gnutls_record_get_direction(c->tls) ? EPOLLOUT : EPOLLIN : c->full ? EPOLLOUT : 0;
-    client |= !shaking && (c->lingering || wants_input(c)) ? EPOLLIN : 0;
+    uint32_t client = c->left ? 0 : NET_LEFT;
+    client |= shaking ? gnutls_record_get_direction(c->tls) ? NET_OUT : NET_IN : c->full ? NET_OUT : 0;
+    client |= !shaking && (c->lingering || wants_input(c)) ? NET_IN : 0;
     set_events(server, c, c->fd, HTTP_EVENT_CLIENT, &c->client_events, client);
-    set_events(server, c, c->inner, HTTP_EVENT_INNER, &c->inner_events, (c->full ? 0 : EPOLLIN) | (c->blocked ? EPOLLOUT : 0));
+    set_events(server, c, c->inner, HTTP_EVENT_INNER, &c->inner_events, (c->full ? 0 : NET_IN) | (c->blocked ? NET_OUT : 0));
 }
 
 // False: not yet, or it failed and the connection was closed.
@@ -535,12 +531,10 @@ static void work(struct http_server *server, struct http_connection *c)
 
 bool http_front_begin(struct http_server *server, struct http_connection *c)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP,
-                                .data.u64 =
-                                    http_event_data(HTTP_EVENT_CLIENT, c->generation, (uint32_t)(c - server->connections))};
-    c->client_events = event.events;
+    uint64_t data = http_event_data(HTTP_EVENT_CLIENT, c->generation, (uint32_t)(c - server->connections));
+    c->client_events = NET_IN | NET_LEFT;
     c->tls = c->listener->tls ? http_tls_session(server, c->fd) : NULL;
-    if ((c->listener->tls && !c->tls) || epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, c->fd, &event) != 0) {
+    if ((c->listener->tls && !c->tls) || !net_watch_add(server->sockets, c->fd, c->client_events, data)) {
         http_front_close(server, c);
         return false;
     }
@@ -552,11 +546,11 @@ void http_front_event(struct http_server *server, struct http_connection *c, boo
     if (c->fd < 0) {
         return;
     }
-    if (!inner && events & (EPOLLHUP | EPOLLERR)) {
+    if (!inner && events & NET_GONE) {
         http_front_cut(server, c, 0, false);
         return;
     }
-    if (!inner && events & EPOLLRDHUP) {
+    if (!inner && events & NET_LEFT) {
         graft_mutex_lock(server->mutex);
         c->left = true; // libmicrohttpd's side asks for it when an answer begins
         if (c->state == CONNECTION_ANSWER && c->exchange) {

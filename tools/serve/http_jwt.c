@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "tools/serve/http_trusted.h"
+#include "tools/serve/server_files.h"
 
 #ifdef GRAFT_HAVE_JWT
 #include <jwt.h>
@@ -121,7 +121,6 @@ static enum graft_status read_key(const struct jwt_rules *rules, size_t i, const
 {
     static const char *const known[] = {"kid", "alg", "file", "note", NULL};
     char where[32], file[PATH_ROOM], path[PATH_ROOM];
-    struct stat found;
     snprintf(where, sizeof where, "keys[%zu]", i);
     if (!json_is_object(object) || !text_member(object, "kid", NULL, key->kid, sizeof key->kid) ||
         !text_member(object, "alg", NULL, key->alg, sizeof key->alg) || !text_member(object, "file", NULL, file, sizeof file)) {
@@ -133,14 +132,13 @@ static enum graft_status read_key(const struct jwt_rules *rules, size_t i, const
         return graft_fail(GRAFT_E_FORMAT, "%s: %s: alg is \"%s\", allowed are RS256, ES256 and HS256", rules->path, where,
                           key->alg);
     }
-    const char *slash = strrchr(rules->path, '/');
-    int folder = file[0] == '/' || !slash ? 0 : (int)(slash - rules->path) + 1;
+    int folder = graft_path_absolute(file) ? 0 : (int)(graft_path_name(rules->path) - rules->path);
     if (snprintf(path, sizeof path, "%.*s%s", folder, rules->path, file) >= (int)sizeof path) {
         return graft_fail(GRAFT_E_FORMAT, "%s: %s: the file's path is too long", rules->path, where);
     }
-    if (stat(path, &found) == 0 && (found.st_mode & (secret ? S_IWGRP | S_IWOTH | S_IROTH : S_IWGRP | S_IWOTH))) {
-        return graft_fail(GRAFT_E_IO, "%s: others than its owner may %s it; chmod %s makes it acceptable", path,
-                          secret ? "read or write" : "write", secret ? "go-w,o-r" : "go-w");
+    if (others_may_write(path) || (secret && others_may_read(path))) {
+        return graft_fail(GRAFT_E_IO, "%s: others than its owner may %s it; %s makes it acceptable", path,
+                          secret ? "read or write" : "write", secret ? others_read_advice : others_write_advice);
     }
     GRAFT_TRY(graft_file_read(rules->ctx, path, KEY_BYTES, &key->bytes, &key->size));
     while (secret && key->size > 0 && (key->bytes[key->size - 1] == '\n' || key->bytes[key->size - 1] == '\r')) {
@@ -388,7 +386,7 @@ static const char *read_claims(const struct jwt_table *table, const json_t *clai
 const char *jwt_rules_check(struct jwt_rules *rules, const char *token, size_t length, int64_t now, struct jwt_claims *out)
 {
     *out = (struct jwt_claims){.restricted = false};
-    const char *first = memchr(token, '.', length), *last = memrchr(token, '.', length);
+    const char *first = memchr(token, '.', length), *last = strrchr(token, '.'); // a NUL in it is refused below
     if (length > JWT_MAX_TOKEN || !first || first == last || memchr(first + 1, '.', (size_t)(last - first) - 1) ||
         last + 1 == token + length || strlen(token) != length) {
         return "jwt form";

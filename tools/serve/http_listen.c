@@ -1,15 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Addresses: parsed, judged (loopback? keys? TLS?), bound.
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
+#include "tools/serve/http_local.h"
 #include "tools/serve/http_private.h"
 
 enum { BACKLOG = 1024 };
@@ -18,27 +12,13 @@ union any_address {
     struct sockaddr any;
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
-    struct sockaddr_un local;
     struct sockaddr_storage storage;
 };
 
-// "ADDRESS:PORT", "[ADDRESS]:PORT" with numbers only, or "unix:PATH". Names are not looked up: what is bound must be what was
-// judged.
+// "ADDRESS:PORT", "[ADDRESS]:PORT" with numbers only. Names are not looked up: what is bound must be what was judged.
 static enum graft_status parse(const char *text, union any_address *out, socklen_t *length)
 {
     memset(out, 0, sizeof *out);
-    if (strncmp(text, "unix:", 5) == 0) {
-        const char *path = text + 5;
-        if (path[0] != '/' || strlen(path) >= sizeof out->local.sun_path) {
-            return graft_fail(GRAFT_E_ARGUMENT,
-                              "the address \"%.200s\": a Unix socket needs an absolute path of at most %zu bytes", text,
-                              sizeof out->local.sun_path - 1);
-        }
-        out->local.sun_family = AF_UNIX;
-        memcpy(out->local.sun_path, path, strlen(path) + 1);
-        *length = sizeof out->local;
-        return GRAFT_OK;
-    }
     const char *colon = strrchr(text, ':');
     char host[64];
     size_t host_length = colon ? (size_t)(colon - text) : 0;
@@ -82,41 +62,12 @@ static bool is_loopback(const union any_address *address)
     if (address->any.sa_family == AF_INET) {
         return ntohl(address->v4.sin_addr.s_addr) >> 24 == 127;
     }
-    return address->any.sa_family == AF_UNIX || IN6_IS_ADDR_LOOPBACK(&address->v6.sin6_addr);
+    return IN6_IS_ADDR_LOOPBACK(&address->v6.sin6_addr);
 }
 
-// An old socket file of a server that is no more is removed; anything else under that name is left alone.
-static enum graft_status clear_path(const char *text, const union any_address *address, socklen_t length)
+// What must be there before anybody may reach this address.
+static enum graft_status judge(const struct http_server *server, const struct http_listener *listener, const char *text)
 {
-    struct stat found;
-    if (lstat(address->local.sun_path, &found) != 0) {
-        return GRAFT_OK;
-    }
-    if (!S_ISSOCK(found.st_mode)) {
-        return graft_fail(GRAFT_E_IO, "%s: there is a file of this name that is no socket", text);
-    }
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool alive = fd >= 0 && (connect(fd, &address->any, length) == 0 || errno == EAGAIN);
-    if (fd >= 0) {
-        close(fd);
-    }
-    if (alive) {
-        return graft_fail(GRAFT_E_IO, "%s: another server listens there", text);
-    }
-    unlink(address->local.sun_path);
-    return GRAFT_OK;
-}
-
-static enum graft_status bind_one(struct http_server *server, const char *text, bool operator_side)
-{
-    struct http_listener *listener = &server->listeners[server->n_listeners];
-    *listener = (struct http_listener){.fd = -1, .operator_side = operator_side};
-    union any_address address;
-    socklen_t length;
-    GRAFT_TRY(parse(text, &address, &length));
-    listener->loopback = is_loopback(&address);
-    listener->kind = address.any.sa_family == AF_UNIX ? LISTENER_UNIX : LISTENER_TCP;
-    listener->tls = server->config.tls_cert && listener->kind == LISTENER_TCP;
     bool keys = server->config.keys_path != NULL;
     if (!listener->loopback && !keys && !server->config.jwt_path) {
         return graft_fail(GRAFT_E_ARGUMENT,
@@ -130,43 +81,46 @@ static enum graft_status bind_one(struct http_server *server, const char *text, 
                           "unencrypted: give --tls-cert and --tls-key, or --insecure-plain-http",
                           text);
     }
-    if (operator_side && listener->kind == LISTENER_TCP && !keys) {
+    if (listener->operator_side && !keys) {
         return graft_fail(GRAFT_E_ARGUMENT,
                           "%s: an operator's port needs --keys FILE with an operator's key; a Unix socket "
                           "(unix:/PATH) needs none",
                           text);
     }
-    if (listener->kind == LISTENER_UNIX) {
-        GRAFT_TRY(clear_path(text, &address, length));
+    return GRAFT_OK;
+}
+
+static enum graft_status bind_tcp(struct http_server *server, struct http_listener *listener, const char *text)
+{
+    union any_address address;
+    socklen_t length;
+    GRAFT_TRY(parse(text, &address, &length));
+    listener->loopback = is_loopback(&address);
+    listener->tls = server->config.tls_cert != NULL;
+    GRAFT_TRY(judge(server, listener, text));
+    listener->fd = net_bind(&address.any, length);
+    if (listener->fd < 0) {
+        return graft_fail(GRAFT_E_IO, "%s cannot be listened on: %s", text, net_error());
     }
-    int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        return graft_fail(GRAFT_E_IO, "%s: socket: %s", text, strerror(errno));
-    }
-    int on = 1;
-    if (listener->kind == LISTENER_TCP) {
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    }
-    if (address.any.sa_family == AF_INET6) {
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on); // what was judged, not IPv4 as well
-    }
-    mode_t mask = umask(operator_side ? 0177 : 0117); // the socket file is never wider than it ends up
-    bool bound = bind(fd, &address.any, length) == 0;
-    int why = errno;
-    umask(mask);
-    if (!bound) {
-        close(fd);
-        return graft_fail(GRAFT_E_IO, "%s cannot be listened on: %s", text, strerror(why));
-    }
-    listener->fd = fd;
-    if (listener->kind == LISTENER_UNIX) {
-        snprintf(listener->path, sizeof listener->path, "%s", address.local.sun_path);
+    socklen_t size = sizeof address;
+    getsockname(listener->fd, &address.any, &size);
+    listener->port = ntohs(address.any.sa_family == AF_INET ? address.v4.sin_port : address.v6.sin6_port);
+    http_peer_text(&address.storage, -1, listener->text, sizeof listener->text);
+    return GRAFT_OK;
+}
+
+static enum graft_status bind_one(struct http_server *server, const char *text, bool operator_side)
+{
+    struct http_listener *listener = &server->listeners[server->n_listeners];
+    bool local = strncmp(text, "unix:", 5) == 0;
+    *listener = (struct http_listener){
+        .fd = -1, .kind = local ? LISTENER_UNIX : LISTENER_TCP, .loopback = local, .operator_side = operator_side};
+    if (local) {
+        GRAFT_TRY(http_local_bind(text, operator_side, &listener->fd));
+        snprintf(listener->path, sizeof listener->path, "%s", text + 5);
         snprintf(listener->text, sizeof listener->text, "%.120s", text);
     } else {
-        socklen_t size = sizeof address;
-        getsockname(fd, &address.any, &size);
-        listener->port = ntohs(address.any.sa_family == AF_INET ? address.v4.sin_port : address.v6.sin6_port);
-        http_peer_text(&address.storage, -1, listener->text, sizeof listener->text);
+        GRAFT_TRY(bind_tcp(server, listener, text));
     }
     server->n_listeners++;
     return GRAFT_OK;
@@ -191,8 +145,8 @@ enum graft_status http_listen_all(struct http_server *server)
 enum graft_status http_listen_begin(struct http_server *server)
 {
     for (uint32_t i = 0; i < server->n_listeners; i++) {
-        if (listen(server->listeners[i].fd, BACKLOG) != 0) {
-            return graft_fail(GRAFT_E_IO, "%s cannot be listened on: %s", server->listeners[i].text, strerror(errno));
+        if (!net_listen(server->listeners[i].fd, BACKLOG)) {
+            return graft_fail(GRAFT_E_IO, "%s cannot be listened on: %s", server->listeners[i].text, net_error());
         }
     }
     return GRAFT_OK;
@@ -203,30 +157,13 @@ void http_listen_close(struct http_server *server)
     for (uint32_t i = 0; i < server->n_listeners; i++) {
         struct http_listener *listener = &server->listeners[i];
         if (listener->fd >= 0) {
-            close(listener->fd);
+            net_close(listener->fd);
             listener->fd = -1;
             if (listener->kind == LISTENER_UNIX) {
-                unlink(listener->path);
+                http_local_remove(listener->path);
             }
         }
     }
-}
-
-static bool peer_user(int fd, unsigned *uid)
-{
-    struct ucred who;
-    socklen_t length = sizeof who;
-    if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) != 0) {
-        return false;
-    }
-    *uid = who.uid;
-    return true;
-}
-
-bool http_peer_is_us(int fd)
-{
-    unsigned uid;
-    return peer_user(fd, &uid) && (uid == geteuid() || uid == 0);
 }
 
 void http_peer_text(const struct sockaddr_storage *address, int fd, char *out, size_t bytes)
@@ -244,7 +181,7 @@ void http_peer_text(const struct sockaddr_storage *address, int fd, char *out, s
         snprintf(out, bytes, "[%s]:%u", host, ntohs(any.v6.sin6_port));
         break;
     default:
-        if (peer_user(fd, &uid)) {
+        if (http_local_peer(fd, &uid)) {
             snprintf(out, bytes, "unix:%u", uid);
         } else {
             snprintf(out, bytes, "unix");

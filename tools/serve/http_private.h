@@ -13,10 +13,9 @@
 
 #include <gnutls/gnutls.h>
 #include <microhttpd.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <sys/socket.h>
 
+#include "tools/net.h"
 #include "tools/serve/access_log.h"
 #include "tools/serve/http_head.h"
 #include "tools/serve/http_jwt.h"
@@ -72,7 +71,7 @@ struct http_connection {
     bool peer_is_us;             // a Unix socket's other end runs as this user or root
     uint64_t deadline_ns;        // of HEAD, BODY and LINGER
     uint64_t progress_ns;        // in ANSWER and SENT: when the client last took something, or nothing was waiting
-    int unsent;                  // bytes in the kernel then
+    int unsent;                  // bytes in the kernel then, or a count of those that it took
     bool again;                  // not its first request
     bool left;                   // the client has closed its side
     struct http_verdict verdict; // of the head that was passed on: refused
@@ -202,7 +201,7 @@ struct http_server {
     uint64_t body_bytes; // of all exchanges
 
     struct http_worker worker;
-    int epoll_fd, wake_fd;
+    struct net_watch *sockets;
     struct graft_thread *watch;
     char *scratch;         // [HTTP_SCRATCH] the watch thread's
     struct http_head head; // the watch thread's, too large for its stack
@@ -227,8 +226,6 @@ GRAFT_MUST_CHECK enum graft_status http_listen_begin(struct http_server *server)
 void http_listen_close(struct http_server *server);
 // "127.0.0.1:51234", "unix:1000" (uid).
 void http_peer_text(const struct sockaddr_storage *address, int fd, char *out, size_t bytes);
-// The process at the other end of a Unix socket runs as this user or as root.
-bool http_peer_is_us(int fd);
 
 // ---- http_guard.c: pure functions on what came ----
 
@@ -314,10 +311,11 @@ gnutls_session_t http_tls_session(struct http_server *server, int fd);
 ssize_t http_wire_recv(struct http_connection *connection, char *out, size_t room);
 ssize_t http_wire_send(struct http_connection *connection, const char *bytes, size_t length);
 
-// ---- http_run.c ----
+// ---- http_signals_*.c ----
 
-// The signals that http_server_run waits for.
-void http_signals(sigset_t *set);
+enum http_signal { HTTP_SIGNAL_NONE, HTTP_SIGNAL_END, HTTP_SIGNAL_READ_AGAIN };
+// The next one, waited for at most so long.
+enum http_signal http_next_signal(unsigned wait_ms);
 
 // ---- http_watch.c ----
 
@@ -325,14 +323,14 @@ void http_watch_run(void *server);
 void http_watch_wake(struct http_server *server);
 // The watch thread is to look at this connection: libmicrohttpd is done with a request. With server->mutex held.
 void http_watch_turn(struct http_server *server, struct http_connection *connection);
-enum { HTTP_EVENT_WAKE = 1, HTTP_EVENT_LISTENER, HTTP_EVENT_CLIENT, HTTP_EVENT_INNER };
+enum { HTTP_EVENT_LISTENER = 1, HTTP_EVENT_CLIENT, HTTP_EVENT_INNER };
 uint64_t http_event_data(uint64_t kind, uint32_t generation, uint32_t index);
 
 // ---- http_front.c: on the watch thread alone ----
 
 // A connection that was just accepted: watched from now on. False: it was closed.
 bool http_front_begin(struct http_server *server, struct http_connection *connection);
-// Something has happened on it: EPOLL* events of the client's socket or of the inner one.
+// Something has happened on it: NET_* events of the client's socket or of the inner one.
 void http_front_event(struct http_server *server, struct http_connection *connection, bool inner, uint32_t events);
 // End it. status: what the client is told if no reply has begun; 0: nothing. Whoever waits for its exchange is told.
 void http_front_cut(struct http_server *server, struct http_connection *connection, int status, bool stalled);

@@ -4,11 +4,7 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "tools/serve/http_private.h"
 
@@ -69,7 +65,10 @@ static enum graft_status take_memory(struct http_server *server)
 // An MHD daemon without a listening socket: connections are handed to it.
 static enum graft_status daemon_start(struct http_server *server)
 {
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME;
+    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME |
+                     (MHD_is_feature_supported(MHD_FEATURE_EPOLL) == MHD_YES  ? MHD_USE_EPOLL
+                      : MHD_is_feature_supported(MHD_FEATURE_POLL) == MHD_YES ? MHD_USE_POLL
+                                                                              : 0u);
     server->daemon = MHD_start_daemon(flags, 0, NULL, NULL, http_on_request, server,                //
                                       MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, server,       //
                                       MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, server,     //
@@ -79,17 +78,6 @@ static enum graft_status daemon_start(struct http_server *server)
                                       MHD_OPTION_CONNECTION_TIMEOUT, 0u,                            // the watch thread's work
                                       MHD_OPTION_END);
     return server->daemon ? GRAFT_OK : graft_fail(GRAFT_E_INTERNAL, "libmicrohttpd could not be started: %s", strerror(errno));
-}
-
-// Room for all connections, the model, its caches and the drivers' files, if the system allows it.
-static void raise_files(const struct http_server *server)
-{
-    struct rlimit limit;
-    rlim_t want = 3 * (rlim_t)server->n_connections + SPARE_FILES; // the client's socket and a pair each
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < want) {
-        limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : want;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
 }
 
 static enum graft_status build(struct http_server *server)
@@ -114,14 +102,8 @@ static enum graft_status build(struct http_server *server)
     GRAFT_TRY(access_log_open(server->ctx, &server->log, config->log, config->log_path, config->log_bytes, config->log_files));
     GRAFT_TRY(http_metrics_create(server));
     GRAFT_TRY(take_memory(server));
-    raise_files(server);
-    server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = http_event_data(HTTP_EVENT_WAKE, 0, 0)};
-    if (server->epoll_fd < 0 || server->wake_fd < 0 ||
-        epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, server->wake_fd, &event) != 0) {
-        return graft_fail(GRAFT_E_INTERNAL, "epoll: %s", strerror(errno));
-    }
+    net_allow(3ull * server->n_connections + SPARE_FILES); // the client's socket and a pair each; the model, drivers' files
+    GRAFT_TRY(net_watch_create(server->ctx, &server->sockets, 2 * server->n_connections + HTTP_MAX_LISTENERS + 1));
     return http_listen_all(server);
 }
 
@@ -132,7 +114,6 @@ enum graft_status http_server_create(struct graft_ctx *ctx, struct http_server *
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &server, 1, "the HTTP server"));
     server->ctx = ctx;
     server->config = *config;
-    server->epoll_fd = server->wake_fd = -1;
     defaults(&server->config);
     enum graft_status status = build(server);
     if (status != GRAFT_OK) {
@@ -201,12 +182,7 @@ void http_server_destroy(struct http_server **out)
     }
     metrics_destroy(&server->metrics);
     http_listen_close(server);
-    if (server->epoll_fd >= 0) {
-        close(server->epoll_fd);
-    }
-    if (server->wake_fd >= 0) {
-        close(server->wake_fd);
-    }
+    net_watch_destroy(&server->sockets);
     access_log_close(&server->log);
     keys_close(&server->keys);
     jwt_rules_close(&server->jwt);

@@ -3,9 +3,9 @@
 //
 // GnuTLS's callback knows the session and nothing else, so what is current is kept here for the process; a process has one
 // server. A certificate that was replaced lives until the end: a handshake may still be using it, and there are few.
-#include <errno.h>
 #include <gnutls/abstract.h>
 #include <gnutls/gnutls.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -113,7 +113,7 @@ enum graft_status http_tls_read(struct http_server *server)
         release(next);
     }
     if (key) {
-        explicit_bzero(key, key_bytes);
+        sodium_memzero(key, key_bytes);
     }
     GRAFT_FREE(server->ctx, &cert);
     GRAFT_FREE(server->ctx, &key);
@@ -176,8 +176,8 @@ gnutls_session_t http_tls_session(struct http_server *server, int fd)
 ssize_t http_wire_recv(struct http_connection *c, char *out, size_t room)
 {
     if (!c->tls) {
-        ssize_t n = recv(c->fd, out, room, MSG_DONTWAIT);
-        return n > 0 ? n : n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
+        ssize_t n = net_receive(c->fd, out, room);
+        return n > 0 ? n : n == NET_LATER ? 0 : -1;
     }
     for (;;) {
         ssize_t n = gnutls_record_recv(c->tls, out, room);
@@ -196,8 +196,8 @@ ssize_t http_wire_recv(struct http_connection *c, char *out, size_t room)
 ssize_t http_wire_send(struct http_connection *c, const char *bytes, size_t length)
 {
     if (!c->tls) {
-        ssize_t n = send(c->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
-        return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? 0 : -1;
+        ssize_t n = net_send(c->fd, bytes, length);
+        return n >= 0 ? n : n == NET_LATER ? 0 : -1;
     }
     ssize_t n = c->half_sent ? gnutls_record_send(c->tls, NULL, 0) : gnutls_record_send(c->tls, bytes, length);
     bool later = n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED;

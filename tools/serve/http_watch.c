@@ -3,16 +3,10 @@
 //
 // Deadlines are absolute, so that a byte now and then keeps nothing open. A client that does not read shows in the kernel's
 // send queue: bytes wait there and their number does not change.
-#include <errno.h>
-#include <linux/sockios.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
+#include "tools/serve/http_local.h"
 #include "tools/serve/http_private.h"
 
 enum { EVENTS = 64, ACCEPTS = 64 };
@@ -24,9 +18,7 @@ uint64_t http_event_data(uint64_t kind, uint32_t generation, uint32_t index)
 
 void http_watch_wake(struct http_server *server)
 {
-    uint64_t one = 1;
-    ssize_t written = write(server->wake_fd, &one, sizeof one); // full: it is awake already
-    (void)written;
+    net_watch_wake(server->sockets);
 }
 
 void http_watch_turn(struct http_server *server, struct http_connection *connection)
@@ -75,20 +67,17 @@ static struct http_connection *place_for(struct http_server *server, const struc
 // False: no more now.
 static bool accept_one(struct http_server *server, const struct http_listener *listener, bool *exhausted)
 {
-    struct sockaddr_storage address = {0};
-    socklen_t length = sizeof address;
-    int fd = accept4(listener->fd, (struct sockaddr *)&address, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    struct sockaddr_storage address;
+    int fd = net_accept(listener->fd, &address);
     if (fd < 0) {
-        *exhausted = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
-        return errno == ECONNABORTED || errno == EINTR;
+        *exhausted = fd == NET_BROKEN;
+        return false;
     }
-    int on = 1, room = HTTP_SEND_BUFFER / 2; // the kernel doubles it
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    net_send_room(fd, HTTP_SEND_BUFFER);
     if (listener->kind == LISTENER_TCP) {
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        net_no_delay(fd);
     } else {
         address.ss_family = AF_UNIX;
-        length = sizeof(sa_family_t);
     }
     graft_mutex_lock(server->mutex);
     struct http_connection *connection = place_for(server, listener, &address);
@@ -118,12 +107,12 @@ static bool accept_one(struct http_server *server, const struct http_listener *l
     }
     if (!listener->tls) {
         http_front_say(server, fd, 503);
-        shutdown(fd, SHUT_WR);
+        net_end_sending(fd);
     }
     char sink[4096]; // what has come is taken, so that closing does not reset the connection before the reply is read
-    for (int i = 0; i < 4 && recv(fd, sink, sizeof sink, MSG_DONTWAIT) > 0; i++) {
+    for (int i = 0; i < 4 && net_receive(fd, sink, sizeof sink) > 0; i++) {
     }
-    close(fd);
+    net_close(fd);
     return true;
 }
 
@@ -131,8 +120,8 @@ static bool accept_one(struct http_server *server, const struct http_listener *l
 static bool client_reads(struct http_connection *connection)
 {
     int unsent = 0;
-    if (ioctl(connection->fd, SIOCOUTQ, &unsent) != 0) {
-        return true;
+    if (!net_unsent(connection->fd, &unsent) && connection->full) {
+        unsent = 1 + (int)(connection->replied & 0xffffff); // moves with what the system takes
     }
     bool moved = unsent == 0 || unsent != connection->unsent;
     connection->unsent = unsent;
@@ -240,8 +229,11 @@ static void look_at_turned(struct http_server *server)
 static void listen_on(struct http_server *server, bool on)
 {
     for (uint32_t i = 0; i < server->n_listeners; i++) {
-        struct epoll_event event = {.events = EPOLLIN, .data.u64 = http_event_data(HTTP_EVENT_LISTENER, 0, i)};
-        epoll_ctl(server->epoll_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, server->listeners[i].fd, &event);
+        if (on) {
+            net_watch_add(server->sockets, server->listeners[i].fd, NET_IN, http_event_data(HTTP_EVENT_LISTENER, 0, i));
+        } else {
+            net_watch_remove(server->sockets, server->listeners[i].fd);
+        }
     }
 }
 
@@ -252,19 +244,16 @@ void http_watch_run(void *user)
     uint64_t ticked = 0;
     listen_on(server, true);
     while (!atomic_load(&server->stopping)) {
-        struct epoll_event events[EVENTS];
+        struct net_event events[EVENTS];
         graft_mutex_lock(server->mutex);
         bool busy = server->busy_connections > 0;
         graft_mutex_unlock(server->mutex);
-        int n = epoll_wait(server->epoll_fd, events, EVENTS,
-                           busy || !listening || atomic_load(&server->draining) ? HTTP_TICK_MS : -1);
+        int n = net_watch_wait(server->sockets, events, EVENTS,
+                               busy || !listening || atomic_load(&server->draining) ? HTTP_TICK_MS : -1);
         bool exhausted = false;
         for (int i = 0; i < n; i++) {
-            uint64_t data = events[i].data.u64, sink;
-            if (data >> 60 == HTTP_EVENT_WAKE) {
-                ssize_t taken = read(server->wake_fd, &sink, sizeof sink);
-                (void)taken;
-            } else if (data >> 60 == HTTP_EVENT_LISTENER) {
+            uint64_t data = events[i].data;
+            if (data >> 60 == HTTP_EVENT_LISTENER) {
                 for (int k = 0; k < ACCEPTS && accept_one(server, &server->listeners[(uint32_t)data], &exhausted); k++) {
                 }
             } else {

@@ -2,10 +2,10 @@
 // graft key: makes an API key, adds its entry to the keys file, prints the key once; and the server's options as a struct.
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tools/serve/keys.h"
+#include "tools/serve/server_files.h"
 #include "tools/serve/verbs.h"
 
 static json_t *entry_of(const struct options *options, const char *id, const char *sha256)
@@ -43,22 +43,18 @@ static json_t *entry_of(const struct options *options, const char *id, const cha
 static enum graft_status write_checked(struct graft_ctx *ctx, const char *path, const char *text)
 {
     char beside[PATH_BYTES];
-    struct stat before;
-    bool there = stat(path, &before) == 0;
+    bool kept;
     int n = snprintf(beside, sizeof beside, "%s.new-%ld", path, (long)getpid());
     if (n < 0 || (size_t)n >= sizeof beside) {
         return GRAFT_E_ARGUMENT;
     }
-    mode_t mask = umask(0177); // hashes, but nobody else's business
-    enum graft_status status = graft_file_replace(beside, text, strlen(text));
+    enum graft_status status = replace_private_file(beside, text, strlen(text), &kept);
     struct keys *keys = NULL;
     status = status == GRAFT_OK ? keys_open(ctx, &keys, beside) : status;
     keys_close(&keys);
-    unlink(beside);
-    status = status == GRAFT_OK ? graft_file_replace(path, text, strlen(text)) : status;
-    umask(mask);
-    if (status == GRAFT_OK && there &&
-        (chown(path, before.st_uid, before.st_gid) != 0 || chmod(path, before.st_mode & 0777) != 0)) {
+    file_remove(beside);
+    status = status == GRAFT_OK ? replace_private_file(path, text, strlen(text), &kept) : status;
+    if (status == GRAFT_OK && !kept) {
         note("%s: its owner and mode could not be kept", path);
     }
     return status;
@@ -67,8 +63,7 @@ static enum graft_status write_checked(struct graft_ctx *ctx, const char *path, 
 static int add_entry(struct graft_ctx *ctx, const char *path, json_t *entry)
 {
     json_t *root;
-    struct stat found;
-    if (stat(path, &found) == 0) {
+    if (file_exists(path)) {
         int code = json_read(path, &root);
         if (code != EXIT_GOOD) {
             json_decref(entry);

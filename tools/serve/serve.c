@@ -2,10 +2,8 @@
 // graft serve: opens the model, the engine and the adapters, and names the routes.
 #include "tools/serve/serve.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "platform/plat.h"
 #include "tools/serve/aliases.h"
@@ -81,8 +79,7 @@ bool serve_allows(const void *exchange, const char *name)
 // The base's id: the name in the file, or that of the file, without what would be syntax in a model's id.
 static void name_base(struct server *server)
 {
-    const char *slash = strrchr(server->session.path, '/');
-    snprintf(server->base, sizeof server->base, "%s", slash ? slash + 1 : server->session.path);
+    snprintf(server->base, sizeof server->base, "%s", graft_path_name(server->session.path));
     size_t length = strlen(server->base);
     if (length > 5 && strcmp(server->base + length - 5, ".gguf") == 0) {
         server->base[length - 5] = 0;
@@ -109,8 +106,7 @@ static int add_named(struct server *server, const char *text)
             *colon = 0;
         }
     }
-    const char *slash = strrchr(path, '/');
-    snprintf(name, sizeof name, "%.*s", equals ? (int)(equals - text) : 255, equals ? text : slash ? slash + 1 : path);
+    snprintf(name, sizeof name, "%.*s", equals ? (int)(equals - text) : 255, equals ? text : graft_path_name(path));
     if (!adapter_name_check(&server->adapters, name, NULL, &error) || !adapters_add(&server->adapters, name, path, &error)) {
         char what[400];
         snprintf(what, sizeof what, "adapter %.300s cannot be used", text);
@@ -239,7 +235,7 @@ static void on_device(void *user, enum graft_device_state state, const char *det
     case GRAFT_DEVICE_GIVEN_UP:
         note("error: the device does not come back, the server ends: %s", detail);
         atomic_store(&server->device_gone, true);
-        kill(getpid(), SIGTERM); // to the process: every thread blocks it, the one that waits takes it
+        http_ask_to_end();
         break;
     }
 }
