@@ -12,6 +12,9 @@
 #include <string.h>
 
 #include "tools/net.h"
+#include "tools/system.h"
+
+enum { AUTHORITIES_BYTES = 16 << 20 };
 
 struct client_tls {
     gnutls_session_t session;
@@ -27,6 +30,25 @@ static struct {
     int code; // certificates that were read, or an error
 } authorities = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
+// Certificates that were read, or an error. GnuTLS would open the file itself, on Windows by another name than UTF-8.
+static int read_file(const char *path)
+{
+    const char *why;
+    FILE *file = system_open(path, &why);
+    char *text = file ? malloc(AUTHORITIES_BYTES) : NULL;
+    size_t n = text ? fread(text, 1, AUTHORITIES_BYTES, file) : 0;
+    int code = !file ? GNUTLS_E_FILE_ERROR : !text ? GNUTLS_E_MEMORY_ERROR : 0;
+    if (code == 0) {
+        gnutls_datum_t all = {(unsigned char *)text, (unsigned)n};
+        code = gnutls_certificate_set_x509_trust_mem(authorities.list, &all, GNUTLS_X509_FMT_PEM);
+    }
+    if (file) {
+        fclose(file);
+    }
+    free(text);
+    return code;
+}
+
 static int read_authorities(const char *file)
 {
     pthread_mutex_lock(&authorities.mutex);
@@ -34,8 +56,7 @@ static int read_authorities(const char *file)
         authorities.read = true;
         authorities.code = gnutls_certificate_allocate_credentials(&authorities.list);
         if (authorities.code == 0) {
-            authorities.code = file ? gnutls_certificate_set_x509_trust_file(authorities.list, file, GNUTLS_X509_FMT_PEM)
-                                    : gnutls_certificate_set_x509_system_trust(authorities.list);
+            authorities.code = file ? read_file(file) : gnutls_certificate_set_x509_system_trust(authorities.list);
         }
     }
     int code = authorities.code;
