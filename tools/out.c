@@ -12,14 +12,19 @@ static bool make_room(struct out *out, size_t length)
 {
     if (out->failed || length > SIZE_MAX / 4 - out->length) {
         out->failed = true;
-    } else if (out->length + length + 1 > out->room) {
+        return false;
+    }
+    if (out->length + length + 1 > out->room) {
         size_t room = 2 * (out->length + length + 1) + 64;
         char *grown = realloc(out->data, room);
-        out->failed = !grown;
-        out->data = grown ? grown : out->data;
-        out->room = grown ? room : out->room;
+        if (!grown) {
+            out->failed = true;
+            return false;
+        }
+        out->data = grown;
+        out->room = room;
     }
-    return !out->failed;
+    return true;
 }
 
 void out_bytes(struct out *out, const char *text, size_t length)
