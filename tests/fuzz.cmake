@@ -19,7 +19,7 @@ foreach(source ${GRAFT_FUZZ_TARGETS})
     add_test(NAME ${name}_replay COMMAND ${name} ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus/${subject})
   endif()
 endforeach()
-target_sources(fuzz_json PRIVATE ${CMAKE_SOURCE_DIR}/tools/serve/body.c) # with answers that are never given
+target_sources(fuzz_json PRIVATE ${CMAKE_SOURCE_DIR}/tools/out.c ${CMAKE_SOURCE_DIR}/tools/serve/body.c) # with answers that are never given
 target_include_directories(fuzz_json PRIVATE ${CMAKE_SOURCE_DIR})
 target_sources(fuzz_http_head PRIVATE ${CMAKE_SOURCE_DIR}/tools/serve/http_head.c ${CMAKE_SOURCE_DIR}/tools/serve/http_target.c)
 target_include_directories(fuzz_http_head PRIVATE ${CMAKE_SOURCE_DIR})

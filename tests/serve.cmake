@@ -22,13 +22,13 @@ if(TARGET graft_http)
     add_test(NAME ${name} COMMAND ${name})
   endforeach()
   target_sources(test_usage PRIVATE ${CMAKE_SOURCE_DIR}/tools/serve/usage.c ${CMAKE_SOURCE_DIR}/tools/serve/histogram.c
-                 ${CMAKE_SOURCE_DIR}/tools/serve/body.c ${CMAKE_SOURCE_DIR}/tools/output.c)
+                 ${CMAKE_SOURCE_DIR}/tools/out.c ${CMAKE_SOURCE_DIR}/tools/serve/body.c ${CMAKE_SOURCE_DIR}/tools/output.c)
   # The table of adapters without a server.
   if(TARGET test_select)
   target_sources(test_select PRIVATE ${CMAKE_SOURCE_DIR}/tools/serve/adapters.c ${CMAKE_SOURCE_DIR}/tools/serve/adapters_change.c
                  ${CMAKE_SOURCE_DIR}/tools/serve/adapters_load.c ${CMAKE_SOURCE_DIR}/tools/serve/select.c
                  ${CMAKE_SOURCE_DIR}/tools/serve/aliases.c
-                 ${CMAKE_SOURCE_DIR}/tools/serve/body.c ${CMAKE_SOURCE_DIR}/tools/options.c ${CMAKE_SOURCE_DIR}/tools/tables.c
+                 ${CMAKE_SOURCE_DIR}/tools/out.c ${CMAKE_SOURCE_DIR}/tools/serve/body.c ${CMAKE_SOURCE_DIR}/tools/options.c ${CMAKE_SOURCE_DIR}/tools/tables.c
                  ${CMAKE_SOURCE_DIR}/tools/output.c)
   endif()
 endif()

@@ -1,20 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/client.h"
 
-#include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "tools/client_tls.h"
+#include "tools/net.h"
 
 bool client_place(const char *text, const char *authorities, struct client_place *out)
 {
@@ -37,39 +30,12 @@ bool client_place(const char *text, const char *authorities, struct client_place
 
 int client_connect(const struct client_place *place, char *why, size_t why_bytes)
 {
-    int fd = -1;
-    if (place->path[0]) {
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-        snprintf(address.sun_path, sizeof address.sun_path, "%s", place->path);
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0 || connect(fd, (const struct sockaddr *)(const void *)&address, sizeof address) != 0) {
-            snprintf(why, why_bytes, "%s: %s", place->path, strerror(errno));
-            if (fd >= 0) {
-                close(fd);
-            }
-            return -1;
-        }
-        return fd;
+    if (!net_begin()) {
+        snprintf(why, why_bytes, "no sockets: %s", net_error());
+        return -1;
     }
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
-    int code = getaddrinfo(place->host, place->port, &hints, &found);
-    snprintf(why, why_bytes, "%s:%s: %s", place->host, place->port, code ? gai_strerror(code) : "no address");
-    for (struct addrinfo *a = found; a && fd < 0; a = a->ai_next) {
-        fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol);
-        if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) != 0) {
-            snprintf(why, why_bytes, "%s:%s: %s", place->host, place->port, strerror(errno));
-            close(fd);
-            fd = -1;
-        }
-    }
-    if (found) {
-        freeaddrinfo(found);
-    }
-    int one = 1;
-    if (fd >= 0) {
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    }
-    return fd;
+    return place->path[0] ? net_connect_local(place->path, why, why_bytes)
+                          : net_connect(place->host, place->port, why, why_bytes);
 }
 
 // A connection, and the reply, read piece by piece.
@@ -78,19 +44,18 @@ struct reader {
     struct client_tls *tls; // NULL: none
     char data[16384];
     size_t at, end;
-    bool failed;
+    ssize_t moved; // what the last call that moves bytes has returned
 };
 
 static int next_byte(struct reader *r)
 {
     if (r->at == r->end) {
-        ssize_t n = r->tls ? client_tls_receive(r->tls, r->data, sizeof r->data) : recv(r->fd, r->data, sizeof r->data, 0);
-        r->failed = n < 0;
-        if (n <= 0) {
+        r->moved = r->tls ? client_tls_receive(r->tls, r->data, sizeof r->data) : net_receive(r->fd, r->data, sizeof r->data);
+        if (r->moved <= 0) {
             return -1;
         }
         r->at = 0;
-        r->end = (size_t)n;
+        r->end = (size_t)r->moved;
     }
     return (unsigned char)r->data[r->at++];
 }
@@ -166,7 +131,7 @@ static bool read_chunks(struct reader *r, struct lines *lines)
 
 static const char *last_error(const struct reader *r)
 {
-    return r->tls ? client_tls_error(r->tls) : errno == EAGAIN ? "nothing came in time" : strerror(errno);
+    return r->tls ? client_tls_error(r->tls) : r->moved == NET_LATER ? "nothing came in time" : net_error();
 }
 
 static int read_reply(struct reader *r, struct lines *lines, char *why, size_t why_bytes)
@@ -176,7 +141,7 @@ static int read_reply(struct reader *r, struct lines *lines, char *why, size_t w
     bool chunked = false, sized = false;
     unsigned long long count = 0;
     if (!read_head_line(r, head, sizeof head) || sscanf(head, "HTTP/1.1 %d", &status) != 1) {
-        snprintf(why, why_bytes, "%s", r->failed ? last_error(r) : "no reply");
+        snprintf(why, why_bytes, "%s", r->moved < 0 ? last_error(r) : "no reply");
         return 0;
     }
     while (read_head_line(r, head, sizeof head) && head[0]) {
@@ -199,12 +164,12 @@ static int read_reply(struct reader *r, struct lines *lines, char *why, size_t w
 static bool send_all(struct reader *r, const char *data, size_t length)
 {
     while (length) {
-        ssize_t n = r->tls ? client_tls_send(r->tls, data, length) : send(r->fd, data, length, MSG_NOSIGNAL);
-        if (n <= 0) {
+        r->moved = r->tls ? client_tls_send(r->tls, data, length) : net_send(r->fd, data, length);
+        if (r->moved <= 0) {
             return false;
         }
-        data += n;
-        length -= (size_t)n;
+        data += r->moved;
+        length -= (size_t)r->moved;
     }
     return true;
 }
@@ -248,9 +213,7 @@ int client_do(const struct client_place *place, const struct client_request *req
     if (fd < 0) {
         return 0;
     }
-    struct timeval limit = {.tv_sec = request->timeout_seconds ? request->timeout_seconds : 300};
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    net_time_limit(fd, request->timeout_seconds ? request->timeout_seconds : 300);
     char *line = malloc(CLIENT_LINE), *head = make_head(place, request);
     struct reader *reader = malloc(sizeof *reader);
     if (!line || !head || !reader) {
@@ -262,6 +225,6 @@ int client_do(const struct client_place *place, const struct client_request *req
     free(reader);
     free(head);
     free(line);
-    close(fd);
+    net_close(fd);
     return status;
 }

@@ -4,15 +4,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#ifdef GRAFT_HAVE_HTTP
-#include <arpa/inet.h>
+#ifdef GRAFT_HAVE_TLS
+#include <errno.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include <pthread.h>
 #include <string.h>
 
+#include "tools/net.h"
+#include "tools/system.h"
+
+enum { AUTHORITIES_BYTES = 16 << 20 };
+
 struct client_tls {
     gnutls_session_t session;
+    int fd;
     ssize_t code; // of the last call
 };
 
@@ -24,6 +30,25 @@ static struct {
     int code; // certificates that were read, or an error
 } authorities = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
+// Certificates that were read, or an error. GnuTLS would open the file itself, on Windows by another name than UTF-8.
+static int read_file(const char *path)
+{
+    const char *why;
+    FILE *file = system_open(path, &why);
+    char *text = file ? malloc(AUTHORITIES_BYTES) : NULL;
+    size_t n = text ? fread(text, 1, AUTHORITIES_BYTES, file) : 0;
+    int code = !file ? GNUTLS_E_FILE_ERROR : !text ? GNUTLS_E_MEMORY_ERROR : 0;
+    if (code == 0) {
+        gnutls_datum_t all = {(unsigned char *)text, (unsigned)n};
+        code = gnutls_certificate_set_x509_trust_mem(authorities.list, &all, GNUTLS_X509_FMT_PEM);
+    }
+    if (file) {
+        fclose(file);
+    }
+    free(text);
+    return code;
+}
+
 static int read_authorities(const char *file)
 {
     pthread_mutex_lock(&authorities.mutex);
@@ -31,8 +56,7 @@ static int read_authorities(const char *file)
         authorities.read = true;
         authorities.code = gnutls_certificate_allocate_credentials(&authorities.list);
         if (authorities.code == 0) {
-            authorities.code = file ? gnutls_certificate_set_x509_trust_file(authorities.list, file, GNUTLS_X509_FMT_PEM)
-                                    : gnutls_certificate_set_x509_system_trust(authorities.list);
+            authorities.code = file ? read_file(file) : gnutls_certificate_set_x509_system_trust(authorities.list);
         }
     }
     int code = authorities.code;
@@ -40,11 +64,41 @@ static int read_authorities(const char *file)
     return code;
 }
 
+// No name: the last part of a name is never a number (RFC 1123, 2.1).
 static bool is_address(const char *host)
 {
-    unsigned char bytes[16];
-    return inet_pton(AF_INET, host, bytes) == 1 || inet_pton(AF_INET6, host, bytes) == 1;
+    return strchr(host, ':') || host[strspn(host, "0123456789.")] == 0;
 }
+
+// ---- GnuTLS' way to the socket ----
+
+static ssize_t moved(const struct client_tls *tls, ssize_t n)
+{
+    if (n < 0) {
+        gnutls_transport_set_errno(tls->session, n == NET_LATER ? EAGAIN : ECONNRESET);
+    }
+    return n < 0 ? -1 : n;
+}
+
+static ssize_t pull(gnutls_transport_ptr_t user, void *bytes, size_t room)
+{
+    struct client_tls *tls = user;
+    return moved(tls, net_receive(tls->fd, bytes, room));
+}
+
+static ssize_t push(gnutls_transport_ptr_t user, const void *bytes, size_t length)
+{
+    struct client_tls *tls = user;
+    return moved(tls, net_send(tls->fd, bytes, length));
+}
+
+static int wait_for_bytes(gnutls_transport_ptr_t user, unsigned milliseconds)
+{
+    const struct client_tls *tls = user;
+    return gnutls_system_recv_timeout((gnutls_transport_ptr_t)(intptr_t)tls->fd, milliseconds);
+}
+
+// ---- sessions ----
 
 // Why a handshake failed, in words.
 static void say_why(const struct client_tls *tls, const struct client_place *place, int code, char *why, size_t why_bytes)
@@ -77,13 +131,17 @@ struct client_tls *client_tls_begin(int fd, const struct client_place *place, ch
         free(tls);
         return NULL;
     }
+    tls->fd = fd;
     code = gnutls_priority_set_direct(tls->session, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-RSA", NULL);
     code = code == 0 ? gnutls_credentials_set(tls->session, GNUTLS_CRD_CERTIFICATE, authorities.list) : code;
     if (code == 0 && !is_address(place->host)) {
         code = gnutls_server_name_set(tls->session, GNUTLS_NAME_DNS, place->host, strlen(place->host));
     }
     gnutls_session_set_verify_cert(tls->session, place->host, 0);
-    gnutls_transport_set_int(tls->session, fd);
+    gnutls_transport_set_ptr(tls->session, tls);
+    gnutls_transport_set_pull_function(tls->session, pull);
+    gnutls_transport_set_push_function(tls->session, push);
+    gnutls_transport_set_pull_timeout_function(tls->session, wait_for_bytes);
     gnutls_handshake_set_timeout(tls->session, GNUTLS_DEFAULT_HANDSHAKE_TIMEOUT);
     while (code == 0 && (code = gnutls_handshake(tls->session)) < 0 && !gnutls_error_is_fatal(code)) {
         code = 0; // a warning, or a signal

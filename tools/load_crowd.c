@@ -3,16 +3,12 @@
 // and hostile clients do. What the server closes is opened again.
 #include "tools/load_crowd.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "platform/plat.h"
+#include "tools/net.h"
 #include "tools/tool.h"
 
 enum { TICK_MS = 250, SPARE_FILES = 600 };
@@ -36,17 +32,20 @@ static void one(struct crowd *crowd, uint32_t i)
         crowd->sent[i] = 0;
         crowd->counts.opened += crowd->fds[i] >= 0;
         crowd->counts.refused += crowd->fds[i] < 0;
+        if (crowd->fds[i] >= 0) {
+            net_nonblocking(crowd->fds[i]);
+        }
         return;
     }
-    ssize_t n = recv(crowd->fds[i], sink, sizeof sink, MSG_DONTWAIT); // a refusal, or the end
-    bool over = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+    ssize_t n = net_receive(crowd->fds[i], sink, sizeof sink); // a refusal, or the end
+    bool over = n == 0 || n == NET_BROKEN;
     if (!over && i >= crowd->n_idle) {
         char byte = crowd->sent[i] < sizeof head - 1 ? head[crowd->sent[i]] : 'x';
-        over = send(crowd->fds[i], &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EAGAIN;
+        over = net_send(crowd->fds[i], &byte, 1) == NET_BROKEN;
         crowd->sent[i]++;
     }
     if (over) {
-        close(crowd->fds[i]);
+        net_close(crowd->fds[i]);
         crowd->fds[i] = -1;
         crowd->counts.closed++;
     }
@@ -66,13 +65,9 @@ static void *run(void *user)
 
 struct crowd *crowd_begin(const struct client_place *place, uint32_t idle, uint32_t trickling)
 {
-    struct rlimit limit;
     struct crowd *crowd = get_memory(1, sizeof *crowd);
     *crowd = (struct crowd){.place = *place, .n_idle = idle, .n = idle + trickling};
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < crowd->n + SPARE_FILES) {
-        limit.rlim_cur = limit.rlim_max < crowd->n + SPARE_FILES ? limit.rlim_max : crowd->n + SPARE_FILES;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
+    net_allow((uint64_t)crowd->n + SPARE_FILES);
     crowd->fds = get_memory(crowd->n, sizeof *crowd->fds);
     crowd->sent = get_memory(crowd->n, sizeof *crowd->sent);
     for (uint32_t i = 0; i < crowd->n; i++) {
@@ -96,9 +91,7 @@ struct crowd_counts crowd_end(struct crowd **given)
     }
     for (uint32_t i = 0; i < crowd->n; i++) {
         crowd->counts.open += crowd->fds[i] >= 0;
-        if (crowd->fds[i] >= 0) {
-            close(crowd->fds[i]);
-        }
+        net_close(crowd->fds[i]);
     }
     struct crowd_counts counts = crowd->counts;
     free(crowd->fds);

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // A load test as a picture: on the left how the times are distributed, on the right how they went. SVG 1.1, written directly.
-#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -8,6 +7,7 @@
 
 #include "platform/plat.h"
 #include "tools/load.h"
+#include "tools/out.h"
 
 enum {
     WIDTH = 1000,
@@ -27,7 +27,7 @@ enum {
 static const char blue[] = "#1f6fb4", orange[] = "#d9770b", red[] = "#c0392b";
 
 struct plot {
-    FILE *out;
+    struct out *out;
     double low_ms, high_ms; // of the logarithmic axis of times
     double seconds;
     uint64_t begin_ns;
@@ -57,27 +57,27 @@ static double when_x(const struct plot *plot, uint64_t at_ns)
 
 // Text with XML's characters escaped; what is not ASCII or is a control character becomes '?'.
 GRAFT_PRINTF(6, 7)
-static void text(FILE *out, double x, double y, const char *anchor, const char *style, const char *format, ...)
+static void text(struct out *out, double x, double y, const char *anchor, const char *style, const char *format, ...)
 {
     char line[512];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
-    fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" %s>", x, y, anchor, style);
+    out_format(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" %s>", x, y, anchor, style);
     for (const char *p = line; *p; p++) {
         if (*p == '<' || *p == '>' || *p == '&') {
-            fputs(*p == '<' ? "&lt;" : *p == '>' ? "&gt;" : "&amp;", out);
+            out_text(out, *p == '<' ? "&lt;" : *p == '>' ? "&gt;" : "&amp;");
         } else {
-            fputc(*p >= ' ' && *p < 0x7f ? *p : '?', out);
+            out_bytes(out, *p >= ' ' && *p < 0x7f ? p : "?", 1);
         }
     }
-    fputs("</text>\n", out);
+    out_text(out, "</text>\n");
 }
 
-static void line(FILE *out, double x1, double y1, double x2, double y2, const char *style)
+static void line(struct out *out, double x1, double y1, double x2, double y2, const char *style)
 {
-    fprintf(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" %s/>\n", x1, y1, x2, y2, style);
+    out_format(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" %s/>\n", x1, y1, x2, y2, style);
 }
 
 // "1 ms", "0.5 s", "20 s".
@@ -117,7 +117,7 @@ static void draw_time_axes(const struct plot *plot)
 static void draw_axes(const struct plot *plot)
 {
     static const int shares[] = {0, 25, 50, 75, 95, 100};
-    FILE *out = plot->out;
+    struct out *out = plot->out;
     draw_time_axes(plot);
     for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
         double y = BOTTOM - shares[i] / 100.0 * (BOTTOM - TOP);
@@ -150,14 +150,14 @@ static void draw_share(const struct plot *plot, const struct samples *samples, c
         return;
     }
     size_t points = samples->count < MOST_POINTS ? samples->count : MOST_POINTS;
-    fprintf(plot->out, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"2\"%s d=\"M%.1f %d", colour, dash,
-            time_x(plot, (double)samples->values[0].value_ns * 1e-6), BOTTOM);
+    out_format(plot->out, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"2\"%s d=\"M%.1f %d", colour, dash,
+               time_x(plot, (double)samples->values[0].value_ns * 1e-6), BOTTOM);
     for (size_t k = 1; k <= points; k++) {
         size_t i = k * samples->count / points - 1;
-        fprintf(plot->out, "H%.1fV%.1f", time_x(plot, (double)samples->values[i].value_ns * 1e-6),
-                BOTTOM - (double)(i + 1) / (double)samples->count * (BOTTOM - TOP));
+        out_format(plot->out, "H%.1fV%.1f", time_x(plot, (double)samples->values[i].value_ns * 1e-6),
+                   BOTTOM - (double)(i + 1) / (double)samples->count * (BOTTOM - TOP));
     }
-    fputs("\"/>\n", plot->out);
+    out_text(plot->out, "\"/>\n");
 }
 
 // p50 and p95 of the times in pieces of the run that have enough of them.
@@ -177,16 +177,16 @@ static void draw_course(const struct plot *plot, const struct samples *samples, 
         }
         if (bin.count >= LEAST_IN_BIN) {
             if (!begun) {
-                fprintf(plot->out, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"1.5\"%s d=\"", colour, dash);
+                out_format(plot->out, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"1.5\"%s d=\"", colour, dash);
             }
-            fprintf(plot->out, "%c%.1f %.1f", begun ? 'L' : 'M', when_x(plot, from / 2 + to / 2),
-                    time_y(plot, samples_quantile_ms(&bin, share)));
+            out_format(plot->out, "%c%.1f %.1f", begun ? 'L' : 'M', when_x(plot, from / 2 + to / 2),
+                       time_y(plot, samples_quantile_ms(&bin, share)));
             begun = true;
         }
         free(bin.values);
     }
     if (begun) {
-        fputs("\"/>\n", plot->out);
+        out_text(plot->out, "\"/>\n");
     }
 }
 
@@ -194,8 +194,8 @@ static void draw_dots(const struct plot *plot, const struct samples *samples)
 {
     size_t step = samples->count / MOST_DOTS + 1;
     for (size_t i = 0; i < samples->count; i += step) {
-        fprintf(plot->out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.2\" fill=\"%s\" fill-opacity=\"0.6\"/>\n",
-                when_x(plot, samples->values[i].at_ns), time_y(plot, (double)samples->values[i].value_ns * 1e-6), blue);
+        out_format(plot->out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.2\" fill=\"%s\" fill-opacity=\"0.6\"/>\n",
+                   when_x(plot, samples->values[i].at_ns), time_y(plot, (double)samples->values[i].value_ns * 1e-6), blue);
     }
 }
 
@@ -204,8 +204,8 @@ static void draw_entries(const struct plot *plot, const struct samples *entries)
     for (size_t i = 0; i < entries->count; i++) {
         double x = when_x(plot, entries->values[i].at_ns),
                end = when_x(plot, entries->values[i].at_ns + entries->values[i].value_ns);
-        fprintf(plot->out, "<rect x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\" fill-opacity=\"0.10\"/>\n", x,
-                TOP, fmax(end - x, 0.5), BOTTOM - TOP, red);
+        out_format(plot->out, "<rect x=\"%.1f\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\" fill-opacity=\"0.10\"/>\n", x,
+                   TOP, fmax(end - x, 0.5), BOTTOM - TOP, red);
     }
 }
 
@@ -215,8 +215,8 @@ static void legend(const struct plot *plot, int row, double x, const char *colou
                    const struct samples *samples)
 {
     double y = BOTTOM + 66 + row * 16;
-    fprintf(plot->out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" stroke-width=\"2\"%s/>\n", x, y - 4,
-            x + 24, y - 4, colour, dash);
+    out_format(plot->out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" stroke-width=\"2\"%s/>\n", x,
+               y - 4, x + 24, y - 4, colour, dash);
     if (samples) {
         text(plot->out, x + 30, y, "start", small_text, "%s: p50 %.1f, p95 %.1f, p99 %.1f ms (%zu)", name,
              samples_quantile_ms(samples, 0.5), samples_quantile_ms(samples, 0.95), samples_quantile_ms(samples, 0.99),
@@ -260,13 +260,13 @@ static void draw_words(const struct plot *plot, const struct load_run *run)
 
 static void draw(const struct plot *plot, const struct load_run *run)
 {
-    fprintf(plot->out,
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" version=\"1.1\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" "
-            "font-family=\"sans-serif\" role=\"img\">\n<title>graft load-test</title>\n"
-            "<desc>Left: distributions of the time to the first token and between tokens. Right: these times during the "
-            "test.</desc>\n<rect width=\"%d\" height=\"%d\" fill=\"#ffffff\"/>\n",
-            WIDTH, HEIGHT, WIDTH, HEIGHT, WIDTH, HEIGHT);
+    out_format(plot->out,
+               "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+               "<svg xmlns=\"http://www.w3.org/2000/svg\" version=\"1.1\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" "
+               "font-family=\"sans-serif\" role=\"img\">\n<title>graft load-test</title>\n"
+               "<desc>Left: distributions of the time to the first token and between tokens. Right: these times during the "
+               "test.</desc>\n<rect width=\"%d\" height=\"%d\" fill=\"#ffffff\"/>\n",
+               WIDTH, HEIGHT, WIDTH, HEIGHT, WIDTH, HEIGHT);
     draw_axes(plot);
     draw_entries(plot, &run->entries);
     draw_share(plot, &run->first, blue, "");
@@ -276,15 +276,14 @@ static void draw(const struct plot *plot, const struct load_run *run)
     draw_course(plot, &run->between, 0.5, orange, "");
     draw_course(plot, &run->between, 0.95, orange, dashes);
     draw_words(plot, run);
-    fputs("</svg>\n", plot->out);
+    out_text(plot->out, "</svg>\n");
 }
 
 int load_plot(const struct load_run *run, double seconds, const char *path)
 {
-    struct plot plot = {.seconds = seconds > 0.001 ? seconds : 0.001, .begin_ns = run->begin_ns};
+    struct out out = {0};
+    struct plot plot = {.out = &out, .seconds = seconds > 0.001 ? seconds : 0.001, .begin_ns = run->begin_ns};
     const struct samples *all[] = {&run->first, &run->between};
-    char *bytes = NULL;
-    size_t length = 0;
     for (int i = 0; i < 2; i++) {
         double low = samples_quantile_ms(all[i], 0.01), high = samples_quantile_ms(all[i], 1);
         plot.low_ms = low > 0 && (plot.low_ms <= 0 || low < plot.low_ms) ? low : plot.low_ms;
@@ -292,18 +291,14 @@ int load_plot(const struct load_run *run, double seconds, const char *path)
     }
     plot.low_ms = fmax(plot.low_ms, 0.01) * 0.8;
     plot.high_ms = fmax(plot.high_ms * 1.25, plot.low_ms * 10);
-    plot.out = open_memstream(&bytes, &length);
-    bool good = plot.out != NULL;
-    if (good) {
-        draw(&plot, run);
-        good = fclose(plot.out) == 0;
+    draw(&plot, run);
+    int code = EXIT_FAILED;
+    if (out.failed) {
+        error3("the picture cannot be drawn", "there is no memory for it", "close other programs");
+    } else {
+        enum graft_status status = graft_file_replace(path, out.data, out.length);
+        code = status == GRAFT_OK ? EXIT_GOOD : error_status(status, "the picture cannot be written");
     }
-    if (!good) {
-        free(bytes);
-        error3("the picture cannot be drawn", strerror(errno), "close other programs");
-        return EXIT_FAILED;
-    }
-    enum graft_status status = graft_file_replace(path, bytes, length);
-    free(bytes);
-    return status == GRAFT_OK ? EXIT_GOOD : error_status(status, "the picture cannot be written");
+    out_free(&out);
+    return code;
 }

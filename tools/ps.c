@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "tools/out.h"
 #include "tools/status.h"
 #include "tools/tool.h"
 
@@ -40,6 +41,14 @@ static json_t *places(const struct options *options)
 static bool is_busy(const json_t *status)
 {
     return json_integer_value(json_object_get(status, "running")) > 0 || json_array_size(json_object_get(status, "requests"));
+}
+
+static void show(const json_t *status, const struct status_view *view)
+{
+    struct out text = {0};
+    status_print(&text, status, view);
+    fputs(text.data ? text.data : "", stdout);
+    out_free(&text);
 }
 
 int verb_PS(const struct options *options)
@@ -97,7 +106,7 @@ int verb_PS(const struct options *options)
             fflush(stdout);
             error3(what, error, "its operator's socket, as the user it runs as or root; or --api-key KEY");
         } else {
-            status_print(stdout, place, &view);
+            show(place, &view);
         }
     }
     if (!json_array_size(servers)) {

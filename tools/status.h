@@ -6,7 +6,6 @@
 
 #include <jansson.h>
 #include <stdbool.h>
-#include <stdio.h>
 
 // The processes of this machine that are `graft serve`: [{"pid", "addresses": [operator's first]}]. Addresses are those that a
 // process listens on, as /proc shows them, else those of its command line. Never fails; without /proc the list is empty.
@@ -41,7 +40,8 @@ struct status_view {
     unsigned skip; // rows of the tables that are left out at the top
 };
 // The whole table, as text.
-void status_print(FILE *out, const json_t *status, const struct status_view *view);
+struct out;
+void status_print(struct out *out, const json_t *status, const struct status_view *view);
 // "3 h 12 min", "4.2 s". Returns the buffer.
 struct span_text {
     char text[64];

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/out.h"
 #include "tools/output.h"
 #include "tools/status.h"
 
@@ -57,35 +58,35 @@ static struct rate_text rate(const json_t *object, const char *name)
     return out;
 }
 
-static void print_bar(FILE *out, double share, const struct status_view *view)
+static void print_bar(struct out *out, double share, const struct status_view *view)
 {
     int full = (int)lround((share < 0 ? 0 : share > 1 ? 1 : share) * BAR_CELLS);
-    fputc('[', out);
+    out_text(out, "[");
     for (int i = 0; i < BAR_CELLS; i++) {
-        fputs(i < full ? (view->utf8 ? "\xe2\x96\x88" : "#") : (view->utf8 ? "\xe2\x96\x91" : "."), out);
+        out_text(out, i < full ? (view->utf8 ? "\xe2\x96\x88" : "#") : (view->utf8 ? "\xe2\x96\x91" : "."));
     }
-    fprintf(out, "] %3.0f %%", 100 * share);
+    out_format(out, "] %3.0f %%", 100 * share);
 }
 
-static void print_head(FILE *out, const struct status_view *view, const char *head)
+static void print_head(struct out *out, const struct status_view *view, const char *head)
 {
-    fprintf(out, "%s%s%s\n", view->bold ? "\033[1m" : "", head, view->bold ? "\033[0m" : "");
+    out_format(out, "%s%s%s\n", view->bold ? "\033[1m" : "", head, view->bold ? "\033[0m" : "");
 }
 
-static void print_memory_of(FILE *out, const json_t *status, const struct status_view *view)
+static void print_memory_of(struct out *out, const json_t *status, const struct status_view *view)
 {
     static const char *const left_out[] = {"budget", "used", "peak"};
     const json_t *memory = json_object_get(status, "memory"), *pages = json_object_get(status, "kv_pages"),
                  *pool = json_object_get(status, "adapter_pool");
     double budget = number(memory, "budget"), total = number(pages, "total"), room = number(pool, "bytes");
-    fputs("memory    ", out);
+    out_text(out, "memory    ");
     if (budget > 0) {
         print_bar(out, number(memory, "used") / budget, view);
-        fprintf(out, " of %s", bytes(memory, "budget").text);
+        out_format(out, " of %s", bytes(memory, "budget").text);
     } else {
-        fputs("no budget", out);
+        out_text(out, "no budget");
     }
-    fprintf(out, ": %s, peak %s\n          ", bytes(memory, "used").text, bytes(memory, "peak").text);
+    out_format(out, ": %s, peak %s\n          ", bytes(memory, "used").text, bytes(memory, "peak").text);
     const char *name, *gap = "";
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)memory, name, value)
@@ -95,34 +96,34 @@ static void print_memory_of(FILE *out, const json_t *status, const struct status
             shown = shown && strcmp(name, left_out[i]) != 0;
         }
         if (shown) {
-            fprintf(out, "%s%s %s", gap, name, bytes(memory, name).text);
+            out_format(out, "%s%s %s", gap, name, bytes(memory, name).text);
             gap = ", ";
         }
     }
-    fputs("\nkv pages  ", out);
+    out_text(out, "\nkv pages  ");
     print_bar(out, total > 0 ? 1 - (number(pages, "free") + number(pages, "cached")) / total : 0, view);
-    fprintf(out, " of %.0f; %.0f kept for prefixes\nadapters  ", total, number(pages, "cached"));
+    out_format(out, " of %.0f; %.0f kept for prefixes\nadapters  ", total, number(pages, "cached"));
     print_bar(out, room > 0 ? number(pool, "used") / room : 0, view);
-    fprintf(out, " of %s; %.0f of %.0f slots\n", bytes(pool, "bytes").text, number(pool, "resident"), number(pool, "slots"));
+    out_format(out, " of %s; %.0f of %.0f slots\n", bytes(pool, "bytes").text, number(pool, "resident"), number(pool, "slots"));
 }
 
-static void print_summary(FILE *out, const json_t *status)
+static void print_summary(struct out *out, const json_t *status)
 {
     const json_t *pid = json_object_get(status, "pid");
-    fprintf(out, "%s on %s\n", text(status, "model"), text(status, "device"));
-    fputs("graft ", out);
-    fputs(text(status, "version"), out);
+    out_format(out, "%s on %s\n", text(status, "model"), text(status, "device"));
+    out_text(out, "graft ");
+    out_text(out, text(status, "version"));
     if (json_is_integer(pid)) {
-        fprintf(out, ", pid %lld", (long long)json_integer_value(pid));
+        out_format(out, ", pid %lld", (long long)json_integer_value(pid));
     }
-    fprintf(out, ", up %s, %s%s%s\n", span_text(number(status, "uptime_seconds")).text, text(status, "address"),
-            json_is_true(json_object_get(status, "draining")) ? ", ENDING" : "",
-            json_is_true(json_object_get(status, "device_lost")) ? ", DEVICE LOST" : "");
-    fprintf(out, "streams   %.0f of %.0f running, %.0f waiting, %.0f for adapters; %.0f requests, %.0f errors\n",
-            number(status, "running"), number(status, "slots"), number(status, "waiting"),
-            number(status, "waiting_for_adapter"), number(status, "requests_total"), number(status, "errors_total"));
-    fprintf(out, "tokens/s  %s of answers, %s of prompts\n", rate(status, "answer_tokens_per_second").text,
-            rate(status, "prompt_tokens_per_second").text);
+    out_format(out, ", up %s, %s%s%s\n", span_text(number(status, "uptime_seconds")).text, text(status, "address"),
+               json_is_true(json_object_get(status, "draining")) ? ", ENDING" : "",
+               json_is_true(json_object_get(status, "device_lost")) ? ", DEVICE LOST" : "");
+    out_format(out, "streams   %.0f of %.0f running, %.0f waiting, %.0f for adapters; %.0f requests, %.0f errors\n",
+               number(status, "running"), number(status, "slots"), number(status, "waiting"),
+               number(status, "waiting_for_adapter"), number(status, "requests_total"), number(status, "errors_total"));
+    out_format(out, "tokens/s  %s of answers, %s of prompts\n", rate(status, "answer_tokens_per_second").text,
+               rate(status, "prompt_tokens_per_second").text);
 }
 
 // ---- adapters ----
@@ -160,22 +161,22 @@ static bool is_shown(const json_t *adapter, const struct status_view *view)
            strcmp(residency, "device") == 0 || strcmp(residency, "loading") == 0;
 }
 
-static void print_adapter(FILE *out, const json_t *adapter)
+static void print_adapter(struct out *out, const json_t *adapter)
 {
     bool base = !*text(adapter, "name");
     char version[16] = "-";
     if (!base) {
         snprintf(version, sizeof version, "%.0f", number(adapter, "version"));
     }
-    fprintf(out, "%-20.20s %-8s %3.0f %8s %8.0f %8.0f %10s %5.0f %3s %s\n", base ? "(base)" : text(adapter, "name"),
-            state_of(adapter), number(adapter, "running"), rate(adapter, "answer_tokens_per_second").text,
-            number(adapter, "requests"), number(adapter, "answer_tokens"),
-            number(adapter, "bytes") > 0 ? bytes(adapter, "bytes").text : "-", number(adapter, "loads"), version,
-            *text(adapter, "generation") ? text(adapter, "generation") : "-");
+    out_format(out, "%-20.20s %-8s %3.0f %8s %8.0f %8.0f %10s %5.0f %3s %s\n", base ? "(base)" : text(adapter, "name"),
+               state_of(adapter), number(adapter, "running"), rate(adapter, "answer_tokens_per_second").text,
+               number(adapter, "requests"), number(adapter, "answer_tokens"),
+               number(adapter, "bytes") > 0 ? bytes(adapter, "bytes").text : "-", number(adapter, "loads"), version,
+               *text(adapter, "generation") ? text(adapter, "generation") : "-");
 }
 
 // Rows that are skipped are taken off *skip.
-static void print_adapters(FILE *out, const json_t *status, const struct status_view *view, unsigned *skip)
+static void print_adapters(struct out *out, const json_t *status, const struct status_view *view, unsigned *skip)
 {
     const json_t *adapters = json_object_get(status, "adapters");
     size_t n = json_array_size(adapters), hidden = 0, i;
@@ -187,7 +188,7 @@ static void print_adapters(FILE *out, const json_t *status, const struct status_
     if (n > 1) {
         qsort(sorted, n, sizeof *sorted, by_view);
     }
-    fputc('\n', out);
+    out_text(out, "\n");
     print_head(out, view, "ADAPTER              STATE    RUN TOKENS/S REQUESTS   TOKENS       SIZE LOADS VER GENERATION");
     for (i = 0; i < n; i++) {
         if (!is_shown(sorted[i], view)) {
@@ -199,16 +200,16 @@ static void print_adapters(FILE *out, const json_t *status, const struct status_
         }
     }
     if (hidden) {
-        fprintf(out, "and %zu that are cold and were not asked for\n", hidden);
+        out_format(out, "and %zu that are cold and were not asked for\n", hidden);
     }
     free(sorted);
 }
 
-static void print_requests(FILE *out, const json_t *status, const struct status_view *view, unsigned *skip)
+static void print_requests(struct out *out, const json_t *status, const struct status_view *view, unsigned *skip)
 {
     const json_t *requests = json_object_get(status, "requests"), *request;
     size_t i;
-    fputc('\n', out);
+    out_text(out, "\n");
     print_head(out, view, "ADAPTER              STATE   ANSWER TOKENS/S  SECONDS PROMPT REUSED TENANT       REQUEST");
     json_array_foreach(requests, i, request)
     {
@@ -217,14 +218,14 @@ static void print_requests(FILE *out, const json_t *status, const struct status_
             continue;
         }
         const char *adapter = text(request, "adapter"), *tenant = text(request, "tenant");
-        fprintf(out, "%-20.20s %-7s %6.0f %8s %8.1f %6.0f %6.0f %-12.12s %s\n", *adapter ? adapter : "(base)",
-                text(request, "state"), number(request, "answer_tokens"), rate(request, "answer_tokens_per_second").text,
-                number(request, "seconds"), number(request, "prompt_tokens"), number(request, "reused_tokens"),
-                *tenant ? tenant : "-", text(request, "id"));
+        out_format(out, "%-20.20s %-7s %6.0f %8s %8.1f %6.0f %6.0f %-12.12s %s\n", *adapter ? adapter : "(base)",
+                   text(request, "state"), number(request, "answer_tokens"), rate(request, "answer_tokens_per_second").text,
+                   number(request, "seconds"), number(request, "prompt_tokens"), number(request, "reused_tokens"),
+                   *tenant ? tenant : "-", text(request, "id"));
     }
 }
 
-void status_print(FILE *out, const json_t *status, const struct status_view *view)
+void status_print(struct out *out, const json_t *status, const struct status_view *view)
 {
     unsigned skip = view->skip;
     print_summary(out, status);

@@ -1,94 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// graft top: one server's state, again and again, on a terminal (ECMA-48 sequences, no library).
-#include <errno.h>
-#include <locale.h>
-#include <langinfo.h>
+// graft top: one server's state, again and again, on a terminal.
 #include <math.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <termios.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "platform/plat.h"
+#include "tools/out.h"
 #include "tools/status.h"
+#include "tools/terminal.h"
 #include "tools/tool.h"
 
-enum { HISTORY = 60, DEFAULT_ROWS = 24, DEFAULT_COLUMNS = 80 };
-
-// ---- the terminal ----
-
-static struct termios saved;
-static volatile sig_atomic_t is_raw, wants_end, wants_stop, was_resized;
-
-static void say(const char *sequence)
-{
-    ssize_t n = write(STDOUT_FILENO, sequence, strlen(sequence));
-    (void)n;
-}
-
-static void leave(void) // safe in a signal handler
-{
-    if (is_raw) {
-        is_raw = 0;
-        say("\033[?25h\033[?1049l");
-        tcsetattr(STDIN_FILENO, TCSANOW, &saved);
-    }
-}
-
-static void enter(void)
-{
-    struct termios raw = saved;
-    raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO); // signals stay
-    raw.c_cc[VMIN] = 0;
-    raw.c_cc[VTIME] = 0;
-    is_raw = 1;
-    tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-    say("\033[?1049h\033[?25l");
-}
-
-static void on_signal(int number)
-{
-    if (number == SIGWINCH || number == SIGCONT) {
-        was_resized = 1;
-    } else if (number == SIGTSTP) {
-        wants_stop = 1;
-    } else if (number == SIGINT || number == SIGTERM || number == SIGHUP || number == SIGQUIT) {
-        wants_end = number;
-    } else { // a fault: leave the terminal usable
-        leave();
-        signal(number, SIG_DFL);
-        raise(number);
-    }
-}
-
-static void catch_signals(void)
-{
-    static const int numbers[] = {SIGWINCH, SIGCONT, SIGTSTP, SIGINT,  SIGTERM, SIGHUP,
-                                  SIGQUIT,  SIGSEGV, SIGBUS,  SIGABRT, SIGFPE,  SIGILL};
-    struct sigaction action = {.sa_handler = on_signal}; // no SA_RESTART: a read from a server that hangs ends
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        sigaction(numbers[i], &action, NULL);
-    }
-}
-
-// Ctrl-Z: as every other program, and back again.
-static void stop_here(void)
-{
-    wants_stop = 0;
-    leave();
-    signal(SIGTSTP, SIG_DFL);
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTSTP);
-    raise(SIGTSTP);
-    sigprocmask(SIG_UNBLOCK, &set, NULL);
-    catch_signals();
-    enter();
-}
+enum { HISTORY = 60 };
 
 // ---- the servers ----
 
@@ -102,7 +25,7 @@ struct top {
     double interval;    // seconds
     double rates[HISTORY];
     unsigned n_rates;
-    bool help;
+    bool help, ended; // ended: with a key
 };
 
 // The addresses of the server that is looked at, with "pid" if that is known; NULL: there is none.
@@ -134,7 +57,7 @@ static void look(struct top *top)
     json_array_foreach(json_object_get(place, "addresses"), i, address)
     {
         now = status_fetch(json_string_value(address), top->options->api_key, top->options->tls_ca, top->why, sizeof top->why);
-        if (now || wants_end) {
+        if (now || terminal_ends()) {
             break;
         }
     }
@@ -159,7 +82,7 @@ static void look(struct top *top)
 // ---- a frame ----
 
 // The rates of the last samples as a row of bars, the newest on the right.
-static void print_history(FILE *out, const struct top *top)
+static void print_history(struct out *out, const struct top *top)
 {
     static const char *const blocks[] = {" ",
                                          "\xe2\x96\x81",
@@ -175,36 +98,31 @@ static void print_history(FILE *out, const struct top *top)
     for (unsigned i = 0; i < top->n_rates; i++) {
         most = top->rates[i] > most ? top->rates[i] : most;
     }
-    fputs("          ", out);
+    out_text(out, "          ");
     for (unsigned i = top->n_rates; i-- > 0;) {
         int level = most > 0 ? (int)ceil(top->rates[i] / most * 8) : 0;
-        fputs(top->view.utf8 ? blocks[level] : ascii[level], out);
+        out_text(out, top->view.utf8 ? blocks[level] : ascii[level]);
     }
-    fprintf(out, "  (highest %.1f)\n", most);
+    out_format(out, "  (highest %.1f)\n", most);
 }
 
-static void print_frame(FILE *out, const struct top *top)
+static void print_frame(struct out *out, const struct top *top)
 {
-    char *text = NULL;
-    size_t length = 0;
-    FILE *memory = open_memstream(&text, &length);
-    if (top->status && memory) {
-        status_print(memory, top->status, &top->view);
+    struct out text = {0};
+    if (top->status) {
+        status_print(&text, top->status, &top->view);
     }
-    if (memory) {
-        fclose(memory);
-    }
-    const char *rest = text ? text : "", *line = strstr(rest, "\ntokens/s");
+    const char *rest = text.data ? text.data : "", *line = strstr(rest, "\ntokens/s");
     line = line ? strchr(line + 1, '\n') : NULL;
     if (*top->why) {
-        fprintf(out, "%s\n", top->why);
+        out_format(out, "%s\n", top->why);
     }
-    if (top->status && line) { // the bars stand under the rate
-        fprintf(out, "%.*s\n", (int)(line - rest), rest);
+    if (line) { // the bars stand under the rate
+        out_bytes(out, rest, (size_t)(line + 1 - rest));
         print_history(out, top);
-        fputs(line + 1, out);
+        out_text(out, line + 1);
     }
-    free(text);
+    out_free(&text);
 }
 
 // Behind the first `columns` characters of a line; escape sequences take no room.
@@ -231,54 +149,47 @@ static size_t clip(const char *line, size_t length, unsigned columns)
 }
 
 // The last row of the screen.
-static void print_foot(FILE *out, const struct top *top)
+static void print_foot(struct out *out, const struct top *top)
 {
     static const char keys[] = "q quit  s sort  r reverse  i idle  j k scroll  n next server  + - interval";
     if (top->help) {
-        fputs(keys, out);
+        out_text(out, keys);
     } else {
-        fprintf(out, "by %s%s, every %.1f s; h shows the keys, q ends", status_sort_names[top->view.sort],
-                top->view.reverse ? ", reversed" : "", top->interval);
+        out_format(out, "by %s%s, every %.1f s; h shows the keys, q ends", status_sort_names[top->view.sort],
+                   top->view.reverse ? ", reversed" : "", top->interval);
     }
 }
 
 static void draw(const struct top *top)
 {
-    struct winsize size = {.ws_row = DEFAULT_ROWS, .ws_col = DEFAULT_COLUMNS};
-    char *text = NULL;
-    size_t length = 0;
-    FILE *memory = open_memstream(&text, &length);
-    if (!memory) {
-        return;
-    }
-    print_foot(memory, top);
-    fputc('\n', memory);
-    print_frame(memory, top);
-    fclose(memory);
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || !size.ws_row || !size.ws_col) {
-        size = (struct winsize){.ws_row = DEFAULT_ROWS, .ws_col = DEFAULT_COLUMNS};
-    }
-    const char *foot = text, *line = strchr(text, '\n') + 1;
+    unsigned rows, columns;
+    struct out text = {0};
+    print_foot(&text, top);
+    out_text(&text, "\n");
+    print_frame(&text, top);
+    const char *foot = text.data ? text.data : "", *line = foot + strcspn(foot, "\n");
+    line += *line == '\n';
+    terminal_size(&rows, &columns);
     fputs("\033[H", stdout);
-    for (unsigned row = 1; *line && row < size.ws_row; row++) {
+    for (unsigned row = 1; *line && row < rows; row++) {
         size_t n = strcspn(line, "\n");
-        fwrite(line, 1, clip(line, n, size.ws_col), stdout);
+        fwrite(line, 1, clip(line, n, columns), stdout);
         fputs("\033[0m\033[K\r\n", stdout);
         line += n + (line[n] == '\n');
     }
-    printf("\033[J\033[%u;1H", (unsigned)size.ws_row);
-    fwrite(foot, 1, clip(foot, strcspn(foot, "\n"), size.ws_col), stdout);
+    printf("\033[J\033[%u;1H", rows);
+    fwrite(foot, 1, clip(foot, strcspn(foot, "\n"), columns), stdout);
     fflush(stdout);
-    free(text);
+    out_free(&text);
 }
 
 // ---- keys ----
 
-static void on_key(struct top *top, char key, uint64_t *next_ns)
+static void on_key(struct top *top, int key, uint64_t *next_ns)
 {
     switch (key) {
     case 'q':
-        wants_end = SIGTERM;
+        top->ended = true;
         break;
     case 's':
         top->view.sort = (enum status_sort)((top->view.sort + 1) % SORTS);
@@ -290,9 +201,11 @@ static void on_key(struct top *top, char key, uint64_t *next_ns)
         top->view.idle = !top->view.idle;
         break;
     case 'j':
+    case KEY_DOWN:
         top->view.skip++;
         break;
     case 'k':
+    case KEY_UP:
         top->view.skip -= top->view.skip > 0;
         break;
     case 'n':
@@ -318,44 +231,22 @@ static void on_key(struct top *top, char key, uint64_t *next_ns)
     }
 }
 
-// Keys until it is time to look again; false: standard input has ended.
+// Keys until it is time to look again or one has come; false: there will be no more.
 static bool wait_for_keys(struct top *top, uint64_t *next_ns)
 {
-    char keys[64];
     uint64_t now = graft_clock_ns();
-    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
-    int ready = poll(&in, 1, *next_ns > now ? (int)((*next_ns - now) / 1000000u) + 1 : 0);
-    ssize_t n = ready > 0 ? read(STDIN_FILENO, keys, sizeof keys) : -1;
-    if (ready > 0 && (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))) {
-        return false; // the terminal is gone
+    int key = terminal_key(*next_ns > now ? (unsigned)((*next_ns - now) / 1000000u) + 1 : 0);
+    for (; key != KEY_NONE && key != KEY_LOST && !top->ended; key = terminal_key(0)) {
+        on_key(top, key, next_ns);
     }
-    for (ssize_t i = 0; i < n; i++) {
-        if (n - i >= 3 && keys[i] == '\033' && keys[i + 1] == '[') { // arrows
-            on_key(top, keys[i + 2] == 'A' ? 'k' : keys[i + 2] == 'B' ? 'j' : 0, next_ns);
-            i += 2;
-        } else {
-            on_key(top, keys[i], next_ns);
-        }
-    }
-    return true;
+    return key != KEY_LOST;
 }
 
 static void watch(struct top *top)
 {
     uint64_t next_ns = 0;
-    setvbuf(stdout, NULL, _IOFBF, 1 << 16); // a frame goes out in one piece
-    atexit(leave);
-    catch_signals();
-    enter();
     bool going = true;
-    while (going && !wants_end) {
-        if (wants_stop) {
-            stop_here();
-        }
-        if (was_resized) {
-            was_resized = 0;
-            say("\033[2J");
-        }
+    while (going && !top->ended && terminal_goes_on()) {
         if (graft_clock_ns() >= next_ns) {
             next_ns = graft_clock_ns() + (uint64_t)(top->interval * 1e9);
             look(top);
@@ -363,7 +254,7 @@ static void watch(struct top *top)
         draw(top);
         going = wait_for_keys(top, &next_ns);
     }
-    leave();
+    terminal_give_back();
 }
 
 // One frame, without sequences.
@@ -382,15 +273,17 @@ static int once(struct top *top)
         error3("there is nothing to show", top->why, "graft top ADDRESS, the operator's socket for instance");
         return EXIT_FAILED;
     }
-    print_frame(stdout, top);
+    struct out text = {0};
+    print_frame(&text, top);
+    fputs(text.data ? text.data : "", stdout);
+    out_free(&text);
     return EXIT_GOOD;
 }
 
 int verb_TOP(const struct options *options)
 {
     struct top top = {.options = options, .interval = options->interval > 0 ? options->interval : 2};
-    setlocale(LC_CTYPE, "");
-    top.view.utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+    top.view.utf8 = terminal_utf8();
     top.view.idle = options->all;
     for (int i = 0; i < SORTS; i++) {
         top.view.sort = strcmp(options->sort, status_sort_names[i]) == 0 ? (enum status_sort)i : top.view.sort;
@@ -398,12 +291,14 @@ int verb_TOP(const struct options *options)
     int code = EXIT_GOOD;
     if (options->once) {
         code = once(&top);
-    } else if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO) || tcgetattr(STDIN_FILENO, &saved) != 0) {
-        return error_usage("there is no terminal to draw on", "standard input or output is not one", "graft top --once");
     } else {
+        setvbuf(stdout, NULL, _IOFBF, 1 << 16); // a frame goes out in one piece
+        if (!terminal_take()) {
+            return error_usage("there is no terminal to draw on", "standard input or output is not one", "graft top --once");
+        }
         top.view.bold = colours(stdout);
         watch(&top);
-        code = wants_end == SIGINT ? EXIT_INTERRUPTED : EXIT_GOOD;
+        code = terminal_interrupted() ? EXIT_INTERRUPTED : EXIT_GOOD;
     }
     json_decref(top.status);
     return code;

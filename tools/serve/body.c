@@ -4,7 +4,6 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "tools/serve/http.h"
@@ -184,70 +183,4 @@ bool body_text(const json_t *object, const char *name, size_t most, const char *
     }
     *out = json_string_value(value);
     return true;
-}
-
-// ---- text that grows ----
-
-void out_bytes(struct out *out, const char *text, size_t length)
-{
-    if (out->failed || length > SIZE_MAX / 4 - out->length) {
-        out->failed = true;
-        return;
-    }
-    if (out->length + length + 1 > out->room) {
-        size_t room = 2 * (out->length + length + 1) + 64;
-        char *grown = realloc(out->data, room);
-        if (!grown) {
-            out->failed = true;
-            return;
-        }
-        out->data = grown;
-        out->room = room;
-    }
-    memcpy(out->data + out->length, text, length);
-    out->length += length;
-    out->data[out->length] = 0;
-}
-
-void out_format(struct out *out, const char *format, ...)
-{
-    char text[1024];
-    va_list args;
-    va_start(args, format);
-    int n = vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    if (n < 0 || (size_t)n >= sizeof text) {
-        out->failed = true;
-        return;
-    }
-    out_bytes(out, text, (size_t)n);
-}
-
-void out_json(struct out *out, const char *text, size_t length)
-{
-    size_t plain = 0;
-    out_bytes(out, "\"", 1);
-    for (size_t i = 0; i < length; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (c >= 0x20 && c != '"' && c != '\\' && c != 0x7f) {
-            continue;
-        }
-        out_bytes(out, text + plain, i - plain);
-        plain = i + 1;
-        if (c == '\n') {
-            out_bytes(out, "\\n", 2);
-        } else if (c == '"' || c == '\\') {
-            out_format(out, "\\%c", c);
-        } else {
-            out_format(out, "\\u%04x", c);
-        }
-    }
-    out_bytes(out, text + plain, length - plain);
-    out_bytes(out, "\"", 1);
-}
-
-void out_free(struct out *out)
-{
-    free(out->data);
-    *out = (struct out){0};
 }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "graft/common.h"
+#include "tools/out.h"
 
 struct http_exchange;
 
@@ -45,17 +46,5 @@ bool body_number(const json_t *object, const char *name, double low, double high
 bool body_text(const json_t *object, const char *name, size_t most, const char **out, struct api_error *error);
 // NULL if it is absent or null.
 json_t *body_member(const json_t *object, const char *name);
-
-// Text that grows; what is written when there is no memory is lost, and `failed` says so.
-struct out {
-    char *data; // NUL-terminated, or NULL
-    size_t length, room;
-    bool failed;
-};
-void out_bytes(struct out *out, const char *text, size_t length);
-GRAFT_PRINTF(2, 3) void out_format(struct out *out, const char *format, ...);
-// A JSON string of UTF-8, with its quotes.
-void out_json(struct out *out, const char *text, size_t length);
-void out_free(struct out *out);
 
 #endif
