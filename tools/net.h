@@ -72,7 +72,8 @@ bool net_listen(int fd, int backlog);
 // The next client's socket, which does not block; NET_LATER: none, or one that was gone at once. NET_BROKEN: the system has no
 // room for sockets now.
 int net_accept(int fd, struct sockaddr_storage *address);
-// Two sockets, each the other's end, which do not block: bytes of one process. False: net_error.
+// Two sockets, each the other's end, which do not block: bytes of one process. What the second has sent must be read before the
+// first is closed. False: net_error.
 bool net_pair(int pair[2]);
 
 // ---- many sockets at once ----

@@ -9,17 +9,20 @@
 #include <stdatomic.h>
 #include <string.h>
 
+struct entry {
+    int fd;
+    uint32_t wanted;
+    bool told; // that the other side has ended its stream
+    uint64_t data;
+};
+
 struct net_watch {
     struct graft_ctx *ctx;
     uint32_t n, most;
-    WSAPOLLFD *polled; // [most], the first is the waker's
-    struct entry {
-        int fd;
-        uint32_t wanted;
-        bool told; // that the other side has ended its stream
-        uint64_t data;
-    } * entries; // [most]
-    uint32_t at; // the next call begins to tell here, so that all have their turn
+    struct entry *entries; // [most], the first is the waker's
+    WSAPOLLFD *polled;     // [most] what WSAPoll is given, and whose entries they are
+    uint32_t *places;
+    uint32_t at; // the next call begins here
     int wake[2]; // what is sent to the second wakes the first
     atomic_bool woken;
 };
@@ -33,9 +36,12 @@ enum graft_status net_watch_create(struct graft_ctx *ctx, struct net_watch **out
     }
     GRAFT_TRY(GRAFT_NEW(ctx, GRAFT_MEM_HOST, &watch, 1, "a watch over sockets"));
     *watch = (struct net_watch){.ctx = ctx, .most = most + 1, .wake = {-1, -1}};
-    enum graft_status status = GRAFT_NEW(ctx, GRAFT_MEM_HOST, &watch->polled, watch->most, "sockets that are watched");
+    enum graft_status status = GRAFT_NEW(ctx, GRAFT_MEM_HOST, &watch->entries, watch->most, "sockets that are watched");
     if (status == GRAFT_OK) {
-        status = GRAFT_NEW(ctx, GRAFT_MEM_HOST, &watch->entries, watch->most, "sockets that are watched");
+        status = GRAFT_NEW(ctx, GRAFT_MEM_HOST, &watch->polled, watch->most, "sockets that are watched");
+    }
+    if (status == GRAFT_OK) {
+        status = GRAFT_NEW(ctx, GRAFT_MEM_HOST, &watch->places, watch->most, "sockets that are watched");
     }
     if (status == GRAFT_OK && !net_pair(watch->wake)) {
         status = graft_fail(GRAFT_E_INTERNAL, "a pair of sockets: %s", net_error());
@@ -57,8 +63,9 @@ void net_watch_destroy(struct net_watch **given)
     net_close(watch->wake[0]);
     net_close(watch->wake[1]);
     struct graft_ctx *ctx = watch->ctx;
-    GRAFT_FREE(ctx, &watch->polled);
     GRAFT_FREE(ctx, &watch->entries);
+    GRAFT_FREE(ctx, &watch->polled);
+    GRAFT_FREE(ctx, &watch->places);
     GRAFT_FREE(ctx, given);
 }
 
@@ -72,23 +79,13 @@ static uint32_t find(const struct net_watch *watch, int fd)
     return i;
 }
 
-static void set(struct net_watch *watch, uint32_t i)
-{
-    const struct entry *entry = &watch->entries[i];
-    bool nothing = entry->told && !(entry->wanted & (NET_IN | NET_OUT));
-    watch->polled[i] =
-        (WSAPOLLFD){.fd = nothing ? INVALID_SOCKET : (SOCKET)entry->fd,
-                    .events = (SHORT)((entry->wanted & NET_IN ? POLLRDNORM : 0) | (entry->wanted & NET_OUT ? POLLWRNORM : 0))};
-}
-
 bool net_watch_add(struct net_watch *watch, int fd, uint32_t events, uint64_t data)
 {
     if (watch->n == watch->most) {
         WSASetLastError(WSAEMFILE);
         return false;
     }
-    watch->entries[watch->n] = (struct entry){.fd = fd, .wanted = events, .data = data};
-    set(watch, watch->n++);
+    watch->entries[watch->n++] = (struct entry){.fd = fd, .wanted = events, .data = data};
     return true;
 }
 
@@ -100,7 +97,6 @@ bool net_watch_change(struct net_watch *watch, int fd, uint32_t events, uint64_t
     }
     watch->entries[i].wanted = events;
     watch->entries[i].data = data;
-    set(watch, i);
     return true;
 }
 
@@ -110,21 +106,35 @@ void net_watch_remove(struct net_watch *watch, int fd)
     if (i < watch->n) {
         watch->n--;
         watch->entries[i] = watch->entries[watch->n];
-        watch->polled[i] = watch->polled[watch->n];
     }
 }
 
-// What a socket's flags of WSAPoll say in terms of net.h.
-static uint32_t told(struct net_watch *watch, uint32_t i, SHORT flags)
+// How many sockets WSAPoll is given. They begin with another one each time, so that all have their turn.
+static uint32_t prepare(struct net_watch *watch)
 {
-    struct entry *entry = &watch->entries[i];
+    uint32_t n = 0;
+    for (uint32_t k = 0; k < watch->n; k++) {
+        uint32_t i = (watch->at + k) % watch->n;
+        const struct entry *entry = &watch->entries[i];
+        if (!entry->told || entry->wanted & (NET_IN | NET_OUT)) {
+            watch->places[n] = i;
+            watch->polled[n++] = (WSAPOLLFD){
+                .fd = (SOCKET)entry->fd,
+                .events = (SHORT)((entry->wanted & NET_IN ? POLLRDNORM : 0) | (entry->wanted & NET_OUT ? POLLWRNORM : 0))};
+        }
+    }
+    return n;
+}
+
+// What a socket's flags of WSAPoll say in terms of net.h.
+static uint32_t tell(struct entry *entry, SHORT flags)
+{
     uint32_t events = (flags & POLLRDNORM ? NET_IN : 0u) | (flags & POLLWRNORM ? NET_OUT : 0u) |
                       (flags & (POLLERR | POLLNVAL) ? NET_GONE : 0u);
     if (flags & POLLHUP) {
         events |= entry->wanted & NET_IN; // receiving shows what is left, then the end
         events |= entry->told ? 0 : entry->wanted & NET_LEFT;
         entry->told = true;
-        set(watch, i);
     }
     return events;
 }
@@ -132,16 +142,15 @@ static uint32_t told(struct net_watch *watch, uint32_t i, SHORT flags)
 int net_watch_wait(struct net_watch *watch, struct net_event *out, int room, int milliseconds)
 {
     char sink[64];
-    int left = WSAPoll(watch->polled, watch->n, milliseconds), n = 0;
+    uint32_t count = prepare(watch);
+    int left = WSAPoll(watch->polled, count, milliseconds), n = 0;
     if (left < 0) {
         Sleep(1); // a socket that was closed before it was taken out: never here
         return 0;
     }
-    uint32_t begin = watch->at < watch->n ? watch->at : 0;
-    for (uint32_t k = 0; k < watch->n && left > 0 && n < room; k++) {
-        uint32_t i = (begin + k) % watch->n;
-        SHORT flags = watch->polled[i].revents;
-        if (!flags) {
+    for (uint32_t k = 0; k < count && left > 0 && n < room; k++) {
+        uint32_t i = watch->places[k];
+        if (!watch->polled[k].revents) {
             continue;
         }
         left--;
@@ -152,7 +161,7 @@ int net_watch_wait(struct net_watch *watch, struct net_event *out, int room, int
             }
             continue;
         }
-        uint32_t events = told(watch, i, flags);
+        uint32_t events = tell(&watch->entries[i], watch->polled[k].revents);
         if (events) {
             out[n++] = (struct net_event){.data = watch->entries[i].data, .events = events};
         }

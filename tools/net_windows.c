@@ -221,7 +221,9 @@ int net_accept(int fd, struct sockaddr_storage *address)
     }
 }
 
-// Over the loopback. Whoever else connects to the port meanwhile is turned away: its own port is another one.
+// Over the loopback. Whoever else connects to the port meanwhile is turned away: its own port is another one. Closing the first
+// one resets the connection, so that no port waits for minutes for each pair that was (TIME_WAIT; RFC 9293, 3.3.2); what the
+// second has sent must be read before.
 bool net_pair(int pair[2])
 {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, ours, theirs;
@@ -246,6 +248,8 @@ bool net_pair(int pair[2])
         net_close(near_fd);
         return false;
     }
+    const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    setsockopt((SOCKET)near_fd, SOL_SOCKET, SO_LINGER, (const char *)&at_once, sizeof at_once);
     net_nonblocking(near_fd);
     net_no_delay(near_fd);
     net_no_delay(far_fd);
