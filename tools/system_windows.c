@@ -49,7 +49,9 @@ bool system_begin(int *argc, char ***argv)
     *argv = utf8;
     FILE *const streams[] = {stdin, stdout, stderr};
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++) {
-        _setmode(_fileno(streams[i]), _O_BINARY);
+        if (_fileno(streams[i]) >= 0) { // a service has none
+            _setmode(_fileno(streams[i]), _O_BINARY);
+        }
     }
     setvbuf(stderr, NULL, _IONBF, 0);
     code_page = GetConsoleOutputCP();
@@ -61,7 +63,7 @@ bool system_begin(int *argc, char ***argv)
 
 static HANDLE handle_of(FILE *stream)
 {
-    return (HANDLE)_get_osfhandle(_fileno(stream));
+    return _fileno(stream) >= 0 ? (HANDLE)_get_osfhandle(_fileno(stream)) : INVALID_HANDLE_VALUE;
 }
 
 bool system_is_terminal(FILE *stream)
