@@ -156,9 +156,9 @@ int net_watch_wait(struct net_watch *watch, struct net_event *out, int room, int
         left--;
         watch->at = i + 1;
         if (i == 0) {
-            atomic_store(&watch->woken, false);
             while (net_receive(watch->wake[0], sink, sizeof sink) > 0) {
             }
+            atomic_store(&watch->woken, false); // behind that, or a byte that came in between would never be sent again
             continue;
         }
         uint32_t events = tell(&watch->entries[i], watch->polled[k].revents);

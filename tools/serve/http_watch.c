@@ -116,12 +116,14 @@ static bool accept_one(struct http_server *server, const struct http_listener *l
     return true;
 }
 
-// The client took bytes since the last look, or none wait for it.
-static bool client_reads(struct http_connection *connection)
+// The client took bytes since the last look, or none wait for it. *unknown: the system does not tell, and what counts is what it
+// took of us since then.
+static bool client_reads(struct http_connection *connection, bool *unknown)
 {
     int unsent = 0;
-    if (!net_unsent(connection->fd, &unsent) && connection->full) {
-        unsent = 1 + (int)(connection->replied & 0xffffff); // moves with what the system takes
+    *unknown = !net_unsent(connection->fd, &unsent);
+    if (*unknown && connection->full) {
+        unsent = 1 + (int)(connection->replied & 0xffffff);
     }
     bool moved = unsent == 0 || unsent != connection->unsent;
     connection->unsent = unsent;
@@ -143,7 +145,7 @@ static bool overrun(struct http_exchange *exchange)
 static void look_at(struct http_server *server, struct http_connection *connection, uint64_t now)
 {
     int status = 0;
-    bool late = false, stalled = false;
+    bool late = false, stalled = false, unknown = false;
     graft_mutex_lock(server->mutex);
     switch (connection->state) {
     case CONNECTION_HEAD:
@@ -161,7 +163,7 @@ static void look_at(struct http_server *server, struct http_connection *connecti
         break;
     case CONNECTION_ANSWER:
     case CONNECTION_SENT:
-        if (client_reads(connection)) {
+        if (client_reads(connection, &unknown)) {
             connection->progress_ns = now;
         }
         stalled = now - connection->progress_ns > server->config.stall_ms * 1000000ull;
@@ -175,6 +177,8 @@ static void look_at(struct http_server *server, struct http_connection *connecti
     graft_mutex_unlock(server->mutex);
     if (late || stalled) {
         http_front_cut(server, connection, status, stalled);
+    } else if (unknown && connection->full) { // a socket counts as free only when a good part of its buffer is: try anyway
+        http_front_event(server, connection, false, 0);
     }
 }
 
