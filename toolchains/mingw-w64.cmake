@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # 64-bit Windows from a Debian or Ubuntu machine, with mingw-w64. Everything is linked statically: one graft.exe, one libgraft.dll.
-#   apt-get install gcc-mingw-w64-x86-64 make autoconf automake libtool m4 dpkg-dev wine64
+#   apt-get install gcc-mingw-w64-x86-64 make autoconf automake libtool m4 pkg-config dpkg-dev wine64
 #   toolchains/make-sysroot-windows DIR        # the libraries, built from this distribution's source packages
 #   cmake -S . -B build-windows -G Ninja --toolchain toolchains/mingw-w64.cmake -DGRAFT_SYSROOT=DIR
 # Tests run through wine where it is installed. What Windows has no library or no server for is left out; configuring says what.
