@@ -37,9 +37,11 @@ static const struct {
     {"qwen3moe", "experts-blend", {"every-expert", "some-experts"}, {0.7f, -0.6f}},
     {"qwen3moe", "stacked", {"stacked"}, {1}},
     {"qwen3moe", "stacked-down", {"stacked-down"}, {1}},
+    {"qwen3moe", "whole-router", {"whole-router"}, {1}},
     {"mixtral", "mixtral", {NULL}, {0}},
     {"mixtral", "mixtral-experts", {"mixtral-experts"}, {1}},
     {"mixtral", "mixtral-experts", {"mixtral-experts.gguf"}, {1}},
+    {"mixtral", "mixtral-router", {"mixtral-router"}, {1}},
 };
 
 // graft_peft_path counts from the folder peft.
@@ -126,6 +128,7 @@ START_TEST(adapters_of_other_bases_are_refused_by_name)
     static const struct {
         const char *model, *adapter, *words[2];
     } refused[] = {{"mixtral", "every-expert", {"q_proj", "shape"}},
+                   {"mixtral", "whole-router", {"q_proj", "shape"}},
                    {"mixtral", "head-norms", {"up_proj", "shape"}},
                    {"mixtral", "every-expert.gguf", {"architecture qwen3moe", "the base's is llama"}},
                    {"mixtral", "../peft/rank1", {"gate_proj", "the base is a mixture of 4 experts"}}};
