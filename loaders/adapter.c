@@ -60,7 +60,7 @@ static bool parse_module(const char *p, const struct module *list, size_t n, str
     return false;
 }
 
-// Behind ".mlp." or ".block_sparse_moe.": a module, a router, or an expert's.
+// Behind ".mlp." or ".block_sparse_moe.": a module, a router, a whole router, or an expert's.
 static bool parse_feed_forward(const char *p, bool mixtral, struct graft_adapter_tensor *out)
 {
     static const struct module dense[] = {{"gate_proj", GRAFT_TARGET_GATE},
@@ -72,6 +72,11 @@ static bool parse_feed_forward(const char *p, bool mixtral, struct graft_adapter
     enum { DENSE = sizeof dense / sizeof *dense, SPARSE = sizeof sparse / sizeof *sparse, ROUTER = 1, OF_EXPERT = 3 };
     uint32_t expert;
     out->mixtral = mixtral;
+    if (strcmp(p, "gate.weight") == 0) {
+        out->target = GRAFT_TARGET_ROUTER;
+        out->part = GRAFT_ADAPTER_WHOLE;
+        return true;
+    }
     if (strncmp(p, "experts.", 8) != 0) {
         return parse_module(p, mixtral ? dense + DENSE - ROUTER : dense, mixtral ? ROUTER : DENSE, out);
     }
@@ -288,7 +293,7 @@ static enum graft_status read_names(struct graft_adapter_desc *desc, const struc
                 "with "
                 "the first, second and fourth of these, or block_sparse_moe with gate or experts.N.w1, w2, w3, then "
                 "lora_A.weight "
-                "or lora_B.weight; embed_tokens and lm_head; and whole norms and lm_head",
+                "or lora_B.weight; embed_tokens and lm_head; and whole norms, lm_head and gates of experts",
                 file, t->name);
         }
         desc->mixtral_names = desc->mixtral_names || tensor->mixtral;

@@ -48,8 +48,8 @@ struct graft_adapter_pair {
     struct graft_adapter_view bias;      // lora_bias: [n_out], added to B's output before scaling; data NULL if none
 };
 
-// A whole tensor that replaces the base's (modules_to_save): a norm's gain or the head. Or a copy of the base's embedding or
-// head that PEFT saved with an adapter on it (save_embedding_layers).
+// A whole tensor that replaces the base's (modules_to_save): a norm's gain, the head or a router. Or a copy of the base's
+// embedding or head that PEFT saved with an adapter on it (save_embedding_layers).
 struct graft_adapter_whole {
     enum graft_target target;
     uint32_t layer; // 0 for HEAD, EMBED and OUTPUT_NORM

@@ -235,7 +235,9 @@ static enum graft_status add_whole(const struct listing *l, const struct graft_a
     char module[GRAFT_ADAPTER_NAME_BYTES];
     graft_adapter_module(whole->target, whole->layer, 0, false, module);
     bool norm = graft_target_is_norm(whole->target), gemma = l->base->norms_plus_one || has_post_norms(l->desc, l->base);
-    if ((!norm && whole->target != GRAFT_TARGET_EMBED && whole->target != GRAFT_TARGET_HEAD) || !good_view(&whole->view)) {
+    bool matrix = whole->target == GRAFT_TARGET_EMBED || whole->target == GRAFT_TARGET_HEAD ||
+                  (whole->target == GRAFT_TARGET_ROUTER && !whole->base_copy);
+    if ((!norm && !matrix) || !good_view(&whole->view)) {
         return graft_fail(GRAFT_E_ARGUMENT, "%s is no tensor that can be written as a whole", module);
     }
     if (l->gguf && whole->base_copy) {

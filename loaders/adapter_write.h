@@ -44,9 +44,9 @@ GRAFT_MUST_CHECK enum graft_status graft_adapter_write_peft(const struct graft_a
 // alpha / rank for every pair: rsLoRA and patterns can be written if one alpha gives all the scales, exactly or, where no f32
 // does, within one unit in their last place (a line in the log says so). `base` may be NULL. Errors, besides those of
 // graft_aside_open and _commit: as above for pairs that are not whole; GRAFT_E_UNSUPPORTED, with the name of what the format
-// cannot hold: DoRA, lora_bias, scales that no one alpha gives, a whole head, copies of the base that were not checked (checked
-// ones are left out, as llama.cpp does). Norms are written, as llama.cpp's converter does; llama.cpp ignores them when it runs.
-// Thread-safety: safe.
+// cannot hold: DoRA, lora_bias, scales that no one alpha gives, a whole head or router, copies of the base that were not
+// checked (checked ones are left out, as llama.cpp does). Norms are written, as llama.cpp's converter does; llama.cpp ignores
+// them when it runs. Thread-safety: safe.
 GRAFT_MUST_CHECK enum graft_status graft_adapter_write_gguf(const struct graft_adapter_desc *desc,
                                                             const struct graft_adapter_base *base, const char *path);
 

@@ -43,6 +43,28 @@ layout(push_constant) uniform push_block { graft_experts_push push; };
 #include "lib/shrink.glsl"
 #endif
 
+#ifdef DOT
+// To acc: the products of the row's k-th expert, whose inputs begin at col[0]. The inputs of a row's experts lie one behind the
+// other: as many experts' as fit into a chunk are rounded together.
+void multiply_expert(uint k)
+{
+    uint subs = push.subs, together = max(CHUNK / subs, 1u), place = k % together;
+    begin_sums();
+    for (uint base = 0u; base < subs; base += CHUNK) {
+        if (place == 0u) {
+            if (k + base > 0u) {
+                barrier(); // others may still read the chunk
+            }
+            round_chunk(base, min(CHUNK, min(together, push.n_used - k) * subs - base));
+            barrier();
+        }
+        multiply_chunk(base, place * subs, min(CHUNK, subs - base));
+    }
+}
+#else
+#define multiply_expert(k) accumulate(push.subs)
+#endif
+
 void main()
 {
     uint n = gl_WorkGroupID.y, rows = push.rows, first = (gl_WorkGroupID.x * OWNERS + OWNER) * R;
@@ -58,7 +80,7 @@ void main()
                 row[r] = push.base[0] + chosen.x * push.expert_bytes + min(first + r, rows - 1u) * push.row_bytes;
             }
             col[0] = pair * push.subs * 8u;
-            accumulate(push.subs);
+            multiply_expert(k);
 #ifdef LORA
             if (LORA_EXTRAS != 0u) {
                 lora_expert = chosen.x;

@@ -99,9 +99,9 @@ graft_add_kernel(NAME gate_up FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subg
 graft_add_kernel(NAME head FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup dot)
 graft_add_kernel(NAME router FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
 graft_add_kernel(NAME experts_group VARIANTS lane team)
-graft_add_kernel(NAME experts_up FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
-graft_add_kernel(NAME experts_down FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
-graft_add_kernel(NAME experts_residual FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME experts_up FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup dot)
+graft_add_kernel(NAME experts_down FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup dot)
+graft_add_kernel(NAME experts_residual FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup dot)
 graft_add_kernel(NAME shrink VARIANTS lane team subgroup)
 graft_add_kernel(NAME embed_lora SOURCE embed DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
 graft_add_kernel(NAME attention_lora SOURCE attention DEFINES -DLORA VARIANTS lane)
@@ -111,10 +111,11 @@ graft_add_kernel(NAME residual_lora SOURCE residual DEFINES -DLORA FAMILIES ${GR
 graft_add_kernel(NAME gate_up_lora SOURCE gate_up DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup dot)
 graft_add_kernel(NAME router_lora SOURCE router DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
 graft_add_kernel(NAME experts_shrink VARIANTS lane team subgroup)
-graft_add_kernel(NAME experts_up_lora SOURCE experts_up DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
-graft_add_kernel(NAME experts_down_lora SOURCE experts_down DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup)
+graft_add_kernel(NAME experts_up_lora SOURCE experts_up DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES} VARIANTS lane team subgroup dot)
+graft_add_kernel(NAME experts_down_lora SOURCE experts_down DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES}
+                 VARIANTS lane team subgroup dot)
 graft_add_kernel(NAME experts_residual_lora SOURCE experts_residual DEFINES -DLORA FAMILIES ${GRAFT_FAMILIES}
-                 VARIANTS lane team subgroup)
+                 VARIANTS lane team subgroup dot)
 graft_add_kernel(NAME top VARIANTS lane team subgroup)
 graft_add_kernel(NAME read VARIANTS lane team)
 

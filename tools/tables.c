@@ -92,9 +92,9 @@ const struct verb_info verb_infos[VERBS] = {
          {"adapter convert legal -o legal.gguf -m M", "PEFT to GGUF, or back"},
          {"adapter diff legal legal-v2", "what differs, and how far"}},
          "ACTION is inspect, verify, convert or diff. An adapter is a PEFT folder, its .safetensors file or a .gguf file. "
-         "Conversion keeps every bit and the scale; what GGUF cannot hold (DoRA, lora_bias, a whole head, scales that no "
-         "one alpha gives) is refused by name. q and k have their rows in another order there, so -m is needed for them. "
-         "diff compares scale * B A, whatever the ranks, and ends with 1 if anything differs."},
+         "Conversion keeps every bit and the scale; what GGUF cannot hold (DoRA, lora_bias, a whole head or router, "
+         "scales that no one alpha gives) is refused by name. q and k have their rows in another order there, so -m is "
+         "needed for them. diff compares scale * B A, whatever the ranks, and ends with 1 if anything differs."},
     [VERB_MERGE] =
         {"merge", "merge adapters into a base model's file, or into one adapter", "",
          {{"merge -m base.gguf --adapter legal -o legal.gguf", "same size"},

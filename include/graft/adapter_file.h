@@ -75,11 +75,12 @@ GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_adapter_file_fit(struct graft
 
 // Write the adapter in another format, or in the same: a PEFT folder (adapter_model.safetensors, adapter_config.json) or a GGUF
 // file as llama.cpp has them. Tensors keep their types and every bit of their values; scales are the same. What the format
-// cannot hold is refused by name (GRAFT_E_UNSUPPORTED): GGUF has neither DoRA, lora_bias, whole heads nor different scales that
-// no one alpha gives; rsLoRA becomes LoRA with the alpha that gives its scale (where no f32 alpha gives it exactly, one unit in
-// its last place off, and a line in the log). Rows of q and k change their order between the formats: GRAFT_E_ARGUMENT if there
-// are some and graft_adapter_file_fit was not called. The output is written aside, synced and renamed: `path` has its old
-// content or all of the new at any moment. Other errors: GRAFT_E_IO; GRAFT_E_ARGUMENT (a folder with other files in it).
+// cannot hold is refused by name (GRAFT_E_UNSUPPORTED): GGUF has neither DoRA, lora_bias, whole heads or routers nor different
+// scales that no one alpha gives; rsLoRA becomes LoRA with the alpha that gives its scale (where no f32 alpha gives it exactly,
+// one unit in its last place off, and a line in the log). Rows of q and k change their order between the formats:
+// GRAFT_E_ARGUMENT if there are some and graft_adapter_file_fit was not called. The output is written aside, synced and
+// renamed: `path` has its old content or all of the new at any moment. Other errors: GRAFT_E_IO; GRAFT_E_ARGUMENT (a folder
+// with other files in it).
 GRAFT_MUST_CHECK GRAFT_API enum graft_status graft_adapter_file_convert(const struct graft_adapter_file *file, const char *path,
                                                                         enum graft_adapter_format format);
 

@@ -195,6 +195,13 @@ static enum graft_status fit_whole(const struct graft_adapter_whole *whole, cons
                                    struct graft_ctx *ctx)
 {
     GRAFT_TRY(check_layer(whole->target, whole->layer, source));
+    if (whole->target == GRAFT_TARGET_ROUTER && whole->view.rows > GRAFT_ADAPTER_MAX_RANK) {
+        return graft_fail(GRAFT_E_LIMIT,
+                          "the adapter replaces %s, a router of %" PRIu64
+                          " experts, which is computed as a change of that rank; "
+                          "allowed are 1 to %d",
+                          whole->name, whole->view.rows, GRAFT_ADAPTER_MAX_RANK);
+    }
     const struct graft_weight *weight = graft_adapter_base_weight(source, whole->target, whole->layer);
     char name[GRAFT_PAIR_NAME_BYTES];
     if (whole->target == GRAFT_TARGET_PRE_FFN_NORM || !weight->data) {

@@ -8,7 +8,7 @@
 #include "runtime/quant/quant.h"
 #include "shaders/params.h"
 
-enum { RANK_ROUND = 8, F16_BYTES = 2, UNIT_BYTES = 16, F16_INF = 0x7c00, CHUNK = 1024 };
+enum { RANK_ROUND = 8, F16_BYTES = 2, UNIT_BYTES = 16, F16_INF = 0x7c00, F16_ONE = 0x3c00, CHUNK = 1024 };
 
 static uint64_t round_up(uint64_t bytes)
 {
@@ -33,6 +33,15 @@ static uint64_t bytes_of_b(const struct graft_adapter_pair *pair)
 static uint64_t bytes_of_vector(uint64_t count)
 {
     return round_up(count * sizeof(float));
+}
+
+// A whole router is the change B A of as many ranks as it has experts: A is its difference to the base's, B says 1 for each.
+static struct graft_adapter_pair pair_of_router(const struct graft_adapter_whole *whole)
+{
+    struct graft_adapter_pair pair = {.target = whole->target, .rank = (uint32_t)whole->view.rows};
+    pair.a.rows = pair.b.rows = pair.b.cols = whole->view.rows;
+    pair.a.cols = whole->view.cols;
+    return pair;
 }
 
 // Parts of a fused projection follow each other and have one A; an expert's gate and up likewise.
@@ -60,7 +69,8 @@ static uint64_t bytes_of_table(const struct graft_adapter_desc *desc)
 
 uint64_t graft_adapter_packed_bytes(const struct graft_adapter_desc *desc)
 {
-    uint64_t bytes = UNIT_BYTES; // not used; a file of 2 GiB packs into at most 16 GiB: no overflow
+    uint64_t bytes = UNIT_BYTES; // not used; a file of 2 GiB has at most 2^30 rows of whole routers, their B below 2^62 bytes,
+                                 // and packs into at most 16 GiB besides: no overflow
     for (uint32_t i = 0; i < desc->n_pairs; i++) {
         const struct graft_adapter_pair *pair = &desc->pairs[i];
         bytes += (shares_a(desc, i) ? 0 : bytes_of_a(pair)) + bytes_of_b(pair);
@@ -70,10 +80,11 @@ uint64_t graft_adapter_packed_bytes(const struct graft_adapter_desc *desc)
     }
     for (uint32_t i = 0; i < desc->n_whole; i++) {
         const struct graft_adapter_whole *whole = &desc->whole[i];
-        bool norm = graft_target_is_norm(whole->target);
-        bytes += whole->base_copy ? 0
-                 : norm           ? bytes_of_vector(whole->view.cols)
-                                  : round_up(whole->view.rows * whole->view.cols * F16_BYTES);
+        const struct graft_adapter_pair router = pair_of_router(whole);
+        bytes += whole->base_copy                       ? 0
+                 : graft_target_is_norm(whole->target)  ? bytes_of_vector(whole->view.cols)
+                 : whole->target == GRAFT_TARGET_ROUTER ? bytes_of_a(&router) + bytes_of_b(&router)
+                                                        : round_up(whole->view.rows * whole->view.cols * F16_BYTES);
     }
     return bytes;
 }
@@ -219,7 +230,28 @@ static enum graft_status pack_pair(struct packing *p, const struct graft_adapter
     return status;
 }
 
-// A norm's difference to the base's gain as f32, or the head's to the dequantized base as f16.
+// Where the difference of a head or router to the base goes, and what makes it one.
+static uint8_t *begin_difference(struct packing *p, const struct graft_adapter_whole *whole, uint32_t *entry)
+{
+    const struct graft_adapter_pair router = pair_of_router(whole);
+    uint64_t rank = padded_rank(&router);
+    uint8_t *out, *b;
+    if (whole->target != GRAFT_TARGET_ROUTER) {
+        entry[GRAFT_LORA_B] = take(p, round_up(whole->view.rows * whole->view.cols * F16_BYTES), &out);
+        entry[GRAFT_LORA_DENSE] = 1;
+        return out;
+    }
+    entry[GRAFT_LORA_A] = take(p, bytes_of_a(&router), &out);
+    entry[GRAFT_LORA_B] = take(p, bytes_of_b(&router), &b);
+    entry[GRAFT_LORA_ENTRY_RANK] = (uint32_t)rank;
+    for (uint64_t i = 0; i < router.rank; i++) {
+        const uint16_t one = F16_ONE;
+        memcpy(b + (i * rank + i) * F16_BYTES, &one, F16_BYTES);
+    }
+    return out;
+}
+
+// A norm's difference to the base's gain as f32, or the head's or a router's to the dequantized base as f16.
 static enum graft_status pack_whole(struct packing *p, const struct graft_adapter_whole *whole, uint32_t *entry)
 {
     const struct graft_weight *weight = graft_adapter_base_weight(p->source, whole->target, whole->layer);
@@ -240,8 +272,7 @@ static enum graft_status pack_whole(struct packing *p, const struct graft_adapte
         }
         goto done;
     }
-    entry[GRAFT_LORA_B] = take(p, round_up(view->rows * view->cols * F16_BYTES), &out);
-    entry[GRAFT_LORA_DENSE] = 1;
+    out = begin_difference(p, whole, entry);
     for (uint64_t row = 0; row < view->rows && status == GRAFT_OK; row++) {
         read_values(view, row, 0, view->cols, values);
         graft_quant_find(weight->type)->dequantize_row(weight->data + row * weight->row_bytes, base, view->cols);

@@ -76,8 +76,8 @@ static enum graft_status shrink_kernel(struct graft_kernel *out, bool down, cons
 }
 
 enum graft_status graft_kernel_experts(struct graft_kernel *out, enum graft_experts_kind kind, const struct graft_vk_caps *caps,
-                                       const struct graft_experts_shape *shape, uint32_t type, uint32_t batch_rows,
-                                       enum graft_lora_kind lora)
+                                       const struct graft_experts_shape *shape, uint32_t type,
+                                       enum graft_activations activations, uint32_t batch_rows, enum graft_lora_kind lora)
 {
     *out = (struct graft_kernel){0};
     if (shape->n_expert > GRAFT_MAX_EXPERTS || shape->n_used > GRAFT_MAX_EXPERTS_USED || shape->n_used > shape->n_expert ||
@@ -98,15 +98,21 @@ enum graft_status graft_kernel_experts(struct graft_kernel *out, enum graft_expe
     bool router = kind == GRAFT_EXPERTS_ROUTER, ends = kind == GRAFT_EXPERTS_RESIDUAL || kind == GRAFT_EXPERTS_SUM;
     bool up = !router && !ends && kind != GRAFT_EXPERTS_DOWN;
     struct graft_experts_tiling tiling = graft_experts_tiles(caps, shape, batch_rows);
+    uint32_t n_in = router || up ? shape->n_embd : shape->n_ff;
+    uint32_t rows = router ? shape->n_expert : up ? shape->n_ff : shape->n_embd;
     struct graft_variant variant = graft_variant_choose(caps, router ? batch_rows : 1);
     variant.cols = router ? variant.cols : ends ? 1 : tiling.cols;
+    if (!router) { // parts of SS have one size, whatever computes them: so experts_residual is always cut alike
+        uint64_t all = (uint64_t)tiling.n_tiles * rows * (kind == GRAFT_EXPERTS_GATE_UP ? 2 : 1);
+        graft_variant_use_dot(&variant, caps, type, activations, ends ? 0 : all < UINT32_MAX ? (uint32_t)all : UINT32_MAX);
+    }
     char name[32];
     bool adapted = ends ? lora != GRAFT_LORA_NONE : lora == GRAFT_LORA_EXTRAS; // those of others leave the experts as they are
     snprintf(name, sizeof name, "%s%s", kinds[kind].name, adapted ? "_lora" : "");
     GRAFT_TRY(graft_kernel_name(out, name, format, variant.kind, sizeof out->push.experts));
     struct graft_vk_pipeline_params *p = &out->pipeline;
     graft_kernel_bind(p, adapted ? kinds[kind].lora : kinds[kind].bindings, variant.kind == GRAFT_VARIANT_LANE);
-    p->n_constants = GRAFT_FORMAT_CONSTANT + 1;
+    p->n_constants = variant.kind == GRAFT_VARIANT_DOT ? GRAFT_CHUNK_CONSTANT + 1 : GRAFT_FORMAT_CONSTANT + 1;
     p->constants[0] = variant.workgroup;
     p->constants[1] = variant.rows;
     p->constants[2] = variant.cols;
@@ -115,10 +121,10 @@ enum graft_status graft_kernel_experts(struct graft_kernel *out, enum graft_expe
                              : 0;
     p->constants[4] = ends ? (uint32_t)(lora == GRAFT_LORA_EXTRAS) : (uint32_t)tiling.grouped;
     p->constants[GRAFT_FORMAT_CONSTANT] = type;
+    p->constants[GRAFT_PLANES_CONSTANT] = variant.planes;
+    p->constants[GRAFT_CHUNK_CONSTANT] = variant.chunk;
     p->required_subgroup_size = variant.subgroup;
     p->full_subgroups = variant.subgroup != 0;
-    uint32_t n_in = router || up ? shape->n_embd : shape->n_ff;
-    uint32_t rows = router ? shape->n_expert : up ? shape->n_ff : shape->n_embd;
     uint32_t covered = graft_variant_rows(&variant) / (kind == GRAFT_EXPERTS_GATE_UP ? 2 : 1);
     out->groups[0] = divide_up(rows, covered);
     out->groups[1] = router ? divide_up(batch_rows, variant.cols) : ends ? batch_rows : tiling.n_tiles;

@@ -174,11 +174,11 @@ struct graft_experts_tiling graft_experts_tiles(const struct graft_vk_caps *caps
 //   experts_down      weights, h, work, y
 //   experts_residual  weights, h, X, vectors, xn, ss, route, y; lora: and pool, table, the next step's t, counters, state, t
 // With GRAFT_LORA_EXTRAS router, experts_up and experts_down have pool, table, t, state behind their own.
-// type: of the weights. Without experts_down, experts_residual computes its products itself: only if all experts are in one
-// binding and the tiling is not grouped. The caller fills what depends on places and the model (base, window, n_used's
-// neighbours); sizes, grids and part counts are filled here. scores [n][n_expert + n_used], y [n][n_used][n_embd]; rows of the
-// last tile of router reach beyond the batch.
-// Errors: GRAFT_E_UNSUPPORTED (no such format), GRAFT_E_LIMIT (more experts than kernels take, grid too large).
+// type: of the weights. activations: as resolved; the router's stay f32. Without experts_down, experts_residual computes its
+// products itself: only if all experts are in one binding and the tiling is not grouped. The caller fills what depends on
+// places and the model (base, window, n_used's neighbours); sizes, grids and part counts are filled here. scores [n][n_expert +
+// n_used], y [n][n_used][n_embd]; rows of the last tile of router reach beyond the batch. Errors: GRAFT_E_UNSUPPORTED (no such
+// format), GRAFT_E_LIMIT (more experts than kernels take, grid too large).
 enum graft_experts_kind {
     GRAFT_EXPERTS_ROUTER,
     GRAFT_EXPERTS_GROUP,
@@ -194,7 +194,8 @@ enum graft_experts_kind {
 GRAFT_MUST_CHECK enum graft_status graft_kernel_experts(struct graft_kernel *out, enum graft_experts_kind kind,
                                                         const struct graft_vk_caps *caps,
                                                         const struct graft_experts_shape *shape, uint32_t type,
-                                                        uint32_t batch_rows, enum graft_lora_kind lora);
+                                                        enum graft_activations activations, uint32_t batch_rows,
+                                                        enum graft_lora_kind lora);
 
 // A weight format in shaders: the module knows a whole family (shaders/quant/format.glsl), the specialization constant
 // GRAFT_FORMAT_CONSTANT with the type's number chooses the format.

@@ -80,7 +80,8 @@ static enum graft_status lower_router(struct graft_lowering *lo, const struct gr
     if (lo->lora == GRAFT_LORA_EXTRAS) {
         GRAFT_TRY(graft_lower_shrink(lo, step, b->xn, w->n_in, entry_of(step->layer, GRAFT_LORA_ROUTER), 1, T_OF_XN));
     }
-    GRAFT_TRY(graft_kernel_experts(&kernel, GRAFT_EXPERTS_ROUTER, lo->caps, &shape, w->type, lo->rows, lo->lora));
+    GRAFT_TRY(
+        graft_kernel_experts(&kernel, GRAFT_EXPERTS_ROUTER, lo->caps, &shape, w->type, lo->activations, lo->rows, lo->lora));
     struct graft_experts_push *push = &kernel.push.experts;
     fill(lo, push, w);
     struct graft_vk_bind binds[10] = {
@@ -96,7 +97,8 @@ static enum graft_status lower_router(struct graft_lowering *lo, const struct gr
     GRAFT_TRY(record(lo, &kernel, binds, step->name, expert_bytes(w)));
     if (graft_experts_tiles(lo->caps, &shape, lo->rows).grouped) {
         struct graft_vk_bind group[] = {whole(b->route), whole(b->tiles)};
-        GRAFT_TRY(graft_kernel_experts(&kernel, GRAFT_EXPERTS_GROUP, lo->caps, &shape, w->type, lo->rows, lo->lora));
+        GRAFT_TRY(
+            graft_kernel_experts(&kernel, GRAFT_EXPERTS_GROUP, lo->caps, &shape, w->type, lo->activations, lo->rows, lo->lora));
         GRAFT_TRY(record(lo, &kernel, group, step->name, 0));
     }
     return GRAFT_OK;
@@ -117,7 +119,7 @@ static enum graft_status lower_expert_shrink(struct graft_lowering *lo, const st
     if (lo->lora != GRAFT_LORA_EXTRAS) {
         return GRAFT_OK;
     }
-    GRAFT_TRY(graft_kernel_experts(&kernel, kind, lo->caps, &shape, 0, lo->rows, lo->lora));
+    GRAFT_TRY(graft_kernel_experts(&kernel, kind, lo->caps, &shape, 0, lo->activations, lo->rows, lo->lora));
     kernel.push.experts.state_rows = lo->layout.rows;
     kernel.push.experts.lora = lora_push(lo, entry_of(step->layer, target));
     fold(&kernel.push.experts.lora, 0, n);
@@ -143,7 +145,7 @@ static enum graft_status lower_windows(struct graft_lowering *lo, const struct g
         uint32_t count = shape.n_expert - from < experts ? shape.n_expert - from : experts;
         uint64_t offset = from * expert_bytes(first), bytes = count * expert_bytes(first);
         struct graft_kernel kernel;
-        GRAFT_TRY(graft_kernel_experts(&kernel, kind, lo->caps, &shape, first->type, lo->rows, lo->lora));
+        GRAFT_TRY(graft_kernel_experts(&kernel, kind, lo->caps, &shape, first->type, lo->activations, lo->rows, lo->lora));
         struct graft_experts_push *push = &kernel.push.experts;
         fill(lo, push, first);
         push->expert_first = from;
@@ -181,7 +183,7 @@ static enum graft_status lower_down(struct graft_lowering *lo, const struct graf
     struct graft_place place = graft_weights_vk_find(lo->weights, w);
     struct graft_kernel kernel;
     GRAFT_TRY(graft_kernel_experts(&kernel, products ? GRAFT_EXPERTS_SUM : GRAFT_EXPERTS_RESIDUAL, lo->caps, &shape, w->type,
-                                   lo->rows, lo->lora));
+                                   lo->activations, lo->rows, lo->lora));
     struct graft_experts_push *push = &kernel.push.experts;
     fill(lo, push, w);
     uint64_t bytes = products ? expert_bytes(w) : graft_weight_bytes(w); // the sum reads no weights, but a binding is there

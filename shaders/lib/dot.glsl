@@ -79,11 +79,65 @@ void round_chunk(uint base, uint count)
     }
 }
 
-void accumulate(uint subs)
+void begin_sums()
 {
     [[unroll]] for (uint i = 0u; i < R * C; i++) {
         acc[i] = 0.0;
     }
+}
+
+// Groups [base, base + count) of the weights' rows times those that round_chunk left, from place `at` of its chunk on.
+void multiply_chunk(uint base, uint at, uint count)
+{
+    // Group `sub` is the owner's invocation sub % STEP_SUB's.
+    for (uint i = (FIRST_SUB - base) & (STEP_SUB - 1u); i < count; i += STEP_SUB) {
+        uint raw[R][Q_RAW];
+        vec2 scale[R][2];
+        [[unroll]] for (uint r = 0u; r < R; r++) {
+            load_row(r, row[r], base + i, raw[r], scale[r]);
+        }
+        [[unroll]] for (uint part = 0u; part < Q_PARTS; part++) {
+            int sum[R * C];
+            [[unroll]] for (uint k = 0u; k < R * C; k++) {
+                sum[k] = 0;
+            }
+            [[unroll]] for (uint plane = 0u; plane < PLANES; plane++) {
+                [[unroll]] for (uint j = 0u; j < 4u / Q_PARTS; j++) {
+                    uint quarter = part * (4u / Q_PARTS) + j;
+                    uvec2 w[R];
+                    [[unroll]] for (uint r = 0u; r < R; r++) {
+                        w[r] = uvec2(q_bits(raw[r], quarter * 2u), q_bits(raw[r], quarter * 2u + 1u));
+                    }
+                    [[unroll]] for (uint c = 0u; c < C; c++) {
+                        uvec2 v = x_bits[(plane * 4u + quarter) * BLOCKS + c * CHUNK + at + i];
+                        [[unroll]] for (uint r = 0u; r < R; r++) {
+                            sum[r * C + c] += DOT_4X8(w[r].x, v.x);
+                            sum[r * C + c] += DOT_4X8(w[r].y, v.y);
+                        }
+                    }
+                }
+                [[unroll]] for (uint k = 0u; k < R * C; k++) {
+                    sum[k] *= plane + 1u < PLANES ? 128 : 1;
+                }
+            }
+            [[unroll]] for (uint c = 0u; c < C; c++) {
+                uint place = c * CHUNK + at + i;
+                float d = x_scale[place];
+                float total = Q_PARTS == 1u ? x_sum[place] + x_sum[BLOCKS + place] : x_sum[part * BLOCKS + place];
+                [[unroll]] for (uint r = 0u; r < R; r++) {
+                    if (Q_MIN) {
+                        acc[r * C + c] = fma(scale[r][part].y, total, acc[r * C + c]);
+                    }
+                    acc[r * C + c] = fma(scale[r][part].x * d, float(sum[r * C + c]), acc[r * C + c]);
+                }
+            }
+        }
+    }
+}
+
+void accumulate(uint subs)
+{
+    begin_sums();
     for (uint base = 0u; base < subs; base += CHUNK) {
         uint count = min(CHUNK, subs - base);
         if (base > 0u) {
@@ -91,49 +145,6 @@ void accumulate(uint subs)
         }
         round_chunk(base, count);
         barrier();
-        // Group `sub` is the owner's invocation sub % STEP_SUB's.
-        for (uint i = (FIRST_SUB - base) & (STEP_SUB - 1u); i < count; i += STEP_SUB) {
-            uint raw[R][Q_RAW];
-            vec2 scale[R][2];
-            [[unroll]] for (uint r = 0u; r < R; r++) {
-                load_row(r, row[r], base + i, raw[r], scale[r]);
-            }
-            [[unroll]] for (uint part = 0u; part < Q_PARTS; part++) {
-                int sum[R * C];
-                [[unroll]] for (uint k = 0u; k < R * C; k++) {
-                    sum[k] = 0;
-                }
-                [[unroll]] for (uint plane = 0u; plane < PLANES; plane++) {
-                    [[unroll]] for (uint j = 0u; j < 4u / Q_PARTS; j++) {
-                        uint quarter = part * (4u / Q_PARTS) + j;
-                        uvec2 w[R];
-                        [[unroll]] for (uint r = 0u; r < R; r++) {
-                            w[r] = uvec2(q_bits(raw[r], quarter * 2u), q_bits(raw[r], quarter * 2u + 1u));
-                        }
-                        [[unroll]] for (uint c = 0u; c < C; c++) {
-                            uvec2 v = x_bits[(plane * 4u + quarter) * BLOCKS + c * CHUNK + i];
-                            [[unroll]] for (uint r = 0u; r < R; r++) {
-                                sum[r * C + c] += DOT_4X8(w[r].x, v.x);
-                                sum[r * C + c] += DOT_4X8(w[r].y, v.y);
-                            }
-                        }
-                    }
-                    [[unroll]] for (uint k = 0u; k < R * C; k++) {
-                        sum[k] *= plane + 1u < PLANES ? 128 : 1;
-                    }
-                }
-                [[unroll]] for (uint c = 0u; c < C; c++) {
-                    uint at = c * CHUNK + i;
-                    float d = x_scale[at];
-                    float total = Q_PARTS == 1u ? x_sum[at] + x_sum[BLOCKS + at] : x_sum[part * BLOCKS + at];
-                    [[unroll]] for (uint r = 0u; r < R; r++) {
-                        if (Q_MIN) {
-                            acc[r * C + c] = fma(scale[r][part].y, total, acc[r * C + c]);
-                        }
-                        acc[r * C + c] = fma(scale[r][part].x * d, float(sum[r * C + c]), acc[r * C + c]);
-                    }
-                }
-            }
-        }
+        multiply_chunk(base, 0u, count);
     }
 }

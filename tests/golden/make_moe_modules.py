@@ -52,11 +52,15 @@ ADAPTERS = {
     "head-norms": ("qwen3moe", dict(r=2, lora_alpha=2, target_modules=r".*experts\.2\.up_proj",
                                     modules_to_save=["q_norm", "k_norm", "post_attention_layernorm"])),
     "mixtral-experts": ("mixtral", dict(r=3, lora_alpha=4, target_modules=["w1", "w2", "w3", "block_sparse_moe.gate", "v_proj"])),
+    "whole-router": ("qwen3moe", dict(r=2, lora_alpha=3, target_modules=["q_proj", "down_proj"], modules_to_save=["gate"])),
+    "mixtral-router": ("mixtral", dict(r=2, lora_alpha=4, use_dora=True, target_modules=["v_proj"],
+                                       modules_to_save=["layers.1.block_sparse_moe.gate"])),
 }
 AS_GGUF = ["every-expert", "mixtral-experts"]
 BLENDS = {"experts-blend": ("qwen3moe", [("every-expert", 0.7), ("some-experts", -0.6)])}
 MERGED = {"every-expert": ["model.layers.0.mlp.experts.5.up_proj", "model.layers.1.mlp.experts.0.down_proj", "model.layers.1.mlp.gate"],
           "experts-dora": ["model.layers.0.mlp.experts.3.down_proj", "model.layers.1.mlp.gate"],
+          "whole-router": ["model.layers.0.mlp.gate", "model.layers.1.mlp.gate"],
           "mixtral-experts": ["model.layers.1.block_sparse_moe.experts.3.w1", "model.layers.0.block_sparse_moe.experts.2.w2"]}
 
 

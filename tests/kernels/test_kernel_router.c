@@ -47,8 +47,8 @@ static void run(struct world *world)
     struct graft_kernel kernel;
     graft_test_buffer_poison(&world->scores);
     graft_test_buffer_poison(&world->route);
-    ck_assert_ok(graft_kernel_experts(&kernel, GRAFT_EXPERTS_ROUTER, world->gpu->caps, &shape, world->w.type, world->rows,
-                                      GRAFT_LORA_NONE));
+    ck_assert_ok(graft_kernel_experts(&kernel, GRAFT_EXPERTS_ROUTER, world->gpu->caps, &shape, world->w.type,
+                                      world->gpu->activations, world->rows, GRAFT_LORA_NONE));
     struct graft_experts_push *push = &kernel.push.experts;
     push->row_bytes = (uint32_t)world->w.row_bytes;
     push->base[0] = BASE;

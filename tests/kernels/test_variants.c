@@ -223,48 +223,68 @@ START_TEST(kernels_with_cooperative_matrices_fit_their_device)
 }
 END_TEST
 
+// Weight rows that a workgroup of a kernel with matrices covers.
+static uint32_t rows_of_workgroup(const struct graft_kernel *kernel, const struct graft_vk_caps *caps)
+{
+    const uint32_t *constants = kernel->pipeline.constants;
+    uint32_t owners = strstr(kernel->name, ".team")   ? 1
+                      : strstr(kernel->name, ".lane") ? constants[0]
+                                                      : constants[0] / caps->subgroup_size;
+    return owners * constants[1];
+}
+
 START_TEST(grids_of_a_mixture_of_experts_cover_their_rows)
 {
     static const struct graft_experts_shape shapes[] = {
         {128, 8, 2048, 768}, {8, 2, 4096, 14336}, {512, 10, 2048, 512}, {1, 1, 32, 32}};
-    const struct made_up *device = &devices[_i];
+    struct made_up device = devices[_i];
+    device.caps.dot8 = true;
+    struct graft_variant base = graft_variant_choose(&device.caps, 1);
     for (uint32_t i = 0; i < sizeof batches / sizeof *batches; i++) {
         for (uint32_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
             const struct graft_experts_shape *shape = &shapes[s];
-            struct graft_experts_tiling tiling = graft_experts_tiles(&device->caps, shape, batches[i]);
+            struct graft_experts_tiling tiling = graft_experts_tiles(&device.caps, shape, batches[i]);
             uint32_t pairs = batches[i] * shape->n_used;
             ck_assert(tiling.cols >= 1 && tiling.cols <= GRAFT_MAX_COLS && (tiling.grouped || tiling.cols == 1));
             // However the pairs fall on the experts: as many in tiles of their own as can be, the others in full ones.
             uint32_t lone = pairs < shape->n_expert ? pairs : shape->n_expert;
             ck_assert_uint_ge(tiling.n_tiles, lone + (pairs - lone) / tiling.cols);
-            for (uint32_t k = GRAFT_EXPERTS_ROUTER; k <= GRAFT_EXPERTS_SUM; k++) {
+            for (uint32_t at = 0; at < 3 * (GRAFT_EXPERTS_SUM + 1); at++) {
+                enum graft_experts_kind k = (enum graft_experts_kind)(at / 3);
+                enum graft_activations used =
+                    graft_activations_choose(&device.caps, (enum graft_activations)(GRAFT_ACTIVATIONS_F32 + at % 3));
                 struct graft_kernel kernel;
-                bool shrink = k == GRAFT_EXPERTS_SHRINK_UP || k == GRAFT_EXPERTS_SHRINK_DOWN;
                 for (int lora = GRAFT_LORA_EXTRAS; lora >= GRAFT_LORA_NONE; lora--) {
-                    ck_assert_ok(graft_kernel_experts(&kernel, (enum graft_experts_kind)k, &device->caps, shape,
-                                                      GRAFT_TYPE_Q4_K, batches[i], (enum graft_lora_kind)lora));
-                    check_pipeline(device, &kernel);
+                    ck_assert_ok(graft_kernel_experts(&kernel, k, &device.caps, shape, GRAFT_TYPE_Q4_K, used, batches[i],
+                                                      (enum graft_lora_kind)lora));
+                    check_pipeline(&device, &kernel);
+                    ck_assert_uint_le(graft_test_shared_bytes(&kernel.pipeline), device.caps.max_shared_bytes);
+                    bool dot = used != GRAFT_ACTIVATIONS_F32 && k >= GRAFT_EXPERTS_GATE_UP;
+                    ck_assert((strstr(kernel.name, ".dot") != NULL) == dot);
+                    ck_assert(!dot || graft_test_needs(&kernel.pipeline, GRAFT_SPIRV_DOT_PRODUCT));
                 }
-                if (shrink) {
+                if (k == GRAFT_EXPERTS_SHRINK_UP || k == GRAFT_EXPERTS_SHRINK_DOWN) {
                     ck_assert_uint_eq(kernel.groups[1], pairs);
                     ck_assert_uint_eq(kernel.groups[0] % GRAFT_LORA_PAIRS, 0);
                 } else if (k != GRAFT_EXPERTS_GROUP) {
                     uint32_t wide = k == GRAFT_EXPERTS_ROUTER ? shape->n_expert
                                     : k >= GRAFT_EXPERTS_DOWN ? shape->n_embd
                                                               : shape->n_ff;
-                    struct graft_variant v = graft_variant_choose(&device->caps, 1);
-                    uint32_t covered = graft_variant_rows(&v) / (k == GRAFT_EXPERTS_GATE_UP ? 2 : 1);
+                    uint32_t own = rows_of_workgroup(&kernel, &device.caps);
+                    uint32_t covered = own / (k == GRAFT_EXPERTS_GATE_UP ? 2 : 1);
                     ck_assert(kernel.groups[0] * covered >= wide && (kernel.groups[0] - 1) * covered < wide);
                     ck_assert_uint_eq(kernel.push.experts.parts_out, kernel.groups[0]);
+                    // Parts of sums of squares are those of the dense kernels, in every batch and with all activations.
+                    ck_assert(k < GRAFT_EXPERTS_RESIDUAL || own == base.part_rows);
                 }
             }
         }
     }
     struct graft_experts_shape many = {GRAFT_MAX_EXPERTS + 1, 8, 32, 32};
     struct graft_kernel kernel;
-    ck_assert_int_eq(
-        graft_kernel_experts(&kernel, GRAFT_EXPERTS_ROUTER, &device->caps, &many, GRAFT_TYPE_F32, 1, GRAFT_LORA_NONE),
-        GRAFT_E_LIMIT);
+    ck_assert_int_eq(graft_kernel_experts(&kernel, GRAFT_EXPERTS_ROUTER, &device.caps, &many, GRAFT_TYPE_F32,
+                                          GRAFT_ACTIVATIONS_F32, 1, GRAFT_LORA_NONE),
+                     GRAFT_E_LIMIT);
 }
 END_TEST
 

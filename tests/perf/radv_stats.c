@@ -6,7 +6,7 @@
 //
 // A job is a line: LABEL MODULE.spv BINDINGS PUSH SUBGROUPS CONSTANT ...
 //   BINDINGS   storage buffers at bindings 0 .. BINDINGS - 1
-//   PUSH       matmul, attention or top: whose push constants of shaders/params.h
+//   PUSH       matmul, experts, attention or top: whose push constants of shaders/params.h
 //   SUBGROUPS  1: full subgroups of the device's own size are required, as runtime/kernels does for that variant; 0: not
 //   CONSTANT   specialization constants 0, 1 ..., or ID=VALUE; a trailing w multiplies by the device's subgroup size (4w)
 // Output: a line per job. Exit: 0; 1 a kernel spills or a job failed; 77 there is no such device.
@@ -95,6 +95,7 @@ static bool parse(char *line, uint32_t subgroup_size, struct job *out)
         uint32_t bytes;
     } pushes[] = {
         {"matmul", sizeof(struct graft_matmul_push)},
+        {"experts", sizeof(struct graft_experts_push)},
         {"attention", sizeof(struct graft_attention_push)},
         {"top", sizeof(struct graft_top_push)},
     };

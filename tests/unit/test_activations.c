@@ -103,25 +103,50 @@ START_TEST(what_cannot_be_is_refused_by_name)
 }
 END_TEST
 
+// Kernels of the experts that ran last for one token, and how many of them have integer dot products.
+static void count_expert_kernels(struct graft_model *model, uint32_t *all, uint32_t *dot)
+{
+    struct graft_stage stages[64];
+    uint32_t n = 64;
+    ck_assert_ok(graft_model_stages(model, 1, stages, &n));
+    *all = *dot = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        bool experts = strncmp(stages[i].kernel, "experts_", 8) == 0;
+        *all += experts;
+        *dot += experts && strstr(stages[i].kernel, ".dot");
+    }
+}
+
+// Of a dense model, and of a mixture of experts.
 START_TEST(a_token_costs_no_dispatch_and_no_barrier_more)
 {
     char path[GRAFT_TINY_PATH_BYTES];
     uint64_t dispatches[2], barriers[2];
-    graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q4_0}, path);
+    if (_i) {
+        snprintf(path, sizeof path, "%s/golden/moe/qwen3moe.gguf", GRAFT_TEST_SOURCE_DIR);
+    } else {
+        graft_tiny_model_file(&(struct graft_tiny_model){.type = GRAFT_TYPE_Q4_0}, path);
+    }
     for (int i = 0; i < 2; i++) {
         struct graft_test_world w;
         struct graft_model_params params = {
             .size = sizeof params, .n_ctx = 32, .activations = i ? GRAFT_ACTIVATIONS_INT16 : GRAFT_ACTIVATIONS_F32};
         if (!graft_test_world_open(&w, &no_texel, path, &params)) {
-            remove(path);
-            return;
+            dispatches[1] = barriers[1] = dispatches[0] = barriers[0] = 0;
+            break;
         }
+        uint32_t all, dot;
         graft_test_token_cost(&w, &dispatches[i], &barriers[i]);
+        count_expert_kernels(w.model, &all, &dot);
+        ck_assert_uint_eq(all, _i ? 5 : 0); // of two layers: up, or gate and up of two types, and residual
+        ck_assert_uint_eq(dot, w.model->exec->activations == GRAFT_ACTIVATIONS_INT16 ? all : 0);
         graft_test_world_close(&w);
     }
     ck_assert_uint_eq(dispatches[0], dispatches[1]);
     ck_assert_uint_eq(barriers[0], barriers[1]);
-    remove(path);
+    if (!_i) {
+        remove(path);
+    }
 }
 END_TEST
 
@@ -370,7 +395,7 @@ int main(void)
     tcase_add_test(tc, software_computes_with_f32_unless_asked_and_the_reference_always);
     tcase_add_test(tc, fast_ones_are_used_by_default_and_exact_does_without);
     tcase_add_test(tc, what_cannot_be_is_refused_by_name);
-    tcase_add_test(tc, a_token_costs_no_dispatch_and_no_barrier_more);
+    tcase_add_loop_test(tc, a_token_costs_no_dispatch_and_no_barrier_more, 0, 2);
     tcase_add_loop_test(tc, adapters_give_the_logits_of_peft, 0, 2);
     tcase_add_test(tc, what_they_cost_on_a_real_model_stays_within_bounds);
     suite_add_tcase(suite, tc);

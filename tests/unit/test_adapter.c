@@ -17,6 +17,7 @@ enum { MAX_TENSORS = 4, PATH_ROOM = 512, IMAGE_ROOM = 1 << 18 };
 
 #define Q    "base_model.model.model.layers.0.self_attn.q_proj."
 #define DOWN "base_model.model.model.layers.1.mlp.down_proj."
+#define GATE "base_model.model.model.layers.1.mlp.gate.weight"
 #define A    "lora_A.weight"
 #define B    "lora_B.weight"
 
@@ -297,6 +298,9 @@ START_TEST(values_that_are_not_finite_are_refused_with_their_place)
     make_files(&files, NULL, specs, -INFINITY, 127);
     refuse(ctx, files.folder, "Inf", GRAFT_E_FORMAT, "tensor " Q B " has Inf at index 127");
     graft_test_folder_remove(files.folder);
+    make_files(&files, NULL, (struct spec[MAX_TENSORS]){{Q A, 2, 64}, {Q B, 64, 2}, {GATE, 8, 64}}, NAN, 64);
+    refuse(ctx, files.folder, "NaN", GRAFT_E_FORMAT, "tensor " GATE " has NaN at index 64");
+    graft_test_folder_remove(files.folder);
     graft_ctx_destroy(&ctx);
 }
 END_TEST
@@ -509,6 +513,11 @@ START_TEST(an_adapter_of_another_base_does_not_fit)
          {{Q A, 2, 64}, {Q B, 64, 2}, {"base_model.model.model.norm.weight", 0, 32}},
          GRAFT_E_FORMAT,
          "norm has shape 1 x 32, the base's 1 x 64"},
+        {"a router",
+         NULL,
+         {{Q A, 2, 64}, {Q B, 64, 2}, {GATE, 8, 64}},
+         GRAFT_E_UNSUPPORTED,
+         GATE ", which a base of architecture"},
         {"a head that is replaced and changed",
          NULL,
          {{"base_model.model.lm_head." A, 2, 64},

@@ -89,34 +89,58 @@ static void head_twice(struct graft_adapter_desc *desc)
     desc->n_whole = 1;
 }
 
+static void router_of_too_many(struct graft_adapter_desc *desc)
+{
+    desc->whole[1].view.rows = 257;
+}
+static void router_of_fewer(struct graft_adapter_desc *desc)
+{
+    desc->whole[1].view.rows--;
+}
+static void router_too_wide(struct graft_adapter_desc *desc)
+{
+    desc->whole[0].view.cols++;
+}
+static void router_replaced_and_changed(struct graft_adapter_desc *desc)
+{
+    desc->pairs[0].target = GRAFT_TARGET_ROUTER;
+    desc->pairs[0].b.rows = 8;
+}
+
 START_TEST(descriptions_that_are_not_sound_are_refused)
 {
     static const struct {
-        const char *adapter, *text;
+        const char *base, *adapter, *text;
         void (*change)(struct graft_adapter_desc *desc);
         enum graft_status status;
     } cases[] = {
-        {"plain", "layer 0 q_proj twice", second_of_the_same, GRAFT_E_FORMAT},
-        {"plain", "rank", rank_above_the_matrices, GRAFT_E_FORMAT},
-        {"plain", "rank 0", rank_zero, GRAFT_E_LIMIT},
-        {"plain", "rank 257", rank_too_high, GRAFT_E_LIMIT},
-        {"plain", "scale inf", scale_not_finite, GRAFT_E_FORMAT},
-        {"plain", "layer 2", layer_beyond, GRAFT_E_FORMAT},
-        {"plain", "66", no_matrix, GRAFT_E_FORMAT},
-        {"plain", "lora_bias", dora_with_bias, GRAFT_E_UNSUPPORTED},
-        {"plain", "changes nothing", nothing, GRAFT_E_FORMAT},
-        {"plain", "token 288, the base's vocabulary has 0 to 287", unknown_token, GRAFT_E_FORMAT},
-        {"norms", "for one tensor of the base", norm_twice, GRAFT_E_FORMAT},
-        {"norms", "65", norm_too_long, GRAFT_E_FORMAT},
-        {"head", "adds matrices to it", head_twice, GRAFT_E_FORMAT},
+        {"base", "plain", "layer 0 q_proj twice", second_of_the_same, GRAFT_E_FORMAT},
+        {"base", "plain", "rank", rank_above_the_matrices, GRAFT_E_FORMAT},
+        {"base", "plain", "rank 0", rank_zero, GRAFT_E_LIMIT},
+        {"base", "plain", "rank 257", rank_too_high, GRAFT_E_LIMIT},
+        {"base", "plain", "scale inf", scale_not_finite, GRAFT_E_FORMAT},
+        {"base", "plain", "layer 2", layer_beyond, GRAFT_E_FORMAT},
+        {"base", "plain", "66", no_matrix, GRAFT_E_FORMAT},
+        {"base", "plain", "lora_bias", dora_with_bias, GRAFT_E_UNSUPPORTED},
+        {"base", "plain", "changes nothing", nothing, GRAFT_E_FORMAT},
+        {"base", "plain", "token 288, the base's vocabulary has 0 to 287", unknown_token, GRAFT_E_FORMAT},
+        {"base", "norms", "for one tensor of the base", norm_twice, GRAFT_E_FORMAT},
+        {"base", "norms", "65", norm_too_long, GRAFT_E_FORMAT},
+        {"base", "head", "adds matrices to it", head_twice, GRAFT_E_FORMAT},
+        {"../moe/qwen3moe", "../moe/whole-router", "a router of 257 experts", router_of_too_many, GRAFT_E_LIMIT},
+        {"../moe/qwen3moe", "../moe/whole-router", "layer 1 gate has shape 7 x 64, the base's 8 x 64", router_of_fewer,
+         GRAFT_E_FORMAT},
+        {"../moe/qwen3moe", "../moe/whole-router", "layer 0 gate has shape 8 x 65", router_too_wide, GRAFT_E_FORMAT},
+        {"../moe/qwen3moe", "../moe/whole-router", "gate.weight and adds matrices to it", router_replaced_and_changed,
+         GRAFT_E_FORMAT},
     };
     struct graft_test_alloc alloc = {0};
     struct world w = {.ctx = graft_test_ctx(&alloc, 0)};
-    char path[512];
-    snprintf(path, sizeof path, "%s/golden/peft/base.gguf", GRAFT_TEST_SOURCE_DIR);
-    ck_assert_ok(graft_gguf_open(w.ctx, &w.gguf, path, false));
-    ck_assert_ok(graft_source_open(w.ctx, &w.source, w.gguf));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/golden/peft/%s.gguf", GRAFT_TEST_SOURCE_DIR, cases[i].base);
+        ck_assert_ok(graft_gguf_open(w.ctx, &w.gguf, path, false));
+        ck_assert_ok(graft_source_open(w.ctx, &w.source, w.gguf));
         struct graft_adapter_desc *desc = read_golden(w.ctx, cases[i].adapter);
         ck_assert_ok(graft_adapter_fit(desc, w.source));
         cases[i].change(desc);
@@ -124,9 +148,9 @@ START_TEST(descriptions_that_are_not_sound_are_refused)
         ck_assert_msg(status == cases[i].status && strstr(graft_last_error(), cases[i].text),
                       "case %zu: %s, \"%s\" lacks \"%s\"", i, graft_status_name(status), graft_last_error(), cases[i].text);
         graft_adapter_free(&desc);
+        graft_source_close(&w.source);
+        graft_gguf_close(&w.gguf);
     }
-    graft_source_close(&w.source);
-    graft_gguf_close(&w.gguf);
     graft_ctx_destroy(&w.ctx);
     ck_assert_uint_eq(alloc.live, 0);
 }

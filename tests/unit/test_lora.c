@@ -192,7 +192,7 @@ START_TEST(rows_with_different_adapters_share_a_batch_and_keep_their_bits)
     static float got[ROWS * GRAFT_TINY_VOCAB], want[ROWS * GRAFT_TINY_VOCAB], alone[ROWS * GRAFT_TINY_VOCAB];
     char path[GRAFT_TINY_PATH_BYTES];
     make_file(_i, path);
-    for (size_t m = 0; m < (_i ? 3 : sizeof masks / sizeof *masks); m++) {
+    for (size_t m = 0; m < (_i == MIXED ? 3 : sizeof masks / sizeof *masks); m++) {
         struct graft_test_world vk, ref;
         struct graft_model_params params = PARAMS;
         if (m == 3) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Mixtures of experts from files: the logits of transformers, and of PEFT with adapters on them, on their experts and routers
-// (tests/golden/make_moe.py, make_moe_modules.py), with --exact on the reference and on every variant of the device; rows with
-// different adapters in one batch; what cannot be computed is refused by name.
+// (tests/golden/make_moe.py, make_moe_modules.py), with --exact on the reference and on every variant of the device, and with
+// 16-bit activations; rows with different adapters in one batch; what cannot be computed is refused by name.
 #include <stdio.h>
 #include <string.h>
 
@@ -11,10 +11,14 @@
 static const struct {
     const char *name;
     struct graft_device_params params;
+    enum graft_activations activations; // DEFAULT: exact
 } devices[] = {
-    {"reference", {.select = "ref"}}, {"lane", {.no_texel = false}},
-    {"subgroup", {.no_texel = true}}, {"team", {.no_texel = true, .no_subgroups = true}},
-    {"copied", {.no_import = true}},
+    {.name = "reference", .params = {.select = "ref"}},
+    {.name = "lane", .params = {.no_texel = false}},
+    {.name = "subgroup", .params = {.no_texel = true}},
+    {.name = "team", .params = {.no_texel = true, .no_subgroups = true}},
+    {.name = "copied", .params = {.no_import = true}},
+    {.name = "int16", .params = {.no_texel = true}, .activations = GRAFT_ACTIVATIONS_INT16},
 };
 
 static const struct {
@@ -37,9 +41,11 @@ static const struct {
     {"qwen3moe", "experts-blend", {"every-expert", "some-experts"}, {0.7f, -0.6f}},
     {"qwen3moe", "stacked", {"stacked"}, {1}},
     {"qwen3moe", "stacked-down", {"stacked-down"}, {1}},
+    {"qwen3moe", "whole-router", {"whole-router"}, {1}},
     {"mixtral", "mixtral", {NULL}, {0}},
     {"mixtral", "mixtral-experts", {"mixtral-experts"}, {1}},
     {"mixtral", "mixtral-experts", {"mixtral-experts.gguf"}, {1}},
+    {"mixtral", "mixtral-router", {"mixtral-router"}, {1}},
 };
 
 // graft_peft_path counts from the folder peft.
@@ -50,11 +56,18 @@ static void moe_path(char path[GRAFT_PEFT_PATH_BYTES], const char *name, const c
     graft_peft_path(path, text);
 }
 
-static enum graft_status open_model(struct graft_device *device, struct graft_model **model, const char *name)
+static enum graft_status open_model(struct graft_device *device, struct graft_model **model, const char *name,
+                                    enum graft_activations activations)
 {
     char path[GRAFT_PEFT_PATH_BYTES];
-    struct graft_model_params params = {
-        .size = sizeof params, .n_ctx = 64, .n_batch = 16, .exact = true, .adapter_pool_bytes = 4 << 20};
+    struct graft_model_params params = {.size = sizeof params,
+                                        .n_ctx = 64,
+                                        .n_batch = 16,
+                                        .exact = activations == GRAFT_ACTIVATIONS_DEFAULT,
+                                        .activations = activations,
+                                        .kv_keys = GRAFT_KV_F32,
+                                        .kv_values = GRAFT_KV_F32,
+                                        .adapter_pool_bytes = 4 << 20};
     moe_path(path, name, ".gguf");
     return graft_model_open(device, model, path, &params);
 }
@@ -111,7 +124,8 @@ START_TEST(logits_are_those_of_transformers)
         }
         if (!model || strcmp(cases[i].model, cases[i - 1].model) != 0) {
             graft_model_close(&model);
-            ck_assert_msg(open_model(device, &model, cases[i].model) == GRAFT_OK, "%s", graft_last_error());
+            ck_assert_msg(open_model(device, &model, cases[i].model, devices[_i].activations) == GRAFT_OK, "%s",
+                          graft_last_error());
         }
         check_case(model, devices[_i].name, i);
     }
@@ -126,6 +140,7 @@ START_TEST(adapters_of_other_bases_are_refused_by_name)
     static const struct {
         const char *model, *adapter, *words[2];
     } refused[] = {{"mixtral", "every-expert", {"q_proj", "shape"}},
+                   {"mixtral", "whole-router", {"q_proj", "shape"}},
                    {"mixtral", "head-norms", {"up_proj", "shape"}},
                    {"mixtral", "every-expert.gguf", {"architecture qwen3moe", "the base's is llama"}},
                    {"mixtral", "../peft/rank1", {"gate_proj", "the base is a mixture of 4 experts"}}};
@@ -134,7 +149,7 @@ START_TEST(adapters_of_other_bases_are_refused_by_name)
     struct graft_model *model;
     struct graft_device_params params = {.size = sizeof params, .select = "ref"};
     ck_assert_ok(graft_device_open(ctx, &device, &params));
-    ck_assert_ok(open_model(device, &model, "mixtral"));
+    ck_assert_ok(open_model(device, &model, "mixtral", GRAFT_ACTIVATIONS_DEFAULT));
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         char path[GRAFT_PEFT_PATH_BYTES];
         struct graft_adapter *adapter;
