@@ -116,8 +116,8 @@ static bool accept_one(struct http_server *server, const struct http_listener *l
     return true;
 }
 
-// The client took bytes since the last look, or none wait for it. *unknown: the system does not tell, and what counts is what it
-// took of us since then.
+// The client took bytes since the last look, or none wait for it. *unknown: the system does not tell, and what counts is what
+// the system itself took.
 static bool client_reads(struct http_connection *connection, bool *unknown)
 {
     int unsent = 0;
