@@ -2,6 +2,7 @@
 #include "runtime/merge/lapack.h"
 
 #include "platform/bytes.h"
+#include "runtime/merge/lapack_library.h"
 
 // g += x x^T or x^T x, its lower triangle: where there is no OpenBLAS.
 static void gram_in_c(bool transposed, uint64_t n, uint64_t k, const double *x, double *g)
@@ -21,7 +22,6 @@ static void gram_in_c(bool transposed, uint64_t n, uint64_t k, const double *x, 
 #if GRAFT_HAVE_LAPACK
 
 #include <cblas.h>
-#include <dlfcn.h>
 #include <lapacke.h>
 #include <pthread.h>
 #include <string.h>
@@ -37,22 +37,18 @@ static struct {
 } lib;
 #undef FIELD
 
-static bool find(void *library, const char *name, void *out)
+static bool find(const char *name, void *out)
 {
-    void *found = library ? dlsym(library, name) : NULL;
+    void *found = graft_lapack_find(name);
     memcpy(out, &found, sizeof found); // ISO C has no cast for it
     return found != NULL;
 }
 
-// The libraries stay open: what OpenBLAS started does not end before the process does.
 static void open_libraries(void)
 {
-    void *lapack = dlopen("liblapacke.so.3", RTLD_NOW | RTLD_LOCAL), *blas = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
-#define FIND_IN_LAPACK(name) &&find(lapack, #name, &lib.name)
-#define FIND_IN_BLAS(name)   &&find(blas, #name, &lib.name)
-    lib.there = true LAPACK_FUNCTIONS(FIND_IN_LAPACK) BLAS_FUNCTIONS(FIND_IN_BLAS);
-#undef FIND_IN_LAPACK
-#undef FIND_IN_BLAS
+#define FIND(name) &&find(#name, &lib.name)
+    lib.there = true LAPACK_FUNCTIONS(FIND) BLAS_FUNCTIONS(FIND);
+#undef FIND
 }
 
 static bool is_there(void)
@@ -66,10 +62,8 @@ enum graft_status graft_lapack_require(const char *what)
 {
     return is_there()
                ? GRAFT_OK
-               : graft_fail(GRAFT_E_UNSUPPORTED,
-                            "%s needs liblapacke.so.3 and libopenblas.so.0 (Debian: liblapacke, libopenblas0), which are "
-                            "not on this machine; cat is exact and needs none",
-                            what);
+               : graft_fail(GRAFT_E_UNSUPPORTED, "%s needs %s, not found on this machine; cat is exact and needs none",
+                            what, graft_lapack_libraries);
 }
 
 void graft_lapack_begin(struct graft_lapack *lapack)
