@@ -331,7 +331,8 @@ START_TEST(a_mebibyte_of_anything_takes_linear_time)
             ck_assert_ok(graft_vocab_tokenize(vocab, text, SIZE, (struct graft_tokenize_options){.special = true}, ids,
                                               SIZE * 4u, &count));
             uint64_t ms = (graft_clock_ns() - start) / 1000000;
-            ck_assert_msg(ms < (getenv("GRAFT_TEST_SLOW") ? 400000u : 8000u), "%s, fill %zu: %d ms", families[f] ? families[f] : "spm", k, (int)ms);
+            ck_assert_msg(ms < (getenv("GRAFT_TEST_SLOW") ? 400000u : 8000u), "%s, fill %zu: %d ms",
+                          families[f] ? families[f] : "spm", k, (int)ms);
         }
         graft_vocab_destroy(&vocab);
     }
