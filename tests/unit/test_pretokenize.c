@@ -199,7 +199,7 @@ START_TEST(every_family_cuts_a_mebibyte_in_linear_time)
                 ck_assert_ok(graft_pretokenize(pretokenizer, text, size, count_bytes, &bytes));
                 uint64_t ms = (graft_clock_ns() - start) / 1000000;
                 ck_assert_uint_eq(bytes, size);
-                ck_assert_msg(ms < MOST_MS, "%s, fill %zu: %d ms", *name, k, (int)ms);
+                ck_assert_msg(ms < (getenv("GRAFT_TEST_SLOW") ? 50u : 1u) * MOST_MS, "%s, fill %zu: %d ms", *name, k, (int)ms);
                 worst = ms > worst ? ms : worst;
             }
             graft_pretokenizer_destroy(&pretokenizer);
