@@ -64,10 +64,10 @@ static int read_authorities(const char *file)
     return code;
 }
 
-// No name: the last part of a name is never a number (RFC 1123, 2.1).
 static bool is_address(const char *host)
 {
-    return strchr(host, ':') || host[strspn(host, "0123456789.")] == 0;
+    unsigned char bytes[16];
+    return inet_pton(AF_INET, host, bytes) == 1 || inet_pton(AF_INET6, host, bytes) == 1;
 }
 
 // ---- GnuTLS' way to the socket ----

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sockets as the server and its clients use them: TCP on every system, Unix sockets where there are any. A socket is an int on
 // every system (Windows' handles have 32 bits that count: Microsoft, "Interprocess Communication Between 32-bit and 64-bit
-// Applications"); -1 is none. net_posix.c, net_windows.c; net_watch_posix.c, net_watch_windows.c.
+// Applications"); -1 is none. net.c, net_posix.c, net_windows.c; net_watch_posix.c, net_watch_windows.c.
 #ifndef GRAFT_TOOLS_NET_H
 #define GRAFT_TOOLS_NET_H
 
@@ -18,7 +18,9 @@
 #include <ws2tcpip.h>
 #else
 #include <arpa/inet.h>
+#include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #endif
 

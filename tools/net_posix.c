@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // net.h on POSIX systems, but for watches.
-#include "tools/net.h"
+#include "tools/net_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
-#include <netinet/tcp.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -13,10 +12,6 @@
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#ifdef __linux__
-#include <linux/sockios.h>
-#endif
 
 bool net_begin(void)
 {
@@ -39,6 +34,21 @@ void net_allow(uint64_t files)
 
 // ---- connections ----
 
+int net_open(int family)
+{
+    return socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
+bool net_reach(int fd, const struct sockaddr *address, socklen_t length)
+{
+    return connect(fd, address, length) == 0;
+}
+
+const char *net_name_error(int code)
+{
+    return gai_strerror(code);
+}
+
 int net_connect_local(const char *path, char *why, size_t why_bytes)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -46,35 +56,12 @@ int net_connect_local(const char *path, char *why, size_t why_bytes)
     if (snprintf(address.sun_path, sizeof address.sun_path, "%s", path) >= (int)sizeof address.sun_path) {
         errno = ENAMETOOLONG;
     } else {
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        fd = net_open(AF_UNIX);
     }
-    if (fd < 0 || connect(fd, (const struct sockaddr *)(const void *)&address, sizeof address) != 0) {
+    if (fd < 0 || !net_reach(fd, (const struct sockaddr *)(const void *)&address, sizeof address)) {
         snprintf(why, why_bytes, "%s: %s", path, strerror(errno));
         net_close(fd);
         return -1;
-    }
-    return fd;
-}
-
-int net_connect(const char *host, const char *port, char *why, size_t why_bytes)
-{
-    int fd = -1;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
-    int code = getaddrinfo(host, port, &hints, &found);
-    snprintf(why, why_bytes, "%s:%s: %s", host, port, code ? gai_strerror(code) : "no address");
-    for (struct addrinfo *a = found; a && fd < 0; a = a->ai_next) {
-        fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol);
-        if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) != 0) {
-            snprintf(why, why_bytes, "%s:%s: %s", host, port, strerror(errno));
-            net_close(fd);
-            fd = -1;
-        }
-    }
-    if (found) {
-        freeaddrinfo(found);
-    }
-    if (fd >= 0) {
-        net_no_delay(fd);
     }
     return fd;
 }
@@ -129,12 +116,6 @@ void net_time_limit(int fd, unsigned seconds)
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 }
 
-void net_no_delay(int fd)
-{
-    int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-}
-
 void net_send_room(int fd, int bytes)
 {
     int half = bytes / 2; // Linux doubles it
@@ -143,34 +124,20 @@ void net_send_room(int fd, int bytes)
 
 bool net_unsent(int fd, int *bytes)
 {
-#ifdef SIOCOUTQ
     return ioctl(fd, SIOCOUTQ, bytes) == 0;
-#else
-    (void)fd;
-    *bytes = 0;
-    return false;
-#endif
 }
 
 // ---- listening ----
 
-int net_bind(const struct sockaddr *address, socklen_t length)
+void net_claim(int fd)
 {
-    int on = 1, fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        return -1;
-    }
-    if (address->sa_family != AF_UNIX) {
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on); // connections of a server that is no more may linger
-    }
-    if (address->sa_family == AF_INET6) {
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-    }
-    if (bind(fd, address, length) != 0) {
-        net_close(fd);
-        return -1;
-    }
-    return fd;
+    int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+}
+
+bool net_take_address(int fd, const struct sockaddr *address, socklen_t length)
+{
+    return bind(fd, address, length) == 0;
 }
 
 bool net_listen(int fd, int backlog)

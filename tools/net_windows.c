@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // net.h on Windows (Winsock 2), but for watches. There are no Unix sockets.
-#include "tools/net.h"
+#include "tools/net_private.h"
 
 #include <mstcpip.h>
 #include <stdatomic.h>
@@ -64,8 +64,7 @@ void net_allow(uint64_t files)
 
 // ---- connections ----
 
-// A socket that no program inherits which this one starts.
-static int open_socket(int family)
+int net_open(int family)
 {
     SOCKET made = WSASocketW(family, SOCK_STREAM, IPPROTO_TCP, NULL, 0, WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
     return made == INVALID_SOCKET ? failed() : (int)made;
@@ -77,28 +76,15 @@ int net_connect_local(const char *path, char *why, size_t why_bytes)
     return -1;
 }
 
-int net_connect(const char *host, const char *port, char *why, size_t why_bytes)
+bool net_reach(int fd, const struct sockaddr *address, socklen_t length)
 {
-    int fd = -1;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
-    last_error = getaddrinfo(host, port, &hints, &found);
-    snprintf(why, why_bytes, "%s:%s: %s", host, port, last_error ? net_error() : "no address");
-    for (struct addrinfo *a = found; a && fd < 0; a = a->ai_next) {
-        fd = open_socket(a->ai_family);
-        if (fd >= 0 && connect((SOCKET)fd, a->ai_addr, (int)a->ai_addrlen) != 0) {
-            failed();
-            snprintf(why, why_bytes, "%s:%s: %s", host, port, net_error());
-            net_close(fd);
-            fd = -1;
-        }
-    }
-    if (found) {
-        freeaddrinfo(found);
-    }
-    if (fd >= 0) {
-        net_no_delay(fd);
-    }
-    return fd;
+    return connect((SOCKET)fd, address, length) == 0 || failed() == 0;
+}
+
+const char *net_name_error(int code)
+{
+    last_error = code; // one of Winsock's
+    return net_error();
 }
 
 // A call's result as net.h has it. The end of a socket's time (SO_RCVTIMEO) comes as WSAETIMEDOUT.
@@ -156,12 +142,6 @@ void net_time_limit(int fd, unsigned seconds)
     setsockopt((SOCKET)fd, SOL_SOCKET, SO_SNDTIMEO, (const char *)&limit, sizeof limit);
 }
 
-void net_no_delay(int fd)
-{
-    BOOL on = TRUE;
-    setsockopt((SOCKET)fd, IPPROTO_TCP, TCP_NODELAY, (const char *)&on, sizeof on);
-}
-
 void net_send_room(int fd, int bytes)
 {
     setsockopt((SOCKET)fd, SOL_SOCKET, SO_SNDBUF, (const char *)&bytes, sizeof bytes);
@@ -176,26 +156,16 @@ bool net_unsent(int fd, int *bytes)
 
 // ---- listening ----
 
-int net_bind(const struct sockaddr *address, socklen_t length)
+// Not SO_REUSEADDR, which lets others bind the same port beside us (Microsoft, "Using SO_REUSEADDR and SO_EXCLUSIVEADDRUSE").
+void net_claim(int fd)
 {
     BOOL on = TRUE;
-    int fd = open_socket(address->sa_family);
-    if (fd < 0) {
-        return -1;
-    }
-    // Nobody else binds the same port beside us, as SO_REUSEADDR would let them (Microsoft, "Using SO_REUSEADDR and
-    // SO_EXCLUSIVEADDRUSE").
     setsockopt((SOCKET)fd, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, (const char *)&on, sizeof on);
-    if (address->sa_family == AF_INET6) {
-        setsockopt((SOCKET)fd, IPPROTO_IPV6, IPV6_V6ONLY, (const char *)&on, sizeof on);
-    }
-    net_nonblocking(fd);
-    if (bind((SOCKET)fd, address, length) != 0) {
-        failed();
-        net_close(fd);
-        return -1;
-    }
-    return fd;
+}
+
+bool net_take_address(int fd, const struct sockaddr *address, socklen_t length)
+{
+    return bind((SOCKET)fd, address, length) == 0 || failed() == 0;
 }
 
 bool net_listen(int fd, int backlog)
@@ -230,8 +200,8 @@ bool net_pair(int pair[2])
     int length = sizeof at, listener = net_bind((const struct sockaddr *)&at, sizeof at), near_fd = -1, far_fd = -1;
     u_long off = 0;
     bool good = listener >= 0 && net_listen(listener, 4) && ioctlsocket((SOCKET)listener, (long)FIONBIO, &off) == 0 &&
-                getsockname((SOCKET)listener, (struct sockaddr *)&at, &length) == 0 && (near_fd = open_socket(AF_INET)) >= 0 &&
-                connect((SOCKET)near_fd, (const struct sockaddr *)&at, sizeof at) == 0 &&
+                getsockname((SOCKET)listener, (struct sockaddr *)&at, &length) == 0 && (near_fd = net_open(AF_INET)) >= 0 &&
+                net_reach(near_fd, (const struct sockaddr *)&at, sizeof at) &&
                 getsockname((SOCKET)near_fd, (struct sockaddr *)&ours, &length) == 0;
     for (int tries = 0; good && far_fd < 0 && tries < 16; tries++) {
         struct sockaddr_storage address;
@@ -244,7 +214,6 @@ bool net_pair(int pair[2])
     }
     net_close(listener);
     if (!good || far_fd < 0) {
-        failed();
         net_close(near_fd);
         return false;
     }

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 // The processes of this machine that are `graft serve`: [{"pid", "addresses": [operator's first]}]. Addresses are those that a
-// process listens on, as /proc shows them, else those of its command line. Never fails; without /proc the list is empty.
+// process listens on, else those of its command line (processes.h). Never fails; what is not to be seen is left out.
 json_t *servers_find(void);
 
 // Ask one server for everything: its settings, adapters, requests and metrics. NULL with a sentence in `why` if it does not

@@ -3,22 +3,22 @@
 #define _CRT_RAND_S // rand_s
 #include <stdlib.h>
 
-#define WIN32_LEAN_AND_MEAN
-#include <windows.h>
-
 #include <fcntl.h>
 #include <io.h>
-#include <shellapi.h>
 #include <string.h>
 #include <wchar.h>
 
 #include "platform/plat.h"
+#include "platform/wide_windows.h"
+
+#include <shellapi.h>
+
 #include "tools/journal.h"
 #include "tools/system.h"
 
-static bool to_wide(const char *text, wchar_t out[PATH_BYTES])
+static bool to_wide(const char *path, wchar_t out[GRAFT_WIDE_PATH])
 {
-    return MultiByteToWideChar(CP_UTF8, 0, text, -1, out, PATH_BYTES) > 0;
+    return graft_wide_path(path, out) == GRAFT_OK;
 }
 
 static UINT code_page; // the terminal's, as it was found
@@ -136,7 +136,7 @@ void folder_path(enum folder folder, char out[PATH_BYTES])
 void system_list(const char *folder, void (*each)(void *user, const char *name), void *user)
 {
     char pattern[PATH_BYTES], name[4 * MAX_PATH];
-    wchar_t wide[PATH_BYTES];
+    wchar_t wide[GRAFT_WIDE_PATH];
     WIN32_FIND_DATAW found;
     int length = snprintf(pattern, sizeof pattern, "%s/*", folder);
     if (length < 0 || length >= PATH_BYTES || !to_wide(pattern, wide)) {
@@ -155,19 +155,19 @@ void system_list(const char *folder, void (*each)(void *user, const char *name),
 
 bool file_exists(const char *path)
 {
-    wchar_t wide[PATH_BYTES];
+    wchar_t wide[GRAFT_WIDE_PATH];
     return to_wide(path, wide) && GetFileAttributesW(wide) != INVALID_FILE_ATTRIBUTES;
 }
 
 bool system_writable(const char *path)
 {
-    wchar_t wide[PATH_BYTES];
+    wchar_t wide[GRAFT_WIDE_PATH];
     return to_wide(path, wide) && _waccess(wide, 2) == 0;
 }
 
 FILE *system_open(const char *path, const char **why)
 {
-    wchar_t wide[PATH_BYTES];
+    wchar_t wide[GRAFT_WIDE_PATH];
     FILE *file = to_wide(path, wide) ? _wfopen(wide, L"rb") : NULL;
     *why = file ? NULL : strerror(errno);
     return file;
@@ -176,7 +176,7 @@ FILE *system_open(const char *path, const char **why)
 FILE *system_nameless(const char *beside)
 {
     char path[PATH_BYTES];
-    wchar_t wide[PATH_BYTES];
+    wchar_t wide[GRAFT_WIDE_PATH];
     int length = snprintf(path, sizeof path, "%.*s.graft-eval-%08lx", (int)(graft_path_name(beside) - beside), beside,
                           (unsigned long)GetCurrentProcessId());
     return length > 0 && length < PATH_BYTES && to_wide(path, wide) ? _wfopen(wide, L"w+bD") : NULL; // D: deleted when closed

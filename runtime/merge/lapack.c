@@ -61,7 +61,8 @@ static bool is_there(void)
 enum graft_status graft_lapack_require(const char *what)
 {
     return is_there() ? GRAFT_OK
-                      : graft_fail(GRAFT_E_UNSUPPORTED, "%s needs %s, not found on this machine; cat is exact and needs none",
+                      : graft_fail(GRAFT_E_UNSUPPORTED,
+                                   "%s needs LAPACKE and OpenBLAS: %s, not found on this machine; cat is exact and needs none",
                                    what, graft_lapack_libraries);
 }
 

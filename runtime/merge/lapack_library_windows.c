@@ -7,7 +7,7 @@
 
 #include "platform/wide_windows.h"
 
-const char graft_lapack_libraries[] = "libopenblas.dll beside graft.exe (from OpenBLAS's releases, 32-bit integers)";
+const char graft_lapack_libraries[] = "libopenblas.dll beside graft.exe (of OpenBLAS's releases, with 32-bit integers)";
 
 void *graft_lapack_find(const char *name)
 {

@@ -63,7 +63,7 @@ START_TEST(keys_files_are_read_strictly)
     ck_assert_ok(open_text(&world, KEY(", \"note\": \"of Ada\", \"expires\": \"2027-01-31\", \"adapters\": []")));
     ck_assert_ok(open_text(&world, "{\"version\": 1, \"keys\": []}"));
     struct keys *keys;
-#ifndef _WIN32 // modes; lists of access rights are tried by server_files_rights
+#ifndef _WIN32 // modes; lists of access rights: tests/cross_serve.py
     const char *path = world_file(&world, "k.json", KEY(""));
     chmod(path, 0620);
     ck_assert_status(keys_open(world.ctx, &keys, path), GRAFT_E_IO);

@@ -8,12 +8,11 @@
 #include <stdint.h>
 
 #include "platform/plat.h"
-
-enum { SERVER_PATH_BYTES = 4096 };
+#include "tools/system.h"
 
 // The one path of a file or folder that has no link, no "." and no ".." in it, with '/' between its parts. False: *why says
 // why, until the next call.
-bool real_path(const char *path, char out[SERVER_PATH_BYTES], const char **why);
+bool real_path(const char *path, char out[PATH_BYTES], const char **why);
 // The path itself is a link (on Windows also a junction).
 bool path_is_link(const char *path);
 

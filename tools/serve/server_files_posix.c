@@ -13,7 +13,7 @@
 
 const char others_write_advice[] = "chmod go-w", others_read_advice[] = "chmod go-w,o-r";
 
-bool real_path(const char *path, char out[SERVER_PATH_BYTES], const char **why)
+bool real_path(const char *path, char out[PATH_BYTES], const char **why)
 {
     bool good = realpath(path, out) != NULL;
     *why = good ? NULL : strerror(errno);

@@ -17,7 +17,7 @@ const char others_write_advice[] = "icacls FILE /inheritance:r /grant:r USER:F",
 
 static _Thread_local struct graft_why last; // of the last call that failed
 
-bool real_path(const char *path, char out[SERVER_PATH_BYTES], const char **why)
+bool real_path(const char *path, char out[PATH_BYTES], const char **why)
 {
     wchar_t wide[GRAFT_WIDE_PATH], real[GRAFT_WIDE_PATH];
     HANDLE file = INVALID_HANDLE_VALUE;
@@ -46,7 +46,7 @@ bool real_path(const char *path, char out[SERVER_PATH_BYTES], const char **why)
     } else if (wcsncmp(from, L"\\\\?\\", 4) == 0) {
         from += 4;
     }
-    if (WideCharToMultiByte(CP_UTF8, 0, from, -1, out, SERVER_PATH_BYTES, NULL, NULL) <= 0) {
+    if (WideCharToMultiByte(CP_UTF8, 0, from, -1, out, PATH_BYTES, NULL, NULL) <= 0) {
         return false;
     }
     for (char *p = out; *p; p++) {
